@@ -1,0 +1,262 @@
+//! Counters, gauges and histograms as plain blocks, one per core, read by whoever exports them.
+//!
+//! Each block has one writing thread, so an increment is a load and a store, not a locked
+//! instruction; a reader on another thread sees each value a moment late, never torn. Knows no exporter.
+
+use crate::record::Cause;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that only grows. Written by one thread.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that moves both ways. Written by one thread.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts of observations in fixed buckets, and their sum. Written by one thread.
+#[derive(Debug)]
+pub struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    counts: [Counter; N],
+    over: Counter,
+    sum: Counter,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// An empty histogram; a value falls into the first bucket whose bound is not below it.
+    #[must_use]
+    pub fn new(bounds: &'static [u64; N]) -> Self {
+        Histogram {
+            bounds,
+            counts: [const { Counter(AtomicU64::new(0)) }; N],
+            over: Counter::default(),
+            sum: Counter::default(),
+        }
+    }
+
+    /// Counts one observation.
+    pub fn observe(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts.get(bucket).unwrap_or(&self.over).increment();
+        self.sum.add(value);
+    }
+
+    /// The upper bounds, ascending; what is above the last one is in [`Histogram::over`].
+    #[must_use]
+    pub fn bounds(&self) -> &'static [u64; N] {
+        self.bounds
+    }
+
+    /// How many observations each bucket holds (not cumulative).
+    #[must_use]
+    pub fn counts(&self) -> [u64; N] {
+        std::array::from_fn(|at| self.counts[at].get())
+    }
+
+    /// How many observations lie above the last bound.
+    #[must_use]
+    pub fn over(&self) -> u64 {
+        self.over.get()
+    }
+
+    /// The sum of all observations.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
+/// Bounds of latency histograms, microseconds.
+pub static LATENCY_MICROS: [u64; 16] = [
+    250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    2_000_000, 4_000_000, 5_000_000, 10_000_000,
+];
+
+/// Bounds of the records-per-call histogram; 500 is the ceiling of PutRecords.
+pub static BATCH_RECORDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000];
+
+/// Bounds of the bytes-per-call histogram.
+pub static BATCH_BYTES: [u64; 8] = [
+    1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 10_485_760,
+];
+
+/// What one listener core counts.
+#[derive(Debug)]
+pub struct WorkerStats {
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections closed at accept because a connection cap was reached.
+    pub connections_capped: Counter,
+    /// Errors of accept(2): descriptors used up, mostly.
+    pub accept_errors: Counter,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// Answers by status, indexed by status - 100 (0..500).
+    pub responses: Box<[Counter]>,
+    /// Requests that broke off before an answer could be sent.
+    pub broken_off: Counter,
+    /// Events (event mode) or requests (envelope mode) that arrived in readable bodies.
+    pub events_received: Counter,
+    /// Of these, handed to every output.
+    pub events_accepted: Counter,
+    /// Of these, refused to the client.
+    pub events_rejected: Counter,
+    /// Bytes of bodies and records that the byte budget holds now.
+    pub budget_bytes: Gauge,
+    /// Requests answered 503 because the byte budget was used up.
+    pub shed_budget: Counter,
+    /// Requests answered 503 because an output's queue was full.
+    pub shed_queue: Counter,
+    /// Requests answered 503 because the ack deadline passed.
+    pub deadline_passed: Counter,
+    /// From the end of the body to the last required settlement.
+    pub ack_latency_micros: Histogram<16>,
+    /// The I/O driver that runs: 1 io_uring with all flags, 2 plain io_uring, 3 epoll, 0 not yet known.
+    pub driver: Gauge,
+    /// Per output, in configuration order.
+    pub outputs: Box<[OutputStats]>,
+}
+
+impl WorkerStats {
+    /// A block for `outputs` outputs, all zero.
+    #[must_use]
+    pub fn new(outputs: usize) -> Self {
+        WorkerStats {
+            connections_accepted: Counter::default(),
+            connections_capped: Counter::default(),
+            accept_errors: Counter::default(),
+            connections_open: Gauge::default(),
+            responses: (0..500).map(|_| Counter::default()).collect(),
+            broken_off: Counter::default(),
+            events_received: Counter::default(),
+            events_accepted: Counter::default(),
+            events_rejected: Counter::default(),
+            budget_bytes: Gauge::default(),
+            shed_budget: Counter::default(),
+            shed_queue: Counter::default(),
+            deadline_passed: Counter::default(),
+            ack_latency_micros: Histogram::new(&LATENCY_MICROS),
+            driver: Gauge::default(),
+            outputs: (0..outputs).map(|_| OutputStats::default()).collect(),
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, status: u16) {
+        if let Some(counter) = self.responses.get(usize::from(status).wrapping_sub(100)) {
+            counter.increment();
+        }
+    }
+}
+
+/// What one listener core counts about one output. At every moment
+/// `accepted == delivered + the sum of refused + pending`.
+#[derive(Debug, Default)]
+pub struct OutputStats {
+    /// Records handed to the output.
+    pub accepted: Counter,
+    /// Records that the destination confirmed.
+    pub delivered: Counter,
+    /// Records that it did not, by cause, indexed as [`Cause::ALL`].
+    pub refused: [Counter; Cause::ALL.len()],
+    /// Records whose word is still out.
+    pub pending: Gauge,
+    /// Their bytes.
+    pub pending_bytes: Gauge,
+    /// Records confirmed after their client had been answered 503: legal, and a duplicate to come.
+    pub delivered_late: Counter,
+}
+
+/// What one writer counts.
+#[derive(Debug)]
+pub struct WriterStats {
+    /// Calls of the sink that ended.
+    pub calls: Counter,
+    /// Calls running now.
+    pub calls_in_flight: Gauge,
+    /// Records per call.
+    pub batch_records: Histogram<10>,
+    /// Bytes per call.
+    pub batch_bytes: Histogram<8>,
+    /// How long calls took.
+    pub call_micros: Histogram<16>,
+    /// Results that asked for another try, by cause, indexed as [`Cause::ALL`].
+    pub retries: [Counter; Cause::ALL.len()],
+    /// Records in the writer's hands.
+    pub held: Gauge,
+    /// Microseconds of the monotonic clock when a call last delivered anything, 0 before the first.
+    pub last_delivery_micros: Gauge,
+}
+
+impl Default for WriterStats {
+    fn default() -> Self {
+        WriterStats {
+            calls: Counter::default(),
+            calls_in_flight: Gauge::default(),
+            batch_records: Histogram::new(&BATCH_RECORDS),
+            batch_bytes: Histogram::new(&BATCH_BYTES),
+            call_micros: Histogram::new(&LATENCY_MICROS),
+            retries: Default::default(),
+            held: Gauge::default(),
+            last_delivery_micros: Gauge::default(),
+        }
+    }
+}
+
+/// A duration in whole microseconds, saturating.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_on_a_bound_belongs_to_that_bucket_and_above_the_last_to_over() {
+        let histogram = Histogram::new(&BATCH_RECORDS);
+        for value in [1, 2, 3, 1_000, 1_001] {
+            histogram.observe(value);
+        }
+        assert_eq!(histogram.counts(), [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(histogram.over(), 1);
+        assert_eq!(histogram.sum(), 2_007);
+    }
+}

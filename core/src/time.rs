@@ -1,0 +1,48 @@
+//! The two clocks of Sluice, as plain values. Core never reads a clock: shells do, and pass these in.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A reading of the process's monotonic clock: microseconds since an origin that the process
+/// chose at start. Deadlines and waits are made of these; wall time jumps, this does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// A time that is never reached.
+    pub const NEVER: Mono = Mono(u64::MAX);
+
+    /// Time since `earlier`, zero when `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Mono {
+    type Output = Mono;
+
+    fn add(self, wait: Duration) -> Mono {
+        Mono(
+            self.0
+                .saturating_add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// A reading of the wall clock: what is written into records, never used for deadlines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wall {
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    pub secs: u64,
+    /// Nanoseconds within the second, below 1,000,000,000.
+    pub nanos: u32,
+}
+
+impl Wall {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn unix_millis(self) -> u64 {
+        self.secs * 1000 + u64::from(self.nanos / 1_000_000)
+    }
+}

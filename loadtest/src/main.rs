@@ -1,0 +1,3 @@
+//! Load harness.
+
+fn main() {}

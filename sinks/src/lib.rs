@@ -1,0 +1,4 @@
+//! How a batch reaches a destination, and what we then know of each record.
+#![forbid(unsafe_code)]
+
+pub mod sink;
