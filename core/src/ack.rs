@@ -1,10 +1,10 @@
 //! How a writer's word on a record travels back to the core whose client waits for it.
 
 use crate::record::Cause;
-use atomic_waker::AtomicWaker;
+use crate::wake::Bell;
 use crossbeam_queue::SegQueue;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 /// The last word on one record at one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,7 @@ pub struct OutputId(pub u16);
 #[derive(Debug, Default)]
 pub struct AckPort {
     settled: SegQueue<Vec<Settlement>>,
-    /// Set while a wake is on its way, so that a busy writer wakes a core once per drain.
-    woken: AtomicBool,
-    waker: AtomicWaker,
+    bell: Bell,
 }
 
 impl AckPort {
@@ -69,21 +67,15 @@ impl AckPort {
             return;
         }
         self.settled.push(settlements);
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
+        self.bell.ring();
     }
 
-    /// The core's side: registers who to wake, then takes what is there. `None` when there is nothing.
-    pub fn poll_recv(&self, waker: &std::task::Waker) -> Option<Vec<Settlement>> {
-        if let Some(batch) = self.settled.pop() {
-            return Some(batch);
-        }
-        self.waker.register(waker);
-        // A swap, not a store: it reads the flag of a sender that came before it, and with that
-        // sees the sender's batch below; a sender that comes after it sees `false`, and wakes.
-        self.woken.swap(false, Ordering::AcqRel);
-        self.settled.pop()
+    /// The core's side: takes a batch of settlements, or arranges to be woken and says `None`.
+    pub fn poll_recv(&self, waker: &Waker) -> Option<Vec<Settlement>> {
+        self.settled.pop().or_else(|| {
+            self.bell.listen(waker);
+            self.settled.pop()
+        })
     }
 }
 
@@ -137,5 +129,79 @@ impl Drop for Ticket {
             bytes: self.bytes,
             outcome: Outcome::Refused(Cause::Lost),
         }]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn ticket(port: &'static AckPort, slot: u32) -> Ticket {
+        Ticket::new(
+            port,
+            RequestKey {
+                slot,
+                generation: 7,
+            },
+            OutputId(2),
+            99,
+        )
+    }
+
+    #[test]
+    fn a_dropped_ticket_is_reported_as_lost() {
+        let port = AckPort::leak();
+        drop(ticket(port, 5));
+        let settled = port.poll_recv(Waker::noop()).unwrap();
+        assert_eq!(
+            settled,
+            [Settlement {
+                request: RequestKey {
+                    slot: 5,
+                    generation: 7
+                },
+                output: OutputId(2),
+                bytes: 99,
+                outcome: Outcome::Refused(Cause::Lost),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_settled_ticket_says_nothing_more_when_it_goes() {
+        let port = AckPort::leak();
+        let (_, settlement) = ticket(port, 1).settle(Outcome::Delivered);
+        assert_eq!(settlement.outcome, Outcome::Delivered);
+        assert!(port.poll_recv(Waker::noop()).is_none());
+    }
+
+    #[test]
+    fn many_batches_before_a_drain_wake_the_core_once_and_the_next_one_wakes_again() {
+        let port = AckPort::leak();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        assert!(port.poll_recv(&waker).is_none());
+        for slot in 0..3 {
+            port.send(vec![ticket(port, slot).settle(Outcome::Delivered).1]);
+        }
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        for _ in 0..3 {
+            assert!(port.poll_recv(&waker).is_some());
+        }
+        assert!(port.poll_recv(&waker).is_none());
+        port.send(vec![ticket(port, 3).settle(Outcome::Delivered).1]);
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 }

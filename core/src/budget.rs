@@ -1,0 +1,95 @@
+//! Admission by bytes: how much of request bodies and records one core may hold at once.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// One core's share of the process's in-flight bytes. Not shared between threads, so that admission
+/// costs no locked instruction; the process divides its budget evenly among its cores.
+#[derive(Clone, Debug)]
+pub struct ByteBudget {
+    limit: u64,
+    held: Rc<Cell<u64>>,
+}
+
+impl ByteBudget {
+    /// A budget of `limit` bytes, all free.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        ByteBudget {
+            limit,
+            held: Rc::default(),
+        }
+    }
+
+    /// Takes `bytes` out of the budget until the permit goes; `None` when fewer are free.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: u64) -> Option<Permit> {
+        let mut permit = Permit {
+            budget: self.clone(),
+            bytes: 0,
+        };
+        permit.try_resize(bytes).then_some(permit)
+    }
+
+    /// Bytes that permits hold now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.get()
+    }
+}
+
+/// Bytes taken out of a [`ByteBudget`]; dropping it gives them back.
+#[derive(Debug)]
+#[must_use = "a dropped permit reserves nothing"]
+pub struct Permit {
+    budget: ByteBudget,
+    bytes: u64,
+}
+
+impl Permit {
+    /// Makes the permit hold `bytes` instead. Shrinking always succeeds; growing over the budget does
+    /// not, and leaves the permit as it was.
+    #[must_use]
+    pub fn try_resize(&mut self, bytes: u64) -> bool {
+        let others = self.budget.held.get() - self.bytes;
+        let fits = bytes <= self.bytes || others.saturating_add(bytes) <= self.budget.limit;
+        if fits {
+            self.budget.held.set(others + bytes);
+            self.bytes = bytes;
+        }
+        fits
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.held.set(self.budget.held.get() - self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_itself_fits_and_one_byte_more_does_not() {
+        let budget = ByteBudget::new(100);
+        let permit = budget.try_reserve(60).unwrap();
+        assert!(budget.try_reserve(41).is_none());
+        let rest = budget.try_reserve(40).unwrap();
+        assert_eq!(budget.held(), 100);
+        drop((permit, rest));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_permit_that_cannot_grow_keeps_what_it_has_and_one_that_shrinks_frees_the_rest() {
+        let budget = ByteBudget::new(100);
+        let mut permit = budget.try_reserve(60).unwrap();
+        assert!(!permit.try_resize(101));
+        assert_eq!(budget.held(), 60);
+        assert!(permit.try_resize(10));
+        assert_eq!(budget.held(), 10);
+        assert!(budget.try_reserve(u64::MAX).is_none());
+    }
+}

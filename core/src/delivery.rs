@@ -1,0 +1,498 @@
+//! MACHINE 2: what becomes of records on their way to one destination.
+//!
+//! ```text
+//!             arrive            due and fitting           call ended
+//!  Records -----------> waiting ---------------> in flight ---------> Settle(Delivered)
+//!                          ^                         |                Settle(Refused)
+//!                          |        after a wait     |
+//!                          +-------- retrying <------+
+//! ```
+//!
+//! Linger, batch limits, calls in flight, per-record results, retries, deadlines and drain meet
+//! here and nowhere else. [`Delivery::step`] takes an input and the time, and appends what has to
+//! be done; it does no I/O, reads no clock, draws no random number. At the end of every step
+//! `received == delivered + refused + held`, asserted in release builds too.
+
+use crate::ack::Outcome;
+use crate::record::{Cause, Record, RecordResult};
+use crate::retry::{Decision, RetryPolicy};
+use crate::time::Mono;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+/// How records are gathered into calls and how calls are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// How long a record waits for others before its batch goes out unfilled.
+    pub linger: Duration,
+    /// Calls that may run at once, at least 1.
+    pub in_flight_max: usize,
+    /// Back-off between attempts.
+    pub retry: RetryPolicy,
+}
+
+/// What one call may carry; read from the sink before each step, since a service may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Records per call, at least 1.
+    pub records_max: usize,
+    /// Bytes per call, keys included.
+    pub bytes_max: usize,
+    /// Bytes of one record, key included.
+    pub record_bytes_max: usize,
+}
+
+/// Names a call between its [`Action::Send`] and its [`Input::Completed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallId(usize);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Records arrived.
+    Records(Vec<Record>),
+    /// A call ended; `results` speaks of `records` in order. A result too few means that nothing
+    /// is known of that record.
+    Completed {
+        /// The call that was asked for.
+        call: CallId,
+        /// Its records, as they were given out.
+        records: Vec<Record>,
+        /// One result per record.
+        results: Vec<RecordResult>,
+    },
+    /// Time passed.
+    Tick,
+    /// No more records will come: lingering is over.
+    Drain,
+    /// Time is up: what is not in flight is settled as [`Cause::Shutdown`].
+    Stop,
+}
+
+/// What has to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Call the destination with these records; answer with [`Input::Completed`].
+    Send {
+        /// To be given back.
+        call: CallId,
+        /// The batch.
+        records: Vec<Record>,
+    },
+    /// Report the last word on this record.
+    Settle(Record, Outcome),
+    /// A call asked to repeat a record for this cause. Only for counting.
+    CountRetry(Cause),
+}
+
+/// What the machine has done so far, in records. `received == delivered + refused + held`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records that arrived.
+    pub received: u64,
+    /// Records that the destination confirmed.
+    pub delivered: u64,
+    /// Records that were settled otherwise.
+    pub refused: u64,
+}
+
+/// A record and its history.
+#[derive(Debug)]
+struct Held {
+    record: Record,
+    /// Calls that carried it.
+    attempts: u32,
+    /// When it arrived, for lingering.
+    since: Mono,
+    /// It was in a batch that the destination called invalid: it goes alone, so that one
+    /// bad record cannot keep failing its neighbours.
+    alone: bool,
+}
+
+/// What the machine remembers of a record while a call carries it.
+#[derive(Clone, Copy, Debug)]
+struct Flown {
+    attempts: u32,
+    since: Mono,
+}
+
+/// A record that waits for its next attempt. Ordered by time, then by arrival.
+#[derive(Debug)]
+struct Retrying {
+    at: Mono,
+    number: u64,
+    held: Held,
+}
+
+impl PartialEq for Retrying {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Retrying {}
+
+impl PartialOrd for Retrying {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Retrying {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// The machine. One per output and writer thread.
+#[derive(Debug)]
+pub struct Delivery {
+    settings: DeliverySettings,
+    limits: BatchLimits,
+    waiting: VecDeque<Held>,
+    waiting_bytes: usize,
+    retrying: BinaryHeap<Reverse<Retrying>>,
+    retries: u64,
+    /// By [`CallId`]; `None` is a free place.
+    flights: Vec<Option<Vec<Flown>>>,
+    in_flight: usize,
+    in_flight_records: usize,
+    draining: bool,
+    stopped: bool,
+    tally: Tally,
+}
+
+impl Delivery {
+    /// An idle machine.
+    #[must_use]
+    pub fn new(settings: DeliverySettings, limits: BatchLimits) -> Self {
+        Delivery {
+            settings,
+            limits,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            retrying: BinaryHeap::new(),
+            retries: 0,
+            flights: Vec::new(),
+            in_flight: 0,
+            in_flight_records: 0,
+            draining: false,
+            stopped: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes over limits that the destination changed.
+    pub fn set_limits(&mut self, limits: BatchLimits) {
+        self.limits = limits;
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Records that the machine or a running call holds.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.waiting.len() + self.retrying.len() + self.in_flight_records
+    }
+
+    /// Calls running now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Nothing is left to do until records arrive.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// When [`Input::Tick`] is due if nothing else happens; [`Mono::NEVER`] if nothing waits for time.
+    #[must_use]
+    pub fn wake_at(&self) -> Mono {
+        let retry = self
+            .retrying
+            .peek()
+            .map_or(Mono::NEVER, |Reverse(retrying)| retrying.at);
+        let Some(oldest) = self.waiting.front() else {
+            return retry;
+        };
+        // With every call taken, time alone can only expire what waits.
+        let oldest = if self.in_flight < self.settings.in_flight_max {
+            (oldest.since + self.settings.linger).min(oldest.record.deadline)
+        } else {
+            oldest.record.deadline
+        };
+        retry.min(oldest)
+    }
+
+    /// Takes one input at time `now` and appends to `actions` what has to be done. `random` has to be
+    /// a fresh uniformly random number each time.
+    pub fn step(&mut self, input: Input, now: Mono, random: u64, actions: &mut Vec<Action>) {
+        match input {
+            Input::Records(records) => self.arrive(records, now),
+            Input::Completed {
+                call,
+                records,
+                results,
+            } => {
+                self.complete(call, records, &results, now, random, actions);
+            }
+            Input::Tick => {}
+            Input::Drain => self.draining = true,
+            Input::Stop => {
+                self.draining = true;
+                self.stopped = true;
+            }
+        }
+        self.take_due_retries(now);
+        self.drop_hopeless(now, actions);
+        self.send(now, actions);
+        let Tally {
+            received,
+            delivered,
+            refused,
+        } = self.tally;
+        assert!(
+            received == delivered + refused + self.held() as u64,
+            "a record vanished: received {received}, delivered {delivered}, refused {refused}, held {}",
+            self.held()
+        );
+    }
+
+    fn arrive(&mut self, records: Vec<Record>, now: Mono) {
+        self.tally.received += records.len() as u64;
+        for record in records {
+            self.wait(Held {
+                record,
+                attempts: 0,
+                since: now,
+                alone: false,
+            });
+        }
+    }
+
+    fn wait(&mut self, held: Held) {
+        self.waiting_bytes += held.record.size();
+        self.waiting.push_back(held);
+    }
+
+    fn complete(
+        &mut self,
+        call: CallId,
+        records: Vec<Record>,
+        results: &[RecordResult],
+        now: Mono,
+        random: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let flown = self
+            .flights
+            .get_mut(call.0)
+            .and_then(Option::take)
+            .unwrap_or_default();
+        // What comes back has to be what was given out: else the counts are wrong from here on.
+        assert!(
+            flown.len() == records.len(),
+            "a call gave back other records than it was given"
+        );
+        self.in_flight -= 1;
+        self.in_flight_records -= records.len();
+        let was_alone = records.len() == 1;
+        for (at, (record, flown)) in records.into_iter().zip(flown).enumerate() {
+            match results
+                .get(at)
+                .copied()
+                .unwrap_or(RecordResult::Retry(Cause::Unknown))
+            {
+                RecordResult::Delivered => self.settle(record, Outcome::Delivered, actions),
+                RecordResult::Refused(cause) => {
+                    self.settle(record, Outcome::Refused(cause), actions);
+                }
+                RecordResult::Retry(Cause::Invalid) if was_alone => {
+                    self.settle(record, Outcome::Refused(Cause::Invalid), actions);
+                }
+                RecordResult::Retry(cause) => {
+                    actions.push(Action::CountRetry(cause));
+                    let random = scatter(random, at as u64);
+                    self.retry(record, flown, cause, now, random, actions);
+                }
+            }
+        }
+    }
+
+    fn retry(
+        &mut self,
+        record: Record,
+        flown: Flown,
+        cause: Cause,
+        now: Mono,
+        random: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let attempts = flown.attempts + 1;
+        let decision = self
+            .settings
+            .retry
+            .decide(cause, attempts, now, record.deadline, random);
+        match decision {
+            Decision::Again(at) if !self.stopped => {
+                let alone = cause == Cause::Invalid;
+                self.retries += 1;
+                self.retrying.push(Reverse(Retrying {
+                    at,
+                    number: self.retries,
+                    held: Held {
+                        record,
+                        attempts,
+                        since: flown.since,
+                        alone,
+                    },
+                }));
+            }
+            Decision::Again(_) | Decision::GiveUp => {
+                self.settle(record, Outcome::Refused(cause), actions);
+            }
+        }
+    }
+
+    /// Retries go before fresh records: their clients have waited longest.
+    fn take_due_retries(&mut self, now: Mono) {
+        while self
+            .retrying
+            .peek()
+            .is_some_and(|Reverse(retrying)| retrying.at <= now)
+        {
+            if let Some(Reverse(retrying)) = self.retrying.pop() {
+                self.waiting_bytes += retrying.held.record.size();
+                self.waiting.push_front(retrying.held);
+            }
+        }
+    }
+
+    /// Settles what must not be sent any more: records past their deadline at the head of the queue
+    /// (clients of the same core share one deadline, so age order is deadline order), and everything
+    /// that still waits once time is up.
+    fn drop_hopeless(&mut self, now: Mono, actions: &mut Vec<Action>) {
+        if self.stopped {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.waiting_bytes = 0;
+            for held in waiting {
+                self.settle(held.record, Outcome::Refused(Cause::Shutdown), actions);
+            }
+            while let Some(Reverse(retrying)) = self.retrying.pop() {
+                self.settle(
+                    retrying.held.record,
+                    Outcome::Refused(Cause::Shutdown),
+                    actions,
+                );
+            }
+        }
+        while self
+            .waiting
+            .front()
+            .is_some_and(|held| held.record.deadline <= now)
+        {
+            if let Some(held) = self.pop_waiting() {
+                self.settle(held.record, Outcome::Refused(Cause::Expired), actions);
+            }
+        }
+    }
+
+    fn pop_waiting(&mut self) -> Option<Held> {
+        let held = self.waiting.pop_front()?;
+        self.waiting_bytes -= held.record.size();
+        Some(held)
+    }
+
+    fn send(&mut self, now: Mono, actions: &mut Vec<Action>) {
+        while self.in_flight < self.settings.in_flight_max && self.is_due(now) {
+            let (records, flown) = self.fill_batch(now, actions);
+            if records.is_empty() {
+                continue;
+            }
+            self.in_flight += 1;
+            self.in_flight_records += records.len();
+            let free = self.flights.iter().position(Option::is_none);
+            let place = free.unwrap_or_else(|| {
+                self.flights.push(None);
+                self.flights.len() - 1
+            });
+            self.flights[place] = Some(flown);
+            actions.push(Action::Send {
+                call: CallId(place),
+                records,
+            });
+        }
+    }
+
+    fn is_due(&self, now: Mono) -> bool {
+        let Some(oldest) = self.waiting.front() else {
+            return false;
+        };
+        self.draining
+            || self.waiting.len() >= self.limits.records_max
+            || self.waiting_bytes >= self.limits.bytes_max
+            || oldest.since + self.settings.linger <= now
+    }
+
+    fn fill_batch(&mut self, now: Mono, actions: &mut Vec<Action>) -> (Vec<Record>, Vec<Flown>) {
+        let expected = self.waiting.len().min(self.limits.records_max);
+        let mut records = Vec::with_capacity(expected);
+        let mut flown = Vec::with_capacity(expected);
+        let mut bytes = 0;
+        while let Some(next) = self.waiting.front() {
+            let size = next.record.size();
+            let full = records.len() >= self.limits.records_max
+                || bytes + size > self.limits.bytes_max
+                || next.alone;
+            if full && !records.is_empty() {
+                break;
+            }
+            let Some(held) = self.pop_waiting() else {
+                break;
+            };
+            if held.record.deadline <= now {
+                self.settle(held.record, Outcome::Refused(Cause::Expired), actions);
+                continue;
+            }
+            // Checked at the door too; only a limit that was lowered since then gets here.
+            if size > self.limits.record_bytes_max || size > self.limits.bytes_max {
+                self.settle(held.record, Outcome::Refused(Cause::TooLarge), actions);
+                continue;
+            }
+            bytes += size;
+            flown.push(Flown {
+                attempts: held.attempts,
+                since: held.since,
+            });
+            records.push(held.record);
+            if held.alone {
+                break;
+            }
+        }
+        (records, flown)
+    }
+
+    fn settle(&mut self, record: Record, outcome: Outcome, actions: &mut Vec<Action>) {
+        match outcome {
+            Outcome::Delivered => self.tally.delivered += 1,
+            Outcome::Refused(_) => self.tally.refused += 1,
+        }
+        actions.push(Action::Settle(record, outcome));
+    }
+}
+
+/// An independent-looking random number for each record of a call from the one that the step was
+/// given (the finaliser of SplitMix64, Steele et al. 2014).
+fn scatter(random: u64, at: u64) -> u64 {
+    let mut z = random.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,482 @@
+//! One core's book of open requests: who waits for which records, and what is known of them.
+//!
+//! A request opens an entry with its permit, issues a [`Ticket`] per record and output, and waits.
+//! Settlements arrive through the core's [`AckPort`]. The entry goes when the last ticket is settled,
+//! even if the client was answered or lost long before: until then the bytes are still held somewhere
+//! and the permit must not be given back. The book belongs to one thread and does no I/O.
+//!
+//! Asserted in release builds: per request `received == accepted + rejected`, per output
+//! `accepted == delivered + refused + pending`.
+
+use crate::ack::Outcome;
+use crate::ack::{AckPort, OutputId, RequestKey, Settlement, Ticket};
+use crate::budget::Permit;
+use crate::record::Cause;
+use crate::time::Mono;
+use std::task::Waker;
+
+/// When an output's word counts for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckPolicy {
+    /// The answer waits until the destination confirmed the record.
+    Delivered,
+    /// The answer does not wait: handing the record to the output is enough. What is lost after that is
+    /// counted, and lost.
+    Enqueued,
+}
+
+/// What the book has to know of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputRule {
+    /// Whether answers wait for it.
+    pub ack: AckPolicy,
+    /// Bytes of records that this core may have pending there.
+    pub pending_bytes_max: u64,
+}
+
+/// Counts of one output on one core. `accepted == delivered + refused + pending`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputTally {
+    /// Records handed over.
+    pub accepted: u64,
+    /// Records confirmed.
+    pub delivered: u64,
+    /// Records not confirmed, indexed as [`Cause::ALL`].
+    pub refused: [u64; Cause::ALL.len()],
+    /// Records whose word is out.
+    pub pending: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Of the delivered, those whose client had been answered or lost before.
+    pub delivered_late: u64,
+}
+
+/// What a waiting request may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Words are still out, and there is time.
+    Open,
+    /// Every record that the answer waits for is delivered.
+    Delivered,
+    /// At least one was refused; the first cause that came.
+    Refused(Cause),
+    /// The deadline passed with words still out.
+    DeadlinePassed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u32,
+    /// `None` marks a free slot.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Held until the entry goes.
+    _permit: Permit,
+    deadline: Mono,
+    received: u32,
+    accepted: u32,
+    rejected: u32,
+    /// Tickets that are out.
+    out: u32,
+    /// Of these, the ones that the answer waits for.
+    required: u32,
+    refused: Option<Cause>,
+    overdue: bool,
+    /// The client has its answer, or is gone.
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// The book.
+#[derive(Debug)]
+pub struct LedgerBook {
+    port: &'static AckPort,
+    rules: Vec<OutputRule>,
+    tallies: Vec<OutputTally>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+impl LedgerBook {
+    /// An empty book whose tickets report to `port`.
+    #[must_use]
+    pub fn new(port: &'static AckPort, rules: Vec<OutputRule>) -> Self {
+        let tallies = vec![OutputTally::default(); rules.len()];
+        LedgerBook {
+            port,
+            rules,
+            tallies,
+            entries: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Counts of each output, in configuration order.
+    #[must_use]
+    pub fn tallies(&self) -> &[OutputTally] {
+        &self.tallies
+    }
+
+    /// Requests whose entry has not gone yet.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// The first output that has no room for `bytes` more, if any has not. A request is handed over as a
+    /// whole or not at all, so this is asked before the first ticket.
+    #[must_use]
+    pub fn without_room_for(&self, bytes: u64) -> Option<OutputId> {
+        let full = self
+            .rules
+            .iter()
+            .zip(&self.tallies)
+            .position(|(rule, tally)| tally.pending_bytes + bytes > rule.pending_bytes_max)?;
+        u16::try_from(full).ok().map(OutputId)
+    }
+
+    /// Opens an entry for a request with `received` events of which `rejected` were refused to the client.
+    pub fn open(
+        &mut self,
+        received: u32,
+        rejected: u32,
+        permit: Permit,
+        deadline: Mono,
+    ) -> RequestKey {
+        let open = Open {
+            _permit: permit,
+            deadline,
+            received,
+            accepted: 0,
+            rejected,
+            out: 0,
+            required: 0,
+            refused: None,
+            overdue: false,
+            closed: false,
+            waker: None,
+        };
+        if let Some(slot) = self.free.pop() {
+            let entry = &mut self.entries[slot as usize];
+            entry.open = Some(open);
+            return RequestKey {
+                slot,
+                generation: entry.generation,
+            };
+        }
+        self.entries.push(Entry {
+            generation: 0,
+            open: Some(open),
+        });
+        // Requests are bounded by connections and the byte budget, far below 2^32.
+        let slot = u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX);
+        RequestKey {
+            slot,
+            generation: 0,
+        }
+    }
+
+    /// Notes that one event goes to all outputs, and makes its tickets: one per output, in order.
+    pub fn accept(
+        &mut self,
+        request: RequestKey,
+        bytes: u32,
+        mut hand_over: impl FnMut(OutputId, Ticket),
+    ) {
+        let port = self.port;
+        let Some(open) = find(&mut self.entries, request) else {
+            return;
+        };
+        open.accepted += 1;
+        for (at, (rule, tally)) in self.rules.iter().zip(&mut self.tallies).enumerate() {
+            let output = OutputId(u16::try_from(at).unwrap_or(u16::MAX));
+            open.out += 1;
+            open.required += u32::from(rule.ack == AckPolicy::Delivered);
+            tally.accepted += 1;
+            tally.pending += 1;
+            tally.pending_bytes += u64::from(bytes);
+            hand_over(output, Ticket::new(port, request, output, bytes));
+        }
+    }
+
+    /// What the client may be told now. While it is [`Verification::Open`], `waker` is woken when that
+    /// changes.
+    pub fn verify(&mut self, request: RequestKey, waker: &Waker) -> Verification {
+        let Some(open) = find(&mut self.entries, request) else {
+            // Only a request that closed its entry itself can get here.
+            return Verification::Refused(Cause::Lost);
+        };
+        if open.required > 0 && !open.overdue {
+            match &mut open.waker {
+                Some(known) => known.clone_from(waker),
+                unknown => *unknown = Some(waker.clone()),
+            }
+            return Verification::Open;
+        }
+        match open.refused {
+            _ if open.required > 0 => Verification::DeadlinePassed,
+            Some(cause) => Verification::Refused(cause),
+            None => Verification::Delivered,
+        }
+    }
+
+    /// The client has its answer or is gone. The entry stays until its last ticket is settled.
+    pub fn close(&mut self, request: RequestKey) {
+        let Some(open) = find(&mut self.entries, request) else {
+            return;
+        };
+        open.closed = true;
+        open.waker = None;
+        assert!(
+            open.received == open.accepted + open.rejected,
+            "an event vanished: received {}, accepted {}, rejected {}",
+            open.received,
+            open.accepted,
+            open.rejected
+        );
+        self.free_if_done(request);
+    }
+
+    /// Enters a writer's word.
+    pub fn settle(&mut self, settlement: Settlement) {
+        let Settlement {
+            request,
+            output,
+            bytes,
+            outcome,
+        } = settlement;
+        let Some(open) = find(&mut self.entries, request) else {
+            return;
+        };
+        let at = usize::from(output.0);
+        let (Some(rule), Some(tally)) = (self.rules.get(at), self.tallies.get_mut(at)) else {
+            return;
+        };
+        let required = rule.ack == AckPolicy::Delivered;
+        tally.pending -= 1;
+        tally.pending_bytes -= u64::from(bytes);
+        match outcome {
+            Outcome::Delivered => {
+                tally.delivered += 1;
+                tally.delivered_late += u64::from(required && open.closed);
+            }
+            Outcome::Refused(cause) => {
+                tally.refused[cause as usize] += 1;
+                if required {
+                    open.refused = open.refused.or(Some(cause));
+                }
+            }
+        }
+        assert!(
+            tally.accepted == tally.delivered + tally.refused.iter().sum::<u64>() + tally.pending,
+            "a record vanished at output {at}: {tally:?}"
+        );
+        open.out -= 1;
+        open.required -= u32::from(required);
+        if open.required == 0
+            && let Some(waker) = open.waker.take()
+        {
+            waker.wake();
+        }
+        self.free_if_done(request);
+    }
+
+    /// Wakes the requests whose deadline has passed. To be called every few milliseconds; its cost
+    /// is one comparison per open request.
+    pub fn expire(&mut self, now: Mono) {
+        for entry in &mut self.entries {
+            let Some(open) = &mut entry.open else {
+                continue;
+            };
+            if open.deadline <= now && open.required > 0 && !open.overdue {
+                open.overdue = true;
+                if let Some(waker) = open.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    fn free_if_done(&mut self, request: RequestKey) {
+        let entry = &mut self.entries[request.slot as usize];
+        if entry
+            .open
+            .as_ref()
+            .is_some_and(|open| open.closed && open.out == 0)
+        {
+            entry.open = None;
+            entry.generation = entry.generation.wrapping_add(1);
+            self.free.push(request.slot);
+        }
+    }
+}
+
+fn find(entries: &mut [Entry], request: RequestKey) -> Option<&mut Open> {
+    entries
+        .get_mut(request.slot as usize)
+        .filter(|entry| entry.generation == request.generation)?
+        .open
+        .as_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::ByteBudget;
+
+    const RULE: OutputRule = OutputRule {
+        ack: AckPolicy::Delivered,
+        pending_bytes_max: 1_000,
+    };
+    const LATER: OutputRule = OutputRule {
+        ack: AckPolicy::Enqueued,
+        pending_bytes_max: 1_000,
+    };
+    const DEADLINE: Mono = Mono(4_000_000);
+
+    struct Desk {
+        book: LedgerBook,
+        budget: ByteBudget,
+        tickets: Vec<Ticket>,
+    }
+
+    impl Desk {
+        fn new(rules: &[OutputRule]) -> Self {
+            let book = LedgerBook::new(AckPort::leak(), rules.to_vec());
+            Desk {
+                book,
+                budget: ByteBudget::new(10_000),
+                tickets: Vec::new(),
+            }
+        }
+
+        fn request(&mut self, events: u32) -> RequestKey {
+            let permit = self.budget.try_reserve(100).unwrap();
+            let request = self.book.open(events, 0, permit, DEADLINE);
+            for _ in 0..events {
+                self.book
+                    .accept(request, 10, |_, ticket| self.tickets.push(ticket));
+            }
+            request
+        }
+
+        fn settle_next(&mut self, outcome: Outcome) {
+            let (_, settlement) = self.tickets.remove(0).settle(outcome);
+            self.book.settle(settlement);
+        }
+
+        fn verify(&mut self, request: RequestKey) -> Verification {
+            self.book.verify(request, Waker::noop())
+        }
+    }
+
+    #[test]
+    fn two_hundred_is_said_only_when_every_required_record_is_delivered() {
+        let mut desk = Desk::new(&[RULE, RULE]);
+        let request = desk.request(2);
+        for _ in 0..4 {
+            assert_eq!(desk.verify(request), Verification::Open);
+            desk.settle_next(Outcome::Delivered);
+        }
+        assert_eq!(desk.verify(request), Verification::Delivered);
+    }
+
+    #[test]
+    fn one_refused_record_refuses_the_request_once_all_words_are_in() {
+        let mut desk = Desk::new(&[RULE]);
+        let request = desk.request(2);
+        desk.settle_next(Outcome::Refused(Cause::Throttled));
+        assert_eq!(desk.verify(request), Verification::Open);
+        desk.settle_next(Outcome::Delivered);
+        assert_eq!(
+            desk.verify(request),
+            Verification::Refused(Cause::Throttled)
+        );
+    }
+
+    #[test]
+    fn an_enqueued_output_is_not_waited_for_but_holds_the_permit() {
+        let mut desk = Desk::new(&[LATER]);
+        let request = desk.request(1);
+        assert_eq!(desk.verify(request), Verification::Delivered);
+        desk.book.close(request);
+        assert_eq!(desk.budget.held(), 100);
+        desk.settle_next(Outcome::Refused(Cause::Throttled));
+        assert_eq!(desk.budget.held(), 0);
+        assert_eq!(desk.book.tallies()[0].refused[Cause::Throttled as usize], 1);
+    }
+
+    #[test]
+    fn past_the_deadline_the_answer_is_out_and_the_records_fate_is_still_counted() {
+        let mut desk = Desk::new(&[RULE]);
+        let request = desk.request(1);
+        desk.book.expire(Mono(DEADLINE.0 - 1));
+        assert_eq!(desk.verify(request), Verification::Open);
+        desk.book.expire(DEADLINE);
+        assert_eq!(desk.verify(request), Verification::DeadlinePassed);
+        desk.book.close(request);
+        assert_eq!((desk.budget.held(), desk.book.open_requests()), (100, 1));
+        desk.settle_next(Outcome::Delivered);
+        assert_eq!((desk.budget.held(), desk.book.open_requests()), (0, 0));
+        assert_eq!(desk.book.tallies()[0].delivered_late, 1);
+    }
+
+    #[test]
+    fn a_word_that_comes_after_the_deadline_but_before_the_answer_counts() {
+        let mut desk = Desk::new(&[RULE]);
+        let request = desk.request(1);
+        desk.book.expire(DEADLINE);
+        desk.settle_next(Outcome::Delivered);
+        assert_eq!(desk.verify(request), Verification::Delivered);
+    }
+
+    #[test]
+    fn a_settlement_for_a_slot_that_was_reused_changes_nothing() {
+        let mut desk = Desk::new(&[RULE]);
+        let first = desk.request(1);
+        desk.settle_next(Outcome::Delivered);
+        desk.book.close(first);
+        let second = desk.request(1);
+        assert_eq!(
+            (second.slot, second.generation),
+            (first.slot, first.generation + 1)
+        );
+        let stale = Settlement {
+            request: first,
+            output: OutputId(0),
+            bytes: 10,
+            outcome: Outcome::Delivered,
+        };
+        desk.book.settle(stale);
+        assert_eq!(desk.verify(second), Verification::Open);
+    }
+
+    #[test]
+    fn room_is_counted_in_pending_bytes_per_output() {
+        let mut desk = Desk::new(&[
+            RULE,
+            OutputRule {
+                pending_bytes_max: 30,
+                ..RULE
+            },
+        ]);
+        let _request = desk.request(2);
+        assert_eq!(desk.book.without_room_for(10), None);
+        assert_eq!(desk.book.without_room_for(11), Some(OutputId(1)));
+        desk.settle_next(Outcome::Delivered);
+        desk.settle_next(Outcome::Delivered);
+        assert_eq!(desk.book.without_room_for(20), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "an event vanished")]
+    fn a_request_that_forgot_an_event_is_a_defect_that_stops_the_process() {
+        let mut desk = Desk::new(&[RULE]);
+        let permit = desk.budget.try_reserve(1).unwrap();
+        let request = desk.book.open(2, 1, permit, DEADLINE);
+        desk.book.close(request);
+    }
+}

@@ -1,0 +1,431 @@
+//! Machine 2 under seeded schedules: a destination that delivers, throttles, refuses, forgets
+//! results and calls batches invalid, in any order and at any time, against rules that have to hold
+//! at every step. `SLUICE_SEEDS` sets how many schedules run, `SLUICE_SEED` names a single one.
+
+use bytes::Bytes;
+use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Ticket};
+use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::retry::RetryPolicy;
+use sluice_core::time::Mono;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+const RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_millis(50),
+    cap: Duration::from_millis(1_000),
+};
+
+fn settings(linger_ms: u64, in_flight_max: usize) -> DeliverySettings {
+    DeliverySettings {
+        linger: Duration::from_millis(linger_ms),
+        in_flight_max,
+        retry: RETRY,
+    }
+}
+
+fn limits(records_max: usize, bytes_max: usize) -> BatchLimits {
+    BatchLimits {
+        records_max,
+        bytes_max,
+        record_bytes_max: bytes_max,
+    }
+}
+
+/// A record whose payload starts with its number.
+fn record(port: &'static AckPort, number: u64, size: usize, deadline: Mono) -> Record {
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize(size.max(8), b'.');
+    let request = RequestKey {
+        slot: 0,
+        generation: 0,
+    };
+    let ticket = Ticket::new(port, request, OutputId(0), u32::try_from(size).unwrap());
+    Record {
+        key: None,
+        payload: Bytes::from(payload),
+        deadline,
+        ticket,
+    }
+}
+
+fn number(record: &Record) -> u64 {
+    u64::from_be_bytes(record.payload[..8].try_into().unwrap())
+}
+
+/// Steps the machine and splits what it wants into calls and settlements.
+struct Driver {
+    machine: Delivery,
+    calls: Vec<(CallId, Vec<Record>)>,
+    settled: Vec<(u64, Outcome)>,
+}
+
+impl Driver {
+    fn new(settings: DeliverySettings, limits: BatchLimits) -> Self {
+        let machine = Delivery::new(settings, limits);
+        Driver {
+            machine,
+            calls: Vec::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, input: Input, now: Mono, random: u64) {
+        let mut actions = Vec::new();
+        self.machine.step(input, now, random, &mut actions);
+        for action in actions {
+            match action {
+                Action::Send { call, records } => self.calls.push((call, records)),
+                Action::Settle(record, outcome) => {
+                    self.settled.push((number(&record), outcome));
+                    let _settlement = record.ticket.settle(outcome);
+                }
+                Action::CountRetry(_) => {}
+            }
+        }
+    }
+
+    fn records(&mut self, sizes: &[usize], now: Mono, deadline: Mono) {
+        let port = AckPort::leak();
+        let records = (0..)
+            .zip(sizes)
+            .map(|(at, size)| record(port, at, *size, deadline))
+            .collect();
+        self.step(Input::Records(records), now, 0);
+    }
+
+    fn complete(&mut self, at: usize, results: &[RecordResult], now: Mono, random: u64) {
+        let (call, records) = self.calls.remove(at);
+        self.step(
+            Input::Completed {
+                call,
+                records,
+                results: results.to_vec(),
+            },
+            now,
+            random,
+        );
+    }
+
+    fn numbers(&self, at: usize) -> Vec<u64> {
+        self.calls[at].1.iter().map(number).collect()
+    }
+}
+
+const FAR: Mono = Mono(3_600_000_000);
+const OK: RecordResult = RecordResult::Delivered;
+const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
+
+fn at_ms(ms: u64) -> Mono {
+    Mono(ms * 1_000)
+}
+
+#[test]
+fn a_batch_leaves_when_its_oldest_record_has_lingered() {
+    let mut driver = Driver::new(settings(5, 1), limits(10, 1_000));
+    driver.records(&[8, 8], at_ms(0), FAR);
+    driver.step(Input::Tick, Mono(4_999), 0);
+    assert!(driver.calls.is_empty());
+    assert_eq!(driver.machine.wake_at(), at_ms(5));
+    driver.step(Input::Tick, at_ms(5), 0);
+    assert_eq!(driver.numbers(0), [0, 1]);
+}
+
+#[test]
+fn a_batch_leaves_at_once_when_it_is_full_by_count_or_by_bytes() {
+    let mut driver = Driver::new(settings(1_000, 9), limits(2, 1_000));
+    driver.records(&[8, 8, 8], at_ms(0), FAR);
+    assert_eq!((driver.calls.len(), driver.numbers(0)), (1, vec![0, 1]));
+
+    let mut driver = Driver::new(settings(1_000, 9), limits(100, 100));
+    driver.records(&[60, 40, 60], at_ms(0), FAR);
+    assert_eq!((driver.calls.len(), driver.numbers(0)), (1, vec![0, 1]));
+}
+
+#[test]
+fn only_the_failed_records_of_a_call_are_sent_again() {
+    let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
+    driver.records(&[8, 8, 8], at_ms(0), FAR);
+    driver.complete(0, &[OK, THROTTLED, OK], at_ms(1), u64::MAX / 2);
+    assert_eq!(
+        driver.settled,
+        [(0, Outcome::Delivered), (2, Outcome::Delivered)]
+    );
+    let again = driver.machine.wake_at();
+    driver.step(Input::Tick, again, 0);
+    assert_eq!(driver.numbers(0), [1]);
+}
+
+#[test]
+fn a_call_that_answers_too_little_leaves_the_rest_unknown_and_sends_it_again() {
+    let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
+    driver.records(&[8, 8], at_ms(0), FAR);
+    driver.complete(0, &[OK], at_ms(1), 0);
+    assert_eq!(driver.settled, [(0, Outcome::Delivered)]);
+    let again = driver.machine.wake_at();
+    driver.step(Input::Tick, again, 0);
+    assert_eq!(driver.numbers(0), [1]);
+}
+
+#[test]
+fn a_record_whose_next_attempt_would_miss_its_deadline_is_refused_at_once() {
+    let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
+    driver.records(&[8], at_ms(0), at_ms(20));
+    driver.complete(0, &[THROTTLED], at_ms(10), u64::MAX);
+    assert_eq!(driver.settled, [(0, Outcome::Refused(Cause::Throttled))]);
+}
+
+#[test]
+fn a_record_that_waited_past_its_deadline_is_never_sent() {
+    let mut driver = Driver::new(settings(0, 1), limits(1, 1_000));
+    driver.records(&[8, 8], at_ms(0), at_ms(20));
+    driver.complete(0, &[OK], at_ms(20), 0);
+    assert!(driver.calls.is_empty());
+    assert_eq!(driver.settled[1], (1, Outcome::Refused(Cause::Expired)));
+}
+
+#[test]
+fn one_invalid_record_does_not_poison_its_batch() {
+    let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
+    driver.records(&[8, 8, 8], at_ms(0), FAR);
+    let bad = |numbers: &[u64]| numbers.contains(&1);
+    let mut now = at_ms(0);
+    while !driver.machine.is_idle() {
+        if driver.calls.is_empty() {
+            now = driver.machine.wake_at();
+            driver.step(Input::Tick, now, 0);
+            continue;
+        }
+        let numbers = driver.numbers(0);
+        let result = if bad(&numbers) {
+            RecordResult::Retry(Cause::Invalid)
+        } else {
+            OK
+        };
+        driver.complete(0, &vec![result; numbers.len()], now, 7);
+    }
+    driver.settled.sort_by_key(|(number, _)| *number);
+    assert_eq!(
+        driver.settled,
+        [
+            (0, Outcome::Delivered),
+            (1, Outcome::Refused(Cause::Invalid)),
+            (2, Outcome::Delivered)
+        ]
+    );
+}
+
+#[test]
+fn a_record_over_a_limit_that_was_lowered_is_refused_alone() {
+    let mut driver = Driver::new(settings(10, 1), limits(10, 1_000));
+    driver.records(&[8, 500, 8], at_ms(0), FAR);
+    driver.machine.set_limits(BatchLimits {
+        record_bytes_max: 100,
+        ..limits(10, 1_000)
+    });
+    driver.step(Input::Tick, at_ms(10), 0);
+    assert_eq!(driver.settled, [(1, Outcome::Refused(Cause::TooLarge))]);
+    assert_eq!(driver.numbers(0), [0, 2]);
+}
+
+#[test]
+fn drain_sends_what_lingers_and_stop_settles_what_waits_but_not_what_flies() {
+    let mut driver = Driver::new(settings(1_000, 1), limits(2, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    driver.step(Input::Drain, at_ms(1), 0);
+    assert_eq!(driver.numbers(0), [0]);
+    driver.records(&[8], at_ms(2), FAR);
+    driver.step(Input::Stop, at_ms(3), 0);
+    assert_eq!(driver.settled, [(0, Outcome::Refused(Cause::Shutdown))]);
+    driver.complete(0, &[THROTTLED], at_ms(4), 0);
+    assert_eq!(driver.settled[1], (0, Outcome::Refused(Cause::Throttled)));
+    assert!(driver.machine.is_idle());
+}
+
+/// What the imagined destination did with a record.
+#[derive(Default)]
+struct Fate {
+    stored: u32,
+    sent: u32,
+    flying: bool,
+    said_delivered: bool,
+    settled: Option<Outcome>,
+    deadline: Mono,
+}
+
+fn draw_result(random: &mut fastrand::Rng, trouble: u32) -> RecordResult {
+    if random.u32(0..100) >= trouble {
+        return OK;
+    }
+    match random.u32(0..10) {
+        0..5 => THROTTLED,
+        5 => RecordResult::Retry(Cause::Unavailable),
+        6 => RecordResult::Retry(Cause::Unknown),
+        7 => RecordResult::Retry(Cause::Invalid),
+        8 => RecordResult::Retry(Cause::Denied),
+        _ => RecordResult::Refused(Cause::TooLarge),
+    }
+}
+
+fn run_schedule(seed: u64, port: &'static AckPort) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bounds = limits(random.usize(1..20), random.usize(50..400));
+    let rules = settings(random.u64(0..20), random.usize(1..5));
+    let trouble = random.choice([0, 5, 50, 100]).unwrap();
+    let mut driver = Driver::new(rules, bounds);
+    let mut fates: HashMap<u64, Fate> = HashMap::new();
+    let mut flights: Vec<(Mono, CallId, Vec<Record>)> = Vec::new();
+    let mut now = Mono(0);
+    let mut arrivals_left = random.u32(1..15);
+    let stop_at = random.bool().then(|| Mono(random.u64(0..3_000_000)));
+    let (mut drained, mut stopped, mut cut_short) = (false, false, false);
+
+    loop {
+        // What comes next: an arrival, an answer, a timer, or the end.
+        let answer_at = flights
+            .iter()
+            .map(|flight| flight.0)
+            .min()
+            .unwrap_or(Mono::NEVER);
+        let timer_at = driver.machine.wake_at();
+        let input = if arrivals_left > 0 && random.u32(0..3) == 0 {
+            arrivals_left -= 1;
+            let deadline = now + Duration::from_millis(random.u64(1..4_000));
+            let first = fates.len() as u64;
+            let count = random.u64(1..12);
+            let records = (first..first + count)
+                .map(|number| record(port, number, random.usize(8..bounds.bytes_max), deadline))
+                .collect();
+            for number in first..first + count {
+                fates.insert(
+                    number,
+                    Fate {
+                        deadline,
+                        ..Fate::default()
+                    },
+                );
+            }
+            Input::Records(records)
+        } else if arrivals_left == 0 && !drained && random.bool() {
+            drained = true;
+            Input::Drain
+        } else if !stopped && stop_at.is_some_and(|stop_at| stop_at <= now) {
+            stopped = true;
+            drained = true;
+            Input::Stop
+        } else if answer_at != Mono::NEVER && (answer_at <= timer_at || random.bool()) {
+            now = now.max(answer_at);
+            let at = flights
+                .iter()
+                .position(|flight| flight.0 == answer_at)
+                .unwrap();
+            let (_, call, records) = flights.swap_remove(at);
+            let mut results = Vec::new();
+            for record in &records {
+                let result = draw_result(&mut random, trouble);
+                let fate = fates.get_mut(&number(record)).unwrap();
+                fate.flying = false;
+                fate.said_delivered = result == OK;
+                fate.stored += u32::from(result == OK);
+                results.push(result);
+            }
+            if random.u32(0..20) == 0 {
+                // The answer is cut short: stored, but nobody was told.
+                cut_short = true;
+                for record in records.iter().skip(results.len() / 2) {
+                    fates.get_mut(&number(record)).unwrap().said_delivered = false;
+                }
+                results.truncate(results.len() / 2);
+            }
+            Input::Completed {
+                call,
+                records,
+                results,
+            }
+        } else if timer_at != Mono::NEVER {
+            now = now.max(timer_at);
+            Input::Tick
+        } else if arrivals_left == 0 && flights.is_empty() && drained {
+            break;
+        } else {
+            now = now + Duration::from_micros(random.u64(1..10_000));
+            Input::Tick
+        };
+        driver.step(input, now, random.u64(..));
+
+        for (call, records) in driver.calls.drain(..) {
+            assert!(
+                !records.is_empty() && records.len() <= bounds.records_max,
+                "batch by count"
+            );
+            let bytes: usize = records.iter().map(Record::size).sum();
+            assert!(bytes <= bounds.bytes_max, "batch of {bytes} bytes");
+            for record in &records {
+                let fate = fates.get_mut(&number(record)).unwrap();
+                assert!(!fate.flying, "in two calls at once");
+                assert!(fate.settled.is_none(), "sent after it was settled");
+                assert!(!fate.said_delivered, "sent again after it was confirmed");
+                assert!(now < fate.deadline, "sent after its deadline");
+                fate.flying = true;
+                fate.sent += 1;
+            }
+            flights.push((
+                now + Duration::from_micros(random.u64(0..500_000)),
+                call,
+                records,
+            ));
+        }
+        assert!(
+            flights.len() <= rules.in_flight_max,
+            "too many calls at once"
+        );
+        for (number, outcome) in driver.settled.drain(..) {
+            let fate = fates.get_mut(&number).unwrap();
+            assert!(fate.settled.is_none(), "settled twice");
+            assert!(!fate.flying, "settled while a call carries it");
+            assert_eq!(
+                outcome == Outcome::Delivered,
+                fate.said_delivered,
+                "not the truth"
+            );
+            fate.settled = Some(outcome);
+        }
+        // Nothing that could go out is kept: a free call and a due record never meet.
+        if flights.len() < rules.in_flight_max {
+            assert!(driver.machine.wake_at() > now, "something due was left");
+        }
+    }
+
+    assert!(driver.machine.is_idle(), "records left behind");
+    let tally = driver.machine.tally();
+    assert_eq!(tally.received, fates.len() as u64);
+    for (number, fate) in &fates {
+        assert!(fate.settled.is_some(), "record {number} was never settled");
+        if fate.settled == Some(Outcome::Delivered) {
+            assert!(
+                fate.stored > 0,
+                "record {number} is acknowledged and not stored"
+            );
+        }
+    }
+    if trouble == 0 && !cut_short {
+        assert!(
+            fates.values().all(|fate| fate.sent <= 1),
+            "repeated without a failure"
+        );
+    }
+}
+
+#[test]
+fn no_schedule_loses_repeats_or_misreports_a_record() {
+    let port = AckPort::leak();
+    if let Ok(seed) = std::env::var("SLUICE_SEED") {
+        return run_schedule(seed.parse().unwrap(), port);
+    }
+    let seeds = std::env::var("SLUICE_SEEDS").map_or(20_000, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        let run = catch_unwind(AssertUnwindSafe(|| run_schedule(seed, port)));
+        assert!(run.is_ok(), "failed with SLUICE_SEED={seed}");
+    }
+}
