@@ -1,0 +1,419 @@
+//! SHELL 2: one thread that feeds `core::delivery` and carries out what it says, for one output.
+//! Decides nothing itself, and knows no HTTP.
+//!
+//! ```text
+//!  listener cores --parcels--> [queue] --> step(Records) --+--> Send   -> sink.write, concurrently
+//!                 sink.write ended     --> step(Completed) -+--> Settle -> ack port of the core
+//!                 wake_at reached      --> step(Tick)      -+
+//!                 queue closed         --> step(Drain)
+//!                 told to stop         --> step(Stop)
+//! ```
+
+use crate::sink::Sink;
+use sluice_core::ack::{AckPort, Outcome, Settlement};
+use sluice_core::delivery::{
+    Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, Tally,
+};
+use sluice_core::queue::Receiver;
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::stats::{WriterStats, micros};
+use sluice_core::time::Mono;
+use std::fmt;
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+use tracing::warn;
+
+/// Parcels taken from the queue between two looks at ended calls, so that neither starves the other.
+const PARCELS_PER_TURN: usize = 64;
+
+/// Failing calls are logged at most this often per writer, with what came since.
+const WARN_EVERY: Duration = Duration::from_secs(1);
+
+/// What a writer needs to know.
+pub struct WriterSettings {
+    /// Name of the output, for the thread and the log.
+    pub output: String,
+    /// Gathering and repeating.
+    pub delivery: DeliverySettings,
+    /// Reads the process's monotonic clock.
+    pub clock: fn() -> Mono,
+    /// Where it counts.
+    pub stats: Arc<WriterStats>,
+}
+
+impl fmt::Debug for WriterSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriterSettings")
+            .field("output", &self.output)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a writer says when it ends: the machine's counts and what it had to give up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// `received == delivered + refused`.
+    pub tally: Tally,
+    /// Of the refused, those given up because the time to drain was over.
+    pub left_behind: u64,
+}
+
+/// A writer could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system gave no thread or no runtime.
+    #[error("output {output}: cannot start its thread: {source}")]
+    Thread {
+        /// The output.
+        output: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sink did not start.
+    #[error("output {output}: {reason}")]
+    Sink {
+        /// The output.
+        output: String,
+        /// What the sink said.
+        reason: String,
+    },
+}
+
+/// A running writer.
+#[derive(Debug)]
+pub struct WriterHandle {
+    /// The writer's thread; ends after the queue is closed and everything is settled, or after
+    /// `stop` was set and the running calls ended.
+    pub thread: JoinHandle<Summary>,
+    /// Set to true when the time to drain is over.
+    pub stop: watch::Sender<bool>,
+}
+
+/// Starts a writer on its own thread with its own single-threaded tokio runtime, in which `start` makes
+/// the sink. Returns when the sink has started.
+///
+/// # Errors
+/// When there is no thread to be had, or the sink does not start.
+pub fn spawn<F, Fut, E>(
+    settings: WriterSettings,
+    queue: Receiver<Vec<Record>>,
+    start: F,
+) -> Result<(WriterHandle, Arc<dyn Sink>), StartError>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Arc<dyn Sink>, E>>,
+    E: fmt::Display,
+{
+    let output = settings.output.clone();
+    let thread_error = |source| StartError::Thread {
+        output: output.clone(),
+        source,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let (report, reported) = mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(thread_error)?;
+    let thread = Builder::new()
+        .name(format!("writer-{output}"))
+        .spawn(move || {
+            runtime.block_on(async move {
+                match start().await {
+                    Ok(sink) => {
+                        // The receiver waits for this one message and is still there.
+                        let _ = report.send(Ok(Arc::clone(&sink)));
+                        run(settings, queue, sink, stopped).await
+                    }
+                    Err(error) => {
+                        let _ = report.send(Err(error.to_string()));
+                        Summary::default()
+                    }
+                }
+            })
+        })
+        .map_err(thread_error)?;
+    match reported.recv() {
+        Ok(Ok(sink)) => Ok((WriterHandle { thread, stop }, sink)),
+        Ok(Err(reason)) => Err(StartError::Sink { output, reason }),
+        Err(_) => Err(StartError::Sink {
+            output,
+            reason: "its thread ended at start".into(),
+        }),
+    }
+}
+
+/// What woke the writer.
+enum Event {
+    Parcel(Option<Vec<Record>>),
+    Ended(Ended),
+    Time,
+    Stop,
+}
+
+/// A call of the sink that ended.
+struct Ended {
+    call: CallId,
+    records: Vec<Record>,
+    results: Vec<RecordResult>,
+    took: Duration,
+}
+
+/// Runs until the queue is closed and everything is settled. To be run in a tokio runtime with time.
+pub async fn run(
+    settings: WriterSettings,
+    queue: Receiver<Vec<Record>>,
+    sink: Arc<dyn Sink>,
+    stopped: watch::Receiver<bool>,
+) -> Summary {
+    let mut writer = Writer {
+        machine: Delivery::new(settings.delivery, batch_limits(&*sink)),
+        settings,
+        sink,
+        calls: JoinSet::new(),
+        actions: Vec::new(),
+        letters: Vec::new(),
+        trouble: Trouble::default(),
+        left_behind: 0,
+    };
+    let (mut open, mut stopped) = (true, Some(stopped));
+    while open || !writer.machine.is_idle() {
+        match next_event(&queue, open, &mut writer, &mut stopped).await {
+            Event::Parcel(Some(records)) => {
+                writer.step(Input::Records(records));
+                for _ in 1..PARCELS_PER_TURN {
+                    let Poll::Ready(Some(records)) = queue.try_recv() else {
+                        break;
+                    };
+                    writer.step(Input::Records(records));
+                }
+            }
+            Event::Parcel(None) => {
+                open = false;
+                writer.step(Input::Drain);
+            }
+            Event::Ended(ended) => writer.ended(ended),
+            Event::Time => writer.step(Input::Tick),
+            Event::Stop => {
+                stopped = None;
+                writer.step(Input::Stop);
+            }
+        }
+        while let Some(ended) = writer.calls.try_join_next() {
+            writer.ended(unwrap_call(ended));
+        }
+        writer.post();
+    }
+    Summary {
+        tally: writer.machine.tally(),
+        left_behind: writer.left_behind,
+    }
+}
+
+/// Waits for whatever comes first.
+async fn next_event(
+    queue: &Receiver<Vec<Record>>,
+    open: bool,
+    writer: &mut Writer,
+    stopped: &mut Option<watch::Receiver<bool>>,
+) -> Event {
+    let wake_at = writer.machine.wake_at();
+    let mut timer = pin!(async {
+        if wake_at == Mono::NEVER {
+            pending().await
+        } else {
+            sleep(wake_at.since((writer.settings.clock)())).await;
+        }
+    });
+    let mut stop = pin!(async {
+        let told = match stopped {
+            Some(stopped) => stopped.wait_for(|stop| *stop).await.is_ok(),
+            None => false,
+        };
+        if !told {
+            // Told before, or by a sender that is gone and never will.
+            pending().await
+        }
+    });
+    let calls = &mut writer.calls;
+    poll_fn(|cx| {
+        if let Poll::Ready(Some(ended)) = calls.poll_join_next(cx) {
+            return Poll::Ready(Event::Ended(unwrap_call(ended)));
+        }
+        if open && let Poll::Ready(parcel) = queue.poll_recv(cx.waker()) {
+            return Poll::Ready(Event::Parcel(parcel));
+        }
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Stop);
+        }
+        timer.as_mut().poll(cx).map(|()| Event::Time)
+    })
+    .await
+}
+
+/// A panic in a sink is a defect: it ends the writer where panics unwind, as it ends the process
+/// where they abort. Calls are never cancelled.
+fn unwrap_call(ended: Result<Ended, JoinError>) -> Ended {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+struct Writer {
+    settings: WriterSettings,
+    machine: Delivery,
+    sink: Arc<dyn Sink>,
+    calls: JoinSet<Ended>,
+    actions: Vec<Action>,
+    /// Settlements by the core they go to, gathered over one turn.
+    letters: Vec<(&'static AckPort, Vec<Settlement>)>,
+    trouble: Trouble,
+    left_behind: u64,
+}
+
+impl Writer {
+    fn step(&mut self, input: Input) {
+        let now = (self.settings.clock)();
+        self.machine.set_limits(batch_limits(&*self.sink));
+        let mut actions = std::mem::take(&mut self.actions);
+        self.machine
+            .step(input, now, fastrand::u64(..), &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Send { call, records } => self.send(call, records),
+                Action::Settle(record, outcome) => self.settle(record, outcome),
+                Action::CountRetry(cause) => {
+                    self.settings.stats.retries[cause as usize].increment();
+                    self.trouble.note(cause);
+                }
+            }
+        }
+        self.actions = actions;
+        let stats = &self.settings.stats;
+        stats.held.set(self.machine.held() as u64);
+        stats.calls_in_flight.set(self.machine.in_flight() as u64);
+        self.trouble.tell(&self.settings.output, now);
+    }
+
+    fn send(&mut self, call: CallId, records: Vec<Record>) {
+        let stats = &self.settings.stats;
+        stats.batch_records.observe(records.len() as u64);
+        stats
+            .batch_bytes
+            .observe(records.iter().map(|record| record.size() as u64).sum());
+        let sink = Arc::clone(&self.sink);
+        let clock = self.settings.clock;
+        self.calls.spawn(async move {
+            let started = clock();
+            let results = sink.write(&records).await;
+            Ended {
+                call,
+                records,
+                results,
+                took: clock().since(started),
+            }
+        });
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let Ended {
+            call,
+            records,
+            results,
+            took,
+        } = ended;
+        let stats = &self.settings.stats;
+        stats.calls.increment();
+        stats.call_micros.observe(micros(took));
+        if results.contains(&RecordResult::Delivered) {
+            stats.last_delivery_micros.set((self.settings.clock)().0);
+        }
+        self.step(Input::Completed {
+            call,
+            records,
+            results,
+        });
+    }
+
+    fn settle(&mut self, record: Record, outcome: Outcome) {
+        if let Outcome::Refused(cause) = outcome {
+            self.trouble.note(cause);
+            self.left_behind += u64::from(cause == Cause::Shutdown);
+        }
+        let (port, settlement) = record.ticket.settle(outcome);
+        // A handful of cores: a look along the row is cheaper than a map.
+        match self
+            .letters
+            .iter_mut()
+            .find(|(known, _)| std::ptr::eq(*known, port))
+        {
+            Some((_, letter)) => letter.push(settlement),
+            None => self.letters.push((port, vec![settlement])),
+        }
+    }
+
+    fn post(&mut self) {
+        for (port, letter) in &mut self.letters {
+            if !letter.is_empty() {
+                port.send(std::mem::take(letter));
+            }
+        }
+    }
+}
+
+fn batch_limits(sink: &dyn Sink) -> BatchLimits {
+    let limits = sink.limits();
+    BatchLimits {
+        records_max: limits.batch_records_max,
+        bytes_max: limits.batch_bytes_max,
+        record_bytes_max: limits.record_bytes_max,
+    }
+}
+
+/// Failures since the last log line.
+#[derive(Default)]
+struct Trouble {
+    counts: [u64; Cause::ALL.len()],
+    any: bool,
+    told_at: Option<Mono>,
+}
+
+impl Trouble {
+    fn note(&mut self, cause: Cause) {
+        self.counts[cause as usize] += 1;
+        self.any = true;
+    }
+
+    fn tell(&mut self, output: &str, now: Mono) {
+        let quiet = self
+            .told_at
+            .is_some_and(|told_at| now < told_at + WARN_EVERY);
+        if !self.any || quiet {
+            return;
+        }
+        for cause in Cause::ALL {
+            let results = std::mem::take(&mut self.counts[cause as usize]);
+            if results > 0 {
+                warn!(
+                    output,
+                    cause = cause.label(),
+                    results,
+                    "records not delivered"
+                );
+            }
+        }
+        self.any = false;
+        self.told_at = Some(now);
+    }
+}
