@@ -3,6 +3,7 @@
 //! Each block has one writing thread, so an increment is a load and a store, not a locked
 //! instruction; a reader on another thread sees each value a moment late, never torn. Knows no exporter.
 
+use crate::ledger::OutputTally;
 use crate::record::Cause;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,11 @@ impl Counter {
     /// Adds one.
     pub fn increment(&self) {
         self.add(1);
+    }
+
+    /// Takes over a count that is kept elsewhere on the writing thread; it must not go back.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The value now.
@@ -201,6 +207,20 @@ pub struct OutputStats {
     pub pending_bytes: Gauge,
     /// Records confirmed after their client had been answered 503: legal, and a duplicate to come.
     pub delivered_late: Counter,
+}
+
+impl OutputStats {
+    /// Takes over the counts of a core's ledger book.
+    pub fn publish(&self, tally: &OutputTally) {
+        self.accepted.set(tally.accepted);
+        self.delivered.set(tally.delivered);
+        for (counter, refused) in self.refused.iter().zip(tally.refused) {
+            counter.set(refused);
+        }
+        self.pending.set(tally.pending);
+        self.pending_bytes.set(tally.pending_bytes);
+        self.delivered_late.set(tally.delivered_late);
+    }
 }
 
 /// What one writer counts.
