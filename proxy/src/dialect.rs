@@ -1,0 +1,107 @@
+//! Who is speaking, by the path, and how each is answered.
+//!
+//! One client family, one file, one `match` over the verdict without a wildcard: clients differ in
+//! what they throw away.
+
+pub mod aws;
+pub mod generic;
+
+use crate::config::Paths;
+use crate::http::{Answer, Problem};
+use crate::verdict::Shed;
+use ::http::StatusCode;
+use sluice_core::reject::Reject;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Clickstream bodies, one record per request: [`aws`].
+    Collect,
+    /// JSON events, one record per event: [`generic`].
+    Events,
+    /// The server's clock.
+    Ping,
+    /// Whether a balancer should send requests here.
+    Health,
+}
+
+/// Where a request path leads. The tier we replace matches `/collect` as a bare prefix, so
+/// `/collect/x` is in use; `/collectX` is not an endpoint here.
+#[must_use]
+pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
+    match path {
+        path if path == paths.collect => Some(Endpoint::Collect),
+        path if path == paths.events => Some(Endpoint::Events),
+        path if path == paths.ping => Some(Endpoint::Ping),
+        path if path == paths.health => Some(Endpoint::Health),
+        path => path
+            .strip_prefix(paths.collect.as_str())
+            .filter(|rest| rest.starts_with('/'))
+            .map(|_| Endpoint::Collect),
+    }
+}
+
+/// The status of a refusal.
+pub(crate) fn status(reject: &Reject) -> StatusCode {
+    match reject {
+        Reject::BodyTooLarge { .. } | Reject::RecordTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        Reject::NotJson { .. }
+        | Reject::NotUtf8 { .. }
+        | Reject::TooDeep { .. }
+        | Reject::NotAnObject { .. }
+        | Reject::TooManyEvents { .. }
+        | Reject::NoEvents => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// The error body of a refusal of the whole request.
+pub(crate) fn refusal(reject: &Reject) -> Answer {
+    let problem = Problem {
+        status: status(reject),
+        code: reject.label(),
+        message: reject.to_string().into(),
+        limit: reject.limit().map(|limit| limit as u64),
+        actual: reject.actual().map(|actual| actual as u64),
+    };
+    Answer::from(&problem)
+}
+
+/// 503 with Retry-After: the one answer to our own and the destination's trouble, in every dialect. SDKs
+/// keep the events on it, which they do not on 4xx.
+pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, shed.code(), shed.message());
+    Answer { retry_after_s: Some(after_s), ..Answer::from(&problem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collect_matches_whole_segments_and_the_rest_exactly() {
+        let paths = Paths {
+            collect: "/collect".into(),
+            events: "/v1/events".into(),
+            ping: "/ping".into(),
+            health: "/health".into(),
+        };
+        let table = [
+            ("/collect", Some(Endpoint::Collect)),
+            ("/collect/", Some(Endpoint::Collect)),
+            ("/collect/web/2", Some(Endpoint::Collect)),
+            ("/collectX", None),
+            ("/Collect", None),
+            ("/v1/events", Some(Endpoint::Events)),
+            ("/v1/events/", None),
+            ("/ping", Some(Endpoint::Ping)),
+            ("/health", Some(Endpoint::Health)),
+            ("/", None),
+            ("", None),
+        ];
+        for (path, endpoint) in table {
+            assert_eq!(super::endpoint(&paths, path), endpoint, "{path}");
+        }
+    }
+}

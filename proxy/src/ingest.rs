@@ -1,0 +1,368 @@
+//! SHELL 1: from a request's head to its answer, on one core.
+//!
+//! ```text
+//!  head -> endpoint, method, coding -> byte budget -> body -> pipeline -> room at the outputs
+//!       -> ledger entry and tickets -> outputs -> wait for the words -> verdict -> dialect
+//! ```
+//!
+//! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
+//! is the ledger book's, how an answer reads is a dialect's.
+
+use crate::clock;
+use crate::config::Paths;
+use crate::dialect::{self, Endpoint};
+use crate::drain::Drain;
+use crate::http::{Answer, Body, Handler, Head, Problem};
+use crate::outputs::Outputs;
+use crate::verdict::{Shed, Verdict};
+use ::http::{HeaderValue, Method, StatusCode, header};
+use sluice_core::ack::{AckPort, OutputId, RequestKey};
+use sluice_core::budget::{ByteBudget, Permit};
+use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
+use sluice_core::pipeline::{Plan, Prepared};
+use sluice_core::record::Record;
+use sluice_core::request::RequestContext;
+use sluice_core::stats::{WorkerStats, micros};
+use sluice_core::time::Mono;
+use sluice_sinks::sink::Sink;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// What a record costs beside its payload while it is under way (its place in batches, its ticket).
+/// Counted into the byte budget so that a million tiny events are not free.
+const RECORD_OVERHEAD_BYTES: u64 = 160;
+
+/// What the cores share and never change.
+#[derive(Debug)]
+pub struct IngestSettings {
+    /// Paths of the endpoints.
+    pub paths: Paths,
+    /// How a request of [`Endpoint::Collect`] becomes a record.
+    pub collect: Plan,
+    /// How a body of [`Endpoint::Events`] becomes records.
+    pub events: Plan,
+    /// Bytes of a body, at most.
+    pub body_bytes_max: usize,
+    /// From the end of the body to the answer, at most.
+    pub ack_deadline: Duration,
+    /// Bounds of Retry-After, seconds.
+    pub retry_after_s: RangeInclusive<u32>,
+    /// This core's share of the bytes in flight.
+    pub budget_bytes: u64,
+    /// Per output, in configuration order.
+    pub outputs: Vec<OutputSettings>,
+}
+
+/// What a core has to know of an output.
+#[derive(Clone, Debug)]
+pub struct OutputSettings {
+    /// Acknowledgement, and this core's share of the queue.
+    pub rule: OutputRule,
+    /// How long an unwaited-for record may be tried; `None` where the answer waits for the record, and the
+    /// ack deadline bounds both.
+    pub retry_for: Option<Duration>,
+    /// Whether records carry the plan's partition key or leave the choice to the sink.
+    pub keyed: bool,
+}
+
+/// One core's ingest.
+pub struct Ingest {
+    settings: Arc<IngestSettings>,
+    sinks: Vec<Arc<dyn Sink>>,
+    outputs: Rc<Outputs>,
+    port: &'static AckPort,
+    book: Rc<RefCell<LedgerBook>>,
+    budget: ByteBudget,
+    drain: Arc<Drain>,
+    stats: Arc<WorkerStats>,
+    /// Emptied buffers of earlier requests.
+    prepared: RefCell<Vec<Prepared>>,
+}
+
+impl Ingest {
+    /// The ingest of one core; `sinks` are asked for their record limits, in configuration order.
+    #[must_use]
+    pub fn new(
+        settings: Arc<IngestSettings>,
+        sinks: Vec<Arc<dyn Sink>>,
+        outputs: Rc<Outputs>,
+        drain: Arc<Drain>,
+        stats: Arc<WorkerStats>,
+    ) -> Self {
+        let port = AckPort::leak();
+        let rules = settings.outputs.iter().map(|output| output.rule).collect();
+        Ingest {
+            budget: ByteBudget::new(settings.budget_bytes),
+            book: Rc::new(RefCell::new(LedgerBook::new(port, rules))),
+            settings,
+            sinks,
+            outputs,
+            port,
+            drain,
+            stats,
+            prepared: RefCell::default(),
+        }
+    }
+
+    /// Enters the writers' words into the book as they come. To be spawned on the core.
+    pub fn take_words(&self) -> impl Future<Output = ()> + 'static {
+        let (port, book) = (self.port, Rc::clone(&self.book));
+        poll_fn(move |cx| {
+            while let Some(words) = port.poll_recv(cx.waker()) {
+                let mut book = book.borrow_mut();
+                for word in words {
+                    book.settle(word);
+                }
+            }
+            Poll::Pending
+        })
+    }
+
+    fn health(&self) -> Answer {
+        if self.drain.is_serving() {
+            Answer::json(StatusCode::OK, "{\"ok\":true}")
+        } else {
+            Answer::json(StatusCode::SERVICE_UNAVAILABLE, "{\"ok\":false}")
+        }
+    }
+
+    async fn take(&self, head: &Head, body: Body, plan: &Plan) -> Result<Verdict, Answer> {
+        let limit = self.settings.body_bytes_max;
+        let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
+        let Some(permit) = self.budget.try_reserve(expected) else {
+            self.stats.shed_budget.increment();
+            return Ok(Verdict::RetryLater(Shed::Budget));
+        };
+        let bytes = body.read(limit).await.map_err(|error| Answer::from(&error))?;
+        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let verdict = self.prepare_and_deliver(head, &bytes, plan, permit, &mut prepared).await;
+        self.prepared.borrow_mut().push(prepared);
+        Ok(verdict)
+    }
+
+    async fn prepare_and_deliver(
+        &self,
+        head: &Head,
+        body: &[u8],
+        plan: &Plan,
+        permit: Permit,
+        prepared: &mut Prepared,
+    ) -> Verdict {
+        let record_bytes_max =
+            self.sinks.iter().map(|sink| sink.limits().record_bytes_max).min().unwrap_or(0);
+        let forwarded_for = forwarded_for(head);
+        let request = RequestContext {
+            method: head.method().as_str(),
+            uri: head.path_and_query(),
+            path: head.uri().path(),
+            query: head.uri().query(),
+            user_agent: head.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes),
+            forwarded_for: forwarded_for.as_deref(),
+            peer: head.peer().ip(),
+            id: head.id(),
+            received_at: head.received_wall(),
+        };
+        if let Err(reject) = plan.run(&request, body, record_bytes_max, prepared) {
+            return Verdict::GiveUp(reject);
+        }
+        self.stats.events_received.add(u64::from(prepared.received));
+        self.stats.events_rejected.add(prepared.rejected.len() as u64);
+        match self.hand_over(permit, prepared) {
+            Err(shed) => Verdict::RetryLater(shed),
+            Ok(None) => Verdict::Done { accepted: 0, rejected: std::mem::take(&mut prepared.rejected) },
+            Ok(Some(waiting)) => {
+                let accepted = prepared.received - waiting.rejected;
+                let verification = waiting.await;
+                match verification {
+                    Verification::Delivered => Verdict::Done {
+                        accepted,
+                        rejected: std::mem::take(&mut prepared.rejected),
+                    },
+                    Verification::DeadlinePassed => {
+                        self.stats.deadline_passed.increment();
+                        Verdict::RetryLater(Shed::Deadline)
+                    }
+                    Verification::Refused(_) | Verification::Open => {
+                        Verdict::RetryLater(Shed::Sink)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the request in the book and gives its records to the outputs: all of them, or none.
+    /// `None` when there is no record.
+    fn hand_over(
+        &self,
+        mut permit: Permit,
+        prepared: &mut Prepared,
+    ) -> Result<Option<Waiting<'_>>, Shed> {
+        if prepared.records.is_empty() {
+            return Ok(None);
+        }
+        let mut book = self.book.borrow_mut();
+        let bytes = |record: &sluice_core::pipeline::PreparedRecord| {
+            (record.payload.len() + record.key.as_ref().map_or(0, |key| key.len())) as u64
+        };
+        let total: u64 = prepared.records.iter().map(bytes).sum();
+        if book.without_room_for(total).is_some() {
+            self.stats.shed_queue.increment();
+            return Err(Shed::Queue);
+        }
+        // From here on the records are what is held; the body goes with the request's buffers.
+        let held = total + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
+        if !permit.try_resize(held) {
+            self.stats.shed_budget.increment();
+            return Err(Shed::Budget);
+        }
+        let now = clock::now();
+        let deadline = now + self.settings.ack_deadline;
+        let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
+        let key = book.open(prepared.received, rejected, permit, deadline);
+        for record in prepared.records.drain(..) {
+            // A record is bounded by the sinks' limits, far below 4 GiB.
+            let bytes = u32::try_from(bytes(&record)).unwrap_or(u32::MAX);
+            book.accept(key, bytes, |output, ticket| {
+                let settings = &self.settings.outputs[usize::from(output.0)];
+                let record = Record {
+                    key: record.key.clone().filter(|_| settings.keyed),
+                    // Counts a reference: outputs share the bytes.
+                    payload: record.payload.clone(),
+                    deadline: settings.retry_for.map_or(deadline, |retry_for| now + retry_for),
+                    ticket,
+                };
+                self.outputs.submit(output, record);
+            });
+        }
+        self.stats.events_accepted.add(u64::from(prepared.received - rejected));
+        Ok(Some(Waiting { ingest: self, key, since: now, rejected }))
+    }
+
+    fn retry_after_s(&self) -> u32 {
+        fastrand::u32(self.settings.retry_after_s.clone())
+    }
+}
+
+impl Handler for Ingest {
+    async fn handle(&self, head: Head, body: Body) -> Answer {
+        let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
+            return Answer::from(&Problem::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "no such endpoint here",
+            ));
+        };
+        if let Some(refused) = refuse_method(endpoint, head.method()) {
+            return refused;
+        }
+        let (plan, answer): (_, fn(Verdict, u32) -> Answer) = match endpoint {
+            Endpoint::Health => return self.health(),
+            Endpoint::Ping => return ping(&head),
+            Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
+            Endpoint::Events => (&self.settings.events, dialect::generic::answer),
+        };
+        if let Some(refused) = refuse_coding(&head) {
+            return refused;
+        }
+        match self.take(&head, body, plan).await {
+            Ok(verdict) => answer(verdict, self.retry_after_s()),
+            Err(answer) => answer,
+        }
+    }
+
+    fn tick(&self, now: Mono) {
+        let mut book = self.book.borrow_mut();
+        book.expire(now);
+        for (tally, stats) in book.tallies().iter().zip(&self.stats.outputs) {
+            stats.publish(tally);
+        }
+        drop(book);
+        self.stats.budget_bytes.set(self.budget.held());
+        // What a full queue did not take.
+        self.outputs.flush();
+    }
+}
+
+/// A request whose records are under way. Ready when the book knows what to say; the entry is closed
+/// when this goes, also when the client went first.
+struct Waiting<'a> {
+    ingest: &'a Ingest,
+    key: RequestKey,
+    since: Mono,
+    rejected: u32,
+}
+
+impl Future for Waiting<'_> {
+    type Output = Verification;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verification> {
+        match self.ingest.book.borrow_mut().verify(self.key, cx.waker()) {
+            Verification::Open => Poll::Pending,
+            known => Poll::Ready(known),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let took = clock::now().since(self.since);
+        self.ingest.stats.ack_latency_micros.observe(micros(took));
+        self.ingest.book.borrow_mut().close(self.key);
+    }
+}
+
+fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
+    let allow = match endpoint {
+        // Every method is recorded here, as the tier we replace does, but a preflight never is.
+        Endpoint::Collect if *method == Method::OPTIONS => {
+            return Some(Answer::empty(StatusCode::NO_CONTENT));
+        }
+        Endpoint::Collect => return None,
+        Endpoint::Events if *method == Method::POST => return None,
+        Endpoint::Events => "POST",
+        Endpoint::Ping | Endpoint::Health if [Method::GET, Method::HEAD].contains(method) => {
+            return None;
+        }
+        Endpoint::Ping | Endpoint::Health => "GET, HEAD",
+    };
+    let problem = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("this endpoint takes {allow}"),
+    );
+    Some(Answer { allow: Some(allow), ..Answer::from(&problem) })
+}
+
+fn refuse_coding(head: &Head) -> Option<Answer> {
+    let coded = head
+        .headers()
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let problem = Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content_encoding_unsupported",
+        "Content-Encoding is not supported here, send the body as it is",
+    );
+    coded.then(|| Answer::from(&problem))
+}
+
+/// The X-Forwarded-For of the request; several lines are one list (RFC 9110, 5.3).
+fn forwarded_for(head: &Head) -> Option<Cow<'_, [u8]>> {
+    let mut lines = head.headers().get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+    let first = Cow::Borrowed(lines.next()?);
+    Some(lines.fold(first, |list, line| Cow::Owned([&list, line].join(b", ".as_slice()))))
+}
+
+fn ping(head: &Head) -> Answer {
+    let now = head.received_wall().unix_millis();
+    let body = format!("{{\"timestamp\": {}.{:03}}}", now / 1_000, now % 1_000);
+    Answer::json(StatusCode::OK, body)
+}

@@ -1,0 +1,119 @@
+//! The only door from a listener core to the writers.
+//!
+//! Records are gathered per output over one turn of the core's loop and handed over as one parcel: a
+//! message, and perhaps a wake, per turn instead of per event. How many bytes may be on the other side is
+//! decided before, by the ledger book; so a queue that is full of parcels only makes the next one larger.
+
+use sluice_core::ack::OutputId;
+use sluice_core::queue::{NotSent, Sender};
+use sluice_core::record::Record;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+use tracing::error;
+
+/// One core's lanes, one per output.
+#[derive(Debug)]
+pub struct Outputs {
+    lanes: Vec<Lane>,
+    /// Records were submitted since the last flush.
+    dirty: Cell<bool>,
+    flusher: RefCell<Option<Waker>>,
+    /// How long the end of the core may wait for room.
+    farewell: Duration,
+}
+
+#[derive(Debug)]
+struct Lane {
+    gathered: RefCell<Vec<Record>>,
+    queue: Sender<Vec<Record>>,
+}
+
+impl Outputs {
+    /// Lanes in configuration order. `farewell` bounds how long the core's end waits for a queue to take
+    /// what is left.
+    #[must_use]
+    pub fn new(queues: Vec<Sender<Vec<Record>>>, farewell: Duration) -> Rc<Self> {
+        let lane = |queue| Lane { gathered: RefCell::default(), queue };
+        Rc::new(Outputs {
+            lanes: queues.into_iter().map(lane).collect(),
+            dirty: Cell::new(false),
+            flusher: RefCell::default(),
+            farewell,
+        })
+    }
+
+    /// Puts a record into its output's lane; it leaves with this turn's parcel.
+    pub fn submit(&self, output: OutputId, record: Record) {
+        // A record for an output that is not there drops its ticket, which is then reported as lost.
+        let Some(lane) = self.lanes.get(usize::from(output.0)) else { return };
+        lane.gathered.borrow_mut().push(record);
+        if !self.dirty.replace(true)
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
+            flusher.wake_by_ref();
+        }
+    }
+
+    /// Hands over what was gathered. What a full queue does not take stays, and goes with the next flush.
+    pub fn flush(&self) {
+        self.dirty.set(false);
+        for lane in &self.lanes {
+            lane.flush();
+        }
+    }
+
+    /// Flushes whenever something was submitted. The runtime runs woken tasks in turn, so this
+    /// comes after all connections that were ready, and takes their records together.
+    pub async fn flush_every_turn(self: Rc<Self>) {
+        poll_fn(|cx| {
+            let mut flusher = self.flusher.borrow_mut();
+            match flusher.as_mut() {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *flusher = Some(cx.waker().clone()),
+            }
+            drop(flusher);
+            if self.dirty.get() {
+                self.flush();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+}
+
+impl Lane {
+    fn flush(&self) {
+        let mut gathered = self.gathered.borrow_mut();
+        if gathered.is_empty() {
+            return;
+        }
+        let parcel = std::mem::take(&mut *gathered);
+        // A parcel is about as large as the one before.
+        let expected = parcel.len();
+        match self.queue.try_send(parcel) {
+            Ok(()) => gathered.reserve(expected),
+            Err(NotSent::Full(parcel)) => *gathered = parcel,
+            Err(NotSent::Closed(parcel)) => {
+                // The tickets report themselves as lost; the clients get 503.
+                error!(records = parcel.len(), "a writer is gone, its records are refused");
+            }
+        }
+    }
+}
+
+impl Drop for Outputs {
+    /// An acknowledged record of an `enqueued` output may still be here when the core ends.
+    fn drop(&mut self) {
+        let give_up = Instant::now() + self.farewell;
+        for lane in &self.lanes {
+            lane.flush();
+            while !lane.gathered.borrow().is_empty() && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(1));
+                lane.flush();
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Newline-delimited JSON in files, one directory per UTC hour: the destination that needs nothing.
+//!
+//! A record is confirmed when its line and the names that lead to it are synced to disk. One write and
+//! one sync serve a whole batch. A line is always in a file that ends in `.ndjson`, from the first
+//! event on; a reader that wants finished files only skips those that `<dir>/.open` names.
+
+mod layout;
+mod log;
+mod recover;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use log::Log;
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::time::Wall;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::Store;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// How often the sink looks whether its file is due to be finished while nothing is written.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where and how a [`FileSink`] writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSettings {
+    /// The directory; created when missing.
+    pub dir: PathBuf,
+    /// A file is finished before it would grow beyond this many bytes. Only a batch that is larger by
+    /// itself makes a larger file.
+    pub file_bytes_max: u64,
+    /// A file is finished when it is this old, in whole seconds, and at the end of its hour.
+    pub file_age_max: Duration,
+    /// Records per write.
+    pub batch_records_max: usize,
+    /// Bytes per write; also the limit of one record.
+    pub batch_bytes_max: usize,
+    /// After this a write is given up as [`Cause::Unknown`]. The disk call itself cannot be ended: until
+    /// it returns, further writes wait for as long and are then [`Cause::Unavailable`].
+    pub write_timeout: Duration,
+}
+
+impl FileSettings {
+    /// The defaults: files of 128 MiB or 300 s, writes of 10,000 records or 8 MiB within 5 s.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> FileSettings {
+        FileSettings {
+            dir: dir.into(),
+            file_bytes_max: 128 * 1024 * 1024,
+            file_age_max: Duration::from_secs(300),
+            batch_records_max: 10_000,
+            batch_bytes_max: 8 * 1024 * 1024,
+            write_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Writes records as lines of files. Keys are not stored.
+pub struct FileSink {
+    settings: FileSettings,
+    store: Arc<dyn Store>,
+    log: Arc<Mutex<Log>>,
+}
+
+impl FileSink {
+    /// Creates and locks the directory, puts in order what a crash left, and starts the timer that
+    /// finishes old files on the current tokio runtime. `clock` reads the time that names files.
+    ///
+    /// Does disk I/O on the calling thread.
+    ///
+    /// # Errors
+    /// The directory cannot be created, another process writes to it, or there is no tokio runtime.
+    pub fn start(settings: FileSettings, clock: fn() -> Wall) -> Result<FileSink, CheckError> {
+        FileSink::start_on(Arc::new(store::Os), settings, clock)
+    }
+
+    fn start_on(
+        store: Arc<dyn Store>,
+        settings: FileSettings,
+        clock: fn() -> Wall,
+    ) -> Result<FileSink, CheckError> {
+        let dir = &settings.dir;
+        let fail = |reason: String| CheckError {
+            destination: destination(dir),
+            reason,
+        };
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| fail(format!("the sink needs a tokio runtime: {error}")))?;
+        store::create_dir_durably(&*store, dir)
+            .map_err(|error| fail(format!("cannot create it: {error}")))?;
+        let lock = lock(dir).map_err(fail)?;
+        recover::recover(dir);
+        let log = Log::new(Arc::clone(&store), settings.clone(), clock, lock);
+        let log = Arc::new(Mutex::new(log));
+        let timer_log = Arc::downgrade(&log);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                // The sink is gone, and with it the need for a timer.
+                let Some(log) = timer_log.upgrade() else {
+                    return;
+                };
+                let mut log = log.lock_owned().await;
+                if log.is_due_now() {
+                    // Fails only when the runtime ends, which drops the log and so finishes the file.
+                    let _ = tokio::task::spawn_blocking(move || log.finish()).await;
+                }
+            }
+        });
+        Ok(FileSink {
+            settings,
+            store,
+            log,
+        })
+    }
+
+    /// What is known of a batch of lines after trying to write it.
+    async fn append(&self, lines: Vec<u8>) -> RecordResult {
+        let limit = self.settings.write_timeout;
+        let Ok(mut log) = timeout(limit, Arc::clone(&self.log).lock_owned()).await else {
+            // An earlier call still hangs in the disk; nothing of this batch was touched.
+            return RecordResult::Retry(Cause::Unavailable);
+        };
+        let write = tokio::task::spawn_blocking(move || log.append(&lines));
+        match timeout(limit, write).await {
+            Ok(Ok(Ok(()))) => RecordResult::Delivered,
+            Ok(Ok(Err(cause))) => RecordResult::Retry(cause),
+            // Out of time, or the runtime ends: the lines may be on their way.
+            Ok(Err(_)) | Err(_) => RecordResult::Retry(Cause::Unknown),
+        }
+    }
+}
+
+impl Sink for FileSink {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits {
+            batch_records_max: self.settings.batch_records_max,
+            batch_bytes_max: self.settings.batch_bytes_max,
+            record_bytes_max: self.settings.batch_bytes_max,
+        }
+    }
+
+    fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
+        Box::pin(async move {
+            let bytes = records.iter().map(|record| record.payload.len() + 1).sum();
+            let mut lines = Vec::with_capacity(bytes);
+            for record in records.iter().filter(|record| is_line(&record.payload)) {
+                lines.extend_from_slice(&record.payload);
+                lines.push(b'\n');
+            }
+            let word = if lines.is_empty() {
+                None
+            } else {
+                Some(self.append(lines).await)
+            };
+            records
+                .iter()
+                .map(|record| match word {
+                    Some(word) if is_line(&record.payload) => word,
+                    _ => RecordResult::Refused(Cause::Invalid),
+                })
+                .collect()
+        })
+    }
+
+    fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
+        let store = Arc::clone(&self.store);
+        let dir = self.settings.dir.clone();
+        Box::pin(async move {
+            let fail = |reason: String| CheckError {
+                destination: destination(&self.settings.dir),
+                reason,
+            };
+            let start = Instant::now();
+            let probe = tokio::task::spawn_blocking(move || store::probe(&*store, &dir));
+            match timeout(self.settings.write_timeout, probe).await {
+                Ok(Ok(Ok(()))) => Ok(format!(
+                    "{}: a file was created, synced and removed in {:.1} ms",
+                    destination(&self.settings.dir),
+                    start.elapsed().as_secs_f64() * 1000.0
+                )),
+                Ok(Ok(Err(error))) => Err(fail(format!("cannot write to it: {error}"))),
+                Ok(Err(error)) => Err(fail(format!("the check broke off: {error}"))),
+                Err(_) => Err(fail(format!(
+                    "no answer from the disk within {:?}",
+                    self.settings.write_timeout
+                ))),
+            }
+        })
+    }
+}
+
+/// Whether a payload is one line: not empty, no newline, and no NUL, by which a start after a crash
+/// recognises blocks that were never written.
+fn is_line(payload: &[u8]) -> bool {
+    !payload.is_empty() && memchr::memchr2(b'\n', 0, payload).is_none()
+}
+
+fn destination(dir: &Path) -> String {
+    format!("directory {}", dir.display())
+}
+
+/// Takes the directory for this process; the kernel gives it back when the process ends, however it ends.
+fn lock(dir: &Path) -> Result<File, String> {
+    let path = dir.join(layout::LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "another process or output writes here (it holds {}): give each its own directory",
+            path.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
+    }
+}
