@@ -1,0 +1,167 @@
+//! A Kinesis Data Streams emulator: one stream, the AWS JSON 1.1 protocol, the limits of the
+//! service as producers meet them, and faults on request. Keeps records in memory.
+//! Checks no signatures, limits no readers, and cannot reshard.
+
+mod api;
+mod faults;
+mod parse;
+mod server;
+mod shard;
+mod stream;
+
+pub use faults::{Faults, FaultsError, Portion, Reject, RejectCode};
+pub use server::{Emulator, Stats};
+pub use shard::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
+pub use stream::{CALL_BYTES_MAX, CALL_RECORDS_MAX, Distribution, KEY_CHARS_MAX, Mode};
+
+use crate::ledger::LedgerError;
+use bytes::Bytes;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Largest maximum that a stream can be given for its records (service limit), in bytes.
+pub const RECORD_BYTES_MAX: usize = 10 << 20;
+
+/// Shards that a stream has at most (service limit).
+pub const SHARDS_MAX: u32 = 10_000;
+
+/// What to emulate, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The stream's name.
+    pub stream: String,
+    /// Its shards, 1 to [`SHARDS_MAX`].
+    pub shards: u32,
+    /// Its capacity mode, as DescribeStreamSummary tells it.
+    pub mode: Mode,
+    /// Who chooses the shard of a record.
+    pub distribution: Distribution,
+    /// Largest record, data and partition key together: 1 MiB to [`RECORD_BYTES_MAX`], whole KiB.
+    pub record_bytes_max: usize,
+    /// Whether shards throttle over 1,000 records/s or 1 MiB/s.
+    pub shard_limits: bool,
+    /// Delay before each answer.
+    pub latency: Duration,
+    /// Up to this much more delay, evenly spread, chosen by the faults' seed.
+    pub latency_jitter: Duration,
+    /// Memory for records, in bytes; over it the oldest of a shard go. `None` keeps no record.
+    pub retain_bytes_max: Option<usize>,
+    /// File that gets the id of each stored event.
+    pub ledger: Option<PathBuf>,
+    /// Threads that serve, 1 to 64.
+    pub threads: usize,
+    /// Faults from the start.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            stream: "clicks".to_owned(),
+            shards: 4,
+            mode: Mode::default(),
+            distribution: Distribution::default(),
+            record_bytes_max: 1 << 20,
+            shard_limits: true,
+            latency: Duration::ZERO,
+            latency_jitter: Duration::ZERO,
+            retain_bytes_max: Some(256 << 20),
+            ledger: None,
+            threads: 1,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Why an emulator cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// An option is outside its range.
+    #[error("{option} must be between {min} and {max}, not {actual}")]
+    Range {
+        /// The option.
+        option: &'static str,
+        /// Smallest value.
+        min: usize,
+        /// Largest value.
+        max: usize,
+        /// The value given.
+        actual: usize,
+    },
+    /// The service refuses AUTO distribution on provisioned streams.
+    #[error("distribution auto needs mode on-demand; the mode is provisioned")]
+    AutoNeedsOnDemand,
+    /// The faults are not possible.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
+    /// The ledger cannot be written.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The system gives no thread or runtime.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+}
+
+/// A record as a shard retains it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Index of its shard.
+    pub shard: u32,
+    /// Its place in the shard; numbers grow by 1 for each accepted record.
+    pub number: u64,
+    /// Its partition key, if it was sent with one.
+    pub key: Option<String>,
+    /// Its data, decoded.
+    pub data: Bytes,
+}
+
+/// Records were stored that are not retained any more, so a question about all stored records
+/// has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{missing} stored records are not retained; raise the retention cap or use a ledger")]
+pub struct NotRetained {
+    /// How many are gone.
+    pub missing: u64,
+}
+
+/// Refuses options that contradict the service or each other.
+fn check(options: &Options) -> Result<(), EmulatorError> {
+    let ranges = [
+        ("shards", options.shards as usize, 1, SHARDS_MAX as usize),
+        (
+            "record_bytes_max",
+            options.record_bytes_max,
+            1 << 20,
+            RECORD_BYTES_MAX,
+        ),
+        ("threads", options.threads, 1, 64),
+    ];
+    for (option, actual, min, max) in ranges {
+        if !(min..=max).contains(&actual) {
+            return Err(EmulatorError::Range {
+                option,
+                min,
+                max,
+                actual,
+            });
+        }
+    }
+    if options.distribution == Distribution::Auto && options.mode == Mode::Provisioned {
+        return Err(EmulatorError::AutoNeedsOnDemand);
+    }
+    options.faults.check()?;
+    Ok(())
+}

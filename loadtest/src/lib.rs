@@ -1,0 +1,12 @@
+//! The load harness: a generator for HTTP event collectors, emulators of the services behind
+//! them, and an audit of what was promised against what arrived.
+//!
+//! It shares no code with the collector that it tests. Its emulators are a library too, so that
+//! tests can start one in their own process.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod event_id;
+pub mod kinesis;
+pub mod ledger;
