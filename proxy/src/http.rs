@@ -1,0 +1,34 @@
+//! One connection's bytes into requests, and answers back into bytes.
+//!
+//! The engine (hyper) and every limit of a connection live in here; no hyper type leaves. What
+//! a request is for is a [`Handler`]'s business.
+
+mod answer;
+mod body;
+mod conn;
+mod gate;
+mod io;
+mod limits;
+mod watch;
+
+pub use answer::{Answer, Problem};
+pub use body::{Body, BodyError};
+pub use conn::Head;
+pub use limits::Limits;
+
+pub(crate) use conn::{Front, serve};
+pub(crate) use watch::SWEEP_EVERY;
+
+use sluice_core::time::Mono;
+use std::future::Future;
+
+/// What answers the requests of one core. Its futures stay on that core.
+pub trait Handler: 'static {
+    /// Answers one request. An error of [`Body::read`] becomes an answer by `Answer::from`.
+    fn handle(&self, head: Head, body: Body) -> impl Future<Output = Answer>;
+
+    /// Runs on the handler's core about every 10 ms, whether or not there are requests.
+    fn tick(&self, now: Mono) {
+        let _ = now;
+    }
+}

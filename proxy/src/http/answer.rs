@@ -1,0 +1,234 @@
+//! What goes back to the client, and the one form that errors have.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use sluice_core::request::RequestId;
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+const JSON: &str = "application/json";
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Why a request is not answered with success, in the words that the client gets to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// A stable name in snake case, for programs.
+    pub code: &'static str,
+    /// One sentence, for people.
+    pub message: Cow<'static, str>,
+    /// The limit that was passed, if it was one.
+    pub limit: Option<u64>,
+    /// What was found instead, as far as it was looked at.
+    pub actual: Option<u64>,
+}
+
+impl Problem {
+    /// A problem that is not about a limit.
+    #[must_use]
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Problem {
+        Problem {
+            status,
+            code,
+            message: message.into(),
+            limit: None,
+            actual: None,
+        }
+    }
+
+    /// Adds the limit and what was found.
+    #[must_use]
+    pub fn over(mut self, limit: u64, actual: impl Into<Option<u64>>) -> Problem {
+        self.limit = Some(limit);
+        self.actual = actual.into();
+        self
+    }
+
+    /// The body of the answer: `{"code":"...","message":"...","limit":1,"actual":2}`, the last two
+    /// where they apply.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = String::with_capacity(64 + self.message.len());
+        json.push_str("{\"code\":");
+        push_json_string(&mut json, self.code);
+        json.push_str(",\"message\":");
+        push_json_string(&mut json, &self.message);
+        for (name, number) in [("limit", self.limit), ("actual", self.actual)] {
+            if let Some(number) = number {
+                // Writing to a String cannot fail.
+                let _ = write!(json, ",\"{name}\":{number}");
+            }
+        }
+        json.push('}');
+        json
+    }
+
+    /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
+    pub(crate) fn to_wire(&self) -> String {
+        let body = self.to_json();
+        let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n{body}",
+            self.status.as_u16(),
+            self.status.canonical_reason().unwrap_or("Refused"),
+            body.len(),
+        )
+    }
+}
+
+fn push_json_string(json: &mut String, text: &str) {
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            control if control < ' ' => {
+                let _ = write!(json, "\\u{:04x}", u32::from(control));
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+}
+
+/// The answer to one request. The front door adds `X-Request-ID`, `Date` and the length.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The Content-Type, if there is a body.
+    pub content_type: Option<&'static str>,
+    /// The body; not sent with 204 or to a HEAD request.
+    pub body: Bytes,
+    /// Retry-After, in whole seconds.
+    pub retry_after_s: Option<u32>,
+    /// Allow, for 405.
+    pub allow: Option<&'static str>,
+    /// Close the connection after this answer.
+    pub close: bool,
+}
+
+impl Answer {
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Answer {
+        Answer {
+            status,
+            content_type: None,
+            body: Bytes::new(),
+            retry_after_s: None,
+            allow: None,
+            close: false,
+        }
+    }
+
+    /// An answer with a JSON body.
+    #[must_use]
+    pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+        Answer {
+            content_type: Some(JSON),
+            body: body.into(),
+            ..Answer::empty(status)
+        }
+    }
+
+    /// Writes the answer as the engine wants it, into a header map that is used again and again.
+    pub(super) fn into_response(
+        self,
+        id: RequestId,
+        close: bool,
+        mut headers: HeaderMap,
+    ) -> Response<Whole> {
+        if let Ok(id) = HeaderValue::from_bytes(&id.to_hex()) {
+            headers.insert(X_REQUEST_ID.clone(), id);
+        }
+        if let Some(content_type) = self.content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let mut response = Response::new(Whole(Some(self.body)));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl From<&Problem> for Answer {
+    fn from(problem: &Problem) -> Answer {
+        Answer::json(problem.status, problem.to_json())
+    }
+}
+
+/// A body that is there as a whole.
+pub(super) struct Whole(Option<Bytes>);
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_limit_and_actual_only_where_they_apply() {
+        let plain = Problem::new(StatusCode::NOT_FOUND, "not_found", "nothing here");
+        assert_eq!(
+            plain.to_json(),
+            r#"{"code":"not_found","message":"nothing here"}"#
+        );
+        let over = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "too much");
+        assert_eq!(
+            over.clone().over(10, 11).to_json(),
+            r#"{"code":"body_too_large","message":"too much","limit":10,"actual":11}"#
+        );
+        assert_eq!(
+            over.over(10, None).to_json(),
+            r#"{"code":"body_too_large","message":"too much","limit":10}"#
+        );
+    }
+
+    #[test]
+    fn text_in_a_problem_is_escaped() {
+        let text = "a \"quoted\" \\ line\n\u{1}ü";
+        let json = Problem::new(StatusCode::BAD_REQUEST, "x", text).to_json();
+        assert_eq!(
+            json,
+            "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\u000a\\u0001ü\"}"
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! One connection, from accept to its last byte: the engine, and the rules around it.
+//!
+//! hyper parses and writes; [`gate`](super::gate) says what may reach it, [`watch`](super::watch)
+//! how long it may take, and this file what happens between a head and its answer.
+
+use super::Handler;
+use super::answer::Whole;
+use super::body::{Body, discard};
+use super::io::GatedIo;
+use super::limits::Limits;
+use super::watch::{ConnState, End, Phase, Watch};
+use crate::worker::{DrainPhase, WorkerContext};
+use http::header::EXPECT;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use sluice_core::request::RequestId;
+use sluice_core::time::{Mono, Wall};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What all connections of one core share.
+pub(crate) struct Shared {
+    pub(super) context: Rc<WorkerContext>,
+    pub(super) limits: Limits,
+    /// Where every read of this core lands first. It is worth its copy: the engine's own buffer
+    /// cannot be handed to the socket without unsafe code, and bytes must be judged before it has them.
+    pub(super) scratch: RefCell<Vec<u8>>,
+    watch: Watch,
+    ids: RefCell<[fastrand::Rng; 2]>,
+}
+
+/// The HTTP side of one core.
+pub(crate) struct Front<H> {
+    shared: Rc<Shared>,
+    handler: Rc<H>,
+    engine: http1::Builder,
+}
+
+impl<H: Handler> Front<H> {
+    pub(crate) fn new(context: Rc<WorkerContext>, limits: Limits, handler: H) -> Front<H> {
+        let mut engine = http1::Builder::new();
+        engine
+            // A client may end its side after its last request and still wait for the answer.
+            .half_close(true)
+            .max_buf_size(Limits::READ_AHEAD_BYTES)
+            // One buffer, one send: answers are small.
+            .writev(false)
+            // hyper's timeout closes without an answer, needs a timer object per head, and does not
+            // start at the first byte; `watch` holds heads to their deadline instead.
+            .header_read_timeout(None);
+        Front {
+            shared: Rc::new(Shared {
+                context,
+                limits,
+                scratch: RefCell::new(vec![0; Limits::READ_AHEAD_BYTES]),
+                watch: Watch::default(),
+                ids: RefCell::new([seeded(0), seeded(1)]),
+            }),
+            handler: Rc::new(handler),
+            engine,
+        }
+    }
+
+    /// Connections that are open on this core.
+    pub(crate) fn open(&self) -> usize {
+        self.shared.watch.open()
+    }
+
+    /// Lets the handler do what it does from time to time.
+    pub(crate) fn tick(&self, now: Mono) {
+        self.handler.tick(now);
+    }
+
+    /// Ends what is overdue; to be called every [`SWEEP_EVERY`](super::watch::SWEEP_EVERY).
+    pub(crate) fn sweep(&self, now: Mono) {
+        self.shared.watch.sweep(now, &self.shared.limits);
+    }
+
+    /// Ends every connection when it is idle.
+    pub(crate) fn end_all_soon(&self) {
+        self.shared.watch.end_all_soon();
+    }
+}
+
+/// A generator with a state of its own. Two of them make an id: 128 bits, as far apart between cores and
+/// processes as the random keys of the standard library are.
+fn seeded(number: u64) -> fastrand::Rng {
+    use std::hash::BuildHasher;
+    fastrand::Rng::with_seed(std::hash::RandomState::new().hash_one(number))
+}
+
+/// The head of one request.
+pub struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    peer: SocketAddr,
+    id: RequestId,
+    received_at: Mono,
+    received_wall: Wall,
+    state: Rc<ConnState>,
+}
+
+impl Head {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The request target as sent, at most [`Limits::target_bytes_max`] bytes.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Path and query as sent, `/` when the target names none.
+    #[must_use]
+    pub fn path_and_query(&self) -> &str {
+        self.uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str)
+    }
+
+    /// The header lines, at most [`Limits::headers_max`]; a Transfer-Encoding is `chunked`, a Host is one.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Who is at the other end of the connection.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The id of this request, which the answer carries as `X-Request-ID`.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// When the whole head was here.
+    #[must_use]
+    pub fn received_at(&self) -> Mono {
+        self.received_at
+    }
+
+    /// The same moment on the wall clock.
+    #[must_use]
+    pub fn received_wall(&self) -> Wall {
+        self.received_wall
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        // The answer is written into the same map, the next request is parsed into it: no
+        // allocation per request.
+        let mut headers = mem::take(&mut self.headers);
+        headers.clear();
+        *self.state.spare_headers.borrow_mut() = headers;
+    }
+}
+
+/// Serves one accepted connection to its end.
+pub(crate) async fn serve<H: Handler>(
+    stream: TcpStreamPoll,
+    peer: SocketAddr,
+    front: Rc<Front<H>>,
+) {
+    let shared = Rc::clone(&front.shared);
+    let now = shared.context.now();
+    let state = Rc::new(ConnState::new(
+        now,
+        &shared.limits,
+        now + jittered(shared.limits.connection_life),
+    ));
+    let _place = Place {
+        place: shared.watch.enter(Rc::clone(&state)),
+        shared: Rc::clone(&shared),
+    };
+    if shared.context.drain.phase() == DrainPhase::Draining {
+        state.end.set(End::Soon);
+    }
+    let io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
+    let service = service_fn(|request| {
+        let handler = Rc::clone(&front.handler);
+        let shared = Rc::clone(&shared);
+        let state = Rc::clone(&state);
+        respond(handler, shared, state, peer, request)
+    });
+    let mut engine = front.engine.serve_connection(io, service);
+    let mut told = false;
+    poll_fn(|cx| {
+        state.register(cx.waker());
+        match state.end.get() {
+            End::Open => {}
+            End::Now => return Poll::Ready(()),
+            End::Soon if told => {}
+            End::Soon => {
+                told = true;
+                Pin::new(&mut engine).graceful_shutdown();
+            }
+        }
+        // An error here is the client's: it is gone, or the gate or the deadline said why.
+        Pin::new(&mut engine).poll(cx).map(|_| ())
+    })
+    .await;
+    engine.into_parts().io.finish().await;
+}
+
+/// Leaves the watch when the connection's task ends, however it ends.
+struct Place {
+    place: usize,
+    shared: Rc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.watch.leave(self.place);
+    }
+}
+
+fn jittered(life: Duration) -> Duration {
+    life.mul_f64(1.0 - fastrand::f64() / 10.0)
+}
+
+/// Counts a request whose connection ended before its answer.
+struct Unanswered<'a>(Option<&'a Shared>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.context.stats.broken_off.increment();
+        }
+    }
+}
+
+async fn respond<H: Handler>(
+    handler: Rc<H>,
+    shared: Rc<Shared>,
+    state: Rc<ConnState>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Whole>, Infallible> {
+    let mut unanswered = Unanswered(Some(&shared));
+    let (parts, incoming) = request.into_parts();
+    let id = {
+        let [high, low] = &mut *shared.ids.borrow_mut();
+        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
+    };
+    let waits_for_continue = parts.headers.contains_key(EXPECT);
+    let (received_at, received_wall) = shared.context.now_and_wall();
+    state.requests.set(state.requests.get() + 1);
+    state.body_overdue.set(false);
+    state.body_broken_off.set(false);
+    state.enter(Phase::Handler, Mono::NEVER);
+
+    let head = Head {
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+        peer,
+        id,
+        received_at,
+        received_wall,
+        state: Rc::clone(&state),
+    };
+    let body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
+    let answer = handler.handle(head, body).await;
+
+    let mut close = answer.close
+        || state.body_broken_off.get()
+        || state.end.get() != End::Open
+        || state.requests.get() >= shared.limits.requests_per_connection_max
+        || shared.context.recent() >= state.retire_at
+        || shared.context.drain.phase() != DrainPhase::Serving;
+    let unread = state.unread.borrow_mut().take();
+    if let Some(unread) = unread
+        && !discard(unread, waits_for_continue, &shared, &state).await
+    {
+        close = true;
+        state.linger.set(true);
+    }
+    if !state.body_broken_off.get() {
+        unanswered.0 = None;
+        shared.context.stats.answered(answer.status.as_u16());
+    }
+    state.answer_owed.set(true);
+    state.enter(
+        Phase::Answer,
+        shared.context.recent() + shared.limits.answer_deadline,
+    );
+    let headers = mem::take(&mut *state.spare_headers.borrow_mut());
+    Ok(answer.into_response(id, close, headers))
+}

@@ -1,0 +1,273 @@
+//! The socket as the engine sees it: every byte it reads has passed the [gate](super::gate).
+
+use super::answer::Problem;
+use super::conn::Shared;
+use super::gate::{Gate, Stop};
+use super::watch::{ConnState, End, Phase};
+use http::StatusCode;
+use hyper::rt::ReadBufCursor;
+use monoio::io::poll_io::{AsyncRead, AsyncWrite, ReadBuf};
+use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// How long and for how many bytes a client that still sends after its last answer is read from.
+/// Closing a socket with unread bytes resets the connection, which can destroy an answer that the
+/// client has not read yet (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+pub(super) struct GatedIo {
+    stream: TcpStreamPoll,
+    shared: Rc<Shared>,
+    state: Rc<ConnState>,
+    gate: Gate,
+    /// Bytes from the socket that the engine has not got: first `ready` that passed the gate, then
+    /// an incomplete head. Empty, and without memory, for whoever sends a head in one piece.
+    held: Vec<u8>,
+    ready: usize,
+    stop: Option<Stop>,
+    /// The last write took only a part.
+    mid_write: bool,
+    /// The engine answered by itself; nothing of it goes out.
+    muted: bool,
+}
+
+impl GatedIo {
+    pub(super) fn new(stream: TcpStreamPoll, shared: Rc<Shared>, state: Rc<ConnState>) -> GatedIo {
+        GatedIo {
+            stream,
+            shared,
+            state,
+            gate: Gate::new(),
+            held: Vec::new(),
+            ready: 0,
+            stop: None,
+            mid_write: false,
+            muted: false,
+        }
+    }
+
+    /// Ends the connection: the answer to a refused head, then the end of what we send, then,
+    /// where the client may still be sending, time for it to read.
+    pub(super) async fn finish(mut self) {
+        let state = Rc::clone(&self.state);
+        let shared = Rc::clone(&self.shared);
+        if state.end.get() == End::Now && state.phase.get() == Phase::Answer {
+            return;
+        }
+        state.end.set(End::Open);
+        let now = shared.context.now();
+        state.enter(Phase::Linger, now + LINGER);
+        let problem = state.problem.borrow_mut().take();
+        if let Some(problem) = problem {
+            shared.context.stats.answered(problem.status.as_u16());
+            state.linger.set(true);
+            let wire = problem.to_wire();
+            let mut rest = wire.as_bytes();
+            while !rest.is_empty() {
+                match poll_fn(|cx| {
+                    self.poll_unless_ended(cx, |stream, cx| stream.poll_write(cx, rest))
+                })
+                .await
+                {
+                    Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+                    _ => return,
+                }
+            }
+        }
+        let shut = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        if shut.is_err() || !state.linger.get() {
+            return;
+        }
+        let mut left = LINGER_BYTES_MAX;
+        loop {
+            let read = poll_fn(|cx| {
+                self.poll_unless_ended(cx, |stream, cx| {
+                    let scratch = &mut *shared.scratch.borrow_mut();
+                    let mut buffer = ReadBuf::new(scratch);
+                    ready!(stream.poll_read(cx, &mut buffer))?;
+                    Poll::Ready(Ok(buffer.filled().len()))
+                })
+            })
+            .await;
+            match read {
+                Ok(bytes) if bytes > 0 && bytes < left => left -= bytes,
+                _ => return,
+            }
+        }
+    }
+
+    fn poll_unless_ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut TcpStreamPoll>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.state.register(cx.waker());
+        if self.state.end.get() == End::Now {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        act(Pin::new(&mut self.stream), cx)
+    }
+
+    /// Gives the engine what passed the gate earlier and did not fit.
+    fn give_held(&mut self, buffer: &mut ReadBufCursor<'_>) {
+        let bytes = self.ready.min(buffer.remaining());
+        buffer.put_slice(&self.held[..bytes]);
+        self.held.drain(..bytes);
+        self.ready -= bytes;
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+    }
+
+    /// What the engine reads when nothing more may pass: the end, where a message would begin, so
+    /// that it answers all before it and stops; an error within a body.
+    fn stopped(&self) -> Option<io::Result<()>> {
+        match self.stop.as_ref()? {
+            Stop::Head(_) => Some(Ok(())),
+            Stop::Body => Some(Err(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// The engine answers a head that it cannot parse by itself, with an empty body. That is what it
+    /// writes when no handler's answer is due, unless it asks for a body: then the client gets our
+    /// form of it when the engine has ended.
+    fn mute(&self, bytes: &[u8]) -> bool {
+        let status = match bytes.get(9..12) {
+            Some(b"100") => return false,
+            Some(b"414") => StatusCode::URI_TOO_LONG,
+            Some(b"431") => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        *self.state.problem.borrow_mut() = Some(Problem::new(
+            status,
+            "bad_head",
+            "the request line or a header is malformed",
+        ));
+        true
+    }
+
+    /// Judges `bytes`, which stand behind what is held, and gives the engine what it may have.
+    fn take_in(&mut self, bytes: &[u8], buffer: &mut ReadBufCursor<'_>) {
+        if self.held.is_empty() {
+            let pass = self.gate.pass(bytes, &self.shared.limits);
+            let given = pass.bytes.min(buffer.remaining());
+            buffer.put_slice(&bytes[..given]);
+            self.ready = pass.bytes - given;
+            let keep = if pass.stop.is_some() {
+                pass.bytes
+            } else {
+                bytes.len()
+            };
+            self.held.extend_from_slice(&bytes[given..keep]);
+            self.note(pass.stop);
+        } else {
+            // What is held is an incomplete head; without a new line it is that, or over the limit.
+            self.held.extend_from_slice(bytes);
+            let may_go_on = self.held.len() <= self.shared.limits.head_bytes_max;
+            if may_go_on && memchr::memchr(b'\n', bytes).is_none() {
+                return;
+            }
+            let pass = self.gate.pass(&self.held, &self.shared.limits);
+            self.ready = pass.bytes;
+            if pass.stop.is_some() {
+                self.held.truncate(pass.bytes);
+            }
+            self.note(pass.stop);
+            self.give_held(buffer);
+        }
+    }
+
+    /// Keeps what the gate said last, and whether a head is half here now.
+    fn note(&mut self, stop: Option<Stop>) {
+        match &stop {
+            Some(Stop::Head(problem)) => *self.state.problem.borrow_mut() = Some(problem.clone()),
+            Some(Stop::Body) => self.state.body_malformed.set(true),
+            None => {}
+        }
+        self.stop = stop;
+        if self.held.len() == self.ready {
+            self.state.head_begun.set(false);
+        } else if self.ready > 0 || !self.state.head_begun.get() {
+            // `ready` bytes are messages before it, so this head is a new one.
+            self.state
+                .head_begins(self.shared.context.now(), &self.shared.limits);
+        }
+    }
+}
+
+impl hyper::rt::Read for GatedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let room = buffer.remaining();
+        loop {
+            if this.ready > 0 {
+                this.give_held(&mut buffer);
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(end) = this.stopped() {
+                return Poll::Ready(end);
+            }
+            let shared = Rc::clone(&this.shared);
+            let mut scratch = shared.scratch.borrow_mut();
+            let room_read = room.min(scratch.len());
+            let mut read = ReadBuf::new(&mut scratch[..room_read]);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                if !this.held.is_empty() {
+                    shared.context.stats.broken_off.increment();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let so_far = this.state.bytes_read.get();
+            this.state.bytes_read.set(so_far + bytes.len() as u64);
+            this.take_in(bytes, &mut buffer);
+            if buffer.remaining() < room {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl hyper::rt::Write for GatedIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !this.muted && !this.mid_write && !this.state.answer_owed.get() {
+            this.muted = this.mute(bytes);
+        }
+        if this.muted {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.mid_write = written < bytes.len();
+        Poll::Ready(Ok(written))
+    }
+
+    /// The engine flushes when it has written all it has.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.state.answer_owed.get() {
+            self.state
+                .answered(self.shared.context.recent(), &self.shared.limits);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// [`GatedIo::finish`] does it.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

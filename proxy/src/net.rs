@@ -1,0 +1,5 @@
+//! Sockets: listening, and who may come in. Knows no HTTP.
+
+pub(crate) mod listener;
+
+pub use listener::{BindError, bind};

@@ -1,0 +1,241 @@
+//! Listening sockets, the accept loop of a core, and the caps at the door.
+
+use crate::worker::WorkerContext;
+use monoio::io::IntoPollIo;
+use monoio::net::TcpListener;
+use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
+const BACKLOG: i32 = 4096;
+
+/// After a failed accept, mostly for want of descriptors: doubling, so that a full process neither
+/// spins nor sleeps long past the moment when a descriptor is free.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
+const BACK_OFF_LAST: Duration = Duration::from_millis(100);
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address as configured.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Opens `count` sockets that share one address, each with its own queue of new connections. With port 0
+/// the system chooses the port once for all of them.
+///
+/// # Errors
+/// The address is taken, not ours, or not permitted.
+pub fn bind(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
+    let fail = |source| BindError { address, source };
+    let mut bound = address;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let listener = bind_one(bound).map_err(fail)?;
+        bound = listener.local_addr().map_err(fail)?;
+        listeners.push(listener);
+    }
+    Ok((bound, listeners))
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The caps at the door, one for all cores of the process.
+#[derive(Debug)]
+pub(crate) struct Door {
+    connections_max: usize,
+    per_source_max: usize,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    total: usize,
+    per_source: HashMap<IpAddr, usize>,
+}
+
+impl Door {
+    /// `per_source_max` 0 counts no sources.
+    pub(crate) fn new(connections_max: usize, per_source_max: usize) -> Door {
+        Door {
+            connections_max,
+            per_source_max,
+            inside: Mutex::default(),
+        }
+    }
+
+    /// Lets a connection in, until the pass is dropped; `None` when a cap is reached.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<DoorPass> {
+        let source = source_of(peer);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if inside.total >= self.connections_max {
+            return None;
+        }
+        if self.per_source_max > 0 {
+            let open = inside.per_source.entry(source).or_default();
+            if *open >= self.per_source_max {
+                return None;
+            }
+            *open += 1;
+        }
+        inside.total += 1;
+        Some(DoorPass {
+            door: Arc::clone(self),
+            source,
+        })
+    }
+
+    fn leave(&self, source: IpAddr) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.total = inside.total.saturating_sub(1);
+        if let Some(open) = inside.per_source.get_mut(&source) {
+            *open -= 1;
+            if *open == 0 {
+                inside.per_source.remove(&source);
+            }
+        }
+    }
+}
+
+/// One IPv4 address; an IPv6 /64, which is what one client has at least.
+fn source_of(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+    }
+}
+
+/// One connection's place inside.
+#[derive(Debug)]
+pub(crate) struct DoorPass {
+    door: Arc<Door>,
+    source: IpAddr,
+}
+
+impl Drop for DoorPass {
+    fn drop(&mut self) {
+        self.door.leave(self.source);
+    }
+}
+
+/// Half the descriptors that the process may open; the other half is for outputs, files and metrics.
+/// `None` where the system does not say.
+pub(crate) fn half_the_descriptors() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    let soft: usize = line.split_whitespace().nth(3)?.parse().ok()?;
+    Some(soft / 2)
+}
+
+/// Where one core accepts. Made on its own thread.
+pub(crate) struct Entrance {
+    listener: TcpListener,
+    /// The same socket, for the end: whom the kernel has already let in is served, and the pending
+    /// accept, which cannot be taken back under io_uring, ends with an error.
+    same: std::net::TcpListener,
+}
+
+impl Entrance {
+    /// `nonblocking` as the driver wants it: epoll does, while io_uring would fail at once instead
+    /// of waiting.
+    pub(crate) fn new(listener: std::net::TcpListener, nonblocking: bool) -> io::Result<Entrance> {
+        listener.set_nonblocking(nonblocking)?;
+        Ok(Entrance {
+            same: listener.try_clone()?,
+            listener: TcpListener::from_std(listener)?,
+        })
+    }
+
+    /// Stops accepting and returns those who were already in the queue.
+    pub(crate) fn close(&self) -> Vec<std::net::TcpStream> {
+        let mut waiting = Vec::new();
+        if self.same.set_nonblocking(true).is_ok() {
+            while let Ok((stream, _)) = self.same.accept() {
+                waiting.push(stream);
+            }
+        }
+        // Fails only on a socket that does not listen any more.
+        let _ = SockRef::from(&self.same).shutdown(Shutdown::Both);
+        waiting
+    }
+
+    /// Accepts until the entrance is closed.
+    pub(crate) async fn accept(
+        &self,
+        context: &WorkerContext,
+        door: &Arc<Door>,
+        serve: impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+    ) {
+        let mut back_off = BACK_OFF_FIRST;
+        while context.accepts() {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    back_off = BACK_OFF_FIRST;
+                    admit(context, door, stream, peer, &serve);
+                }
+                // The client was gone before we looked: nothing is wrong here.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) if !context.accepts() => return,
+                Err(_) => {
+                    context.stats.accept_errors.increment();
+                    monoio::time::sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF_LAST);
+                }
+            }
+        }
+    }
+}
+
+/// Takes one connection in, or closes it at once.
+pub(crate) fn admit(
+    context: &WorkerContext,
+    door: &Arc<Door>,
+    stream: monoio::net::TcpStream,
+    peer: SocketAddr,
+    serve: &impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+) {
+    let Some(pass) = door.enter(peer.ip()) else {
+        context.stats.connections_capped.increment();
+        return;
+    };
+    // Without it the last piece of an answer could wait 40 ms for the client's acknowledgement.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    if let Ok(stream) = stream.into_poll_io() {
+        context.stats.connections_accepted.increment();
+        serve(stream, peer, pass);
+    }
+}
+
+/// The peer of an accepted connection that came without it; unknown when it is gone.
+pub(crate) fn peer_of(stream: &std::net::TcpStream) -> SocketAddr {
+    stream
+        .peer_addr()
+        .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+}

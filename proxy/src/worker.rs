@@ -1,0 +1,560 @@
+//! One thread per core: pinned, with its own runtime, listeners and handler.
+//!
+//! Cores share nothing but the door's caps, the drain phase and what the handlers bring along. The
+//! I/O driver (io_uring or epoll) is chosen here once for all of them.
+
+use crate::http::{Front, Handler, Limits, serve};
+use crate::net::listener::{self, BindError, Door, DoorPass, Entrance};
+use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use sluice_core::stats::WorkerStats;
+use sluice_core::time::{Mono, Wall};
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often each core looks up from its connections: it ticks its handler and reads the drain phase.
+pub const TICK: Duration = Duration::from_millis(10);
+
+const SWEEP_TICKS: u32 = 25;
+const _: () =
+    assert!(TICK.as_millis() * SWEEP_TICKS as u128 == crate::http::SWEEP_EVERY.as_millis(),);
+
+/// Which I/O driver is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The best that the kernel permits.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Which I/O driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// io_uring with SINGLE_ISSUER, COOP_TASKRUN and DEFER_TASKRUN (Linux 6.1 and later).
+    UringDeferred,
+    /// io_uring without them.
+    Uring,
+    /// epoll: any kernel, any container.
+    Epoll,
+}
+
+impl DriverKind {
+    /// Its number in [`WorkerStats::driver`].
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            DriverKind::UringDeferred => 1,
+            DriverKind::Uring => 2,
+            DriverKind::Epoll => 3,
+        }
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            DriverKind::UringDeferred => "io_uring with deferred task work",
+            DriverKind::Uring => "io_uring",
+            DriverKind::Epoll => "epoll",
+        }
+    }
+
+    fn ring(self) -> Option<io_uring::Builder> {
+        let mut builder = io_uring::IoUring::builder();
+        match self {
+            DriverKind::UringDeferred => {
+                builder
+                    .setup_single_issuer()
+                    .setup_coop_taskrun()
+                    .setup_defer_taskrun();
+                Some(builder)
+            }
+            DriverKind::Uring => Some(builder),
+            DriverKind::Epoll => None,
+        }
+    }
+}
+
+impl Driver {
+    /// Tries what the kernel permits, by building a small ring and dropping it.
+    ///
+    /// # Errors
+    /// [`Driver::Uring`] where io_uring is missing or forbidden, as it is in many containers.
+    pub fn choose(self) -> Result<DriverKind, StartError> {
+        if self == Driver::Epoll {
+            return Ok(DriverKind::Epoll);
+        }
+        let mut refusal = None;
+        for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
+            match kind.ring().map(|builder| builder.build(8)) {
+                Some(Ok(_)) => return Ok(kind),
+                Some(Err(error)) => refusal = Some(error),
+                None => {}
+            }
+        }
+        match (self, refusal) {
+            (Driver::Uring, Some(error)) => Err(StartError::Uring(error)),
+            _ => Ok(DriverKind::Epoll),
+        }
+    }
+}
+
+/// Why the cores did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// io_uring was asked for by name.
+    #[error("io_uring cannot be used here: {0}")]
+    Uring(#[source] io::Error),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A limit is beyond what the engine can hold.
+    #[error("{name} is {actual}, at most {limit} is possible")]
+    Limit {
+        /// The limit's name in [`Limits`].
+        name: &'static str,
+        /// Its highest value.
+        limit: usize,
+        /// The value given.
+        actual: usize,
+    },
+    /// A thread or its runtime could not be made.
+    #[error("worker {worker} cannot start: {source}")]
+    Thread {
+        /// Which core's.
+        worker: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A worker thread ended by a panic; what was open on its core is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("worker {worker} panicked")]
+pub struct WorkerPanicked {
+    /// Which one.
+    pub worker: usize,
+}
+
+/// The monotonic clock of the process: every [`Mono`] in it counts from the same origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// Starts counting. To be called once, early.
+    #[must_use]
+    pub fn start() -> Clock {
+        Clock {
+            origin: Instant::now(),
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Mono {
+        Mono::default() + self.origin.elapsed()
+    }
+}
+
+/// The wall clock; before 1970 it stands still.
+#[must_use]
+pub fn wall() -> Wall {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Wall {
+        secs: since.as_secs(),
+        nanos: since.subsec_nanos(),
+    }
+}
+
+/// How far the front door is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainPhase {
+    /// Business as usual.
+    Serving,
+    /// Requests are served, and each answer closes its connection; new ones are still accepted, for
+    /// whoever balances load has not heard of it yet.
+    Refusing,
+    /// Nothing is accepted, idle connections are closed, requests in progress are answered.
+    Draining,
+}
+
+/// The way out, shared between who drives it and the cores. It only goes forward.
+#[derive(Debug, Default)]
+pub struct Drain {
+    phase: AtomicU8,
+    deadline_micros: AtomicU64,
+}
+
+impl Drain {
+    /// Where it is.
+    #[must_use]
+    pub fn phase(&self) -> DrainPhase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => DrainPhase::Serving,
+            1 => DrainPhase::Refusing,
+            _ => DrainPhase::Draining,
+        }
+    }
+
+    /// From now on answers close their connections.
+    pub fn refuse(&self) {
+        self.phase.fetch_max(1, Ordering::AcqRel);
+    }
+
+    /// From now on nothing is accepted. The cores return when their last connection is gone, or at
+    /// `deadline`, whatever is still open then.
+    pub fn drain(&self, deadline: Mono) {
+        self.deadline_micros.store(deadline.0, Ordering::Release);
+        self.phase.fetch_max(2, Ordering::AcqRel);
+    }
+
+    fn deadline(&self) -> Mono {
+        Mono(self.deadline_micros.load(Ordering::Acquire))
+    }
+}
+
+/// What a handler may know of its core.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// Which core of the process, from 0.
+    pub index: usize,
+    /// What this core counts.
+    pub stats: Arc<WorkerStats>,
+    /// How far the process is on its way out.
+    pub drain: Arc<Drain>,
+    clock: Clock,
+    recent: Cell<Mono>,
+    accepting: Cell<bool>,
+}
+
+impl WorkerContext {
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Mono {
+        let now = self.clock.now();
+        self.recent.set(now);
+        now
+    }
+
+    /// The time at most a [`TICK`] ago, without asking the clock: good for deadlines of seconds.
+    #[must_use]
+    pub fn recent(&self) -> Mono {
+        self.recent.get()
+    }
+
+    pub(crate) fn now_and_wall(&self) -> (Mono, Wall) {
+        (self.now(), wall())
+    }
+
+    pub(crate) fn accepts(&self) -> bool {
+        self.accepting.get()
+    }
+}
+
+/// What the cores need to start.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// How many cores; 0 for all that the process may use.
+    pub workers: usize,
+    /// Which driver.
+    pub driver: Driver,
+    /// What a client may take.
+    pub limits: Limits,
+    /// How many outputs each core counts for.
+    pub outputs: usize,
+    /// The process's clock.
+    pub clock: Clock,
+    /// The process's way out.
+    pub drain: Arc<Drain>,
+}
+
+/// The running cores.
+#[derive(Debug)]
+pub struct Workers {
+    /// Where they listen, in the order of the settings, with the ports that were chosen.
+    pub addresses: Vec<SocketAddr>,
+    /// What they count, one block per core.
+    pub stats: Vec<Arc<WorkerStats>>,
+    /// Which driver runs.
+    pub driver: DriverKind,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Waits until every core has returned, which they do after [`Drain::drain`].
+    ///
+    /// # Errors
+    /// A core panicked. The others have returned.
+    pub fn join(self) -> Result<(), WorkerPanicked> {
+        let mut result = Ok(());
+        for (worker, thread) in self.threads.into_iter().enumerate() {
+            if thread.join().is_err() {
+                result = Err(WorkerPanicked { worker });
+            }
+        }
+        result
+    }
+}
+
+/// Starts the cores: binds, then makes a handler on each core's own thread by `make`, and returns
+/// when all of them accept.
+///
+/// # Errors
+/// See [`StartError`]. No core runs then.
+pub fn run_workers<H: Handler>(
+    settings: &WorkerSettings,
+    make: impl Fn(Rc<WorkerContext>) -> H + Clone + Send + 'static,
+) -> Result<Workers, StartError> {
+    check_limits(&settings.limits)?;
+    let driver = settings.driver.choose()?;
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let count = match settings.workers {
+        0 => cores.len().max(1),
+        count => count,
+    };
+
+    let mut addresses = Vec::with_capacity(settings.listen.len());
+    let mut entrances: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    for address in &settings.listen {
+        let (bound, listeners) = listener::bind(*address, count)?;
+        addresses.push(bound);
+        for (worker, listener) in entrances.iter_mut().zip(listeners) {
+            worker.push(listener);
+        }
+    }
+
+    let connections_max = listener::half_the_descriptors()
+        .map_or(settings.limits.connections_max, |half| {
+            half.min(settings.limits.connections_max)
+        });
+    let door = Arc::new(Door::new(
+        connections_max,
+        settings.limits.connections_per_source_max,
+    ));
+
+    let (report, reports) = mpsc::channel();
+    let mut stats = Vec::with_capacity(count);
+    let mut threads = Vec::with_capacity(count);
+    for (index, listeners) in entrances.into_iter().enumerate() {
+        let block = Arc::new(WorkerStats::new(settings.outputs));
+        block.driver.set(driver.number());
+        stats.push(Arc::clone(&block));
+        let start = Start {
+            index,
+            core: (!cores.is_empty()).then(|| cores[index % cores.len()]),
+            driver,
+            listeners,
+            limits: settings.limits,
+            door: Arc::clone(&door),
+            stats: block,
+            clock: settings.clock,
+            drain: Arc::clone(&settings.drain),
+        };
+        let make = make.clone();
+        let report = report.clone();
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || start.run(make, &report))
+            .map_err(|source| StartError::Thread {
+                worker: index,
+                source,
+            });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                settings.drain.drain(Mono::default());
+                return Err(error);
+            }
+        }
+    }
+    drop(report);
+    for _ in 0..count {
+        let failed = match reports.recv() {
+            Ok((_, Ok(()))) => continue,
+            Ok((worker, Err(source))) => StartError::Thread { worker, source },
+            Err(_) => StartError::Thread {
+                worker: count,
+                source: io::Error::other("a worker ended before it was ready"),
+            },
+        };
+        settings.drain.drain(Mono::default());
+        return Err(failed);
+    }
+    tracing::info!(
+        workers = count,
+        driver = driver.label(),
+        connections_max,
+        "listening"
+    );
+    Ok(Workers {
+        addresses,
+        stats,
+        driver,
+        threads,
+    })
+}
+
+fn check_limits(limits: &Limits) -> Result<(), StartError> {
+    for (name, limit, actual) in [
+        (
+            "head_bytes_max",
+            Limits::HEAD_BYTES_CEILING,
+            limits.head_bytes_max,
+        ),
+        ("headers_max", Limits::HEADERS_CEILING, limits.headers_max),
+    ] {
+        if actual > limit {
+            return Err(StartError::Limit {
+                name,
+                limit,
+                actual,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What one core takes to its thread.
+struct Start {
+    index: usize,
+    core: Option<core_affinity::CoreId>,
+    driver: DriverKind,
+    listeners: Vec<std::net::TcpListener>,
+    limits: Limits,
+    door: Arc<Door>,
+    stats: Arc<WorkerStats>,
+    clock: Clock,
+    drain: Arc<Drain>,
+}
+
+type Report = mpsc::Sender<(usize, io::Result<()>)>;
+
+impl Start {
+    fn run<H: Handler>(self, make: impl Fn(Rc<WorkerContext>) -> H, report: &Report) {
+        if let Some(core) = self.core
+            && !core_affinity::set_for_current(core)
+        {
+            tracing::warn!(
+                worker = self.index,
+                core = core.id,
+                "cannot pin to the core"
+            );
+        }
+        let index = self.index;
+        // The runtime has to be built on the thread that it runs on: SINGLE_ISSUER binds the ring
+        // to it, and wakes from other threads look it up by it.
+        let built = match self.driver.ring() {
+            Some(ring) => RuntimeBuilder::<IoUringDriver>::new()
+                .uring_builder(ring)
+                .enable_timer()
+                .build()
+                .map(|mut runtime| runtime.block_on(self.serve(make, report))),
+            None => RuntimeBuilder::<LegacyDriver>::new()
+                .enable_timer()
+                .build()
+                .map(|mut runtime| runtime.block_on(self.serve(make, report))),
+        };
+        if let Err(error) = built {
+            // Nobody listens any more when another worker failed first.
+            let _ = report.send((index, Err(error)));
+        }
+    }
+
+    async fn serve<H: Handler>(self, make: impl Fn(Rc<WorkerContext>) -> H, report: &Report) {
+        let context = Rc::new(WorkerContext {
+            index: self.index,
+            stats: self.stats,
+            drain: self.drain,
+            clock: self.clock,
+            recent: Cell::new(self.clock.now()),
+            accepting: Cell::new(true),
+        });
+        let front = Rc::new(Front::new(
+            Rc::clone(&context),
+            self.limits,
+            make(Rc::clone(&context)),
+        ));
+        let admit = {
+            let front = Rc::clone(&front);
+            move |stream: TcpStreamPoll, peer: SocketAddr, pass: DoorPass| {
+                let front = Rc::clone(&front);
+                // The handle is dropped at once: one that is kept would have to be dropped here, too.
+                drop(monoio::spawn(async move {
+                    serve(stream, peer, front).await;
+                    drop(pass);
+                }));
+            }
+        };
+        let mut entrances = Vec::with_capacity(self.listeners.len());
+        for listener in self.listeners {
+            match Entrance::new(listener, self.driver == DriverKind::Epoll) {
+                Ok(entrance) => entrances.push(Rc::new(entrance)),
+                Err(error) => {
+                    let _ = report.send((self.index, Err(error)));
+                    return;
+                }
+            }
+        }
+        for entrance in &entrances {
+            let (entrance, context, door, admit) = (
+                Rc::clone(entrance),
+                Rc::clone(&context),
+                Arc::clone(&self.door),
+                admit.clone(),
+            );
+            drop(monoio::spawn(async move {
+                entrance.accept(&context, &door, admit).await;
+            }));
+        }
+        let _ = report.send((self.index, Ok(())));
+
+        let mut ticks = 0;
+        loop {
+            monoio::time::sleep(TICK).await;
+            let now = context.now();
+            front.tick(now);
+            ticks += 1;
+            if ticks % SWEEP_TICKS == 0 {
+                front.sweep(now);
+            }
+            context.stats.connections_open.set(front.open() as u64);
+            if context.drain.phase() != DrainPhase::Draining {
+                continue;
+            }
+            if context.accepting.replace(false) {
+                for entrance in entrances.drain(..) {
+                    for stream in entrance.close() {
+                        let peer = listener::peer_of(&stream);
+                        let adopted = stream
+                            .set_nonblocking(self.driver == DriverKind::Epoll)
+                            .and_then(|()| monoio::net::TcpStream::from_std(stream));
+                        if let Ok(stream) = adopted {
+                            listener::admit(&context, &self.door, stream, peer, &admit);
+                        }
+                    }
+                }
+                front.end_all_soon();
+            }
+            if front.open() == 0 || now >= context.drain.deadline() {
+                return;
+            }
+        }
+    }
+}

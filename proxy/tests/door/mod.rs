@@ -1,0 +1,280 @@
+//! A server with a small handler, and a client that writes what it is told.
+#![allow(dead_code)]
+
+use http::{Method, StatusCode};
+use sluice_core::time::Mono;
+use sluice_proxy::http::{Answer, Body, Handler, Head, Limits};
+use sluice_proxy::worker::{Clock, Drain, Driver, WorkerSettings, Workers, run_workers};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Answers by path; see `handle`.
+pub(crate) struct Demo {
+    limits: Limits,
+}
+
+impl Handler for Demo {
+    async fn handle(&self, head: Head, mut body: Body) -> Answer {
+        match head.uri().path() {
+            // The body, read within the limit.
+            "/echo" => match body.read(self.limits.body_bytes_max).await {
+                Ok(bytes) => Answer {
+                    body: bytes,
+                    ..Answer::empty(StatusCode::OK)
+                },
+                Err(error) => Answer::from(error),
+            },
+            // Its length only.
+            "/length" => match body.read(self.limits.body_bytes_max).await {
+                Ok(bytes) => Answer::json(StatusCode::OK, bytes.len().to_string()),
+                Err(error) => Answer::from(error),
+            },
+            // An answer without a look at the body.
+            "/early" => Answer::empty(StatusCode::FORBIDDEN),
+            // An answer that takes a while.
+            "/late" => {
+                let read = body.read(self.limits.body_bytes_max).await;
+                monoio::time::sleep(Duration::from_millis(300)).await;
+                match read {
+                    Ok(_) => Answer::empty(StatusCode::OK),
+                    Err(error) => Answer::from(error),
+                }
+            }
+            // An answer that never comes.
+            "/never" => std::future::pending().await,
+            "/peer" => Answer::json(StatusCode::OK, head.peer().to_string()),
+            "/large" => Answer::json(StatusCode::OK, vec![b'x'; 32 * 1024 * 1024]),
+            "/close" => Answer {
+                close: true,
+                ..Answer::empty(StatusCode::OK)
+            },
+            "/busy" => Answer {
+                retry_after_s: Some(3),
+                ..Answer::empty(StatusCode::SERVICE_UNAVAILABLE)
+            },
+            "/post-only" if head.method() != Method::POST => Answer {
+                allow: Some("POST"),
+                ..Answer::empty(StatusCode::METHOD_NOT_ALLOWED)
+            },
+            _ => Answer::empty(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) drain: Arc<Drain>,
+    pub(crate) clock: Clock,
+    pub(crate) workers: Option<Workers>,
+}
+
+impl Server {
+    pub(crate) fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
+        let clock = Clock::start();
+        let drain = Arc::new(Drain::default());
+        let mut settings = WorkerSettings {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            workers: 1,
+            driver: Driver::Auto,
+            limits: Limits::default(),
+            outputs: 0,
+            clock,
+            drain: Arc::clone(&drain),
+        };
+        change(&mut settings);
+        let limits = settings.limits;
+        let workers = run_workers(&settings, move |_| Demo { limits }).unwrap();
+        Server {
+            address: workers.addresses[0],
+            drain,
+            clock,
+            workers: Some(workers),
+        }
+    }
+
+    pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Server {
+        Server::start(|settings| change(&mut settings.limits))
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Client {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The sum over the cores.
+    pub(crate) fn count(&self, read: impl Fn(&sluice_core::stats::WorkerStats) -> u64) -> u64 {
+        let workers = self.workers.as_ref().unwrap();
+        workers.stats.iter().map(|stats| read(stats)).sum()
+    }
+
+    pub(crate) fn answered(&self, status: u16) -> u64 {
+        self.count(|stats| stats.responses[usize::from(status - 100)].get())
+    }
+
+    /// Waits for a counter that another thread moves.
+    pub(crate) fn await_count(
+        &self,
+        want: u64,
+        read: impl Fn(&sluice_core::stats::WorkerStats) -> u64,
+    ) {
+        for _ in 0..2_000 {
+            if self.count(&read) == want {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("waited for {want}, have {}", self.count(&read));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(workers) = self.workers.take() {
+            self.drain.drain(Mono::default());
+            workers.join().unwrap();
+        }
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The `code` of an error body, which has to be well formed.
+    pub(crate) fn code(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        assert!(
+            value["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        value["code"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        value[name].as_u64()
+    }
+
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends as much as the server lets in; it may have closed already.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    fn fill(&mut self) -> bool {
+        let mut piece = [0; 65_536];
+        match self.stream.read(&mut piece) {
+            Ok(bytes) => {
+                self.buffer.extend_from_slice(&piece[..bytes]);
+                bytes > 0
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("no answer: {error}, so far {:?}", self.buffer),
+        }
+    }
+
+    /// The next answer, interim ones included; `None` when the connection ends first.
+    pub(crate) fn try_read(&mut self) -> Option<Reply> {
+        let end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.fill() {
+                assert!(self.buffer.is_empty(), "cut: {:?}", self.buffer);
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
+        let mut reply = Reply {
+            status: head[9..12].parse().unwrap(),
+            head,
+            body: Vec::new(),
+        };
+        let length = reply
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        while self.buffer.len() < length {
+            assert!(self.fill(), "the body is cut");
+        }
+        reply.body = self.buffer.drain(..length).collect();
+        Some(reply)
+    }
+
+    pub(crate) fn read(&mut self) -> Reply {
+        self.try_read().expect("the connection ended")
+    }
+
+    pub(crate) fn ask(&mut self, request: &str) -> Reply {
+        self.send(request);
+        self.read()
+    }
+
+    /// Whether the server ends the connection now, without another byte.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.buffer.is_empty() && !self.fill()
+    }
+}
+
+pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+pub(crate) fn post(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Those that this kernel permits.
+pub(crate) fn drivers() -> Vec<Driver> {
+    match Driver::Uring.choose() {
+        Ok(_) => vec![Driver::Uring, Driver::Epoll],
+        Err(error) => {
+            println!("skipped io_uring: {error}");
+            vec![Driver::Epoll]
+        }
+    }
+}
