@@ -1,9 +1,16 @@
-//! Sockets in, answers out: the front door of Sluice.
+//! Sockets in, answers out: the proxy as a library, so that its tests can reach every room.
 //!
 //! A [`worker`] is one pinned core with its own runtime; [`net`] accepts its connections; [`http`]
-//! turns their bytes into requests and answers into bytes. None of them knows what a request is for.
+//! turns their bytes into requests and answers into bytes, and knows not what a request is for.
+//! [`ingest`] does: it takes a request through `core::pipeline` to the [`outputs`] and waits for their
+//! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod dialect;
 pub mod http;
+pub mod ingest;
 pub mod net;
+pub mod outputs;
+pub mod verdict;
 pub mod worker;

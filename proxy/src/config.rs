@@ -1,0 +1,302 @@
+//! What the operator decided, complete and free of contradictions.
+//!
+//! Flags win over `SLUICE_*` variables, these over the file, the file over the defaults. `raw` is what
+//! may be written down, `env` the overlay of variables, `resolve` the way from there to [`Config`];
+//! `bounds` holds every limit on a number. Nothing here opens a socket or a data file.
+
+mod bounds;
+mod check;
+mod env;
+mod error;
+mod machine;
+mod outputs;
+mod raw;
+mod resolve;
+mod words;
+
+pub use bounds::{BOUNDS, Bound, Scope};
+pub use error::{ConfigError, Fact, Problem};
+pub use machine::Machine;
+pub use words::{AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, SinkType};
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A configuration file may have this many bytes.
+pub const FILE_BYTES_MAX: u64 = 1_048_576;
+
+/// This many outputs at most.
+pub const OUTPUTS_MAX: usize = 16;
+
+/// The whole configuration, every value present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where and how requests come in.
+    pub listen: Listen,
+    /// What a client may send, and how long it may take.
+    pub limits: Limits,
+    /// Which paths are served.
+    pub paths: Paths,
+    /// When a client is answered.
+    pub ack: Ack,
+    /// How the process ends.
+    pub drain: Drain,
+    /// The port for metrics and probes.
+    pub admin: Admin,
+    /// Logging.
+    pub log: Log,
+    /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
+    pub outputs: Vec<Output>,
+}
+
+/// `[listen]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port of the HTTP listeners; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Listener cores, at least 1 (0 in the file is the number of available cores).
+    pub workers: usize,
+    /// Which I/O driver the workers run on.
+    pub driver: Driver,
+    /// Connections open at once, over all workers. Half of the descriptor limit caps it further.
+    pub connections_max: usize,
+    /// Connections open at once from one address; `None` is no such limit.
+    pub connections_per_address_max: Option<usize>,
+    /// Whether each worker is pinned to its core.
+    pub pin: bool,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of request line and headers.
+    pub head_bytes_max: usize,
+    /// Header lines.
+    pub headers_max: usize,
+    /// Bytes of the request target, below `head_bytes_max`.
+    pub target_bytes_max: usize,
+    /// From the first byte of a request (or from accept) to the end of its head.
+    pub head_deadline: Duration,
+    /// Bytes of a request body.
+    pub body_bytes_max: usize,
+    /// From the end of the head to the end of the body.
+    pub body_deadline: Duration,
+    /// Bytes per second that a body must come in with after its first two seconds; 0 is no such limit.
+    pub body_rate_min_bytes: usize,
+    /// How long a kept-alive connection may be silent between requests.
+    pub idle: Duration,
+    /// Requests on one connection, then it is closed.
+    pub requests_per_connection_max: u64,
+    /// Age at which a connection is closed after its current request.
+    pub connection_life: Duration,
+    /// Events in one request body.
+    pub events_max: usize,
+    /// Nesting of arrays and objects in an event.
+    pub json_depth_max: usize,
+    /// Bytes of bodies and records held at once, over all workers.
+    pub in_flight_bytes_max: usize,
+}
+
+/// `[paths]`. Each begins with `/`, and no two are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Record mode envelope: one record per request.
+    pub collect: String,
+    /// Record mode event: one record per event.
+    pub events: String,
+    /// The server's clock, for clients.
+    pub ping: String,
+    /// The load balancer's question.
+    pub health: String,
+}
+
+/// `[ack]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// From the end of the body to the answer, whatever the outputs do; below 10 s, where the
+    /// first of the SDKs in the field give up.
+    pub deadline: Duration,
+    /// The shortest `Retry-After`, seconds.
+    pub retry_after_min_s: u64,
+    /// The longest `Retry-After`, seconds; each answer draws one between the two.
+    pub retry_after_max_s: u64,
+}
+
+/// `[drain]`. Both count from the signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long requests are still taken while health says 503.
+    pub grace: Duration,
+    /// When the process ends whatever is left; at least grace and ack deadline together.
+    pub deadline: Duration,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where metrics and probes are served; `None` is nowhere.
+    pub address: Option<SocketAddr>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// `[outputs.<name>]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// 1 to 32 of `a-z`, `0-9`, `_`, `-`.
+    pub name: String,
+    /// What a client's 200 waits for at this output.
+    pub ack: AckPolicy,
+    /// Bytes waiting in front of the writers; at least one full batch.
+    pub queue_bytes_max: usize,
+    /// How long a batch waits for more records.
+    pub linger: Duration,
+    /// Records in one call of the sink.
+    pub batch_records_max: usize,
+    /// Bytes in one call of the sink, keys included.
+    pub batch_bytes_max: usize,
+    /// Calls running at once, per writer.
+    pub in_flight_max: usize,
+    /// Writer threads.
+    pub writers: usize,
+    /// The first retry waits up to this.
+    pub retry_base: Duration,
+    /// No retry waits longer than this.
+    pub retry_cap: Duration,
+    /// What decides a record's place in a stream. A file knows no key: always random there.
+    pub partition_key: PartitionKey,
+    /// The destination.
+    pub sink: SinkConfig,
+}
+
+/// What a client's 200 waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckPolicy {
+    /// The destination's word.
+    Delivered,
+    /// A place in the queue: best effort, what is still undelivered after `retry_for` is counted and dropped.
+    Enqueued {
+        /// How long delivery is tried.
+        retry_for: Duration,
+    },
+}
+
+/// A destination and what only its type knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkConfig {
+    /// Newline-delimited JSON in local files.
+    File(FileSink),
+    /// A Kinesis data stream.
+    Kinesis(KinesisSink),
+    /// Nowhere, for measuring.
+    Null,
+}
+
+/// Keys of `type = "file"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSink {
+    /// The root under which `year=/month=/day=/hour=/` lie; no other output has the same.
+    pub dir: PathBuf,
+    /// A file over this size is closed and a new one begun.
+    pub rotate_bytes: u64,
+    /// A file older than this is closed and a new one begun.
+    pub rotate: Duration,
+}
+
+/// Keys of `type = "kinesis"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KinesisSink {
+    /// The stream's name.
+    pub stream: String,
+    /// The region; `None` leaves it to the standard AWS chain.
+    pub region: Option<String>,
+    /// Another endpoint than the region's; `None` leaves it to the standard AWS chain.
+    pub endpoint_url: Option<String>,
+    /// How long a TCP and TLS handshake may take; at most `attempt_timeout`.
+    pub connect_timeout: Duration,
+    /// How long one call may take.
+    pub attempt_timeout: Duration,
+    /// How often limits and mode of the stream are read again.
+    pub describe_interval: Duration,
+}
+
+/// What the command line may decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--listen`: `listen.address`.
+    pub listen: Option<SocketAddr>,
+    /// `--driver`: `listen.driver`.
+    pub driver: Option<Driver>,
+    /// `--workers`: `listen.workers`.
+    pub workers: Option<u64>,
+    /// `--data-dir`: `dir` of the one file output.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file if one is named, lays the variables that begin with `SLUICE_` and then the flags
+    /// over it, and resolves what came of it on this machine.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is over [`FILE_BYTES_MAX`] or has an unknown or ill-typed key (with
+    /// its line); a variable that names no key or has an ill-typed value; numbers out of their bounds;
+    /// settings that contradict each other.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &Flags,
+        machine: Machine,
+    ) -> Result<Config, ConfigError> {
+        let mut table = match file {
+            Some(path) => raw::parse(path, &read(path)?)?,
+            None => toml::Table::new(),
+        };
+        env::overlay(&mut table, variables)?;
+        let mut raw = raw::from_table(table)?;
+        resolve::apply_flags(&mut raw, flags)?;
+        resolve::resolve(raw, machine)
+    }
+
+    /// The resolved form as a configuration file; it loads to the same configuration again.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        raw::print(self)
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_toml())
+    }
+}
+
+/// The text of a configuration file.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |reason: String| ConfigError::Unreadable {
+        file: path.to_path_buf(),
+        reason,
+    };
+    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(error.to_string()))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(unreadable(format!(
+            "it has over {FILE_BYTES_MAX} bytes, the limit"
+        )));
+    }
+    Ok(text)
+}

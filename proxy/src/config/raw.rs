@@ -1,0 +1,308 @@
+//! What may be written in a configuration file: the only place that knows serde. Every key is
+//! optional, an unknown one is refused with its line. Says nothing of defaults or sense.
+
+use super::error::ConfigError;
+use super::words::{AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, SinkType};
+use super::{AckPolicy, Config, Output, SinkConfig};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Declares a section: each key optional, no others.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            $(pub(super) $key: Option<$type>,)*
+        }
+    };
+}
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) listen: RawListen,
+    pub(super) limits: RawLimits,
+    pub(super) paths: RawPaths,
+    pub(super) ack: RawAck,
+    pub(super) drain: RawDrain,
+    pub(super) admin: RawAdmin,
+    pub(super) log: RawLog,
+    pub(super) outputs: BTreeMap<String, RawOutput>,
+}
+
+section! {
+    /// `[listen]`.
+    RawListen {
+        address: SocketAddr,
+        workers: u64,
+        driver: Driver,
+        connections_max: u64,
+        connections_per_address_max: u64,
+        pin: bool,
+    }
+}
+
+section! {
+    /// `[limits]`.
+    RawLimits {
+        head_bytes_max: u64,
+        headers_max: u64,
+        target_bytes_max: u64,
+        head_deadline_ms: u64,
+        body_bytes_max: u64,
+        body_deadline_ms: u64,
+        body_rate_min_bytes: u64,
+        idle_ms: u64,
+        requests_per_connection_max: u64,
+        connection_life_ms: u64,
+        events_max: u64,
+        json_depth_max: u64,
+        in_flight_bytes_max: u64,
+    }
+}
+
+section! {
+    /// `[paths]`.
+    RawPaths {
+        collect: String,
+        events: String,
+        ping: String,
+        health: String,
+    }
+}
+
+section! {
+    /// `[ack]`.
+    RawAck {
+        deadline_ms: u64,
+        retry_after_min_s: u64,
+        retry_after_max_s: u64,
+    }
+}
+
+section! {
+    /// `[drain]`.
+    RawDrain {
+        grace_ms: u64,
+        deadline_ms: u64,
+    }
+}
+
+section! {
+    /// `[admin]`.
+    RawAdmin {
+        address: AdminAddress,
+    }
+}
+
+section! {
+    /// `[log]`.
+    RawLog {
+        format: LogFormat,
+        level: LogLevel,
+    }
+}
+
+section! {
+    /// `[outputs.<name>]`: the keys of every type.
+    RawOutput {
+        r#type: SinkType,
+        ack: AckMode,
+        retry_for_ms: u64,
+        queue_bytes_max: u64,
+        linger_ms: u64,
+        batch_records_max: u64,
+        batch_bytes_max: u64,
+        in_flight_max: u64,
+        writers: u64,
+        retry_base_ms: u64,
+        retry_cap_ms: u64,
+        partition_key: PartitionKey,
+        stream: String,
+        region: String,
+        endpoint_url: String,
+        connect_timeout_ms: u64,
+        attempt_timeout_ms: u64,
+        describe_interval_s: u64,
+        dir: PathBuf,
+        rotate_bytes: u64,
+        rotate_s: u64,
+    }
+}
+
+/// Reads and writes a type through its `FromStr` and `Display`.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+    )*};
+}
+
+as_text!(
+    Driver,
+    SinkType,
+    AckMode,
+    LogFormat,
+    LogLevel,
+    PartitionKey,
+    AdminAddress
+);
+
+/// The table of a file, once every key and type in it was found right.
+pub(super) fn parse(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
+    let wrong = |error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = text.get(..at).unwrap_or("");
+        ConfigError::Syntax {
+            file: path.to_path_buf(),
+            line: before.matches('\n').count() + 1,
+            message: error.message().trim_end().to_owned(),
+        }
+    };
+    toml::from_str::<Raw>(text).map_err(wrong)?;
+    toml::from_str::<toml::Table>(text).map_err(wrong)
+}
+
+/// Whether a table's keys and types are right, and what it says.
+pub(super) fn from_table(table: toml::Table) -> Result<Raw, ConfigError> {
+    Raw::deserialize(table).map_err(|error| ConfigError::Merged {
+        message: error.message().trim_end().to_owned(),
+    })
+}
+
+/// A resolved configuration in the form of a file.
+pub(super) fn print(config: &Config) -> String {
+    // Cannot fail: every map key is a string and every number below i64::MAX, by `bounds`.
+    toml::to_string(&Raw::from(config)).unwrap_or_else(|error| format!("# {error}\n"))
+}
+
+/// Whole milliseconds; resolved durations are made of them.
+fn ms(duration: Duration) -> Option<u64> {
+    u64::try_from(duration.as_millis()).ok()
+}
+
+impl From<&Config> for Raw {
+    fn from(config: &Config) -> Raw {
+        let Config {
+            listen,
+            limits,
+            paths,
+            ack,
+            drain,
+            admin,
+            log,
+            outputs,
+        } = config;
+        Raw {
+            listen: RawListen {
+                address: Some(listen.address),
+                workers: Some(listen.workers as u64),
+                driver: Some(listen.driver),
+                connections_max: Some(listen.connections_max as u64),
+                connections_per_address_max: Some(
+                    listen.connections_per_address_max.unwrap_or(0) as u64
+                ),
+                pin: Some(listen.pin),
+            },
+            limits: RawLimits {
+                head_bytes_max: Some(limits.head_bytes_max as u64),
+                headers_max: Some(limits.headers_max as u64),
+                target_bytes_max: Some(limits.target_bytes_max as u64),
+                head_deadline_ms: ms(limits.head_deadline),
+                body_bytes_max: Some(limits.body_bytes_max as u64),
+                body_deadline_ms: ms(limits.body_deadline),
+                body_rate_min_bytes: Some(limits.body_rate_min_bytes as u64),
+                idle_ms: ms(limits.idle),
+                requests_per_connection_max: Some(limits.requests_per_connection_max),
+                connection_life_ms: ms(limits.connection_life),
+                events_max: Some(limits.events_max as u64),
+                json_depth_max: Some(limits.json_depth_max as u64),
+                in_flight_bytes_max: Some(limits.in_flight_bytes_max as u64),
+            },
+            paths: RawPaths {
+                collect: Some(paths.collect.clone()),
+                events: Some(paths.events.clone()),
+                ping: Some(paths.ping.clone()),
+                health: Some(paths.health.clone()),
+            },
+            ack: RawAck {
+                deadline_ms: ms(ack.deadline),
+                retry_after_min_s: Some(ack.retry_after_min_s),
+                retry_after_max_s: Some(ack.retry_after_max_s),
+            },
+            drain: RawDrain {
+                grace_ms: ms(drain.grace),
+                deadline_ms: ms(drain.deadline),
+            },
+            admin: RawAdmin {
+                address: Some(AdminAddress(admin.address)),
+            },
+            log: RawLog {
+                format: Some(log.format),
+                level: Some(log.level),
+            },
+            outputs: outputs
+                .iter()
+                .map(|output| (output.name.clone(), RawOutput::from(output)))
+                .collect(),
+        }
+    }
+}
+
+impl From<&Output> for RawOutput {
+    fn from(output: &Output) -> RawOutput {
+        let (mode, retry_for_ms) = match output.ack {
+            AckPolicy::Delivered => (AckMode::Delivered, None),
+            AckPolicy::Enqueued { retry_for } => (AckMode::Enqueued, ms(retry_for)),
+        };
+        let common = RawOutput {
+            r#type: Some(output.sink.sink_type()),
+            ack: Some(mode),
+            retry_for_ms,
+            queue_bytes_max: Some(output.queue_bytes_max as u64),
+            linger_ms: ms(output.linger),
+            batch_records_max: Some(output.batch_records_max as u64),
+            batch_bytes_max: Some(output.batch_bytes_max as u64),
+            in_flight_max: Some(output.in_flight_max as u64),
+            writers: Some(output.writers as u64),
+            retry_base_ms: ms(output.retry_base),
+            retry_cap_ms: ms(output.retry_cap),
+            partition_key: Some(output.partition_key.clone()),
+            ..RawOutput::default()
+        };
+        match &output.sink {
+            SinkConfig::Null => common,
+            SinkConfig::File(file) => RawOutput {
+                partition_key: None,
+                dir: Some(file.dir.clone()),
+                rotate_bytes: Some(file.rotate_bytes),
+                rotate_s: Some(file.rotate.as_secs()),
+                ..common
+            },
+            SinkConfig::Kinesis(kinesis) => RawOutput {
+                stream: Some(kinesis.stream.clone()),
+                region: kinesis.region.clone(),
+                endpoint_url: kinesis.endpoint_url.clone(),
+                connect_timeout_ms: ms(kinesis.connect_timeout),
+                attempt_timeout_ms: ms(kinesis.attempt_timeout),
+                describe_interval_s: Some(kinesis.describe_interval.as_secs()),
+                ..common
+            },
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The settings that are words instead of numbers: how each is written and read.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// A word that is none of those allowed, or an ill-formed value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not {expected}")]
+pub struct WordError {
+    /// What was written.
+    pub given: String,
+    /// What may be written.
+    pub expected: &'static str,
+}
+
+/// An enum whose variants are words: reading and writing from one table.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $expected:literal {
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// The word that stands for it in the configuration.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)*
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = WordError;
+
+            fn from_str(given: &str) -> Result<Self, WordError> {
+                match given {
+                    $($word => Ok($name::$variant),)*
+                    _ => Err(WordError { given: given.to_owned(), expected: $expected }),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Which I/O driver the workers run on.
+    Driver, "one of auto, uring, epoll" {
+        /// io_uring where the kernel allows it, else epoll.
+        Auto = "auto",
+        /// io_uring or nothing.
+        Uring = "uring",
+        /// epoll.
+        Epoll = "epoll",
+    }
+}
+
+words! {
+    /// The type of a destination.
+    SinkType, "one of file, kinesis, null" {
+        /// Local files.
+        File = "file",
+        /// A Kinesis data stream.
+        Kinesis = "kinesis",
+        /// Nowhere.
+        Null = "null",
+    }
+}
+
+words! {
+    /// What a client's 200 waits for at an output.
+    AckMode, "one of delivered, enqueued" {
+        /// The destination's word.
+        Delivered = "delivered",
+        /// A place in the queue.
+        Enqueued = "enqueued",
+    }
+}
+
+words! {
+    /// How a log line looks.
+    LogFormat, "one of text, json" {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// The least severe level that is logged.
+    LogLevel, "one of error, warn, info, debug, trace" {
+        /// Something is broken.
+        Error = "error",
+        /// Something needs a look.
+        Warn = "warn",
+        /// Starts, stops, state changes.
+        Info = "info",
+        /// For finding a defect.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+/// What decides a record's place in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionKey {
+    /// Chance: even load.
+    Random,
+    /// The record's ingest time.
+    Timestamp,
+    /// The text of this field of the event, 1 to [`PartitionKey::FIELD_BYTES_MAX`] bytes.
+    Field(String),
+}
+
+impl PartitionKey {
+    /// A field's name may have this many bytes.
+    pub const FIELD_BYTES_MAX: usize = 256;
+}
+
+impl FromStr for PartitionKey {
+    type Err = WordError;
+
+    fn from_str(given: &str) -> Result<Self, WordError> {
+        match (given, given.strip_prefix("field:")) {
+            ("random", _) => Ok(PartitionKey::Random),
+            ("timestamp", _) => Ok(PartitionKey::Timestamp),
+            (_, Some(name)) if (1..=Self::FIELD_BYTES_MAX).contains(&name.len()) => {
+                Ok(PartitionKey::Field(name.to_owned()))
+            }
+            _ => Err(WordError {
+                given: given.to_owned(),
+                expected: "one of random, timestamp, field:<name of 1 to 256 bytes>",
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PartitionKey::Random => f.write_str("random"),
+            PartitionKey::Timestamp => f.write_str("timestamp"),
+            PartitionKey::Field(name) => write!(f, "field:{name}"),
+        }
+    }
+}
+
+/// Where the admin port listens: an address, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminAddress(pub Option<SocketAddr>);
+
+impl FromStr for AdminAddress {
+    type Err = WordError;
+
+    fn from_str(given: &str) -> Result<Self, WordError> {
+        if given == "off" {
+            return Ok(AdminAddress(None));
+        }
+        match given.parse() {
+            Ok(address) => Ok(AdminAddress(Some(address))),
+            Err(_) => Err(WordError {
+                given: given.to_owned(),
+                expected: "`off` or an address with a port, for instance 127.0.0.1:9090",
+            }),
+        }
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
