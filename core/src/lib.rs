@@ -27,10 +27,17 @@
 
 pub mod ack;
 pub mod budget;
+pub mod civil;
 pub mod delivery;
+pub mod envelope;
+pub mod event;
+pub mod json;
 pub mod ledger;
+pub mod partition;
+pub mod pipeline;
 pub mod queue;
 pub mod record;
+pub mod reject;
 pub mod request;
 pub mod retry;
 pub mod stats;

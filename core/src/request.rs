@@ -1,6 +1,7 @@
 //! What a record may say about the request that it came in: no HTTP types, only borrowed bytes.
 
 use crate::time::Wall;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// 128 random bits that name one request; written as 32 lower-case hex digits (`rid`, `X-Request-ID`).
@@ -43,4 +44,139 @@ pub struct RequestContext<'a> {
     pub id: RequestId,
     /// When the request's head had arrived.
     pub received_at: Wall,
+}
+
+impl<'a> RequestContext<'a> {
+    /// What records call `ip`: the X-Forwarded-For header verbatim, as the replaced service has it
+    /// (readers take what stands before the first comma). Without that header, as behind a network load
+    /// balancer, the peer's address, an IPv4 one always in its short form. Nobody has vouched for the header.
+    #[must_use]
+    pub fn address(&self) -> Cow<'a, [u8]> {
+        match self.forwarded_for.filter(|header| !header.is_empty()) {
+            Some(header) => Cow::Borrowed(header),
+            None => Cow::Owned(self.peer.to_canonical().to_string().into_bytes()),
+        }
+    }
+
+    /// What records call `ua`. An empty header counts as none, as it does for the replaced service.
+    #[must_use]
+    pub fn agent(&self) -> Option<&'a [u8]> {
+        self.user_agent.filter(|header| !header.is_empty())
+    }
+
+    /// The values of these query parameters, percent-decoded, `+` read as a space; of duplicates the
+    /// last one. `name` and `name=` both give an empty value. What is no percent-encoding stands for itself.
+    /// A value need not be UTF-8.
+    #[must_use]
+    pub fn parameters<const N: usize>(&self, names: [&str; N]) -> [Option<Cow<'a, [u8]>>; N] {
+        let mut raw = [None; N];
+        for pair in self.query.unwrap_or_default().split('&') {
+            // An empty pair has an empty name, which nobody asks for.
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decoded(name);
+            if let Some(at) = names.iter().position(|wanted| wanted.as_bytes() == &*name) {
+                raw[at] = Some(value);
+            }
+        }
+        raw.map(|value| value.map(decoded))
+    }
+}
+
+/// Undoes form encoding.
+fn decoded(text: &str) -> Cow<'_, [u8]> {
+    let bytes = text.as_bytes();
+    let Some(first) = memchr::memchr2(b'%', b'+', bytes) else {
+        return Cow::Borrowed(bytes);
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    out.extend_from_slice(&bytes[..first]);
+    let mut rest = &bytes[first..];
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, after) {
+            (b'+', _) => out.push(b' '),
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    out.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => out.push(b'%'),
+            },
+            _ => out.push(*byte),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn request(query: Option<&str>) -> RequestContext<'_> {
+        RequestContext {
+            method: "POST",
+            uri: "/collect",
+            path: "/collect",
+            query,
+            user_agent: None,
+            forwarded_for: None,
+            peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            id: RequestId(0),
+            received_at: Wall::default(),
+        }
+    }
+
+    fn value(query: &str) -> Option<Vec<u8>> {
+        let [value] = request(Some(query)).parameters(["a"]);
+        value.map(Cow::into_owned)
+    }
+
+    #[test]
+    fn a_parameter_is_percent_decoded_and_plus_is_a_space() {
+        assert_eq!(value("a=x%20y+z").unwrap(), b"x y z");
+        assert_eq!(value("%61=%C3%a9").unwrap(), "é".as_bytes());
+        assert_eq!(value("a=b=c").unwrap(), b"b=c");
+    }
+
+    #[test]
+    fn what_is_no_percent_encoding_stands_for_itself() {
+        assert_eq!(value("a=%").unwrap(), b"%");
+        assert_eq!(value("a=%4").unwrap(), b"%4");
+        assert_eq!(value("a=%zz%41").unwrap(), b"%zzA");
+        assert_eq!(value("a=%%41").unwrap(), b"%A");
+        assert_eq!(value("a=%ff").unwrap(), b"\xff");
+    }
+
+    #[test]
+    fn the_last_duplicate_wins_and_empty_is_not_absent() {
+        assert_eq!(value("a=1&b=2&a=3").unwrap(), b"3");
+        assert_eq!(value("a=1&a").unwrap(), b"");
+        assert_eq!(value("a=").unwrap(), b"");
+        assert_eq!(value("b=1&&A=2"), None);
+        assert_eq!(request(None).parameters(["a"]), [None]);
+    }
+
+    #[test]
+    fn the_address_is_the_forwarded_chain_or_else_the_peer() {
+        let mut request = request(None);
+        assert_eq!(&*request.address(), b"192.0.2.7");
+        request.peer = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 8).to_ipv6_mapped());
+        assert_eq!(&*request.address(), b"192.0.2.8");
+        request.peer = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(&*request.address(), b"::1");
+        request.forwarded_for = Some(b"");
+        assert_eq!(&*request.address(), b"::1");
+        request.forwarded_for = Some(b"203.0.113.9, 10.0.0.1");
+        assert_eq!(&*request.address(), b"203.0.113.9, 10.0.0.1");
+    }
 }

@@ -1,0 +1,143 @@
+//! Record mode 1: one record per request, the body opaque inside it.
+//!
+//! Keys, their order and the rules for their values are those of the service that Sluice replaces,
+//! because its readers parse these records: 17 keys in byte order, compact, absent ones `null`. Two
+//! things are done better: an `upload_timestamp` that is no number is nulled (readers
+//! fail on it and drop the whole record), and where no proxy names the client, `ip` is the peer's address.
+
+use crate::civil;
+use crate::json::escape::{Escaped, quote_into};
+use crate::partition::{PartitionRule, truncated};
+use crate::pipeline::{Plan, Prepared, PreparedRecord};
+use crate::reject::Reject;
+use crate::request::RequestContext;
+use bytes::Bytes;
+
+/// The query parameters that become keys of the record.
+const PARAMETERS: [&str; 5] = [
+    "appId",
+    "compression",
+    "fakeIp",
+    "platform",
+    "upload_timestamp",
+];
+
+/// What envelope mode keeps from one request to the next: memory, no meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    before_data: Vec<u8>,
+    after_data: Vec<u8>,
+}
+
+/// Fills `out` with the one record of this request.
+///
+/// # Errors
+/// [`Reject::RecordTooLarge`].
+pub(crate) fn prepare(
+    plan: &Plan,
+    request: &RequestContext<'_>,
+    body: &[u8],
+    record_bytes_max: usize,
+    out: &mut Prepared,
+) -> Result<(), Reject> {
+    out.received = 1;
+    let timestamp = civil::rfc3339(request.received_at);
+    let key = match &plan.partition {
+        PartitionRule::Random => None,
+        PartitionRule::Timestamp => Some(Bytes::copy_from_slice(timestamp.as_bytes())),
+        PartitionRule::Field(name) => parameter_key(request, name),
+    };
+
+    let Scratch {
+        before_data,
+        after_data,
+    } = &mut out.envelope_scratch;
+    let [app_id, compression, fake_ip, platform, upload_timestamp] = request.parameters(PARAMETERS);
+    let upload_timestamp = upload_timestamp.filter(|text| is_integer(text));
+
+    before_data.clear();
+    before_data.extend_from_slice(b"{\"appId\":");
+    string_or_null(app_id.as_deref(), before_data);
+    if let Some(millis) = &upload_timestamp {
+        before_data.extend_from_slice(b",\"client_timestamp\":");
+        quote_into(millis, before_data);
+    }
+    before_data.extend_from_slice(b",\"compression\":");
+    string_or_null(compression.as_deref(), before_data);
+    before_data.extend_from_slice(b",\"data\":\"");
+
+    after_data.clear();
+    after_data.extend_from_slice(b"\",\"date\":\"");
+    after_data.extend_from_slice(civil::iso8601(request.received_at).as_bytes());
+    after_data.extend_from_slice(b"\",\"fakeIp\":");
+    string_or_null(fake_ip.as_deref(), after_data);
+    // Milliseconds, but of the whole second: readers compare it with times made the same way.
+    let millis = request.received_at.secs.saturating_mul(1000);
+    let mut digits = itoa::Buffer::new();
+    let millis = digits.format(millis).as_bytes();
+    after_data.extend_from_slice(b",\"ingest_time\":");
+    after_data.extend_from_slice(millis);
+    after_data.extend_from_slice(b",\"ip\":");
+    quote_into(&request.address(), after_data);
+    after_data.extend_from_slice(b",\"method\":");
+    quote_into(request.method.as_bytes(), after_data);
+    after_data.extend_from_slice(b",\"path\":");
+    quote_into(request.path.as_bytes(), after_data);
+    after_data.extend_from_slice(b",\"platform\":");
+    string_or_null(platform.as_deref(), after_data);
+    after_data.extend_from_slice(b",\"rid\":\"");
+    after_data.extend_from_slice(&request.id.to_hex());
+    after_data.extend_from_slice(b"\",\"server_ingest_time\":");
+    after_data.extend_from_slice(millis);
+    after_data.extend_from_slice(b",\"source_type\":\"http_server\",\"timestamp\":\"");
+    after_data.extend_from_slice(timestamp.as_bytes());
+    after_data.extend_from_slice(b"\",\"ua\":");
+    string_or_null(request.agent(), after_data);
+    if upload_timestamp.is_none() {
+        after_data.extend_from_slice(b",\"upload_timestamp\":null");
+    }
+    after_data.extend_from_slice(b",\"uri\":");
+    quote_into(request.uri.as_bytes(), after_data);
+    after_data.push(b'}');
+
+    let data = Escaped::measure(body);
+    let len = before_data.len() + data.len() + after_data.len();
+    let actual = len + key.as_ref().map_or(0, Bytes::len);
+    if actual > record_bytes_max {
+        let limit = record_bytes_max;
+        return Err(Reject::RecordTooLarge { limit, actual });
+    }
+    let mut payload = Vec::with_capacity(len);
+    payload.extend_from_slice(before_data);
+    data.write_into(&mut payload);
+    payload.extend_from_slice(after_data);
+    out.records.push(PreparedRecord {
+        index: 0,
+        key,
+        payload: Bytes::from(payload),
+    });
+    Ok(())
+}
+
+fn parameter_key(request: &RequestContext<'_>, name: &str) -> Option<Bytes> {
+    let [value] = request.parameters([name]);
+    let value = value?;
+    let text = String::from_utf8_lossy(&value);
+    let key = truncated(&text);
+    (!key.is_empty()).then(|| Bytes::copy_from_slice(key.as_bytes()))
+}
+
+fn string_or_null(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    match text {
+        Some(text) => quote_into(text, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Whether readers, which want a 64-bit integer, will read this text as one.
+fn is_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    !digits.is_empty()
+        && digits.iter().all(u8::is_ascii_digit)
+        && std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
+}

@@ -1,0 +1,190 @@
+//! Record mode 2: one record per event.
+//!
+//! An event keeps the client's bytes; what the server knows is spliced in behind them, and never over a field
+//! that the client sent. Finding the events is `json::split`'s work.
+
+use crate::json::escape::quote_into;
+use crate::json::scan::{Found, Span, Wanted};
+use crate::json::splice::{Additions, Present};
+use crate::partition::{self, PartitionRule};
+use crate::pipeline::{Plan, Prepared, PreparedRecord};
+use crate::reject::Reject;
+use crate::request::RequestContext;
+use crate::{civil, json};
+use bytes::Bytes;
+use std::borrow::Cow;
+
+/// One JSON object of a body, and where in the body its wanted fields lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The object, braces included.
+    pub span: Span,
+    /// The values of the wanted top-level fields.
+    pub found: Found,
+    /// Whether it has no member.
+    pub is_empty: bool,
+    /// Whether CR or LF stand between its tokens.
+    pub line_breaks: bool,
+}
+
+impl Event {
+    /// The partition key that the field in this slot makes. `text` begins with the event's bytes.
+    fn key<'t>(&self, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
+        let value = self.found.get(slot?)?;
+        let start = value.start.checked_sub(self.span.start)?;
+        let end = value.end.checked_sub(self.span.start)?;
+        partition::key_of_value(Span { start, end }.of(text))
+    }
+}
+
+/// What event mode keeps from one request to the next: memory, no meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    events: Vec<Result<Event, Reject>>,
+    additions: Additions,
+    kept: Vec<Kept>,
+}
+
+/// An event that becomes a record.
+#[derive(Debug)]
+struct Kept {
+    index: u32,
+    event: Event,
+    present: Present,
+    len: usize,
+}
+
+/// Fills `out` with one record per event of `body`.
+///
+/// Added fields: `ingest_time` (unix ms), `rid`, `ip` (as in the envelope), `ua` (only when the
+/// request names one).
+///
+/// # Errors
+/// A body in which the events cannot be told apart, and one with none or too many.
+pub(crate) fn prepare(
+    plan: &Plan,
+    request: &RequestContext<'_>,
+    body: &[u8],
+    record_bytes_max: usize,
+    out: &mut Prepared,
+) -> Result<(), Reject> {
+    let Prepared {
+        received,
+        records,
+        rejected,
+        event_scratch: scratch,
+        ..
+    } = out;
+    scratch.events.clear();
+    scratch.kept.clear();
+    let mut wanted = Wanted::default();
+    add_server_fields(request, &mut scratch.additions, &mut wanted);
+    let additions_count = wanted.len();
+    let (field_slot, request_key) = match &plan.partition {
+        PartitionRule::Random => (None, None),
+        PartitionRule::Timestamp => {
+            let stamp = civil::rfc3339(request.received_at);
+            (None, Some(Bytes::copy_from_slice(stamp.as_bytes())))
+        }
+        PartitionRule::Field(name) => (wanted.add(name.as_bytes()), None),
+    };
+    json::split::split(body, plan.split_limits(), &wanted, &mut scratch.events)?;
+    *received = u32::try_from(scratch.events.len()).unwrap_or(u32::MAX);
+
+    let mut total = 0;
+    for (index, event) in (0..).zip(scratch.events.drain(..)) {
+        let event = match event {
+            Ok(event) => event,
+            Err(reject) => {
+                rejected.push((index, reject));
+                continue;
+            }
+        };
+        let mut present = Present::default();
+        for slot in 0..additions_count {
+            if event.found.get(slot).is_some() {
+                present.insert(slot);
+            }
+        }
+        let raw = event.span.of(body);
+        let len = scratch.additions.spliced_len(raw, event.is_empty, present);
+        let key_len = match &request_key {
+            Some(key) => key.len(),
+            None => event.key(field_slot, raw).map_or(0, |key| key.len()),
+        };
+        if len + key_len > record_bytes_max {
+            let (limit, actual) = (record_bytes_max, len + key_len);
+            rejected.push((index, Reject::RecordTooLarge { limit, actual }));
+            continue;
+        }
+        total += len;
+        scratch.kept.push(Kept {
+            index,
+            event,
+            present,
+            len,
+        });
+    }
+
+    // One allocation for all records of the request: they are settled together, mostly by one call.
+    let mut text = Vec::with_capacity(total);
+    for kept in &scratch.kept {
+        let start = text.len();
+        let event = &kept.event;
+        let raw = event.span.of(body);
+        scratch
+            .additions
+            .splice_into(raw, event.is_empty, kept.present, &mut text);
+        if event.line_breaks {
+            json::splice::flatten(&mut text[start..]);
+        }
+    }
+    let text = Bytes::from(text);
+    let mut start = 0;
+    for kept in scratch.kept.drain(..) {
+        let payload = text.slice(start..start + kept.len);
+        let key = match &request_key {
+            Some(key) => Some(key.clone()),
+            None => match kept.event.key(field_slot, &payload) {
+                // A part of the payload already: no copy.
+                Some(Cow::Borrowed(key)) => Some(payload.slice_ref(key.as_bytes())),
+                Some(Cow::Owned(key)) => Some(Bytes::from(key)),
+                None => None,
+            },
+        };
+        records.push(PreparedRecord {
+            index: kept.index,
+            key,
+            payload,
+        });
+        start += kept.len;
+    }
+    Ok(())
+}
+
+/// Renders what is added to each event of this request, and wants the same names in the same order, so that
+/// an addition's number is its name's slot.
+fn add_server_fields(
+    request: &RequestContext<'_>,
+    additions: &mut Additions,
+    wanted: &mut Wanted<'_>,
+) {
+    additions.clear();
+    let mut add = |name: &'static str, value: &dyn Fn(&mut Vec<u8>)| {
+        additions.add(name, value);
+        wanted.add(name.as_bytes());
+    };
+    add("ingest_time", &|out| {
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(request.received_at.unix_millis()).as_bytes());
+    });
+    add("rid", &|out| {
+        out.push(b'"');
+        out.extend_from_slice(&request.id.to_hex());
+        out.push(b'"');
+    });
+    add("ip", &|out| quote_into(&request.address(), out));
+    if let Some(agent) = request.agent() {
+        add("ua", &|out| quote_into(agent, out));
+    }
+}

@@ -1,0 +1,448 @@
+//! Is this one JSON value, where does it end, and where are its top-level fields?
+//!
+//! One pass, strict RFC 8259, no recursion, no allocation below 65 levels. Sees bytes: UTF-8 is
+//! checked once for a whole body, before. Reads no numbers and unescapes nothing but keys that need it,
+//! so numbers out of every range and lone surrogates (`"\ud83d"`, which browsers do send when a
+//! script cuts an emoji in two) pass: the grammar allows them, and the bytes go on as they are.
+
+use super::simd;
+use super::unescape;
+
+/// How many fields one scan can look up.
+pub const WANTED_MAX: usize = 8;
+
+/// Not JSON: what is wrong, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset of the first byte that cannot be there.
+    pub at: usize,
+    /// What was expected or is wrong.
+    pub what: &'static str,
+}
+
+/// A part of a body: bytes `start..end`. 32 bits, because a scan keeps thousands of them; bodies
+/// over 4 GiB are refused before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes it names; none if it does not lie in `body`.
+    #[must_use]
+    pub fn of(self, body: &[u8]) -> &[u8] {
+        body.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// The top-level fields to look out for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'n> {
+    names: [&'n [u8]; WANTED_MAX],
+    count: usize,
+    /// Bit n says that some name has n bytes (63: or more), so that most keys are passed by one test.
+    lengths: u64,
+}
+
+impl<'n> Wanted<'n> {
+    /// Adds a name and gives its slot; a name that is there already keeps its slot. `None` when
+    /// [`WANTED_MAX`] names are taken.
+    pub fn add(&mut self, name: &'n [u8]) -> Option<usize> {
+        if let Some(slot) = self.names[..self.count].iter().position(|n| *n == name) {
+            return Some(slot);
+        }
+        let slot = self.count;
+        *self.names.get_mut(slot)? = name;
+        self.count += 1;
+        self.lengths |= 1 << name.len().min(63);
+        Some(slot)
+    }
+
+    /// How many names there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The slot of a key as it stands between its quotes.
+    #[inline]
+    fn slot(&self, key: &[u8], escaped: bool) -> Option<usize> {
+        if escaped {
+            return self.names[..self.count]
+                .iter()
+                .position(|name| unescape::equals(key, name));
+        }
+        if self.lengths >> key.len().min(63) & 1 == 0 {
+            return None;
+        }
+        self.names[..self.count]
+            .iter()
+            .position(|name| *name == key)
+    }
+}
+
+/// Where the wanted fields' values lie, by slot. Of duplicate keys the last one counts, as it does for
+/// most readers (JavaScript, Jackson, Python).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    spans: [Span; WANTED_MAX],
+}
+
+impl Found {
+    /// The value in this slot; strings with their quotes.
+    #[must_use]
+    pub fn get(&self, slot: usize) -> Option<Span> {
+        // No value ends at byte 0, so an empty span says "not there".
+        self.spans.get(slot).copied().filter(|span| span.end != 0)
+    }
+}
+
+/// One valid JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// One past its last byte.
+    pub end: usize,
+    /// What it is, as far as anybody asks.
+    pub kind: Kind,
+    /// The first bracket or brace beyond the allowed depth.
+    pub too_deep_at: Option<usize>,
+    /// Whether CR or LF stand between its tokens.
+    pub line_breaks: bool,
+}
+
+/// What a JSON value is, as far as events are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `{}`.
+    EmptyObject,
+    /// An object with members.
+    Object,
+    /// Anything else.
+    Other,
+}
+
+/// Whether `document` is one valid JSON value with nothing but whitespace around it, at any depth.
+///
+/// # Errors
+/// The first [`Fault`], or [`Fault`] at the first byte that is not UTF-8.
+pub fn check(document: &[u8]) -> Result<(), Fault> {
+    if let Err(error) = simdutf8::compat::from_utf8(document) {
+        return Err(Fault {
+            at: error.valid_up_to(),
+            what: "expected UTF-8",
+        });
+    }
+    let start = skip_space(document, 0);
+    let value = value(
+        document,
+        start,
+        usize::MAX,
+        &Wanted::default(),
+        &mut Found::default(),
+    )?;
+    let end = skip_space(document, value.end);
+    if end != document.len() {
+        return Err(fault(end, TRAILING));
+    }
+    Ok(())
+}
+
+/// What a second value where one was to be the whole is called.
+pub(super) const TRAILING: &str = "expected nothing more";
+
+#[cold]
+fn fault(at: usize, what: &'static str) -> Fault {
+    Fault { at, what }
+}
+
+/// The byte at `at`; 0, which no grammar rule asks for, past the end.
+#[inline(always)]
+pub(super) fn byte(body: &[u8], at: usize) -> u8 {
+    if at < body.len() { body[at] } else { 0 }
+}
+
+/// The first offset from `at` on that is not JSON whitespace.
+#[inline(always)]
+#[must_use]
+pub(super) fn skip_space(body: &[u8], mut at: usize) -> usize {
+    while matches!(byte(body, at), b' ' | b'\n' | b'\r' | b'\t') {
+        at += 1;
+    }
+    at
+}
+
+/// Which containers are open around the place where the scan is: one bit each, 1 for an object.
+/// The innermost 64 are in `bits`; what lies further out is parked, so that hostile depth
+/// costs one bit a level, and ordinary depth nothing.
+#[derive(Default)]
+struct Nest {
+    bits: u64,
+    depth: usize,
+    parked: Vec<u64>,
+}
+
+impl Nest {
+    #[inline(always)]
+    fn push(&mut self, object: bool) {
+        if self.depth != 0 && self.depth.is_multiple_of(64) {
+            self.parked.push(self.bits);
+        }
+        self.bits = self.bits << 1 | u64::from(object);
+        self.depth += 1;
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.bits >>= 1;
+        if self.depth != 0 && self.depth.is_multiple_of(64) {
+            self.bits = self.parked.pop().unwrap_or_default();
+        }
+    }
+
+    #[inline(always)]
+    fn in_object(&self) -> bool {
+        self.bits & 1 == 1
+    }
+}
+
+/// Scans the value that starts at `start` (no whitespace before it) and notes the wanted fields of
+/// it in `found`, if it is an object. Depth is counted from the value's own brace as level 1; a value that
+/// is too deep is scanned to its end all the same, so that the next one can be found.
+///
+/// # Errors
+/// The first place where the bytes stop being a JSON value.
+pub fn value(
+    body: &[u8],
+    start: usize,
+    depth_max: usize,
+    wanted: &Wanted<'_>,
+    found: &mut Found,
+) -> Result<Value, Fault> {
+    let mut scan = Scan {
+        body,
+        at: start,
+        nest: Nest::default(),
+        line_breaks: false,
+    };
+    let mut too_deep_at = None;
+    let mut kind = Kind::Other;
+    // The wanted field whose value is being scanned: its slot and the value's first byte.
+    let mut field: Option<(usize, usize)> = None;
+    loop {
+        // A value begins here.
+        match byte(body, scan.at) {
+            b'"' => scan.at = string(body, scan.at)?.0,
+            opening @ (b'{' | b'[') => {
+                let object = opening == b'{';
+                scan.nest.push(object);
+                if scan.nest.depth > depth_max && too_deep_at.is_none() {
+                    too_deep_at = Some(scan.at);
+                }
+                scan.at += 1;
+                scan.space();
+                let empty = byte(body, scan.at) == if object { b'}' } else { b']' };
+                if scan.nest.depth == 1 && object {
+                    kind = if empty {
+                        Kind::EmptyObject
+                    } else {
+                        Kind::Object
+                    };
+                }
+                if !empty {
+                    if object {
+                        scan.key(wanted, &mut field)?;
+                    }
+                    continue;
+                }
+                scan.at += 1;
+                scan.nest.pop();
+            }
+            b'-' | b'0'..=b'9' => scan.at = number(body, scan.at)?,
+            b't' => scan.literal(b"true")?,
+            b'f' => scan.literal(b"false")?,
+            b'n' => scan.literal(b"null")?,
+            _ => return Err(fault(scan.at, "expected a value")),
+        }
+        // A value ended here, and perhaps the containers around it end too.
+        loop {
+            if scan.nest.depth <= 1 {
+                if scan.nest.depth == 0 {
+                    return Ok(Value {
+                        end: scan.at,
+                        kind,
+                        too_deep_at,
+                        line_breaks: scan.line_breaks,
+                    });
+                }
+                if let Some((slot, value_start)) = field.take() {
+                    // 32 bits suffice: `split` refuses longer bodies.
+                    found.spans[slot] = Span {
+                        start: value_start as u32,
+                        end: scan.at as u32,
+                    };
+                }
+            }
+            scan.space();
+            match byte(body, scan.at) {
+                b',' => {
+                    scan.at += 1;
+                    scan.space();
+                    if scan.nest.in_object() {
+                        scan.key(wanted, &mut field)?;
+                    }
+                    break;
+                }
+                b'}' if scan.nest.in_object() => {}
+                b']' if !scan.nest.in_object() => {}
+                _ if scan.nest.in_object() => return Err(fault(scan.at, "expected `,` or `}`")),
+                _ => return Err(fault(scan.at, "expected `,` or `]`")),
+            }
+            scan.at += 1;
+            scan.nest.pop();
+        }
+    }
+}
+
+struct Scan<'a> {
+    body: &'a [u8],
+    at: usize,
+    nest: Nest,
+    line_breaks: bool,
+}
+
+impl Scan<'_> {
+    #[inline(always)]
+    fn space(&mut self) {
+        while let b @ (b' ' | b'\n' | b'\r' | b'\t') = byte(self.body, self.at) {
+            self.line_breaks |= b == b'\n' || b == b'\r';
+            self.at += 1;
+        }
+    }
+
+    /// A key, its colon, and the whitespace up to the value.
+    #[inline(always)]
+    fn key(
+        &mut self,
+        wanted: &Wanted<'_>,
+        field: &mut Option<(usize, usize)>,
+    ) -> Result<(), Fault> {
+        if byte(self.body, self.at) != b'"' {
+            return Err(fault(self.at, "expected a key"));
+        }
+        let start = self.at + 1;
+        let (end, escaped) = string(self.body, self.at)?;
+        self.at = end;
+        self.space();
+        if byte(self.body, self.at) != b':' {
+            return Err(fault(self.at, "expected `:`"));
+        }
+        self.at += 1;
+        self.space();
+        if self.nest.depth == 1
+            && let Some(slot) = wanted.slot(&self.body[start..end - 1], escaped)
+        {
+            *field = Some((slot, self.at));
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+        if !self.body[self.at..].starts_with(word) {
+            return Err(fault(self.at, "expected a value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+}
+
+/// Scans the string whose opening quote is at `start`; gives the offset after its closing quote, and
+/// whether it holds a backslash.
+#[inline(always)]
+fn string(body: &[u8], start: usize) -> Result<(usize, bool), Fault> {
+    let at = simd::find_special(body, start + 1);
+    if byte(body, at) == b'"' {
+        return Ok((at + 1, false));
+    }
+    string_with_escapes(body, at).map(|end| (end, true))
+}
+
+/// The rest of a string from its first backslash (or fault) on.
+fn string_with_escapes(body: &[u8], mut at: usize) -> Result<usize, Fault> {
+    loop {
+        match body.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => match byte(body, at + 1) {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at += 2,
+                b'u' => {
+                    let digits = (at + 2..at + 6)
+                        .take_while(|digit| byte(body, *digit).is_ascii_hexdigit())
+                        .count();
+                    if digits != 4 {
+                        return Err(fault(at + 2 + digits, "expected four hex digits"));
+                    }
+                    at += 6;
+                }
+                _ => return Err(fault(at + 1, "expected an escape character")),
+            },
+            Some(_) => {
+                return Err(fault(
+                    at,
+                    "a control character has to be escaped in a string",
+                ));
+            }
+            None => return Err(fault(at, "the string does not end")),
+        }
+        at = simd::find_special(body, at);
+    }
+}
+
+/// Scans the number that starts at `start` with `-` or a digit.
+#[inline(always)]
+fn number(body: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut at = start + usize::from(body[start] == b'-');
+    match byte(body, at) {
+        b'0' => at += 1,
+        b'1'..=b'9' => at = digits(body, at),
+        _ => return Err(fault(at, "expected a digit")),
+    }
+    if byte(body, at) == b'.' {
+        at = some_digits(body, at + 1)?;
+    }
+    if matches!(byte(body, at), b'e' | b'E') {
+        at += 1;
+        if matches!(byte(body, at), b'+' | b'-') {
+            at += 1;
+        }
+        at = some_digits(body, at)?;
+    }
+    Ok(at)
+}
+
+#[inline(always)]
+fn digits(body: &[u8], mut at: usize) -> usize {
+    while byte(body, at).is_ascii_digit() {
+        at += 1;
+    }
+    at
+}
+
+#[inline(always)]
+fn some_digits(body: &[u8], at: usize) -> Result<usize, Fault> {
+    let end = digits(body, at);
+    if end == at {
+        return Err(fault(at, "expected a digit"));
+    }
+    Ok(end)
+}

@@ -1,0 +1,170 @@
+//! Adds fields to a JSON object without reading it: they go before its closing brace.
+//!
+//! The fields of a request are written once and copied into each of its events. Which of them an
+//! event may not get, because the client named it itself, is the caller's to say.
+
+/// The fields to add, rendered as `,"name":value` one after the other.
+#[derive(Debug, Default)]
+pub struct Additions {
+    text: Vec<u8>,
+    /// Where each field ends in `text`.
+    ends: Vec<usize>,
+}
+
+/// A set of additions, by bit: those that an object already has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Present(u32);
+
+impl Present {
+    /// Adds the addition with this number to the set.
+    pub fn insert(&mut self, number: usize) {
+        self.0 |= 1 << number;
+    }
+
+    fn contains(self, number: usize) -> bool {
+        self.0 >> number & 1 == 1
+    }
+}
+
+impl Additions {
+    /// Forgets all fields, keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    /// Adds a field; `value` appends its JSON. `name` has to be free of characters that need escaping.
+    /// The first field added has number 0; at most 32 can be told apart.
+    pub fn add(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.text.extend_from_slice(b",\"");
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b"\":");
+        value(&mut self.text);
+        self.ends.push(self.text.len());
+    }
+
+    /// The fields that are not present, each with its leading comma.
+    fn missing(&self, present: Present) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends
+            .iter()
+            .enumerate()
+            .filter_map(move |(number, end)| {
+                let field = &self.text[start..*end];
+                start = *end;
+                (!present.contains(number)).then_some(field)
+            })
+    }
+
+    /// How long `object` will be with all fields that are not `present`.
+    #[must_use]
+    pub fn spliced_len(&self, object: &[u8], is_empty: bool, present: Present) -> usize {
+        let added = if present == Present::default() {
+            self.text.len()
+        } else {
+            self.missing(present).map(<[u8]>::len).sum()
+        };
+        // In an empty object the first field goes without its comma.
+        object.len() + added - usize::from(is_empty && added != 0)
+    }
+
+    /// Appends `object`, which ends with its closing brace, with all fields that are not `present`.
+    /// `is_empty` says that it has no member.
+    pub fn splice_into(&self, object: &[u8], is_empty: bool, present: Present, out: &mut Vec<u8>) {
+        let Some((brace, inside)) = object.split_last() else {
+            return;
+        };
+        out.extend_from_slice(inside);
+        let fields_at = out.len();
+        if present == Present::default() {
+            let skip = usize::from(is_empty && !self.text.is_empty());
+            out.extend_from_slice(&self.text[skip..]);
+        } else {
+            for field in self.missing(present) {
+                let skip = usize::from(is_empty && out.len() == fields_at);
+                out.extend_from_slice(&field[skip..]);
+            }
+        }
+        out.push(*brace);
+    }
+}
+
+/// Turns CR and LF into spaces, so that the text is one line. In valid JSON they stand only between
+/// tokens, where a space means the same.
+pub fn flatten(json: &mut [u8]) {
+    for byte in json {
+        if matches!(byte, b'\r' | b'\n') {
+            *byte = b' ';
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn additions() -> Additions {
+        let mut additions = Additions::default();
+        additions.add("a", |out| out.extend_from_slice(b"1"));
+        additions.add("b", |out| out.extend_from_slice(b"\"two\""));
+        additions.add("c", |out| out.extend_from_slice(b"null"));
+        additions
+    }
+
+    fn spliced(additions: &Additions, object: &str, is_empty: bool, present: &[usize]) -> String {
+        let mut set = Present::default();
+        for number in present {
+            set.insert(*number);
+        }
+        let mut out = Vec::new();
+        additions.splice_into(object.as_bytes(), is_empty, set, &mut out);
+        assert_eq!(
+            out.len(),
+            additions.spliced_len(object.as_bytes(), is_empty, set)
+        );
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_go_before_the_closing_brace() {
+        let all = additions();
+        assert_eq!(
+            spliced(&all, r#"{"x":{}}"#, false, &[]),
+            r#"{"x":{},"a":1,"b":"two","c":null}"#
+        );
+        assert_eq!(
+            spliced(&all, "{}", true, &[]),
+            r#"{"a":1,"b":"two","c":null}"#
+        );
+        assert_eq!(
+            spliced(&all, "{ }", true, &[]),
+            r#"{ "a":1,"b":"two","c":null}"#
+        );
+    }
+
+    #[test]
+    fn a_present_field_is_not_added_again() {
+        let all = additions();
+        assert_eq!(
+            spliced(&all, r#"{"b":2}"#, false, &[1]),
+            r#"{"b":2,"a":1,"c":null}"#
+        );
+        assert_eq!(spliced(&all, r#"{"x":2}"#, false, &[0, 1, 2]), r#"{"x":2}"#);
+        assert_eq!(spliced(&all, "{}", true, &[0]), r#"{"b":"two","c":null}"#);
+        assert_eq!(spliced(&all, "{}", true, &[0, 1, 2]), "{}");
+    }
+
+    #[test]
+    fn nothing_to_add_changes_nothing() {
+        let none = Additions::default();
+        assert_eq!(spliced(&none, "{}", true, &[]), "{}");
+        assert_eq!(spliced(&none, r#"{"x":2}"#, false, &[]), r#"{"x":2}"#);
+    }
+
+    #[test]
+    fn a_flattened_document_is_one_line() {
+        let mut json = *b"{\r\n\"a\": [1,\n2]}";
+        flatten(&mut json);
+        assert_eq!(&json, b"{  \"a\": [1, 2]}");
+    }
+}

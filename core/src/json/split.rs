@@ -1,0 +1,263 @@
+//! Where does one event of a body end and the next begin?
+//!
+//! A body is one object, an array of objects, or objects each on its own line. The form is told by
+//! the bytes alone, since browsers' beacons cannot name a content type.
+//!
+//! - First byte `[`: an array. What breaks inside it breaks all of it, because nobody can say where the
+//!   next event would begin.
+//! - Otherwise, if the whole body is one JSON value: that value.
+//! - Otherwise, if its first or its second line that is not blank is a JSON value (the second one: an object)
+//!   alone: lines. A broken line is rejected alone. The second line is asked so that a
+//!   broken first one does not take the others along; more than a look at two lines would find
+//!   events in the ruins of one broken object.
+//! - Otherwise: not JSON.
+
+use super::scan::{self, Fault, Found, Kind, Span, TRAILING, Value, Wanted, byte, skip_space};
+use crate::event::Event;
+use crate::reject::Reject;
+use memchr::memchr;
+
+/// Bounds of one body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Nested arrays and objects in one event, its own braces included.
+    pub depth_max: usize,
+    /// Events in one body.
+    pub events_max: usize,
+}
+
+/// Finds the events of `body` and appends each, or why it is none, in order: element by element, or line
+/// by line with blank lines not counted.
+///
+/// # Errors
+/// When the body is refused whole: not JSON, not UTF-8 (for lines both concern only their line), no
+/// event, or too many. `events` then holds nothing of meaning.
+pub fn split(
+    body: &[u8],
+    limits: Limits,
+    wanted: &Wanted<'_>,
+    events: &mut Vec<Result<Event, Reject>>,
+) -> Result<(), Reject> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(Reject::BodyTooLarge {
+            limit: u32::MAX as usize,
+            actual: Some(body.len()),
+        });
+    }
+    let start = skip_space(body, 0);
+    if start == body.len() {
+        return Err(Reject::NoEvents);
+    }
+    let utf8 = match simdutf8::basic::from_utf8(body) {
+        Ok(_) => Ok(()),
+        // The quick check cannot say where.
+        Err(_) => check_utf8(body, 0),
+    };
+    let mut split = Split {
+        body,
+        limits,
+        wanted,
+        events,
+        count: 0,
+    };
+    if body[start] == b'[' {
+        utf8?;
+        split.array(start)?;
+    } else {
+        split.objects(start, utf8)?;
+    }
+    if split.count > limits.events_max {
+        return Err(Reject::TooManyEvents {
+            limit: limits.events_max,
+            actual: split.count,
+        });
+    }
+    Ok(())
+}
+
+fn check_utf8(body: &[u8], start: usize) -> Result<(), Reject> {
+    match simdutf8::compat::from_utf8(&body[start..]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Reject::NotUtf8 {
+            at: start + error.valid_up_to(),
+        }),
+    }
+}
+
+fn not_json(fault: Fault) -> Reject {
+    Reject::NotJson {
+        at: fault.at,
+        what: fault.what,
+    }
+}
+
+struct Split<'a, 'n, 'e> {
+    body: &'a [u8],
+    limits: Limits,
+    wanted: &'a Wanted<'n>,
+    events: &'e mut Vec<Result<Event, Reject>>,
+    count: usize,
+}
+
+impl Split<'_, '_, '_> {
+    fn scan(&self, text: &[u8], start: usize) -> Result<(Value, Found), Fault> {
+        let mut found = Found::default();
+        let value = scan::value(text, start, self.limits.depth_max, self.wanted, &mut found)?;
+        Ok((value, found))
+    }
+
+    /// Counts an event, and keeps it unless there are too many already.
+    fn push(&mut self, event: Result<Event, Reject>) {
+        self.count += 1;
+        if self.count <= self.limits.events_max {
+            self.events.push(event);
+        }
+    }
+
+    /// Whether this value may be an event.
+    fn admit(&self, start: usize, value: &Value, found: Found) -> Result<Event, Reject> {
+        if value.kind == Kind::Other {
+            return Err(Reject::NotAnObject { at: start });
+        }
+        if let Some(at) = value.too_deep_at {
+            return Err(Reject::TooDeep {
+                limit: self.limits.depth_max,
+                at,
+            });
+        }
+        Ok(Event {
+            // `split` checked that the body's length fits.
+            span: Span {
+                start: start as u32,
+                end: value.end as u32,
+            },
+            found,
+            is_empty: value.kind == Kind::EmptyObject,
+            line_breaks: value.line_breaks,
+        })
+    }
+
+    fn array(&mut self, start: usize) -> Result<(), Reject> {
+        let body = self.body;
+        let mut at = skip_space(body, start + 1);
+        if byte(body, at) == b']' {
+            self.nothing_after(at + 1)?;
+            return Err(Reject::NoEvents);
+        }
+        loop {
+            let (value, found) = self.scan(body, at).map_err(not_json)?;
+            let event = self.admit(at, &value, found);
+            self.push(event);
+            at = skip_space(body, value.end);
+            match byte(body, at) {
+                b',' => at = skip_space(body, at + 1),
+                b']' => return self.nothing_after(at + 1),
+                _ => {
+                    let what = "expected `,` or `]`";
+                    return Err(Reject::NotJson { at, what });
+                }
+            }
+        }
+    }
+
+    fn nothing_after(&self, end: usize) -> Result<(), Reject> {
+        let at = skip_space(self.body, end);
+        if at == self.body.len() {
+            return Ok(());
+        }
+        let what = TRAILING;
+        Err(Reject::NotJson { at, what })
+    }
+
+    /// A body that is no array: one value, or lines.
+    fn objects(&mut self, start: usize, utf8: Result<(), Reject>) -> Result<(), Reject> {
+        let body = self.body;
+        let fault = match self.scan(body, start) {
+            Ok((value, found)) => {
+                let next = skip_space(body, value.end);
+                if next == body.len() {
+                    utf8?;
+                    if value.kind == Kind::Other {
+                        return Err(Reject::NotAnObject { at: start });
+                    }
+                    let event = self.admit(start, &value, found);
+                    self.push(event);
+                    return Ok(());
+                }
+                let is_one_line = memchr(b'\n', &body[start..value.end]).is_none();
+                let line_break = memchr(b'\n', &body[value.end..next]);
+                match line_break {
+                    Some(_) if is_one_line && utf8.is_err() => return self.lines(start, false),
+                    Some(line_break) if is_one_line => {
+                        let event = self.admit(start, &value, found);
+                        self.push(event);
+                        return self.lines(value.end + line_break, true);
+                    }
+                    // A value over several lines, and more behind it: no form that we know.
+                    _ if !is_one_line => {
+                        utf8?;
+                        let what = TRAILING;
+                        return Err(Reject::NotJson { at: next, what });
+                    }
+                    _ => Fault {
+                        at: next,
+                        what: TRAILING,
+                    },
+                }
+            }
+            Err(fault) => fault,
+        };
+        if self.second_line_is_an_object(start) {
+            return self.lines(start, utf8.is_ok());
+        }
+        utf8?;
+        Err(not_json(fault))
+    }
+
+    fn second_line_is_an_object(&self, start: usize) -> bool {
+        let Some(line_break) = memchr(b'\n', &self.body[start..]) else {
+            return false;
+        };
+        let start = skip_space(self.body, start + line_break);
+        let end = memchr(b'\n', &self.body[start..]).map_or(self.body.len(), |len| start + len);
+        let line = &self.body[..end];
+        self.scan(line, start).is_ok_and(|(value, _)| {
+            value.kind != Kind::Other && skip_space(line, value.end) == line.len()
+        })
+    }
+
+    /// Every line from `at` on that is not blank is an event, or rejected alone.
+    fn lines(&mut self, mut at: usize, utf8: bool) -> Result<(), Reject> {
+        let body = self.body;
+        while at < body.len() {
+            let end = memchr(b'\n', &body[at..]).map_or(body.len(), |len| at + len);
+            let line = &body[..end];
+            let start = skip_space(line, at);
+            if start < end {
+                // Those that are too many are counted, not read.
+                let event = if self.count < self.limits.events_max {
+                    self.line(line, start, utf8)
+                } else {
+                    Err(Reject::NoEvents)
+                };
+                self.push(event);
+            }
+            at = end + 1;
+        }
+        Ok(())
+    }
+
+    /// The event in `line[start..]`.
+    fn line(&self, line: &[u8], start: usize, utf8: bool) -> Result<Event, Reject> {
+        if !utf8 {
+            check_utf8(line, start)?;
+        }
+        let (value, found) = self.scan(line, start).map_err(not_json)?;
+        let end = skip_space(line, value.end);
+        if end != line.len() {
+            let what = TRAILING;
+            return Err(Reject::NotJson { at: end, what });
+        }
+        self.admit(start, &value, found)
+    }
+}

@@ -1,0 +1,79 @@
+//! Which records belong together: the partition key.
+
+use crate::json::unescape;
+use std::borrow::Cow;
+
+/// The longest partition key, in Unicode characters; the limit of Kinesis' PutRecords.
+pub const KEY_CHARS_MAX: usize = 256;
+
+/// Where a record's partition key comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PartitionRule {
+    /// No key: the sink spreads records as it likes.
+    #[default]
+    Random,
+    /// The time of the request in RFC 3339, as the replaced service does it.
+    Timestamp,
+    /// The value of this top-level field of the event (a string or a number), in envelope mode of this query
+    /// parameter. A record without it, or with an empty one, has no key.
+    Field(String),
+}
+
+/// The key that a JSON value makes: a string's characters, a number as it is written. `None` for
+/// anything else and for the empty string. `value` must have passed the scanner.
+pub(crate) fn key_of_value(value: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(value).ok()?;
+    let key = match value.first()? {
+        b'"' => {
+            let inside = text.get(1..text.len() - 1)?;
+            if inside.contains('\\') {
+                Cow::Owned(unescape::chars(inside).take(KEY_CHARS_MAX).collect())
+            } else {
+                Cow::Borrowed(truncated(inside))
+            }
+        }
+        b'-' | b'0'..=b'9' => Cow::Borrowed(truncated(text)),
+        _ => return None,
+    };
+    (!key.is_empty()).then_some(key)
+}
+
+/// The first [`KEY_CHARS_MAX`] characters.
+pub(crate) fn truncated(text: &str) -> &str {
+    // A character has at least one byte, so short texts need no counting.
+    if text.len() <= KEY_CHARS_MAX {
+        return text;
+    }
+    let end = text.char_indices().nth(KEY_CHARS_MAX);
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(value: &str) -> Option<String> {
+        key_of_value(value.as_bytes()).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn strings_and_numbers_make_keys_and_nothing_else_does() {
+        assert_eq!(key(r#""u-1""#), Some("u-1".into()));
+        assert_eq!(key(r#""a\u0062\n""#), Some("ab\n".into()));
+        assert_eq!(key("-12.50e3"), Some("-12.50e3".into()));
+        for none in [r#""""#, "true", "false", "null", "{}", "[1]", ""] {
+            assert_eq!(key(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_at_most_256_characters_and_never_half_a_one() {
+        let long = format!("\"{}\"", "é".repeat(257));
+        assert_eq!(key(&long), Some("é".repeat(256)));
+        let exact = format!("\"{}\"", "é".repeat(256));
+        assert_eq!(key(&exact), Some("é".repeat(256)));
+        let escaped = format!("\"{}\"", r"\ud83d\ude00".repeat(300));
+        assert_eq!(key(&escaped), Some("😀".repeat(256)));
+        assert_eq!(key(&"1".repeat(300)), Some("1".repeat(256)));
+    }
+}

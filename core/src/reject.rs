@@ -1,0 +1,185 @@
+//! Why Sluice will not take a body or an event: always the client's doing, always with the numbers.
+//!
+//! Says nothing about status codes: the dialects do, each in its own way.
+
+use thiserror::Error;
+
+/// One reason to refuse a whole body, or one event of it. Offsets count bytes of the body from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Reject {
+    /// The body is longer than the front door lets in.
+    #[error("the body is over the limit of {limit} bytes{}", Actual(*actual, "bytes"))]
+    BodyTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes announced or counted; `None` when reading stopped at the limit.
+        actual: Option<usize>,
+    },
+    /// Not JSON (RFC 8259): `what` was wrong at byte `at`.
+    #[error("not JSON: {what} at byte {at}")]
+    NotJson {
+        /// Offset of the first byte that cannot be there; the body's length when it ends too early.
+        at: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// Not UTF-8, which JSON has to be.
+    #[error("not UTF-8: invalid sequence at byte {at}")]
+    NotUtf8 {
+        /// Offset of the invalid sequence.
+        at: usize,
+    },
+    /// Arrays and objects nested deeper than allowed; the event's own braces are level 1.
+    #[error("nested deeper than the limit of {limit} levels at byte {at}")]
+    TooDeep {
+        /// Levels allowed.
+        limit: usize,
+        /// Offset of the first bracket or brace beyond them.
+        at: usize,
+    },
+    /// Valid JSON, but an event has to be an object.
+    #[error("not a JSON object at byte {at}")]
+    NotAnObject {
+        /// Offset of the value.
+        at: usize,
+    },
+    /// More events in one body than allowed.
+    #[error("{actual} events are over the limit of {limit} events in one request")]
+    TooManyEvents {
+        /// Events allowed.
+        limit: usize,
+        /// Events found.
+        actual: usize,
+    },
+    /// The record would be larger than a destination takes.
+    #[error("a record of {actual} bytes is over the limit of {limit} bytes")]
+    RecordTooLarge {
+        /// Bytes allowed, partition key included.
+        limit: usize,
+        /// Bytes that the record would have, partition key included.
+        actual: usize,
+    },
+    /// A body without any event: empty, blank, or `[]`.
+    #[error("the body holds no event")]
+    NoEvents,
+}
+
+/// Writes `, got 5 bytes` when there is a figure.
+struct Actual(Option<usize>, &'static str);
+
+impl std::fmt::Display for Actual {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(actual) => write!(f, ", got {actual} {}", self.1),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Reject {
+    /// Its name in metrics, and the `code` of error bodies.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Reject::BodyTooLarge { .. } => "body_too_large",
+            Reject::NotJson { .. } => "not_json",
+            Reject::NotUtf8 { .. } => "not_utf8",
+            Reject::TooDeep { .. } => "too_deep",
+            Reject::NotAnObject { .. } => "not_an_object",
+            Reject::TooManyEvents { .. } => "too_many_events",
+            Reject::RecordTooLarge { .. } => "record_too_large",
+            Reject::NoEvents => "no_events",
+        }
+    }
+
+    /// The limit that was passed, where there is one.
+    #[must_use]
+    pub const fn limit(&self) -> Option<usize> {
+        match *self {
+            Reject::BodyTooLarge { limit, .. }
+            | Reject::TooDeep { limit, .. }
+            | Reject::TooManyEvents { limit, .. }
+            | Reject::RecordTooLarge { limit, .. } => Some(limit),
+            Reject::NotJson { .. }
+            | Reject::NotUtf8 { .. }
+            | Reject::NotAnObject { .. }
+            | Reject::NoEvents => None,
+        }
+    }
+
+    /// The figure that passed the limit, where it is known.
+    #[must_use]
+    pub const fn actual(&self) -> Option<usize> {
+        match *self {
+            Reject::BodyTooLarge { actual, .. } => actual,
+            Reject::TooManyEvents { actual, .. } | Reject::RecordTooLarge { actual, .. } => {
+                Some(actual)
+            }
+            Reject::NotJson { .. }
+            | Reject::NotUtf8 { .. }
+            | Reject::TooDeep { .. }
+            | Reject::NotAnObject { .. }
+            | Reject::NoEvents => None,
+        }
+    }
+
+    /// Where in the body the trouble is, in bytes from its start, where that can be said.
+    #[must_use]
+    pub const fn offset(&self) -> Option<usize> {
+        match *self {
+            Reject::NotJson { at, .. }
+            | Reject::NotUtf8 { at }
+            | Reject::TooDeep { at, .. }
+            | Reject::NotAnObject { at } => Some(at),
+            Reject::BodyTooLarge { .. }
+            | Reject::TooManyEvents { .. }
+            | Reject::RecordTooLarge { .. }
+            | Reject::NoEvents => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_limit_and_actual() {
+        let reject = Reject::RecordTooLarge {
+            limit: 10,
+            actual: 11,
+        };
+        assert_eq!(
+            reject.to_string(),
+            "a record of 11 bytes is over the limit of 10 bytes"
+        );
+        assert_eq!((reject.limit(), reject.actual()), (Some(10), Some(11)));
+
+        let reject = Reject::BodyTooLarge {
+            limit: 10,
+            actual: Some(11),
+        };
+        assert_eq!(
+            reject.to_string(),
+            "the body is over the limit of 10 bytes, got 11 bytes"
+        );
+        let reject = Reject::BodyTooLarge {
+            limit: 10,
+            actual: None,
+        };
+        assert_eq!(reject.to_string(), "the body is over the limit of 10 bytes");
+        assert_eq!((reject.limit(), reject.actual()), (Some(10), None));
+    }
+
+    #[test]
+    fn a_place_in_the_body_is_an_offset_and_not_a_limit() {
+        let reject = Reject::NotJson {
+            at: 7,
+            what: "expected a value",
+        };
+        assert_eq!(reject.to_string(), "not JSON: expected a value at byte 7");
+        assert_eq!((reject.offset(), reject.limit()), (Some(7), None));
+        let reject = Reject::TooDeep { limit: 64, at: 80 };
+        assert_eq!((reject.offset(), reject.limit()), (Some(80), Some(64)));
+    }
+}
