@@ -8,13 +8,12 @@
 //! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
 //! is the ledger book's, how an answer reads is a dialect's.
 
-use crate::clock;
 use crate::config::Paths;
 use crate::dialect::{self, Endpoint};
-use crate::drain::Drain;
 use crate::http::{Answer, Body, Handler, Head, Problem};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
+use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
 use sluice_core::ack::{AckPort, OutputId, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
@@ -80,7 +79,7 @@ pub struct Ingest {
     port: &'static AckPort,
     book: Rc<RefCell<LedgerBook>>,
     budget: ByteBudget,
-    drain: Arc<Drain>,
+    context: Rc<WorkerContext>,
     stats: Arc<WorkerStats>,
     /// Emptied buffers of earlier requests.
     prepared: RefCell<Vec<Prepared>>,
@@ -93,8 +92,7 @@ impl Ingest {
         settings: Arc<IngestSettings>,
         sinks: Vec<Arc<dyn Sink>>,
         outputs: Rc<Outputs>,
-        drain: Arc<Drain>,
-        stats: Arc<WorkerStats>,
+        context: Rc<WorkerContext>,
     ) -> Self {
         let port = AckPort::leak();
         let rules = settings.outputs.iter().map(|output| output.rule).collect();
@@ -105,8 +103,8 @@ impl Ingest {
             sinks,
             outputs,
             port,
-            drain,
-            stats,
+            stats: Arc::clone(&context.stats),
+            context,
             prepared: RefCell::default(),
         }
     }
@@ -126,7 +124,7 @@ impl Ingest {
     }
 
     fn health(&self) -> Answer {
-        if self.drain.is_serving() {
+        if self.context.drain.phase() == DrainPhase::Serving {
             Answer::json(StatusCode::OK, "{\"ok\":true}")
         } else {
             Answer::json(StatusCode::SERVICE_UNAVAILABLE, "{\"ok\":false}")
@@ -222,7 +220,7 @@ impl Ingest {
             self.stats.shed_budget.increment();
             return Err(Shed::Budget);
         }
-        let now = clock::now();
+        let now = self.context.now();
         let deadline = now + self.settings.ack_deadline;
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let key = book.open(prepared.received, rejected, permit, deadline);
@@ -312,7 +310,7 @@ impl Future for Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let took = clock::now().since(self.since);
+        let took = self.ingest.context.now().since(self.since);
         self.ingest.stats.ack_latency_micros.observe(micros(took));
         self.ingest.book.borrow_mut().close(self.key);
     }

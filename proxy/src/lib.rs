@@ -6,6 +6,7 @@
 //! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod config;
 pub mod dialect;
 pub mod http;

@@ -1,6 +1,5 @@
 //! What a client should do next, before any dialect puts it into a status.
 
-use sluice_core::pipeline::Rejected;
 use sluice_core::reject::Reject;
 
 /// The end of one request.
@@ -11,7 +10,7 @@ pub enum Verdict {
         /// Events accepted.
         accepted: u32,
         /// Events refused, by their index in the body.
-        rejected: Vec<Rejected>,
+        rejected: Vec<(u32, Reject)>,
     },
     /// Not known to be stored, through no fault of the client: send it again.
     RetryLater(Shed),

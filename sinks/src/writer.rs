@@ -45,7 +45,7 @@ pub struct WriterSettings {
     /// Gathering and repeating.
     pub delivery: DeliverySettings,
     /// Reads the process's monotonic clock.
-    pub clock: fn() -> Mono,
+    pub clock: Arc<dyn Fn() -> Mono + Send + Sync>,
     /// Where it counts.
     pub stats: Arc<WriterStats>,
 }
@@ -313,7 +313,7 @@ impl Writer {
             .batch_bytes
             .observe(records.iter().map(|record| record.size() as u64).sum());
         let sink = Arc::clone(&self.sink);
-        let clock = self.settings.clock;
+        let clock = Arc::clone(&self.settings.clock);
         self.calls.spawn(async move {
             let started = clock();
             let results = sink.write(&records).await;

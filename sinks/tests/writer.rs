@@ -77,7 +77,7 @@ where
                 cap: Duration::from_millis(2),
             },
         },
-        clock: now,
+        clock: Arc::new(now),
         stats: Arc::clone(&stats),
     };
     let start = || async move {
@@ -216,7 +216,7 @@ fn a_sink_that_does_not_start_is_an_error_that_names_the_output() {
                 cap: Duration::ZERO,
             },
         },
-        clock: now,
+        clock: Arc::new(now),
         stats: Arc::default(),
     };
     let start = || async { Err::<Arc<dyn Sink>, _>("no such stream") };

@@ -9,9 +9,9 @@ use super::{refusal, retry_later, status};
 use crate::http::Answer;
 use crate::verdict::Verdict;
 use ::http::StatusCode;
-use sluice_core::json::escape::escape_str;
-use sluice_core::pipeline::Rejected;
-use std::fmt::Write;
+use sluice_core::json::escape::quote_into;
+use sluice_core::reject::Reject;
+use std::io::Write;
 
 /// Refusals listed in one answer; the count is always given. A bound on what a bad body can make us say.
 const LISTED_MAX: usize = 100;
@@ -23,7 +23,7 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
         Verdict::Done { accepted, rejected } => match rejected.first() {
             None => Answer::empty(StatusCode::OK),
             Some(_) if accepted > 0 => Answer::json(StatusCode::OK, list(accepted, &rejected)),
-            Some(first) => Answer::json(status(&first.reject), list(accepted, &rejected)),
+            Some((_, first)) => Answer::json(status(first), list(accepted, &rejected)),
         },
         Verdict::RetryLater(shed) => retry_later(shed, retry_after_s),
         Verdict::GiveUp(reject) => refusal(&reject),
@@ -31,15 +31,17 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
 }
 
 /// `{"accepted":2,"rejected":1,"errors":[{"index":1,"code":"not_json","message":"...","offset":17}]}`.
-fn list(accepted: u32, rejected: &[Rejected]) -> String {
-    let mut json = format!("{{\"accepted\":{accepted},\"rejected\":{},\"errors\":[", rejected.len());
-    for (at, Rejected { index, reject }) in rejected.iter().take(LISTED_MAX).enumerate() {
+fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(64 + 128 * rejected.len().min(LISTED_MAX));
+    // Writing to a Vec cannot fail.
+    let _ = write!(json, "{{\"accepted\":{accepted},\"rejected\":{},\"errors\":[", rejected.len());
+    for (at, (index, reject)) in rejected.iter().take(LISTED_MAX).enumerate() {
         if at > 0 {
-            json.push(',');
+            json.push(b',');
         }
-        // Writing to a String cannot fail.
-        let _ = write!(json, "{{\"index\":{index},\"code\":\"{}\",\"message\":", reject.label());
-        escape_str(&reject.to_string(), &mut json);
+        let code = reject.label();
+        let _ = write!(json, "{{\"index\":{index},\"code\":\"{code}\",\"message\":");
+        quote_into(reject.to_string().as_bytes(), &mut json);
         let numbers =
             [("limit", reject.limit()), ("actual", reject.actual()), ("offset", reject.offset())];
         for (name, number) in numbers {
@@ -47,8 +49,8 @@ fn list(accepted: u32, rejected: &[Rejected]) -> String {
                 let _ = write!(json, ",\"{name}\":{number}");
             }
         }
-        json.push('}');
+        json.push(b'}');
     }
-    json.push_str("]}");
+    json.extend_from_slice(b"]}");
     json
 }

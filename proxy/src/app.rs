@@ -1,0 +1,380 @@
+//! Puts the process together, runs it, and takes it down again. Concrete sinks are named only here.
+//!
+//! ```text
+//!  start: writers (one thread each) -> cores (listening) -> admin port
+//!  end:   health 503, still serving | answers close connections | nothing accepted, requests end
+//!         | cores gone, so the queues close | writers settle what they have | counts, exit code
+//! ```
+
+use crate::config::{AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, SinkConfig};
+use crate::http::Limits;
+use crate::ingest::{Ingest, IngestSettings, OutputSettings};
+use crate::outputs::Outputs;
+use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, Workers};
+use sluice_core::delivery::DeliverySettings;
+use sluice_core::ledger::{self, OutputRule};
+use sluice_core::partition::PartitionRule;
+use sluice_core::pipeline::{Mode, Plan};
+use sluice_core::queue::{self, Receiver, Sender};
+use sluice_core::record::Record;
+use sluice_core::retry::RetryPolicy;
+use sluice_core::stats::WriterStats;
+use sluice_core::time::Mono;
+use sluice_sinks::aws::AwsSettings;
+use sluice_sinks::file::{FileSettings, FileSink};
+use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
+use sluice_sinks::null::NullSink;
+use sluice_sinks::sink::{CheckError, Sink};
+use sluice_sinks::writer::{self, Summary, WriterHandle};
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Parcels that a queue holds. Bytes are bounded elsewhere; with one parcel per core and turn this
+/// is seconds of a stalled writer.
+const QUEUE_PARCELS: usize = 1_024;
+
+/// How long, after the last call may still run, a writer gets to say its last words.
+const WRITER_FAREWELL: Duration = Duration::from_secs(1);
+
+/// The process could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A writer or its sink did not start.
+    #[error(transparent)]
+    Writer(#[from] writer::StartError),
+    /// The listeners did not start.
+    #[error(transparent)]
+    Worker(#[from] worker::StartError),
+    /// The system refused something that every process needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT and through the drain after it. Exit code 0 when nothing
+/// was left behind, 1 when something was.
+///
+/// # Errors
+/// The process could not be put together; nothing was accepted then.
+pub fn run(config: &Config) -> Result<ExitCode, AppError> {
+    let system = |what| move |source| AppError::System { what, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime of the main thread"))?;
+    // Asked for before anything is started, so that no signal is missed.
+    let mut asked_to_end = runtime.block_on(async { EndSignals::listen() }).map_err(system("listen for signals"))?;
+
+    let clock = Clock::start();
+    let drain = Arc::new(Drain::default());
+    let writers = start_writers(config, clock)?;
+    let workers = start_workers(config, clock, &drain, &writers)?;
+    for address in &workers.addresses {
+        info!(%address, "accepting requests");
+    }
+
+    runtime.block_on(asked_to_end.wait());
+    let clean = shut_down(config, clock, &drain, workers, writers);
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// SIGTERM and SIGINT. Further ones change nothing: the drain is under way.
+struct EndSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl EndSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(EndSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The writers of one output.
+struct RunningOutput {
+    name: String,
+    /// One per writer thread.
+    queues: Vec<Sender<Vec<Record>>>,
+    handles: Vec<WriterHandle>,
+    stats: Vec<Arc<WriterStats>>,
+    /// Asked for its limits by the cores; the writers of an output have equal sinks.
+    sink: Arc<dyn Sink>,
+}
+
+fn start_writers(config: &Config, clock: Clock) -> Result<Vec<RunningOutput>, AppError> {
+    config.outputs.iter().map(|output| start_output(output, clock)).collect()
+}
+
+fn start_output(output: &Output, clock: Clock) -> Result<RunningOutput, AppError> {
+    let mut queues = Vec::new();
+    let mut handles = Vec::new();
+    let mut stats = Vec::new();
+    let mut sink = None;
+    for number in 0..output.writers {
+        let (sender, receiver) = queue::queue(QUEUE_PARCELS);
+        let writer_stats = Arc::new(WriterStats::default());
+        let (handle, writer_sink) =
+            start_writer(output, number, clock, Arc::clone(&writer_stats), receiver)?;
+        queues.push(sender);
+        handles.push(handle);
+        stats.push(writer_stats);
+        sink.get_or_insert(writer_sink);
+    }
+    let Some(sink) = sink else {
+        let output = output.name.clone();
+        return Err(writer::StartError::Sink { output, reason: "it has no writer".into() }.into());
+    };
+    Ok(RunningOutput { name: output.name.clone(), queues, handles, stats, sink })
+}
+
+fn start_writer(
+    output: &Output,
+    number: usize,
+    clock: Clock,
+    stats: Arc<WriterStats>,
+    queue: Receiver<Vec<Record>>,
+) -> Result<(WriterHandle, Arc<dyn Sink>), writer::StartError> {
+    let settings = writer::WriterSettings {
+        output: match output.writers {
+            1 => output.name.clone(),
+            _ => format!("{}-{number}", output.name),
+        },
+        delivery: DeliverySettings {
+            linger: output.linger,
+            in_flight_max: output.in_flight_max,
+            retry: RetryPolicy { base: output.retry_base, cap: output.retry_cap },
+        },
+        clock: Arc::new(move || clock.now()),
+        stats,
+    };
+    let output = output.clone();
+    writer::spawn(settings, queue, move || async move { start_sink(&output).await })
+}
+
+/// Makes the sink of an output, in the runtime that will drive it.
+///
+/// # Errors
+/// What the sink says; a stream that cannot be reached now is not an error, it may be reached later.
+pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
+    match &output.sink {
+        SinkConfig::Null => Ok(Arc::new(NullSink)),
+        SinkConfig::File(file) => {
+            let settings = FileSettings {
+                file_bytes_max: file.rotate_bytes,
+                file_age_max: file.rotate,
+                batch_records_max: output.batch_records_max,
+                batch_bytes_max: output.batch_bytes_max,
+                ..FileSettings::new(&file.dir)
+            };
+            Ok(Arc::new(FileSink::start(settings, worker::wall)?))
+        }
+        SinkConfig::Kinesis(kinesis) => {
+            let settings = KinesisSettings {
+                aws: AwsSettings {
+                    region: kinesis.region.clone(),
+                    endpoint_url: kinesis.endpoint_url.clone(),
+                    connect_timeout: kinesis.connect_timeout,
+                    attempt_timeout: kinesis.attempt_timeout,
+                    operation_timeout: kinesis.attempt_timeout,
+                },
+                batch_records_max: output.batch_records_max,
+                batch_bytes_max: output.batch_bytes_max,
+                describe_interval: kinesis.describe_interval,
+                ..KinesisSettings::new(&kinesis.stream)
+            };
+            Ok(Arc::new(KinesisSink::start(settings).await?))
+        }
+    }
+}
+
+fn start_workers(
+    config: &Config,
+    clock: Clock,
+    drain: &Arc<Drain>,
+    outputs: &[RunningOutput],
+) -> Result<Workers, AppError> {
+    let settings = WorkerSettings {
+        listen: vec![config.listen.address],
+        workers: config.listen.workers,
+        driver: match config.listen.driver {
+            DriverWord::Auto => Driver::Auto,
+            DriverWord::Uring => Driver::Uring,
+            DriverWord::Epoll => Driver::Epoll,
+        },
+        limits: front_limits(config),
+        outputs: config.outputs.len(),
+        clock,
+        drain: Arc::clone(drain),
+    };
+    let ingest = Arc::new(ingest_settings(config));
+    let sinks: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.sink)).collect();
+    let queues: Vec<_> = outputs.iter().map(|output| output.queues.clone()).collect();
+    let farewell = config.ack.deadline;
+    let make = move |context: Rc<WorkerContext>| {
+        let mine = queues.iter().map(|queues| queues[context.index % queues.len()].clone()).collect();
+        let outputs = Outputs::new(mine, farewell);
+        drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
+        let ingest = Ingest::new(Arc::clone(&ingest), sinks.clone(), outputs, context);
+        drop(monoio::spawn(ingest.take_words()));
+        ingest
+    };
+    Ok(worker::run_workers(&settings, make)?)
+}
+
+fn front_limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        head_bytes_max: limits.head_bytes_max,
+        headers_max: limits.headers_max,
+        target_bytes_max: limits.target_bytes_max,
+        head_deadline: limits.head_deadline,
+        body_bytes_max: limits.body_bytes_max,
+        body_deadline: limits.body_deadline,
+        ..Limits::default()
+    }
+}
+
+fn ingest_settings(config: &Config) -> IngestSettings {
+    let cores = config.listen.workers as u64;
+    // Outputs either follow the one rule that is configured, or leave the key to their sink.
+    let partition = config
+        .outputs
+        .iter()
+        .map(|output| partition_rule(&output.partition_key))
+        .find(|rule| *rule != PartitionRule::Random)
+        .unwrap_or_default();
+    let outputs = config.outputs.iter().map(|output| output_settings(output, cores)).collect();
+    let plan = |mode| Plan {
+        depth_max: config.limits.json_depth_max,
+        events_max: config.limits.events_max,
+        ..Plan::new(mode, partition.clone())
+    };
+    let retry_after = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX);
+    IngestSettings {
+        paths: config.paths.clone(),
+        collect: plan(Mode::Envelope),
+        events: plan(Mode::Event),
+        body_bytes_max: config.limits.body_bytes_max,
+        ack_deadline: config.ack.deadline,
+        retry_after_s: retry_after(config.ack.retry_after_min_s)
+            ..=retry_after(config.ack.retry_after_max_s),
+        budget_bytes: config.limits.in_flight_bytes_max as u64 / cores,
+        outputs,
+    }
+}
+
+fn output_settings(output: &Output, cores: u64) -> OutputSettings {
+    let (ack, retry_for) = match output.ack {
+        AckPolicy::Delivered => (ledger::AckPolicy::Delivered, None),
+        AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
+    };
+    OutputSettings {
+        rule: OutputRule { ack, pending_bytes_max: output.queue_bytes_max as u64 / cores },
+        retry_for,
+        keyed: output.partition_key != PartitionKey::Random,
+    }
+}
+
+fn partition_rule(key: &PartitionKey) -> PartitionRule {
+    match key {
+        PartitionKey::Random => PartitionRule::Random,
+        PartitionKey::Timestamp => PartitionRule::Timestamp,
+        PartitionKey::Field(name) => PartitionRule::Field(name.clone()),
+    }
+}
+
+/// The drain. Says whether nothing was left behind.
+fn shut_down(
+    config: &Config,
+    clock: Clock,
+    drain: &Drain,
+    workers: Workers,
+    outputs: Vec<RunningOutput>,
+) -> bool {
+    let deadline = clock.now() + config.drain.deadline;
+    info!(grace_ms = config.drain.grace.as_millis() as u64, "asked to end: health says 503, requests are still served");
+    drain.refuse();
+    thread::sleep(config.drain.grace);
+
+    info!("nothing is accepted any more, requests in progress are answered");
+    drain.drain(clock.now() + config.ack.deadline + Duration::from_secs(1));
+    let mut clean = true;
+    if let Err(panicked) = workers.join() {
+        error!(%panicked, "a core did not end as it should");
+        clean = false;
+    }
+    info!("all cores have ended, outputs are flushed");
+    for output in outputs {
+        clean &= end_output(output, clock, deadline);
+    }
+    clean
+}
+
+/// Lets the writers of an output finish and tells what they did.
+fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
+    // The cores' ends are gone; with these the queues are closed, and the writers drain.
+    drop(output.queues);
+    let mut total = Summary::default();
+    let mut clean = true;
+    for handle in output.handles {
+        while !handle.thread.is_finished() && clock.now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if !handle.thread.is_finished() {
+            warn!(output = output.name, "the time to drain is over, what waits is given up");
+            // A writer that ended meanwhile has dropped its end.
+            let _ = handle.stop.send(true);
+            let last_word = clock.now() + WRITER_FAREWELL;
+            while !handle.thread.is_finished() && clock.now() < last_word {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        if !handle.thread.is_finished() {
+            error!(output = output.name, "a call of the sink does not end, its records' fate is unknown");
+            clean = false;
+            continue;
+        }
+        match handle.thread.join() {
+            Ok(summary) => {
+                total.tally.received += summary.tally.received;
+                total.tally.delivered += summary.tally.delivered;
+                total.tally.refused += summary.tally.refused;
+                total.left_behind += summary.left_behind;
+            }
+            Err(_) => {
+                error!(output = output.name, "a writer panicked");
+                clean = false;
+            }
+        }
+    }
+    let Summary { tally, left_behind } = total;
+    info!(
+        output = output.name,
+        received = tally.received,
+        delivered = tally.delivered,
+        refused = tally.refused,
+        left_behind,
+        "output flushed"
+    );
+    clean && left_behind == 0
+}
