@@ -1,7 +1,9 @@
 //! How a batch reaches a destination, and what we then know of each record.
 #![forbid(unsafe_code)]
 
+pub mod aws;
 pub mod file;
+pub mod kinesis;
 pub mod null;
 pub mod sink;
 pub mod writer;

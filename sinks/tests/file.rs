@@ -1,4 +1,5 @@
 //! The file sink as a user of the directory sees it.
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml does not reach here
 
 use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
 use sluice_core::record::{Cause, Record, RecordResult};

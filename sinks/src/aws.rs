@@ -1,0 +1,462 @@
+//! What every AWS destination needs alike: configuration, credentials that are fetched ahead of need,
+//! and one table from the SDK's errors to [`Cause`]. Knows no service (the SDK's shared types are
+//! named by way of one service's crate, which re-exports them).
+
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
+};
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use sluice_core::record::Cause;
+use std::error::Error;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// How often credentials are looked at.
+const CREDENTIALS_LOOK: Duration = Duration::from_secs(60);
+/// How long before their end credentials are replaced. The metadata services hand out new ones at
+/// least five minutes before that.
+const CREDENTIALS_AHEAD: Duration = Duration::from_secs(600);
+/// The wait after a fetch that failed while there are no credentials at all, and the least wait
+/// between two fetches that a refused call asked for.
+const CREDENTIALS_AGAIN: Duration = Duration::from_secs(5);
+/// A source of credentials that takes longer is tried again later. The chain's own limits end
+/// sooner in most cases.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest wait for credentials at start: without them the sink starts and says so.
+const CREDENTIALS_START: Duration = Duration::from_secs(5);
+/// The longest wait for the instance's metadata service to name the region.
+const REGION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Signed for where an endpoint is given and no region: emulators do not look.
+const REGION_OF_ENDPOINT: &str = "us-east-1";
+/// An error's text is cut here before it goes to a log.
+const ERROR_TEXT_CHARS: usize = 300;
+
+/// How to reach AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsSettings {
+    /// The region. `None`: as everywhere (`AWS_REGION`, profile, instance metadata); where an endpoint
+    /// is given and neither environment nor profile names a region, `us-east-1`.
+    pub region: Option<String>,
+    /// The endpoint, for instance `http://127.0.0.1:4567`. `None`: `AWS_ENDPOINT_URL_KINESIS`,
+    /// `AWS_ENDPOINT_URL`, else the region's.
+    pub endpoint_url: Option<String>,
+    /// For a connection to be established, TLS included.
+    pub connect_timeout: Duration,
+    /// For one HTTP call.
+    pub attempt_timeout: Duration,
+    /// For a call as a whole. The SDK's retries are off, so this is not more than one attempt.
+    pub operation_timeout: Duration,
+}
+
+impl Default for AwsSettings {
+    /// 3 s to connect, 5 s for a call.
+    fn default() -> Self {
+        AwsSettings {
+            region: None,
+            endpoint_url: None,
+            connect_timeout: Duration::from_secs(3),
+            attempt_timeout: Duration::from_secs(5),
+            operation_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A configuration for clients, and the task that keeps its credentials fresh while this lives.
+pub(crate) struct Aws {
+    pub(crate) config: SdkConfig,
+    credentials: Arc<WarmCredentials>,
+    _refresh: Task,
+}
+
+impl Aws {
+    /// Finds region, endpoint and credentials the standard way, or takes `credentials` from the given
+    /// provider. `service` is the name in `AWS_ENDPOINT_URL_<service>`. Missing credentials are no error.
+    pub(crate) async fn load(
+        settings: &AwsSettings,
+        service: &str,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Aws, String> {
+        let region = region(settings, service)
+            .await
+            .ok_or("no region: set it in the configuration, in AWS_REGION or in the AWS profile")?;
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(region)
+            // Which record to send again is the writer's decision; the SDK sees only whole calls.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(settings.connect_timeout)
+                    .operation_attempt_timeout(settings.attempt_timeout)
+                    .operation_timeout(settings.operation_timeout)
+                    .build(),
+            );
+        if let Some(endpoint_url) = &settings.endpoint_url {
+            loader = loader.endpoint_url(endpoint_url);
+        }
+        if let Some(credentials) = credentials {
+            loader = loader.credentials_provider(credentials);
+        }
+        let config = loader.load().await;
+        let source = config
+            .credentials_provider()
+            .ok_or("no credentials provider in the SDK's configuration")?;
+        let credentials = Arc::new(WarmCredentials {
+            source,
+            held: RwLock::new(None),
+            doubted: Notify::new(),
+        });
+        if timeout(CREDENTIALS_START, credentials.fetch())
+            .await
+            .is_err()
+        {
+            warn!("no AWS credentials yet: the search for them goes on");
+        }
+        let refresh = Task(tokio::spawn(Arc::clone(&credentials).keep_warm()));
+        let config = config
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(Held(Arc::clone(
+                &credentials,
+            ))))
+            // The SDK's cache fetches in line with a call when credentials near their end.
+            .identity_cache(IdentityCache::no_cache())
+            .build();
+        Ok(Aws {
+            config,
+            credentials,
+            _refresh: refresh,
+        })
+    }
+
+    /// Tells that a call was refused for its credentials: they are fetched again soon.
+    pub(crate) fn doubt_credentials(&self) {
+        self.credentials.doubted.notify_one();
+    }
+}
+
+async fn region(settings: &AwsSettings, service: &str) -> Option<Region> {
+    let has_endpoint = settings.endpoint_url.is_some()
+        || std::env::var_os("AWS_ENDPOINT_URL").is_some()
+        || std::env::var_os(format!("AWS_ENDPOINT_URL_{service}")).is_some();
+    let chain = RegionProviderChain::first_try(settings.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new());
+    if let Some(region) = chain.region().await {
+        return Some(region);
+    }
+    if has_endpoint {
+        return Some(Region::from_static(REGION_OF_ENDPOINT));
+    }
+    let instance = ImdsRegionProvider::builder().build();
+    timeout(REGION_TIMEOUT, instance.region()).await.ok()?
+}
+
+/// A task that ends with its owner.
+pub(crate) struct Task(pub(crate) JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Credentials that a timer fetches, so that no call waits for a metadata service, and that go on
+/// being used when it fails: whether they are still good is the destination's word.
+#[derive(Debug)]
+struct WarmCredentials {
+    source: SharedCredentialsProvider,
+    held: RwLock<Option<Credentials>>,
+    doubted: Notify,
+}
+
+impl WarmCredentials {
+    fn held(&self) -> Option<Credentials> {
+        self.held
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn fetch(&self) {
+        match timeout(CREDENTIALS_TIMEOUT, self.source.provide_credentials()).await {
+            Ok(Ok(credentials)) => {
+                let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                if held.is_none() {
+                    info!("AWS credentials found");
+                }
+                *held = Some(credentials);
+            }
+            Ok(Err(error)) => {
+                let error = cut(&DisplayErrorContext(&error).to_string());
+                warn!(
+                    held = self.held().is_some(),
+                    error, "no new AWS credentials"
+                );
+            }
+            Err(_) => {
+                let waited_s = CREDENTIALS_TIMEOUT.as_secs();
+                warn!(
+                    held = self.held().is_some(),
+                    waited_s, "no new AWS credentials in time"
+                );
+            }
+        }
+    }
+
+    async fn keep_warm(self: Arc<Self>) {
+        loop {
+            let look = match self.held() {
+                Some(_) => CREDENTIALS_LOOK,
+                None => CREDENTIALS_AGAIN,
+            };
+            let is_doubted = tokio::select! {
+                () = sleep(look) => false,
+                () = self.doubted.notified() => true,
+            };
+            if is_doubted || is_due(self.held().as_ref(), SystemTime::now()) {
+                self.fetch().await;
+            }
+            if is_doubted {
+                sleep(CREDENTIALS_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Credentials without an end are read again at each look: someone may have replaced the file.
+fn is_due(held: Option<&Credentials>, now: SystemTime) -> bool {
+    match held.map(Credentials::expiry) {
+        None | Some(None) => true,
+        Some(Some(end)) => end
+            .duration_since(now)
+            .map_or(true, |left| left < CREDENTIALS_AHEAD),
+    }
+}
+
+/// What the SDK's clients ask for credentials.
+#[derive(Debug)]
+struct Held(Arc<WarmCredentials>);
+
+impl ProvideCredentials for Held {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::ready(
+            self.0
+                .held()
+                .ok_or_else(|| CredentialsError::not_loaded("no AWS credentials were found yet")),
+        )
+    }
+}
+
+/// Why a whole call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallFailure {
+    pub(crate) cause: Cause,
+    /// Other credentials might be taken: these were refused, or there were none.
+    pub(crate) doubts_credentials: bool,
+    /// For a log; bounded.
+    pub(crate) text: String,
+}
+
+impl CallFailure {
+    /// The one table from the SDK's errors to causes. What is not known to have failed before it was
+    /// sent, and was not answered readably, is [`Cause::Unknown`].
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> CallFailure
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let (cause, doubts_credentials) = match error {
+            // Not sent: the SDK could not even make the request.
+            SdkError::ConstructionFailure(_) => (Cause::Unavailable, false),
+            SdkError::DispatchFailure(_) if has_source::<CredentialsError>(error) => {
+                (Cause::Denied, true)
+            }
+            SdkError::DispatchFailure(_) if failed_to_connect(error) => (Cause::Unavailable, false),
+            SdkError::ServiceError(answer) => cause_of_answer(
+                answer.err().code().unwrap_or_default(),
+                answer.raw().status().as_u16(),
+            ),
+            // An error page that is not the service's, or no page at all.
+            SdkError::ResponseError(answer) => cause_of_answer("", answer.raw().status().as_u16()),
+            // Connection lost, time-out, and whatever the SDK will add.
+            _ => (Cause::Unknown, false),
+        };
+        let text = match error {
+            SdkError::ServiceError(answer) => format!(
+                "{} {}: {}",
+                answer.raw().status().as_u16(),
+                answer.err().code().unwrap_or("no error code"),
+                answer.err().message().unwrap_or("no message"),
+            ),
+            _ => DisplayErrorContext(error).to_string(),
+        };
+        CallFailure {
+            cause,
+            doubts_credentials,
+            text: cut(&text),
+        }
+    }
+}
+
+/// Names as the services' models and the common errors list of AWS have them.
+fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
+    match code {
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "KMSThrottlingException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "TooManyRequestsException" => (Cause::Throttled, false),
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException" => (Cause::Denied, true),
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "KMSAccessDeniedException"
+        | "NotAuthorized"
+        | "OptInRequired"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed" => (Cause::Denied, false),
+        "ResourceNotFoundException" => (Cause::NotFound, false),
+        "InternalFailure"
+        | "InternalFailureException"
+        | "InternalServerError"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSOptInRequired"
+        | "ResourceInUseException"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException" => (Cause::Unavailable, false),
+        "InvalidArgumentException" | "SerializationException" | "ValidationException" => {
+            (Cause::Invalid, false)
+        }
+        // Proxies and emulators answer without a code, and services learn new ones. None of these is
+        // taken for a word against a record, except 413.
+        _ => match status {
+            429 => (Cause::Throttled, false),
+            401 | 403 => (Cause::Denied, false),
+            404 => (Cause::NotFound, false),
+            413 => (Cause::Invalid, false),
+            // A gateway's word that it lost the service's answer.
+            502 | 504 => (Cause::Unknown, false),
+            400..=599 => (Cause::Unavailable, false),
+            _ => (Cause::Unknown, false),
+        },
+    }
+}
+
+/// Whether no connection came about: then nothing was sent.
+fn failed_to_connect(error: &(dyn Error + 'static)) -> bool {
+    sources(error)
+        .filter_map(|error| error.downcast_ref::<hyper_util::client::legacy::Error>())
+        .any(hyper_util::client::legacy::Error::is_connect)
+}
+
+fn has_source<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    sources(error).any(|error| error.is::<E>())
+}
+
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(ERROR_TEXT_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending_in(secs: u64, now: SystemTime) -> Credentials {
+        Credentials::new(
+            "id",
+            "secret",
+            None,
+            Some(now + Duration::from_secs(secs)),
+            "test",
+        )
+    }
+
+    #[test]
+    fn credentials_are_replaced_ten_minutes_before_their_end_and_looked_at_again_without_one() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert!(is_due(None, now));
+        assert!(is_due(
+            Some(&Credentials::new("id", "secret", None, None, "test")),
+            now
+        ));
+        assert!(!is_due(Some(&ending_in(600, now)), now));
+        assert!(is_due(Some(&ending_in(599, now)), now));
+        let later = now + Duration::from_secs(10_000);
+        assert!(is_due(Some(&ending_in(600, now)), later), "past its end");
+    }
+
+    #[test]
+    fn an_answer_without_a_known_code_is_read_by_its_status() {
+        for (code, status, cause) in [
+            ("", 503, Cause::Unavailable),
+            ("SlowDown", 503, Cause::Throttled),
+            ("", 429, Cause::Throttled),
+            ("", 403, Cause::Denied),
+            ("", 404, Cause::NotFound),
+            ("", 413, Cause::Invalid),
+            ("FreshlyInventedException", 400, Cause::Unavailable),
+            ("FreshlyInventedException", 500, Cause::Unavailable),
+            ("", 502, Cause::Unknown),
+            ("", 504, Cause::Unknown),
+            ("", 302, Cause::Unknown),
+            ("", 200, Cause::Unknown),
+        ] {
+            assert_eq!(cause_of_answer(code, status).0, cause, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_fetched_again_when_refused_but_not_when_a_permission_is_missing() {
+        assert_eq!(
+            cause_of_answer("ExpiredTokenException", 400),
+            (Cause::Denied, true)
+        );
+        assert_eq!(
+            cause_of_answer("AccessDeniedException", 400),
+            (Cause::Denied, false)
+        );
+    }
+
+    #[test]
+    fn a_long_error_text_is_cut() {
+        assert_eq!(cut(&"é".repeat(10_000)).chars().count(), ERROR_TEXT_CHARS);
+    }
+}

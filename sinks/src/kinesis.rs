@@ -1,0 +1,468 @@
+//! Kinesis Data Streams: one PutRecords per batch. The entries of the answer are the truth; where there
+//! is no readable entry for a record, its fate is unknown, never "delivered".
+//!
+//! A timer reads the stream's record limit and distribution strategy; calls never wait for it.
+
+#[cfg(test)]
+mod tests;
+
+use crate::aws::{Aws, AwsSettings, CallFailure, Task};
+use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{
+    PutRecordsRequestEntry, PutRecordsResultEntry, RecordDistributionStrategy,
+    StreamDescriptionSummary,
+};
+use sluice_core::record::{Cause, Record, RecordResult};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// Records in one PutRecords, as the service documents it.
+pub const BATCH_RECORDS_CEILING: usize = 500;
+/// Bytes in one PutRecords, partition keys included, as the service documents it.
+pub const BATCH_BYTES_CEILING: usize = 10 * 1024 * 1024;
+/// Characters of a partition key, as the service documents it.
+const KEY_CHARS_MAX: usize = 256;
+/// The record limit of a stream that nobody changed, KiB.
+const RECORD_KIB_DEFAULT: usize = 1024;
+/// The highest record limit that a stream can be given, KiB.
+const RECORD_KIB_CEILING: usize = 10 * 1024;
+/// Bytes of a random partition key: 64 random bits in hex. The service hashes keys, so more
+/// would spread records no better, and every byte counts against the shard's throughput.
+const RANDOM_KEY_BYTES: usize = 16;
+/// The wait after the stream could not be described, and between descriptions that a call asked for.
+const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
+/// The least time between two log lines about the same kind of failure.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Which stream, how to reach it, and how much to put in one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KinesisSettings {
+    /// The stream's name, or its ARN.
+    pub stream: String,
+    /// Region, endpoint and time-outs.
+    pub aws: AwsSettings,
+    /// Records per call, 1 to [`BATCH_RECORDS_CEILING`].
+    pub batch_records_max: usize,
+    /// Bytes per call, keys included, 1 KiB to [`BATCH_BYTES_CEILING`].
+    pub batch_bytes_max: usize,
+    /// How often the stream is described anew, at least 1 s, give or take a tenth.
+    pub describe_interval: Duration,
+}
+
+impl KinesisSettings {
+    /// The defaults: 500 records or 5 MiB per call, described every 60 s.
+    #[must_use]
+    pub fn new(stream: impl Into<String>) -> KinesisSettings {
+        KinesisSettings {
+            stream: stream.into(),
+            aws: AwsSettings::default(),
+            batch_records_max: BATCH_RECORDS_CEILING,
+            batch_bytes_max: 5 * 1024 * 1024,
+            describe_interval: Duration::from_secs(60),
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let KinesisSettings {
+            stream,
+            batch_records_max: records,
+            batch_bytes_max: bytes,
+            describe_interval,
+            ..
+        } = self;
+        if stream.is_empty() {
+            return Err("the stream has no name".to_owned());
+        }
+        if !(1..=BATCH_RECORDS_CEILING).contains(records) {
+            return Err(format!(
+                "batch_records_max is {records}: PutRecords takes 1 to {BATCH_RECORDS_CEILING} records"
+            ));
+        }
+        if !(1024..=BATCH_BYTES_CEILING).contains(bytes) {
+            return Err(format!(
+                "batch_bytes_max is {bytes}: PutRecords takes up to {BATCH_BYTES_CEILING} bytes, \
+                 and less than 1024 would not hold an event"
+            ));
+        }
+        if *describe_interval < Duration::from_secs(1) {
+            return Err(format!(
+                "describe_interval is {describe_interval:?}: at least 1s, for the account's \
+                 limit is 20 descriptions per second"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Writes records to one stream.
+pub struct KinesisSink {
+    stream: Arc<Stream>,
+    batch_records_max: usize,
+    batch_bytes_max: usize,
+    _refresh: Task,
+}
+
+impl KinesisSink {
+    /// Connects to nothing that must be there: without credentials or stream the sink starts, says so
+    /// in the log, and goes on looking. Spawns its timers on the current tokio runtime.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or no region can be found.
+    pub async fn start(settings: KinesisSettings) -> Result<KinesisSink, CheckError> {
+        KinesisSink::start_with(settings, None).await
+    }
+
+    async fn start_with(
+        settings: KinesisSettings,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<KinesisSink, CheckError> {
+        let fail = |reason| CheckError {
+            destination: destination(&settings.stream),
+            reason,
+        };
+        settings.validate().map_err(fail)?;
+        let aws = Aws::load(&settings.aws, "KINESIS", credentials)
+            .await
+            .map_err(fail)?;
+        let stream = Arc::new(Stream {
+            client: Client::new(&aws.config),
+            aws,
+            name: settings.stream,
+            record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
+            is_auto: AtomicBool::new(false),
+            doubted: Notify::new(),
+            complaint: Mutex::new(None),
+        });
+        let is_described = stream.refresh(false).await;
+        let timer = Arc::clone(&stream).keep_described(settings.describe_interval, is_described);
+        Ok(KinesisSink {
+            stream,
+            batch_records_max: settings.batch_records_max,
+            batch_bytes_max: settings.batch_bytes_max,
+            _refresh: Task(tokio::spawn(timer)),
+        })
+    }
+}
+
+impl Sink for KinesisSink {
+    /// Leaves room for the random keys of records that bring none.
+    fn limits(&self) -> SinkLimits {
+        let keys_bytes = self.batch_records_max * RANDOM_KEY_BYTES;
+        let batch_bytes_max = self.batch_bytes_max.min(BATCH_BYTES_CEILING - keys_bytes);
+        let record_bytes_max = self.stream.record_bytes_max.load(Ordering::Relaxed);
+        SinkLimits {
+            batch_records_max: self.batch_records_max,
+            batch_bytes_max,
+            record_bytes_max: (record_bytes_max - RANDOM_KEY_BYTES).min(batch_bytes_max),
+        }
+    }
+
+    fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
+        Box::pin(self.stream.put(records))
+    }
+
+    fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
+        Box::pin(async move {
+            match self.stream.describe().await {
+                Ok(summary) => Ok(format!(
+                    "{}: {}",
+                    destination(&self.stream.name),
+                    Facts::of(&summary).say(&summary)
+                )),
+                Err(failure) => Err(CheckError {
+                    destination: destination(&self.stream.name),
+                    reason: format!("{} ({})", failure.text, failure.cause.label()),
+                }),
+            }
+        })
+    }
+}
+
+/// What the calls and the timer share.
+struct Stream {
+    client: Client,
+    aws: Aws,
+    name: String,
+    record_bytes_max: AtomicUsize,
+    /// The service spreads the records itself and takes them without a key.
+    is_auto: AtomicBool,
+    /// A call's answer does not fit what we believe of the stream.
+    doubted: Notify,
+    complaint: Mutex<Option<(Cause, Instant)>>,
+}
+
+/// What we need to know of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Facts {
+    record_kib: usize,
+    is_auto: bool,
+}
+
+impl Facts {
+    fn of(summary: &StreamDescriptionSummary) -> Facts {
+        let record_kib = summary
+            .max_record_size_in_kib()
+            .and_then(|kib| usize::try_from(kib).ok())
+            .filter(|kib| (1..=RECORD_KIB_CEILING).contains(kib))
+            .unwrap_or(RECORD_KIB_DEFAULT);
+        // Provisioned streams, and emulators, name no strategy: keys are needed.
+        let is_auto =
+            summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto);
+        Facts {
+            record_kib,
+            is_auto,
+        }
+    }
+
+    fn say(self, summary: &StreamDescriptionSummary) -> String {
+        let mode = summary
+            .stream_mode_details()
+            .map_or("mode not named", |details| details.stream_mode().as_str());
+        let distribution = if self.is_auto {
+            "AUTO, no keys"
+        } else {
+            "by partition key"
+        };
+        format!(
+            "{}, {mode}, {} open shards, records up to {} KiB, distribution {distribution}",
+            summary.stream_status().as_str(),
+            summary.open_shard_count(),
+            self.record_kib,
+        )
+    }
+}
+
+impl Stream {
+    fn names(&self) -> (Option<String>, Option<String>) {
+        let name = Some(self.name.clone());
+        if self.name.starts_with("arn:") {
+            (None, name)
+        } else {
+            (name, None)
+        }
+    }
+
+    async fn put(&self, records: &[Record]) -> Vec<RecordResult> {
+        let is_auto = self.is_auto.load(Ordering::Relaxed);
+        let record_bytes_max = self.record_bytes_max.load(Ordering::Relaxed);
+        let mut results = vec![RecordResult::Retry(Cause::Unknown); records.len()];
+        let mut entries = Vec::with_capacity(records.len());
+        let mut sent = Vec::with_capacity(records.len());
+        for (record, result) in records.iter().zip(&mut results) {
+            match entry(record, is_auto, record_bytes_max) {
+                Ok(entry) => {
+                    entries.push(entry);
+                    sent.push(result);
+                }
+                Err(cause) => *result = RecordResult::Refused(cause),
+            }
+        }
+        if entries.is_empty() {
+            return results;
+        }
+        let (name, arn) = self.names();
+        let answer = self
+            .client
+            .put_records()
+            .set_stream_name(name)
+            .set_stream_arn(arn)
+            .set_records(Some(entries))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.records().len() == sent.len() => {
+                for (result, entry) in sent.into_iter().zip(answer.records()) {
+                    *result = word(entry);
+                }
+            }
+            Ok(answer) => {
+                let text = format!(
+                    "{} records were sent, {} entries came back",
+                    sent.len(),
+                    answer.records().len()
+                );
+                self.complain(Cause::Unknown, &text);
+            }
+            Err(error) => {
+                let failure = CallFailure::of(&error);
+                self.complain(failure.cause, &failure.text);
+                if failure.doubts_credentials {
+                    self.aws.doubt_credentials();
+                }
+                let whole = self.whole_call(failure.cause, sent.len(), is_auto);
+                sent.into_iter().for_each(|result| *result = whole);
+            }
+        }
+        results
+    }
+
+    /// The word on each record of a call that failed as a whole.
+    fn whole_call(&self, cause: Cause, sent: usize, is_auto: bool) -> RecordResult {
+        if cause != Cause::Invalid {
+            return RecordResult::Retry(cause);
+        }
+        self.doubted.notify_one();
+        if is_auto {
+            // Perhaps the stream wants keys again; it takes them in either case.
+            self.is_auto.store(false, Ordering::Relaxed);
+            return RecordResult::Retry(Cause::Unavailable);
+        }
+        if sent == 1 {
+            RecordResult::Refused(Cause::Invalid)
+        } else {
+            // One of them may have spoiled the call: which one shows when each is sent alone.
+            RecordResult::Retry(Cause::Invalid)
+        }
+    }
+
+    async fn describe(&self) -> Result<StreamDescriptionSummary, CallFailure> {
+        let (name, arn) = self.names();
+        let answer = self
+            .client
+            .describe_stream_summary()
+            .set_stream_name(name)
+            .set_stream_arn(arn)
+            .send()
+            .await;
+        match answer {
+            Ok(answer) => answer
+                .stream_description_summary
+                // The SDK fills in members that are missing though the service promises them.
+                .filter(|summary| !summary.stream_arn().is_empty())
+                .ok_or_else(|| CallFailure {
+                    cause: Cause::Unknown,
+                    doubts_credentials: false,
+                    text: "the answer describes no stream".to_owned(),
+                }),
+            Err(error) => Err(CallFailure::of(&error)),
+        }
+    }
+
+    /// Describes the stream and keeps what it learned; after a failure the old facts stay. Says
+    /// whether it succeeded. `is_known`: whether the facts come from a description.
+    async fn refresh(&self, is_known: bool) -> bool {
+        match self.describe().await {
+            Ok(summary) => {
+                let facts = Facts::of(&summary);
+                let bytes = facts.record_kib * 1024;
+                let is_changed = self.record_bytes_max.swap(bytes, Ordering::Relaxed) != bytes;
+                let is_changed = (self.is_auto.swap(facts.is_auto, Ordering::Relaxed)
+                    != facts.is_auto)
+                    || is_changed;
+                if is_changed || !is_known {
+                    info!(stream = self.name, "stream is {}", facts.say(&summary));
+                }
+                true
+            }
+            Err(failure) => {
+                if failure.doubts_credentials {
+                    self.aws.doubt_credentials();
+                }
+                warn!(
+                    stream = self.name,
+                    cause = failure.cause.label(),
+                    error = failure.text,
+                    "cannot describe the stream, going on with what is known of it"
+                );
+                false
+            }
+        }
+    }
+
+    async fn keep_described(self: Arc<Self>, interval: Duration, mut is_described: bool) {
+        let mut is_known = is_described;
+        loop {
+            let wait = if is_described {
+                // Many processes start together; the account's limit is shared.
+                interval.mul_f64(fastrand::f64().mul_add(0.2, 0.9))
+            } else {
+                DESCRIBE_AGAIN
+            };
+            let is_doubted = tokio::select! {
+                () = sleep(wait) => false,
+                () = self.doubted.notified() => true,
+            };
+            is_described = self.refresh(is_known).await;
+            is_known |= is_described;
+            if is_doubted {
+                sleep(DESCRIBE_AGAIN).await;
+            }
+        }
+    }
+
+    /// Logs what the counters cannot say, once per kind of failure and while.
+    fn complain(&self, cause: Cause, text: &str) {
+        let mut last = self
+            .complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_told =
+            last.is_some_and(|(told, at)| told == cause && at.elapsed() < COMPLAINT_INTERVAL);
+        if !is_told {
+            *last = Some((cause, Instant::now()));
+            warn!(
+                stream = self.name,
+                cause = cause.label(),
+                error = text,
+                "PutRecords failed"
+            );
+        }
+    }
+}
+
+/// The record as it is sent, or why it never can be. Core has checked the same; one record that the
+/// service calls invalid would fail the whole call.
+fn entry(
+    record: &Record,
+    is_auto: bool,
+    record_bytes_max: usize,
+) -> Result<PutRecordsRequestEntry, Cause> {
+    let key = match &record.key {
+        _ if is_auto => None,
+        None => Some(format!("{:016x}", fastrand::u64(..))),
+        Some(key) => {
+            let key = std::str::from_utf8(key).map_err(|_| Cause::Invalid)?;
+            // Bytes first: a key of at most 256 bytes need not be counted.
+            if key.is_empty() || (key.len() > KEY_CHARS_MAX && key.chars().count() > KEY_CHARS_MAX)
+            {
+                return Err(Cause::Invalid);
+            }
+            Some(key.to_owned())
+        }
+    };
+    if record.payload.len() + key.as_ref().map_or(0, String::len) > record_bytes_max {
+        return Err(Cause::TooLarge);
+    }
+    PutRecordsRequestEntry::builder()
+        .data(Blob::new(record.payload.as_ref()))
+        .set_partition_key(key)
+        .build()
+        .map_err(|_| Cause::Invalid)
+}
+
+/// What an entry of the answer says. FailedRecordCount is not looked at: it can only contradict.
+fn word(entry: &PutRecordsResultEntry) -> RecordResult {
+    let is_stored = entry
+        .sequence_number()
+        .is_some_and(|number| !number.is_empty());
+    match (is_stored, entry.error_code()) {
+        (true, None) => RecordResult::Delivered,
+        (false, Some("ProvisionedThroughputExceededException" | "KMSThrottlingException")) => {
+            RecordResult::Retry(Cause::Throttled)
+        }
+        (false, Some(_)) => RecordResult::Retry(Cause::Unavailable),
+        // Both or neither: not a word.
+        (true, Some(_)) | (false, None) => RecordResult::Retry(Cause::Unknown),
+    }
+}
+
+fn destination(stream: &str) -> String {
+    format!("kinesis stream {stream}")
+}

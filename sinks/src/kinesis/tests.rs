@@ -1,0 +1,765 @@
+//! The Kinesis sink against a server that answers by script: one HTTP/1.1 responder on loopback.
+
+use super::*;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future::ProvideCredentials as Provided};
+use serde_json::{Value, json};
+use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::time::Mono;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+const DELIVERED: RecordResult = RecordResult::Delivered;
+const UNKNOWN: RecordResult = RecordResult::Retry(Cause::Unknown);
+const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
+const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
+
+/// What the server does with one request.
+enum Answer {
+    Says(u16, String),
+    /// Announces the whole body and closes after this part of it.
+    BreaksOff(String, usize),
+    Hangs,
+    /// Reads the request and resets the connection.
+    Resets,
+}
+
+struct Request {
+    target: String,
+    authorization: String,
+    body: Value,
+}
+
+/// What the server was told and will say; PutRecords that no answer is planned for succeed.
+struct Script {
+    puts: VecDeque<Answer>,
+    describe: Value,
+    seen: Vec<Request>,
+}
+
+struct Server {
+    address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    _task: Task,
+}
+
+impl Server {
+    async fn start() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Arc::new(Mutex::new(Script {
+            puts: VecDeque::new(),
+            describe: describe(json!({})),
+            seen: Vec::new(),
+        }));
+        let served = Arc::clone(&script);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that goes away ends its connection's task.
+                tokio::spawn(serve(stream, Arc::clone(&served)));
+            }
+        });
+        Server {
+            address,
+            script,
+            _task: Task(task),
+        }
+    }
+
+    fn settings(&self) -> KinesisSettings {
+        KinesisSettings {
+            aws: AwsSettings {
+                endpoint_url: Some(format!("http://{}", self.address)),
+                region: Some("eu-west-1".to_owned()),
+                ..AwsSettings::default()
+            },
+            ..KinesisSettings::new("clicks")
+        }
+    }
+
+    async fn sink(&self) -> KinesisSink {
+        start(self.settings()).await
+    }
+
+    fn next(&self, answer: Answer) {
+        self.script.lock().unwrap().puts.push_back(answer);
+    }
+
+    fn last_authorization(&self) -> String {
+        let script = self.script.lock().unwrap();
+        script.seen.last().unwrap().authorization.clone()
+    }
+
+    /// The entries of the PutRecords calls so far.
+    fn puts(&self) -> Vec<Vec<Value>> {
+        let script = self.script.lock().unwrap();
+        let puts = script
+            .seen
+            .iter()
+            .filter(|seen| seen.target == "PutRecords");
+        puts.map(|seen| seen.body["Records"].as_array().unwrap().clone())
+            .collect()
+    }
+}
+
+async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read(&mut stream).await {
+        let answer = {
+            let mut script = script.lock().unwrap();
+            let answer = match request.target.as_str() {
+                "DescribeStreamSummary" => Answer::Says(200, script.describe.to_string()),
+                _ => script.puts.pop_front().unwrap_or_else(|| {
+                    let records = request.body["Records"].as_array().unwrap();
+                    Answer::Says(200, entries(records.iter().map(|_| stored())))
+                }),
+            };
+            script.seen.push(request);
+            answer
+        };
+        let (status, body, part) = match answer {
+            Answer::Says(status, body) => (status, body, None),
+            Answer::BreaksOff(body, part) => (200, body, Some(part)),
+            Answer::Hangs => std::future::pending().await,
+            Answer::Resets => {
+                stream.get_ref().set_zero_linger().unwrap();
+                return;
+            }
+        };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let sent = &body[..part.unwrap_or(length)];
+        if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut length = 0;
+    let mut target = String::new();
+    let mut authorization = String::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let line = line.trim_end();
+        let Some((name, value)) = line.split_once(": ") else {
+            if line.is_empty() {
+                break;
+            }
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap(),
+            "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
+            "authorization" => authorization = value.to_owned(),
+            _ => {}
+        }
+    }
+    if target.is_empty() {
+        return None;
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Request {
+        target,
+        authorization,
+        body: serde_json::from_slice(&body).unwrap(),
+    })
+}
+
+/// The answer to DescribeStreamSummary, with these members added.
+fn describe(more: Value) -> Value {
+    let mut summary = json!({
+        "StreamName": "clicks",
+        "StreamARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks",
+        "StreamStatus": "ACTIVE",
+        "StreamModeDetails": {"StreamMode": "ON_DEMAND"},
+        "RetentionPeriodHours": 24,
+        "StreamCreationTimestamp": 1_700_000_000,
+        "EnhancedMonitoring": [],
+        "OpenShardCount": 4,
+    });
+    for (name, value) in more.as_object().unwrap() {
+        summary[name] = value.clone();
+    }
+    json!({ "StreamDescriptionSummary": summary })
+}
+
+fn stored() -> Value {
+    json!({"SequenceNumber": "49", "ShardId": "shardId-000000000000"})
+}
+
+fn failed(code: &str) -> Value {
+    json!({"ErrorCode": code, "ErrorMessage": "message"})
+}
+
+/// A PutRecords answer whose FailedRecordCount is always 0, so that relying on it shows.
+fn entries(entries: impl IntoIterator<Item = Value>) -> String {
+    let entries: Vec<_> = entries.into_iter().collect();
+    json!({"FailedRecordCount": 0, "Records": entries}).to_string()
+}
+
+fn error(code: &str) -> String {
+    json!({"__type": code, "message": "in a few words"}).to_string()
+}
+
+fn keys() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new("AKIDTEST", "secret", None, None, "test"))
+}
+
+async fn start(settings: KinesisSettings) -> KinesisSink {
+    KinesisSink::start_with(settings, Some(keys()))
+        .await
+        .unwrap()
+}
+
+fn record(payload: impl Into<Vec<u8>>) -> Record {
+    let request = RequestKey {
+        slot: 0,
+        generation: 0,
+    };
+    Record {
+        key: None,
+        payload: payload.into().into(),
+        deadline: Mono::NEVER,
+        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+    }
+}
+
+fn keyed(key: &str) -> Record {
+    Record {
+        key: Some(key.to_owned().into()),
+        ..record("{}")
+    }
+}
+
+fn three() -> [Record; 3] {
+    ["a", "b", "c"].map(record)
+}
+
+#[tokio::test]
+async fn records_arrive_exactly_in_order_and_are_delivered_by_their_sequence_numbers() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    let payloads: [&[u8]; 3] = [b"{\"a\":1}", "é\n".as_bytes(), &[0xff, 0]];
+    assert_eq!(sink.write(&payloads.map(record)).await, [DELIVERED; 3]);
+    let puts = server.puts();
+    assert_eq!(puts.len(), 1);
+    let data: Vec<_> = puts[0]
+        .iter()
+        .map(|entry| {
+            let data = entry["Data"].as_str().unwrap().as_bytes();
+            base64_simd::STANDARD.decode_to_vec(data).unwrap()
+        })
+        .collect();
+    assert_eq!(data, payloads);
+    let script = server.script.lock().unwrap();
+    assert_eq!(script.seen.last().unwrap().body["StreamName"], "clicks");
+}
+
+#[tokio::test]
+async fn each_entry_speaks_for_its_own_record_whatever_the_failed_record_count_says() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    let cases = [
+        (stored(), DELIVERED),
+        (failed("ProvisionedThroughputExceededException"), THROTTLED),
+        (failed("InternalFailure"), UNAVAILABLE),
+        (failed("FreshlyInvented"), UNAVAILABLE),
+        (json!({}), UNKNOWN),
+        (json!({"ShardId": "shardId-000000000000"}), UNKNOWN),
+        (json!({"SequenceNumber": ""}), UNKNOWN),
+        (json!({"SequenceNumber": null, "ErrorCode": null}), UNKNOWN),
+        (
+            json!({"SequenceNumber": "49", "ErrorCode": "InternalFailure"}),
+            UNKNOWN,
+        ),
+        (stored(), DELIVERED),
+    ];
+    let (answers, expected): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    server.next(Answer::Says(200, entries(answers)));
+    let records: Vec<_> = expected.iter().map(|_| record("{}")).collect();
+    assert_eq!(sink.write(&records).await, expected);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    let good = entries([stored(), stored(), stored()]);
+    for answer in [
+        Answer::Says(200, entries([stored(), stored()])),
+        Answer::Says(200, entries([stored(), stored(), stored(), stored()])),
+        Answer::Says(200, entries([])),
+        Answer::Says(200, "{}".to_owned()),
+        Answer::Says(200, String::new()),
+        Answer::Says(200, "<html>good gateway</html>".to_owned()),
+        Answer::Says(200, good[..good.len() - 20].to_owned()),
+        Answer::Says(200, "null".to_owned()),
+        Answer::Says(200, "[]".to_owned()),
+        Answer::Says(302, String::new()),
+        Answer::BreaksOff(good.clone(), 0),
+        Answer::BreaksOff(good.clone(), good.len() - 1),
+        Answer::Resets,
+    ] {
+        let what = match &answer {
+            Answer::Says(status, body) => format!("{status} {body}"),
+            Answer::BreaksOff(_, part) => format!("breaks off after {part}"),
+            _ => "resets".to_owned(),
+        };
+        server.next(answer);
+        assert_eq!(sink.write(&three()).await, [UNKNOWN; 3], "{what}");
+    }
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    assert_eq!(server.puts().len(), 14, "the SDK sends nothing twice");
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
+    let server = Server::start().await;
+    let mut settings = server.settings();
+    settings.aws.attempt_timeout = Duration::from_millis(300);
+    let sink = start(settings).await;
+    server.next(Answer::Hangs);
+    assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unavailable_for_nothing_was_sent() {
+    let server = Server::start().await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = server.settings();
+    settings.aws.endpoint_url = Some(format!("http://{}", gone.local_addr().unwrap()));
+    drop(gone);
+    let sink = start(settings).await;
+    assert_eq!(sink.write(&three()).await, [UNAVAILABLE; 3]);
+    let error = sink.check().await.unwrap_err();
+    assert!(error.reason.contains("unavailable"), "{error}");
+}
+
+#[tokio::test]
+async fn the_error_of_a_whole_call_is_each_records_error() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    for (status, code, cause) in [
+        (
+            400,
+            "ProvisionedThroughputExceededException",
+            Cause::Throttled,
+        ),
+        (
+            400,
+            "com.amazonaws.kinesis#ProvisionedThroughputExceededException",
+            Cause::Throttled,
+        ),
+        (503, "SlowDown", Cause::Throttled),
+        (400, "KMSThrottlingException", Cause::Throttled),
+        (400, "AccessDeniedException", Cause::Denied),
+        (400, "ExpiredTokenException", Cause::Denied),
+        (403, "UnrecognizedClientException", Cause::Denied),
+        (400, "ResourceNotFoundException", Cause::NotFound),
+        (400, "KMSDisabledException", Cause::Unavailable),
+        (400, "FreshlyInventedException", Cause::Unavailable),
+        (500, "InternalFailure", Cause::Unavailable),
+        (503, "ServiceUnavailable", Cause::Unavailable),
+    ] {
+        server.next(Answer::Says(status, error(code)));
+        let expected = [RecordResult::Retry(cause); 3];
+        assert_eq!(sink.write(&three()).await, expected, "{status} {code}");
+    }
+    for (status, body, cause) in [
+        (500, "", Cause::Unavailable),
+        (503, "<html>unavailable</html>", Cause::Unavailable),
+        (502, "<html>bad gateway</html>", Cause::Unknown),
+        (504, "", Cause::Unknown),
+        (403, "", Cause::Denied),
+        (413, "", Cause::Invalid),
+    ] {
+        server.next(Answer::Says(status, body.to_owned()));
+        let expected = [RecordResult::Retry(cause); 3];
+        assert_eq!(sink.write(&three()).await, expected, "{status} {body}");
+    }
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+}
+
+#[tokio::test]
+async fn an_invalid_call_condemns_a_record_only_when_it_was_alone() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    for code in ["ValidationException", "InvalidArgumentException"] {
+        server.next(Answer::Says(400, error(code)));
+        let apart = RecordResult::Retry(Cause::Invalid);
+        assert_eq!(sink.write(&three()).await, [apart; 3]);
+        server.next(Answer::Says(400, error(code)));
+        let refused = RecordResult::Refused(Cause::Invalid);
+        assert_eq!(sink.write(&[record("a")]).await, [refused]);
+    }
+}
+
+#[tokio::test]
+async fn a_record_without_a_key_gets_a_random_one_and_a_key_is_sent_as_it_is() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    let longest = "é".repeat(256);
+    let records = [record("{}"), record("{}"), keyed("user 7"), keyed(&longest)];
+    assert_eq!(sink.write(&records).await, [DELIVERED; 4]);
+    let sent = &server.puts()[0];
+    let keys: Vec<_> = sent
+        .iter()
+        .map(|entry| entry["PartitionKey"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys[2..], ["user 7", longest.as_str()]);
+    assert_ne!(keys[0], keys[1]);
+    for key in &keys[..2] {
+        assert_eq!(key.len(), RANDOM_KEY_BYTES);
+        assert!(key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_would_spoil_its_batch_is_refused_before_the_call() {
+    let server = Server::start().await;
+    let sink = server.sink().await;
+    let limit = sink.limits().record_bytes_max;
+    let mut not_utf8 = record("{}");
+    not_utf8.key = Some(vec![0xff].into());
+    let mut large = keyed("kk");
+    large.payload = vec![b'x'; 1024 * 1024 - 1].into();
+    let records = [
+        record("first"),
+        keyed(""),
+        keyed(&"é".repeat(257)),
+        not_utf8,
+        large,
+        record(vec![b'x'; limit]),
+        record(vec![b'x'; limit + 1]),
+        record("last"),
+    ];
+    let invalid = RecordResult::Refused(Cause::Invalid);
+    let too_large = RecordResult::Refused(Cause::TooLarge);
+    assert_eq!(
+        sink.write(&records).await,
+        [
+            DELIVERED, invalid, invalid, invalid, too_large, DELIVERED, too_large, DELIVERED
+        ]
+    );
+    assert_eq!(server.puts()[0].len(), 3);
+    assert_eq!(sink.write(&records[1..2]).await, [invalid]);
+    assert_eq!(sink.write(&[]).await, []);
+    assert_eq!(server.puts().len(), 1, "a call without records is not made");
+}
+
+#[tokio::test]
+async fn an_auto_stream_gets_no_keys_until_it_refuses_a_call_as_invalid() {
+    let server = Server::start().await;
+    server.script.lock().unwrap().describe =
+        describe(json!({"RecordDistributionStrategy": "AUTO"}));
+    let sink = server.sink().await;
+    let records = [record("{}"), keyed("user 7")];
+    assert_eq!(sink.write(&records).await, [DELIVERED; 2]);
+    for entry in &server.puts()[0] {
+        assert!(entry.get("PartitionKey").is_none(), "{entry}");
+    }
+    server.script.lock().unwrap().describe = describe(json!({}));
+    server.next(Answer::Says(400, error("ValidationException")));
+    assert_eq!(
+        sink.write(&records[..1]).await,
+        [UNAVAILABLE],
+        "no record is blamed"
+    );
+    assert_eq!(sink.write(&records).await, [DELIVERED; 2]);
+    let sent = &server.puts()[2];
+    assert_eq!(sent[1]["PartitionKey"], "user 7");
+    assert_eq!(
+        sent[0]["PartitionKey"].as_str().unwrap().len(),
+        RANDOM_KEY_BYTES
+    );
+}
+
+#[tokio::test]
+async fn limits_follow_the_streams_record_limit_and_leave_room_for_a_random_key() {
+    let server = Server::start().await;
+    let mut settings = server.settings();
+    settings.describe_interval = Duration::from_secs(1);
+    settings.batch_bytes_max = BATCH_BYTES_CEILING;
+    let sink = start(settings).await;
+    let keys_bytes = 500 * RANDOM_KEY_BYTES;
+    let mut limits = SinkLimits {
+        batch_records_max: 500,
+        batch_bytes_max: BATCH_BYTES_CEILING - keys_bytes,
+        record_bytes_max: 1024 * 1024 - RANDOM_KEY_BYTES,
+    };
+    assert_eq!(sink.limits(), limits);
+    for (kib, record_bytes_max) in [
+        (json!(2048), 2048 * 1024 - RANDOM_KEY_BYTES),
+        // A record has to fit into a call.
+        (json!(10_240), limits.batch_bytes_max),
+        // Beyond what the service documents: the default.
+        (json!(10_241), 1024 * 1024 - RANDOM_KEY_BYTES),
+    ] {
+        server.script.lock().unwrap().describe = describe(json!({"MaxRecordSizeInKiB": kib}));
+        limits.record_bytes_max = record_bytes_max;
+        for _ in 0..300 {
+            if sink.limits() == limits {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(sink.limits(), limits, "{kib}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_described_is_written_to_with_the_defaults() {
+    let server = Server::start().await;
+    for answer in [json!({}), json!("nonsense")] {
+        server.script.lock().unwrap().describe = answer;
+        let sink = server.sink().await;
+        assert_eq!(
+            sink.limits().record_bytes_max,
+            1024 * 1024 - RANDOM_KEY_BYTES
+        );
+        assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+        assert!(sink.check().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn check_names_mode_shards_record_limit_and_distribution_and_writes_nothing() {
+    let server = Server::start().await;
+    server.script.lock().unwrap().describe = describe(json!({
+        "RecordDistributionStrategy": "AUTO",
+        "MaxRecordSizeInKiB": 2048,
+    }));
+    let sink = server.sink().await;
+    assert_eq!(
+        sink.check().await.unwrap(),
+        "kinesis stream clicks: ACTIVE, ON_DEMAND, 4 open shards, records up to 2048 KiB, \
+         distribution AUTO, no keys"
+    );
+    assert!(server.puts().is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_arn_is_sent_as_an_arn() {
+    let server = Server::start().await;
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
+    let mut settings = server.settings();
+    settings.stream = arn.to_owned();
+    let sink = start(settings).await;
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    let script = server.script.lock().unwrap();
+    for seen in &script.seen {
+        assert_eq!(seen.body["StreamARN"], arn);
+        assert!(seen.body.get("StreamName").is_none());
+    }
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+    let good = || KinesisSettings::new("clicks");
+    for (settings, named) in [
+        (KinesisSettings::new(""), ["no name", ""]),
+        (
+            KinesisSettings {
+                batch_records_max: 501,
+                ..good()
+            },
+            ["501", "500"],
+        ),
+        (
+            KinesisSettings {
+                batch_records_max: 0,
+                ..good()
+            },
+            ["is 0", "1 to 500"],
+        ),
+        (
+            KinesisSettings {
+                batch_bytes_max: BATCH_BYTES_CEILING + 1,
+                ..good()
+            },
+            ["10485761", "10485760"],
+        ),
+        (
+            KinesisSettings {
+                batch_bytes_max: 1023,
+                ..good()
+            },
+            ["1023", "1024"],
+        ),
+        (
+            KinesisSettings {
+                describe_interval: Duration::from_millis(999),
+                ..good()
+            },
+            ["999ms", "1s"],
+        ),
+    ] {
+        let error = KinesisSink::start(settings).await.err().unwrap();
+        for part in named {
+            assert!(error.reason.contains(part), "{error}");
+        }
+    }
+}
+
+/// A source of credentials that answers by script, then fails.
+#[derive(Debug)]
+struct Scripted(Mutex<VecDeque<Credentials>>);
+
+impl ProvideCredentials for Scripted {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        let next = self.0.lock().unwrap().pop_front();
+        Provided::ready(next.ok_or_else(|| CredentialsError::not_loaded("none planned")))
+    }
+}
+
+fn scripted(credentials: impl IntoIterator<Item = Credentials>) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Scripted(Mutex::new(credentials.into_iter().collect())))
+}
+
+#[tokio::test]
+async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
+    let server = Server::start().await;
+    let sink = KinesisSink::start_with(server.settings(), Some(scripted([])))
+        .await
+        .unwrap();
+    let denied = RecordResult::Retry(Cause::Denied);
+    assert_eq!(sink.write(&three()).await, [denied; 3]);
+    let error = sink.check().await.unwrap_err();
+    assert!(
+        error.reason.contains("no AWS credentials were found yet"),
+        "{error}"
+    );
+    assert!(server.script.lock().unwrap().seen.is_empty());
+}
+
+#[tokio::test]
+async fn old_credentials_go_on_being_used_when_no_new_ones_can_be_had() {
+    let server = Server::start().await;
+    let ended = std::time::SystemTime::UNIX_EPOCH;
+    let old = Credentials::new("AKIDOLD", "secret", None, Some(ended), "test");
+    let sink = KinesisSink::start_with(server.settings(), Some(scripted([old])))
+        .await
+        .unwrap();
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    assert!(server.last_authorization().contains("AKIDOLD"));
+}
+
+#[tokio::test]
+async fn refused_credentials_are_fetched_again_without_waiting_for_the_timer() {
+    let server = Server::start().await;
+    let one = ["AKIDONE", "AKIDTWO"].map(|id| {
+        let end = std::time::SystemTime::now() + Duration::from_secs(86_400);
+        Credentials::new(id, "secret", None, Some(end), "test")
+    });
+    let sink = KinesisSink::start_with(server.settings(), Some(scripted(one)))
+        .await
+        .unwrap();
+    server.next(Answer::Says(400, error("ExpiredTokenException")));
+    let denied = RecordResult::Retry(Cause::Denied);
+    assert_eq!(sink.write(&three()).await, [denied; 3]);
+    for _ in 0..300 {
+        assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+        if server.last_authorization().contains("AKIDTWO") {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the second credentials were never used");
+}
+
+/// The environment belongs to the whole process, so what reads it runs in a process of its own:
+/// this test binary again, with only `child` chosen.
+async fn child(server: &Server, environment: &[(&str, String)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "kinesis::tests::child_of_other_tests",
+            "--nocapture",
+        ])
+        .env_clear()
+        .env("SLUICE_TEST_CHILD", format!("http://{}", server.address))
+        .env("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .envs(environment.iter().map(|(name, value)| (name, value)));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn child_of_other_tests() {
+    let Ok(server) = std::env::var("SLUICE_TEST_CHILD") else {
+        return;
+    };
+    let mut settings = KinesisSettings::new("clicks");
+    if std::env::var_os("SLUICE_TEST_SET_ENDPOINT").is_some() {
+        settings.aws.endpoint_url = Some(server);
+    }
+    let sink = KinesisSink::start(settings).await.unwrap();
+    println!("found {:?}", sink.check().await);
+}
+
+#[tokio::test]
+async fn the_environment_gives_endpoint_and_credentials_and_the_setting_beats_it() {
+    let server = Server::start().await;
+    let here = format!("http://{}", server.address);
+    let nowhere = "http://127.0.0.1:1".to_owned();
+    let cases = [
+        vec![("AWS_ENDPOINT_URL", here.clone())],
+        vec![
+            ("AWS_ENDPOINT_URL_KINESIS", here),
+            ("AWS_ENDPOINT_URL", nowhere.clone()),
+        ],
+        vec![
+            ("SLUICE_TEST_SET_ENDPOINT", "1".to_owned()),
+            ("AWS_ENDPOINT_URL_KINESIS", nowhere.clone()),
+            ("AWS_ENDPOINT_URL", nowhere),
+        ],
+    ];
+    for environment in cases {
+        let found = child(&server, &environment).await;
+        assert!(
+            found.contains("found Ok(\"kinesis stream clicks: ACTIVE"),
+            "{found}"
+        );
+        let authorization = server.last_authorization();
+        assert!(
+            authorization.contains("AKIDENVIRONMENT/"),
+            "{authorization}"
+        );
+        assert!(
+            authorization.contains("/us-east-1/kinesis/"),
+            "{authorization}"
+        );
+    }
+    child(
+        &server,
+        &[
+            ("SLUICE_TEST_SET_ENDPOINT", "1".to_owned()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+        ],
+    )
+    .await;
+    let authorization = server.last_authorization();
+    assert!(
+        authorization.contains("/eu-central-1/kinesis/"),
+        "{authorization}"
+    );
+}
