@@ -73,7 +73,9 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         .build()
         .map_err(system("start the runtime of the main thread"))?;
     // Asked for before anything is started, so that no signal is missed.
-    let mut asked_to_end = runtime.block_on(async { EndSignals::listen() }).map_err(system("listen for signals"))?;
+    let mut asked_to_end = runtime
+        .block_on(async { EndSignals::listen() })
+        .map_err(system("listen for signals"))?;
 
     let clock = Clock::start();
     let drain = Arc::new(Drain::default());
@@ -85,7 +87,11 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
 
     runtime.block_on(asked_to_end.wait());
     let clean = shut_down(config, clock, &drain, workers, writers);
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// SIGTERM and SIGINT. Further ones change nothing: the drain is under way.
@@ -122,7 +128,11 @@ struct RunningOutput {
 }
 
 fn start_writers(config: &Config, clock: Clock) -> Result<Vec<RunningOutput>, AppError> {
-    config.outputs.iter().map(|output| start_output(output, clock)).collect()
+    config
+        .outputs
+        .iter()
+        .map(|output| start_output(output, clock))
+        .collect()
 }
 
 fn start_output(output: &Output, clock: Clock) -> Result<RunningOutput, AppError> {
@@ -142,9 +152,19 @@ fn start_output(output: &Output, clock: Clock) -> Result<RunningOutput, AppError
     }
     let Some(sink) = sink else {
         let output = output.name.clone();
-        return Err(writer::StartError::Sink { output, reason: "it has no writer".into() }.into());
+        return Err(writer::StartError::Sink {
+            output,
+            reason: "it has no writer".into(),
+        }
+        .into());
     };
-    Ok(RunningOutput { name: output.name.clone(), queues, handles, stats, sink })
+    Ok(RunningOutput {
+        name: output.name.clone(),
+        queues,
+        handles,
+        stats,
+        sink,
+    })
 }
 
 fn start_writer(
@@ -162,13 +182,20 @@ fn start_writer(
         delivery: DeliverySettings {
             linger: output.linger,
             in_flight_max: output.in_flight_max,
-            retry: RetryPolicy { base: output.retry_base, cap: output.retry_cap },
+            retry: RetryPolicy {
+                base: output.retry_base,
+                cap: output.retry_cap,
+            },
         },
         clock: Arc::new(move || clock.now()),
         stats,
     };
     let output = output.clone();
-    writer::spawn(settings, queue, move || async move { start_sink(&output).await })
+    writer::spawn(
+        settings,
+        queue,
+        move || async move { start_sink(&output).await },
+    )
 }
 
 /// Makes the sink of an output, in the runtime that will drive it.
@@ -227,11 +254,17 @@ fn start_workers(
         drain: Arc::clone(drain),
     };
     let ingest = Arc::new(ingest_settings(config));
-    let sinks: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.sink)).collect();
+    let sinks: Vec<_> = outputs
+        .iter()
+        .map(|output| Arc::clone(&output.sink))
+        .collect();
     let queues: Vec<_> = outputs.iter().map(|output| output.queues.clone()).collect();
     let farewell = config.ack.deadline;
     let make = move |context: Rc<WorkerContext>| {
-        let mine = queues.iter().map(|queues| queues[context.index % queues.len()].clone()).collect();
+        let mine = queues
+            .iter()
+            .map(|queues| queues[context.index % queues.len()].clone())
+            .collect();
         let outputs = Outputs::new(mine, farewell);
         drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
         let ingest = Ingest::new(Arc::clone(&ingest), sinks.clone(), outputs, context);
@@ -263,7 +296,11 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         .map(|output| partition_rule(&output.partition_key))
         .find(|rule| *rule != PartitionRule::Random)
         .unwrap_or_default();
-    let outputs = config.outputs.iter().map(|output| output_settings(output, cores)).collect();
+    let outputs = config
+        .outputs
+        .iter()
+        .map(|output| output_settings(output, cores))
+        .collect();
     let plan = |mode| Plan {
         depth_max: config.limits.json_depth_max,
         events_max: config.limits.events_max,
@@ -289,7 +326,10 @@ fn output_settings(output: &Output, cores: u64) -> OutputSettings {
         AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
     };
     OutputSettings {
-        rule: OutputRule { ack, pending_bytes_max: output.queue_bytes_max as u64 / cores },
+        rule: OutputRule {
+            ack,
+            pending_bytes_max: output.queue_bytes_max as u64 / cores,
+        },
         retry_for,
         keyed: output.partition_key != PartitionKey::Random,
     }
@@ -312,7 +352,10 @@ fn shut_down(
     outputs: Vec<RunningOutput>,
 ) -> bool {
     let deadline = clock.now() + config.drain.deadline;
-    info!(grace_ms = config.drain.grace.as_millis() as u64, "asked to end: health says 503, requests are still served");
+    info!(
+        grace_ms = config.drain.grace.as_millis() as u64,
+        "asked to end: health says 503, requests are still served"
+    );
     drain.refuse();
     thread::sleep(config.drain.grace);
 
@@ -341,7 +384,10 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             thread::sleep(Duration::from_millis(5));
         }
         if !handle.thread.is_finished() {
-            warn!(output = output.name, "the time to drain is over, what waits is given up");
+            warn!(
+                output = output.name,
+                "the time to drain is over, what waits is given up"
+            );
             // A writer that ended meanwhile has dropped its end.
             let _ = handle.stop.send(true);
             let last_word = clock.now() + WRITER_FAREWELL;
@@ -350,7 +396,10 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             }
         }
         if !handle.thread.is_finished() {
-            error!(output = output.name, "a call of the sink does not end, its records' fate is unknown");
+            error!(
+                output = output.name,
+                "a call of the sink does not end, its records' fate is unknown"
+            );
             clean = false;
             continue;
         }

@@ -72,7 +72,10 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
 /// keep the events on it, which they do not on 4xx.
 pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, shed.code(), shed.message());
-    Answer { retry_after_s: Some(after_s), ..Answer::from(&problem) }
+    Answer {
+        retry_after_s: Some(after_s),
+        ..Answer::from(&problem)
+    }
 }
 
 #[cfg(test)]

@@ -31,4 +31,7 @@ pub trait Handler: 'static {
     fn tick(&self, now: Mono) {
         let _ = now;
     }
+
+    /// Runs once when the core ends: no connection is open any more, or the time for them is over.
+    fn end(&self) {}
 }

@@ -15,7 +15,7 @@ use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
-use sluice_core::ack::{AckPort, OutputId, RequestKey};
+use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared};
@@ -131,16 +131,18 @@ impl Ingest {
         }
     }
 
-    async fn take(&self, head: &Head, body: Body, plan: &Plan) -> Result<Verdict, Answer> {
+    async fn take(&self, head: &Head, mut body: Body, plan: &Plan) -> Result<Verdict, Answer> {
         let limit = self.settings.body_bytes_max;
         let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
         let Some(permit) = self.budget.try_reserve(expected) else {
             self.stats.shed_budget.increment();
             return Ok(Verdict::RetryLater(Shed::Budget));
         };
-        let bytes = body.read(limit).await.map_err(|error| Answer::from(&error))?;
+        let bytes = body.read(limit).await.map_err(Answer::from)?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let verdict = self.prepare_and_deliver(head, &bytes, plan, permit, &mut prepared).await;
+        let verdict = self
+            .prepare_and_deliver(head, &bytes, plan, permit, &mut prepared)
+            .await;
         self.prepared.borrow_mut().push(prepared);
         Ok(verdict)
     }
@@ -153,15 +155,22 @@ impl Ingest {
         permit: Permit,
         prepared: &mut Prepared,
     ) -> Verdict {
-        let record_bytes_max =
-            self.sinks.iter().map(|sink| sink.limits().record_bytes_max).min().unwrap_or(0);
+        let record_bytes_max = self
+            .sinks
+            .iter()
+            .map(|sink| sink.limits().record_bytes_max)
+            .min()
+            .unwrap_or(0);
         let forwarded_for = forwarded_for(head);
         let request = RequestContext {
             method: head.method().as_str(),
             uri: head.path_and_query(),
             path: head.uri().path(),
             query: head.uri().query(),
-            user_agent: head.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes),
+            user_agent: head
+                .headers()
+                .get(header::USER_AGENT)
+                .map(HeaderValue::as_bytes),
             forwarded_for: forwarded_for.as_deref(),
             peer: head.peer().ip(),
             id: head.id(),
@@ -171,10 +180,15 @@ impl Ingest {
             return Verdict::GiveUp(reject);
         }
         self.stats.events_received.add(u64::from(prepared.received));
-        self.stats.events_rejected.add(prepared.rejected.len() as u64);
+        self.stats
+            .events_rejected
+            .add(prepared.rejected.len() as u64);
         match self.hand_over(permit, prepared) {
             Err(shed) => Verdict::RetryLater(shed),
-            Ok(None) => Verdict::Done { accepted: 0, rejected: std::mem::take(&mut prepared.rejected) },
+            Ok(None) => Verdict::Done {
+                accepted: 0,
+                rejected: std::mem::take(&mut prepared.rejected),
+            },
             Ok(Some(waiting)) => {
                 let accepted = prepared.received - waiting.rejected;
                 let verification = waiting.await;
@@ -233,14 +247,23 @@ impl Ingest {
                     key: record.key.clone().filter(|_| settings.keyed),
                     // Counts a reference: outputs share the bytes.
                     payload: record.payload.clone(),
-                    deadline: settings.retry_for.map_or(deadline, |retry_for| now + retry_for),
+                    deadline: settings
+                        .retry_for
+                        .map_or(deadline, |retry_for| now + retry_for),
                     ticket,
                 };
                 self.outputs.submit(output, record);
             });
         }
-        self.stats.events_accepted.add(u64::from(prepared.received - rejected));
-        Ok(Some(Waiting { ingest: self, key, since: now, rejected }))
+        self.stats
+            .events_accepted
+            .add(u64::from(prepared.received - rejected));
+        Ok(Some(Waiting {
+            ingest: self,
+            key,
+            since: now,
+            rejected,
+        }))
     }
 
     fn retry_after_s(&self) -> u32 {
@@ -285,6 +308,13 @@ impl Handler for Ingest {
         self.stats.budget_bytes.set(self.budget.held());
         // What a full queue did not take.
         self.outputs.flush();
+    }
+
+    fn end(&self) {
+        self.tick(self.context.now());
+        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open
+        // if their ends were left to the destructors.
+        self.outputs.close();
     }
 }
 
@@ -335,7 +365,10 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
         "method_not_allowed",
         format!("this endpoint takes {allow}"),
     );
-    Some(Answer { allow: Some(allow), ..Answer::from(&problem) })
+    Some(Answer {
+        allow: Some(allow),
+        ..Answer::from(&problem)
+    })
 }
 
 fn refuse_coding(head: &Head) -> Option<Answer> {
@@ -354,9 +387,15 @@ fn refuse_coding(head: &Head) -> Option<Answer> {
 
 /// The X-Forwarded-For of the request; several lines are one list (RFC 9110, 5.3).
 fn forwarded_for(head: &Head) -> Option<Cow<'_, [u8]>> {
-    let mut lines = head.headers().get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+    let mut lines = head
+        .headers()
+        .get_all("x-forwarded-for")
+        .iter()
+        .map(HeaderValue::as_bytes);
     let first = Cow::Borrowed(lines.next()?);
-    Some(lines.fold(first, |list, line| Cow::Owned([&list, line].join(b", ".as_slice()))))
+    Some(lines.fold(first, |list, line| {
+        Cow::Owned([&list, line].join(b", ".as_slice()))
+    }))
 }
 
 fn ping(head: &Head) -> Answer {

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 use tracing::error;
 
@@ -28,7 +29,8 @@ pub struct Outputs {
 #[derive(Debug)]
 struct Lane {
     gathered: RefCell<Vec<Record>>,
-    queue: Sender<Vec<Record>>,
+    /// `None` once the core has ended.
+    queue: RefCell<Option<Sender<Vec<Record>>>>,
 }
 
 impl Outputs {
@@ -36,7 +38,10 @@ impl Outputs {
     /// what is left.
     #[must_use]
     pub fn new(queues: Vec<Sender<Vec<Record>>>, farewell: Duration) -> Rc<Self> {
-        let lane = |queue| Lane { gathered: RefCell::default(), queue };
+        let lane = |queue: Sender<Vec<Record>>| Lane {
+            gathered: RefCell::default(),
+            queue,
+        };
         Rc::new(Outputs {
             lanes: queues.into_iter().map(lane).collect(),
             dirty: Cell::new(false),
@@ -48,7 +53,9 @@ impl Outputs {
     /// Puts a record into its output's lane; it leaves with this turn's parcel.
     pub fn submit(&self, output: OutputId, record: Record) {
         // A record for an output that is not there drops its ticket, which is then reported as lost.
-        let Some(lane) = self.lanes.get(usize::from(output.0)) else { return };
+        let Some(lane) = self.lanes.get(usize::from(output.0)) else {
+            return;
+        };
         lane.gathered.borrow_mut().push(record);
         if !self.dirty.replace(true)
             && let Some(flusher) = self.flusher.borrow().as_ref()
@@ -62,6 +69,22 @@ impl Outputs {
         self.dirty.set(false);
         for lane in &self.lanes {
             lane.flush();
+        }
+    }
+
+    /// Hands over what is left and closes this core's ends of the queues. An acknowledged record of an
+    /// `enqueued` output may still be here when the core ends, so this waits for room, for as long as it
+    /// may; what is given up then is reported as lost.
+    pub fn close(&self) {
+        let give_up = Instant::now() + self.farewell;
+        for lane in &self.lanes {
+            lane.flush();
+            while !lane.gathered.borrow().is_empty() && Instant::now() < give_up {
+                thread::sleep(Duration::from_millis(1));
+                lane.flush();
+            }
+            lane.gathered.borrow_mut().clear();
+            *lane.queue.borrow_mut() = None;
         }
     }
 
@@ -93,26 +116,20 @@ impl Lane {
         let parcel = std::mem::take(&mut *gathered);
         // A parcel is about as large as the one before.
         let expected = parcel.len();
-        match self.queue.try_send(parcel) {
+        let queue = self.queue.borrow();
+        let sent = match queue.as_ref() {
+            Some(queue) => queue.try_send(parcel),
+            None => Err(NotSent::Closed(parcel)),
+        };
+        match sent {
             Ok(()) => gathered.reserve(expected),
             Err(NotSent::Full(parcel)) => *gathered = parcel,
             Err(NotSent::Closed(parcel)) => {
                 // The tickets report themselves as lost; the clients get 503.
-                error!(records = parcel.len(), "a writer is gone, its records are refused");
-            }
-        }
-    }
-}
-
-impl Drop for Outputs {
-    /// An acknowledged record of an `enqueued` output may still be here when the core ends.
-    fn drop(&mut self) {
-        let give_up = Instant::now() + self.farewell;
-        for lane in &self.lanes {
-            lane.flush();
-            while !lane.gathered.borrow().is_empty() && Instant::now() < give_up {
-                std::thread::sleep(Duration::from_millis(1));
-                lane.flush();
+                error!(
+                    records = parcel.len(),
+                    "a writer is gone, its records are refused"
+                );
             }
         }
     }

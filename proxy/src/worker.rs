@@ -553,6 +553,7 @@ impl Start {
                 front.end_all_soon();
             }
             if front.open() == 0 || now >= context.drain.deadline() {
+                front.end();
                 return;
             }
         }

@@ -34,7 +34,11 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
 fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
     let mut json = Vec::with_capacity(64 + 128 * rejected.len().min(LISTED_MAX));
     // Writing to a Vec cannot fail.
-    let _ = write!(json, "{{\"accepted\":{accepted},\"rejected\":{},\"errors\":[", rejected.len());
+    let _ = write!(
+        json,
+        "{{\"accepted\":{accepted},\"rejected\":{},\"errors\":[",
+        rejected.len()
+    );
     for (at, (index, reject)) in rejected.iter().take(LISTED_MAX).enumerate() {
         if at > 0 {
             json.push(b',');
@@ -42,8 +46,11 @@ fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
         let code = reject.label();
         let _ = write!(json, "{{\"index\":{index},\"code\":\"{code}\",\"message\":");
         quote_into(reject.to_string().as_bytes(), &mut json);
-        let numbers =
-            [("limit", reject.limit()), ("actual", reject.actual()), ("offset", reject.offset())];
+        let numbers = [
+            ("limit", reject.limit()),
+            ("actual", reject.actual()),
+            ("offset", reject.offset()),
+        ];
         for (name, number) in numbers {
             if let Some(number) = number {
                 let _ = write!(json, ",\"{name}\":{number}");

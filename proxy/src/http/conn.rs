@@ -81,6 +81,11 @@ impl<H: Handler> Front<H> {
         self.handler.tick(now);
     }
 
+    /// Lets the handler do what it does at the end.
+    pub(crate) fn end(&self) {
+        self.handler.end();
+    }
+
     /// Ends what is overdue; to be called every [`SWEEP_EVERY`](super::watch::SWEEP_EVERY).
     pub(crate) fn sweep(&self, now: Mono) {
         self.shared.watch.sweep(now, &self.shared.limits);
