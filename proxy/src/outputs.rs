@@ -40,7 +40,7 @@ impl Outputs {
     pub fn new(queues: Vec<Sender<Vec<Record>>>, farewell: Duration) -> Rc<Self> {
         let lane = |queue: Sender<Vec<Record>>| Lane {
             gathered: RefCell::default(),
-            queue,
+            queue: RefCell::new(Some(queue)),
         };
         Rc::new(Outputs {
             lanes: queues.into_iter().map(lane).collect(),
