@@ -6,16 +6,20 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
+use crate::admin::Admin;
+use crate::admin::health::{Phase, Readiness};
+use crate::admin::metrics::{OutputSource, Sources};
 use crate::config::{AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, SinkConfig};
 use crate::http::Limits;
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, Workers};
+use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::ledger::{self, OutputRule};
 use sluice_core::partition::PartitionRule;
 use sluice_core::pipeline::{Mode, Plan};
-use sluice_core::queue::{self, Receiver, Sender};
+use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
 use sluice_core::stats::WriterStats;
@@ -79,14 +83,23 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
 
     let clock = Clock::start();
     let drain = Arc::new(Drain::default());
-    let writers = start_writers(config, clock)?;
-    let workers = start_workers(config, clock, &drain, &writers)?;
+    let names = config.outputs.iter().map(|output| output.name.clone());
+    let readiness = Arc::new(Readiness::new(names));
+    let outputs = start_outputs(config, clock, &readiness)?;
+    let workers = start_workers(config, clock, &drain, &outputs)?;
+    let admin = start_admin(config, clock, &readiness, &workers, &outputs)
+        .map_err(system("serve the admin port"))?;
     for address in &workers.addresses {
         info!(%address, "accepting requests");
     }
+    readiness.enter(Phase::Serving);
 
     runtime.block_on(asked_to_end.wait());
-    let clean = shut_down(config, clock, &drain, workers, writers);
+    readiness.enter(Phase::Draining);
+    let clean = shut_down(config, clock, &drain, workers, outputs);
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     Ok(if clean {
         ExitCode::SUCCESS
     } else {
@@ -127,27 +140,53 @@ struct RunningOutput {
     sink: Arc<dyn Sink>,
 }
 
-fn start_writers(config: &Config, clock: Clock) -> Result<Vec<RunningOutput>, AppError> {
-    config
-        .outputs
-        .iter()
-        .map(|output| start_output(output, clock))
+fn start_outputs(
+    config: &Config,
+    clock: Clock,
+    readiness: &Arc<Readiness>,
+) -> Result<Vec<RunningOutput>, AppError> {
+    let ids = (0..).map(OutputId);
+    ids.zip(&config.outputs)
+        .map(|(id, output)| start_output(id, output, clock, readiness))
         .collect()
 }
 
-fn start_output(output: &Output, clock: Clock) -> Result<RunningOutput, AppError> {
+fn start_output(
+    id: OutputId,
+    output: &Output,
+    clock: Clock,
+    readiness: &Arc<Readiness>,
+) -> Result<RunningOutput, AppError> {
     let mut queues = Vec::new();
     let mut handles = Vec::new();
     let mut stats = Vec::new();
     let mut sink = None;
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
-        let writer_stats = Arc::new(WriterStats::default());
-        let (handle, writer_sink) =
-            start_writer(output, number, clock, Arc::clone(&writer_stats), receiver)?;
+        let readiness = Arc::clone(readiness);
+        let settings = writer::WriterSettings {
+            output: match output.writers {
+                1 => output.name.clone(),
+                _ => format!("{}-{number}", output.name),
+            },
+            delivery: DeliverySettings {
+                linger: output.linger,
+                in_flight_max: output.in_flight_max,
+                retry: RetryPolicy {
+                    base: output.retry_base,
+                    cap: output.retry_cap,
+                },
+            },
+            clock: Arc::new(move || clock.now()),
+            stats: Arc::default(),
+            trouble: Arc::new(move |cause| readiness.set_trouble(id, cause)),
+        };
+        stats.push(Arc::clone(&settings.stats));
+        let output = output.clone();
+        let start = move || async move { start_sink(&output).await };
+        let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
-        stats.push(writer_stats);
         sink.get_or_insert(writer_sink);
     }
     let Some(sink) = sink else {
@@ -167,35 +206,30 @@ fn start_output(output: &Output, clock: Clock) -> Result<RunningOutput, AppError
     })
 }
 
-fn start_writer(
-    output: &Output,
-    number: usize,
+/// The admin port, where one is configured.
+fn start_admin(
+    config: &Config,
     clock: Clock,
-    stats: Arc<WriterStats>,
-    queue: Receiver<Vec<Record>>,
-) -> Result<(WriterHandle, Arc<dyn Sink>), writer::StartError> {
-    let settings = writer::WriterSettings {
-        output: match output.writers {
-            1 => output.name.clone(),
-            _ => format!("{}-{number}", output.name),
-        },
-        delivery: DeliverySettings {
-            linger: output.linger,
-            in_flight_max: output.in_flight_max,
-            retry: RetryPolicy {
-                base: output.retry_base,
-                cap: output.retry_cap,
-            },
-        },
-        clock: Arc::new(move || clock.now()),
-        stats,
+    readiness: &Arc<Readiness>,
+    workers: &Workers,
+    outputs: &[RunningOutput],
+) -> io::Result<Option<Admin>> {
+    let Some(address) = config.admin.address else {
+        return Ok(None);
     };
-    let output = output.clone();
-    writer::spawn(
-        settings,
-        queue,
-        move || async move { start_sink(&output).await },
-    )
+    let source = |output: &RunningOutput| OutputSource {
+        name: output.name.clone(),
+        writers: output.stats.clone(),
+    };
+    let sources = Sources {
+        workers: workers.stats.clone(),
+        outputs: outputs.iter().map(source).collect(),
+        in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
+        now: Box::new(move || clock.now()),
+    };
+    let admin = Admin::start(address, sources, Arc::clone(readiness))?;
+    info!(address = %admin.address(), "metrics and probes");
+    Ok(Some(admin))
 }
 
 /// Makes the sink of an output, in the runtime that will drive it.

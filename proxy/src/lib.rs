@@ -6,7 +6,10 @@
 //! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod app;
+pub mod check;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod http;

@@ -48,6 +48,8 @@ pub struct WriterSettings {
     pub clock: Arc<dyn Fn() -> Mono + Send + Sync>,
     /// Where it counts.
     pub stats: Arc<WriterStats>,
+    /// Told after each call why a record of it was not delivered, or that all were.
+    pub trouble: Arc<dyn Fn(Option<Cause>) + Send + Sync>,
 }
 
 impl fmt::Debug for WriterSettings {
@@ -339,6 +341,10 @@ impl Writer {
         if results.contains(&RecordResult::Delivered) {
             stats.last_delivery_micros.set((self.settings.clock)().0);
         }
+        (self.settings.trouble)(results.iter().find_map(|result| match result {
+            RecordResult::Delivered => None,
+            RecordResult::Retry(cause) | RecordResult::Refused(cause) => Some(*cause),
+        }));
         self.step(Input::Completed {
             call,
             records,

@@ -78,6 +78,7 @@ where
             },
         },
         clock: Arc::new(now),
+        trouble: Arc::new(|_| ()),
         stats: Arc::clone(&stats),
     };
     let start = || async move {
@@ -217,6 +218,7 @@ fn a_sink_that_does_not_start_is_an_error_that_names_the_output() {
             },
         },
         clock: Arc::new(now),
+        trouble: Arc::new(|_| ()),
         stats: Arc::default(),
     };
     let start = || async { Err::<Arc<dyn Sink>, _>("no such stream") };

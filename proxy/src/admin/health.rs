@@ -1,0 +1,192 @@
+//! Whether traffic should come here. Set by the program around the data path, read by probes.
+//!
+//! An output in trouble is shown but does not make the process unready: its destination is the same
+//! for every proxy, and a balancer without any target serves nobody.
+
+use sluice_core::ack::OutputId;
+use sluice_core::record::Cause;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not every worker listens yet.
+    Starting,
+    /// Requests are welcome.
+    Serving,
+    /// Told to end: requests are still served for a while, but should go elsewhere.
+    Draining,
+}
+
+impl Phase {
+    const ALL: [Phase; 3] = [Phase::Starting, Phase::Serving, Phase::Draining];
+
+    /// Its name in answers.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Serving => "serving",
+            Phase::Draining => "draining",
+        }
+    }
+}
+
+/// What probes are told. Shared by every thread.
+#[derive(Debug)]
+pub struct Readiness {
+    phase: AtomicU8,
+    outputs: Box<[OutputHealth]>,
+}
+
+/// An output's name and its last failure: 0 for none, else the index in [`Cause::ALL`] plus 1.
+#[derive(Debug)]
+struct OutputHealth {
+    name: String,
+    trouble: AtomicU8,
+}
+
+impl Readiness {
+    /// Starting, with all outputs well; names in configuration order.
+    #[must_use]
+    pub fn new(outputs: impl IntoIterator<Item = String>) -> Readiness {
+        Readiness {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            outputs: outputs
+                .into_iter()
+                .map(|name| OutputHealth {
+                    name,
+                    trouble: AtomicU8::new(0),
+                })
+                .collect(),
+        }
+    }
+
+    /// Enters a phase. Draining is final: a worker that comes up late does not undo it.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        let at = usize::from(self.phase.load(Ordering::Acquire));
+        Phase::ALL.get(at).copied().unwrap_or(Phase::Draining)
+    }
+
+    /// Whether requests should come here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// Notes why an output's last call failed, or that it did not. An id without an output is ignored.
+    pub fn set_trouble(&self, output: OutputId, cause: Option<Cause>) {
+        let code = cause
+            .and_then(|cause| Cause::ALL.iter().position(|known| *known == cause))
+            .map_or(0, |at| at + 1);
+        if let (Some(output), Ok(code)) = (self.outputs.get(usize::from(output.0)), code.try_into())
+        {
+            output.trouble.store(code, Ordering::Release);
+        }
+    }
+
+    /// The body of `/ready`: `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"}}`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let phase = self.phase();
+        let mut json = format!("{{\"ready\":{},\"reasons\":[", phase == Phase::Serving);
+        if phase != Phase::Serving {
+            quote(&mut json, phase.label());
+        }
+        json.push_str("],\"troubled\":{");
+        let troubled = self.outputs.iter().filter_map(|output| {
+            let code = usize::from(output.trouble.load(Ordering::Acquire));
+            Some((&output.name, Cause::ALL.get(code.checked_sub(1)?)?))
+        });
+        for (at, (name, cause)) in troubled.enumerate() {
+            if at > 0 {
+                json.push(',');
+            }
+            quote(&mut json, name);
+            json.push(':');
+            quote(&mut json, cause.label());
+        }
+        json.push_str("}}");
+        json
+    }
+}
+
+/// Appends a JSON string.
+fn quote(json: &mut String, text: &str) {
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c < ' ' => {
+                // Writing to a String cannot fail.
+                let _ = write!(json, "\\u{:04x}", u32::from(c));
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readiness() -> Readiness {
+        Readiness::new(["main".to_owned(), "a\"\\\n".to_owned()])
+    }
+
+    #[test]
+    fn only_serving_is_ready() {
+        let ready = readiness();
+        assert!(!ready.is_ready());
+        assert_eq!(
+            ready.to_json(),
+            r#"{"ready":false,"reasons":["starting"],"troubled":{}}"#
+        );
+        ready.enter(Phase::Serving);
+        assert!(ready.is_ready());
+        assert_eq!(
+            ready.to_json(),
+            r#"{"ready":true,"reasons":[],"troubled":{}}"#
+        );
+        ready.enter(Phase::Draining);
+        assert!(!ready.is_ready());
+        assert_eq!(
+            ready.to_json(),
+            r#"{"ready":false,"reasons":["draining"],"troubled":{}}"#
+        );
+    }
+
+    #[test]
+    fn draining_is_final() {
+        let ready = readiness();
+        ready.enter(Phase::Draining);
+        ready.enter(Phase::Serving);
+        assert_eq!(ready.phase(), Phase::Draining);
+    }
+
+    #[test]
+    fn a_troubled_output_is_named_with_its_cause_and_leaves_the_process_ready() {
+        let ready = readiness();
+        ready.enter(Phase::Serving);
+        ready.set_trouble(OutputId(0), Some(Cause::Throttled));
+        ready.set_trouble(OutputId(1), Some(Cause::Lost));
+        ready.set_trouble(OutputId(2), Some(Cause::Lost));
+        assert!(ready.is_ready());
+        assert_eq!(
+            ready.to_json(),
+            r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\u000a":"lost"}}"#
+        );
+        ready.set_trouble(OutputId(0), None);
+        ready.set_trouble(OutputId(1), None);
+        assert!(ready.to_json().ends_with(r#""troubled":{}}"#));
+    }
+}

@@ -1,0 +1,202 @@
+//! The command line: what may be said, and how it becomes settings. Runs nothing itself.
+
+pub mod probe;
+
+use crate::config::{Config, ConfigError, Driver, Flags, Machine};
+use clap::{Args, Parser, Subcommand};
+use probe::Target;
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What stands below the options: the ways to say the same thing elsewhere.
+const SETTINGS_HELP: &str = "\
+Settings: flags win over environment variables, these over the file, the file over the defaults.
+  file      TOML with the sections [listen] [limits] [paths] [ack] [drain] [admin] [log] [outputs.<name>]
+  variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
+            SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
+`sluice check` prints every setting with its value in force, in the form of a file.
+Without any: listens on 127.0.0.1:8088, metrics on 127.0.0.1:9090, writes to ./sluice-data.";
+
+/// Takes clickstream events over HTTP and says 200 only when the destination has them.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = SETTINGS_HELP, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `sluice` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT, then drain
+    #[command(after_help = SETTINGS_HELP)]
+    Run(Settings),
+    /// Print the settings in force, and try every destination without writing an event
+    #[command(after_help = SETTINGS_HELP)]
+    Check(Settings),
+    /// Ask a running proxy whether it is healthy; ends with 0 if so
+    Health(Health),
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [listen.address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// I/O driver: auto, uring or epoll [listen.driver]
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<Driver>,
+    /// Listener cores, 0 for all [listen.workers]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u64>,
+    /// Directory of the one file output [its dir]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, Args)]
+pub struct Health {
+    /// The configuration file of the proxy to ask
+    #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where to ask, instead of where the settings say that it listens
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Target>,
+}
+
+impl Settings {
+    /// The configuration in force on this machine, in this environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let flags = Flags {
+            listen: self.listen,
+            driver: self.driver,
+            workers: self.workers,
+            data_dir: self.data_dir.clone(),
+        };
+        Config::load(
+            self.config.as_deref(),
+            env::vars_os(),
+            &flags,
+            Machine::detect(),
+        )
+    }
+}
+
+impl Health {
+    /// Whom to ask: the URL if there is one, else what the settings say.
+    ///
+    /// # Errors
+    /// As [`Config::load`], where the settings are needed.
+    pub fn target(&self) -> Result<Target, ConfigError> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let settings = Settings {
+            config: self.config.clone(),
+            ..Settings::default()
+        };
+        let config = settings.load()?;
+        Ok(Target::of(config.listen.address, &config.paths.health))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn kind(arguments: &[&str]) -> Option<ErrorKind> {
+        let arguments = ["sluice"].iter().chain(arguments);
+        Cli::try_parse_from(arguments)
+            .err()
+            .map(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn alone_it_shows_help() {
+        assert_eq!(
+            kind(&[]),
+            Some(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+        );
+    }
+
+    #[test]
+    fn help_names_every_section_and_command() {
+        let help = Cli::command().render_long_help().to_string();
+        for part in [
+            "[listen]",
+            "[limits]",
+            "[paths]",
+            "[ack]",
+            "[drain]",
+            "[admin]",
+            "[log]",
+            "[outputs.<name>]",
+            "run",
+            "check",
+            "health",
+        ] {
+            assert!(help.contains(part), "{part} is not in\n{help}");
+        }
+    }
+
+    #[test]
+    fn flags_are_taken_by_run_and_check() {
+        for command in ["run", "check"] {
+            let cli = Cli::try_parse_from([
+                "sluice",
+                command,
+                "--config",
+                "f",
+                "--listen",
+                "[::1]:80",
+                "--driver",
+                "epoll",
+                "--workers",
+                "2",
+                "--data-dir",
+                "d",
+            ])
+            .unwrap();
+            let (Command::Run(settings) | Command::Check(settings)) = cli.command else {
+                panic!("{command}")
+            };
+            assert_eq!(settings.config, Some("f".into()));
+            assert_eq!(settings.listen, Some("[::1]:80".parse().unwrap()));
+            assert_eq!(settings.driver, Some(Driver::Epoll));
+            assert_eq!(settings.workers, Some(2));
+            assert_eq!(settings.data_dir, Some("d".into()));
+        }
+    }
+
+    #[test]
+    fn ill_formed_and_unknown_arguments_are_refused() {
+        for (arguments, expected) in [
+            (["run", "--driver", "kqueue"], ErrorKind::ValueValidation),
+            (["run", "--workers", "-1"], ErrorKind::UnknownArgument),
+            (["run", "--workers", "many"], ErrorKind::ValueValidation),
+            (["run", "--listen", "8088"], ErrorKind::ValueValidation),
+            (["run", "--port", "8088"], ErrorKind::UnknownArgument),
+            (["health", "--url", "ftp://a/"], ErrorKind::ValueValidation),
+            (["serve", "", ""], ErrorKind::InvalidSubcommand),
+        ] {
+            assert_eq!(kind(&arguments), Some(expected), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One GET over plain HTTP/1.1, to learn a status: the health check of images that have no curl.
+//! No redirects, no TLS, no body.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// From the first packet to the status line.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A URL may have this many bytes.
+pub const URL_BYTES_MAX: usize = 2_048;
+
+/// Whom to ask: `http://host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host and port as they stand in a URL.
+    authority: String,
+    /// Path and query, beginning with `/`.
+    path: String,
+}
+
+impl Target {
+    /// A listener of this machine; one that listens everywhere is asked on loopback.
+    #[must_use]
+    pub fn of(listener: SocketAddr, path: &str) -> Target {
+        let ip = match listener.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        Target {
+            authority: SocketAddr::new(ip, listener.port()).to_string(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// Asks, and returns the status.
+    ///
+    /// # Errors
+    /// When nobody answers within [`PROBE_DEADLINE`], or not in HTTP.
+    pub fn ask(&self) -> io::Result<u16> {
+        let end = Instant::now() + PROBE_DEADLINE;
+        let mut stream = self.connect(end)?;
+        let request = format!(
+            "GET {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.path, self.authority
+        );
+        stream.set_write_timeout(Some(left(end)?))?;
+        stream.write_all(request.as_bytes())?;
+
+        // `HTTP/1.1 200`: what follows is not needed.
+        let mut line = [0; 12];
+        let mut filled = 0;
+        while filled < line.len() {
+            stream.set_read_timeout(Some(left(end)?))?;
+            match stream.read(&mut line[filled..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        std::str::from_utf8(&line)
+            .ok()
+            .and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+    }
+
+    /// To the first of the host's addresses that takes the connection.
+    fn connect(&self, end: Instant) -> io::Result<TcpStream> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in self.authority.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(end)?) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The time until the deadline; none is an error, as the socket calls take zero for forever.
+fn left(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(url: &str) -> Result<Target, Self::Err> {
+        if url.len() > URL_BYTES_MAX {
+            return Err("a URL has at most 2048 bytes");
+        }
+        // Anything else could end the line that it is written into.
+        if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a URL has only visible ASCII characters");
+        }
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or("expected http://host[:port][/path]")?;
+        let at = rest.find('/').unwrap_or(rest.len());
+        let (host, path) = rest.split_at(at);
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if host.is_empty() || host.contains(['@', '?', '#']) || path.contains('#') {
+            return Err("expected http://host[:port][/path]");
+        }
+        Ok(Target {
+            authority: if has_port {
+                host.to_owned()
+            } else {
+                format!("{host}:80")
+            },
+            path: if path.is_empty() { "/" } else { path }.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    fn url(url: &str) -> Result<String, &'static str> {
+        url.parse::<Target>().map(|target| target.to_string())
+    }
+
+    #[test]
+    fn a_url_is_completed_with_port_and_path() {
+        assert_eq!(url("http://a").unwrap(), "http://a:80/");
+        assert_eq!(url("http://a:1/b?c").unwrap(), "http://a:1/b?c");
+        assert_eq!(url("http://[::1]:8088/h").unwrap(), "http://[::1]:8088/h");
+        assert_eq!(url("http://[::1]/h").unwrap(), "http://[::1]:80/h");
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        let long = |len: usize| format!("http://a/{}", "x".repeat(len - 9));
+        assert!(url(&long(URL_BYTES_MAX)).is_ok());
+        for wrong in [
+            "https://a/",
+            "a:80",
+            "http://",
+            "http:///h",
+            "http://u@a/",
+            "http://a/ b",
+            "http://a/\r\nx:y",
+            "http://a?b",
+            &long(URL_BYTES_MAX + 1),
+        ] {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_loopback() {
+        for (listener, expected) in [
+            ("0.0.0.0:1", "http://127.0.0.1:1/h"),
+            ("[::]:1", "http://[::1]:1/h"),
+            ("10.0.0.1:1", "http://10.0.0.1:1/h"),
+        ] {
+            let target = Target::of(listener.parse().unwrap(), "/h");
+            assert_eq!(target.to_string(), expected);
+        }
+    }
+
+    /// Asks a server that gives one fixed answer; also the request that it got.
+    fn ask(answer: &'static [u8]) -> (io::Result<u16>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::of(listener.local_addr().unwrap(), "/h");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 256];
+            let read = stream.read(&mut request).unwrap();
+            stream.write_all(answer).unwrap();
+            String::from_utf8(request[..read].to_vec()).unwrap()
+        });
+        (target.ask(), server.join().unwrap())
+    }
+
+    #[test]
+    fn the_status_is_returned_whatever_follows_it() {
+        let (status, request) = ask(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        assert_eq!(status.unwrap(), 503);
+        assert!(request.starts_with("GET /h HTTP/1.1\r\nhost: 127.0.0.1:"));
+        assert_eq!(ask(b"HTTP/1.0 200").0.unwrap(), 200);
+    }
+
+    #[test]
+    fn what_is_not_http_or_cut_short_is_an_error() {
+        for answer in [
+            &b"HTTP/1.1 20"[..],
+            b"",
+            b"SSH-2.0-OpenSSH_9.2",
+            b"HTTP/1.1 abc",
+        ] {
+            assert!(ask(answer).0.is_err(), "{answer:?}");
+        }
+    }
+}

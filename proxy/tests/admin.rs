@@ -1,0 +1,449 @@
+//! The operator's port over a real socket, and its metrics page against a strict reading of the format.
+
+// Helpers of tests stand outside of test functions here; they may panic like those.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use sluice_core::ack::OutputId;
+use sluice_core::record::Cause;
+use sluice_core::stats::{WorkerStats, WriterStats};
+use sluice_core::time::Mono;
+use sluice_proxy::admin::health::{Phase, Readiness};
+use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
+use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Labels = BTreeMap<String, String>;
+
+/// A parsed page: samples by name and labels, types by family.
+#[derive(Debug, Default)]
+struct Parsed {
+    samples: BTreeMap<(String, Labels), f64>,
+    kinds: BTreeMap<String, String>,
+}
+
+impl Parsed {
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        *self
+            .samples
+            .get(&(name.to_owned(), labels))
+            .unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn total(&self, name: &str) -> f64 {
+        let named = self.samples.iter().filter(|((of, _), _)| of == name);
+        named.map(|(_, value)| value).sum()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Labels between braces, and what follows the closing one.
+fn labels(mut text: &str) -> (Labels, &str) {
+    let mut labels = Labels::new();
+    loop {
+        let (name, rest) = text.split_once("=\"").unwrap();
+        assert!(is_name(name), "{name}");
+        let mut value = String::new();
+        let mut chars = rest.chars();
+        loop {
+            match chars.next().unwrap() {
+                '"' => break,
+                '\\' => value.push(match chars.next().unwrap() {
+                    'n' => '\n',
+                    c @ ('\\' | '"') => c,
+                    c => panic!("escape {c}"),
+                }),
+                c => value.push(c),
+            }
+        }
+        assert!(labels.insert(name.to_owned(), value).is_none(), "{name}");
+        text = chars.as_str();
+        match text.strip_prefix(',') {
+            Some(more) => text = more,
+            None => return (labels, text.strip_prefix('}').unwrap()),
+        }
+    }
+}
+
+/// Reads a page as the format's specification has it, and panics at the first departure.
+fn parse(page: &str) -> Parsed {
+    assert!(page.ends_with('\n'), "the last line must end");
+    let mut parsed = Parsed::default();
+    let mut family = String::new();
+    let mut helped = BTreeSet::new();
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, text) = help.split_once(' ').unwrap();
+            assert!(helped.insert(name.to_owned()), "{name} comes twice");
+            assert!(!text.is_empty() && !text.contains('\\'), "{line}");
+            family = name.to_owned();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, family, "TYPE follows HELP");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(name.starts_with("sluice_") && is_name(name), "{name}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+            let known = parsed.kinds.insert(name.to_owned(), kind.to_owned());
+            assert!(known.is_none(), "{name} comes twice");
+        } else {
+            let end = line.find(['{', ' ']).unwrap();
+            let name = &line[..end];
+            let (labels, rest) = match line[end..].strip_prefix('{') {
+                Some(inside) => labels(inside),
+                None => (Labels::new(), &line[end..]),
+            };
+            let value: f64 = rest.strip_prefix(' ').unwrap().parse().unwrap();
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            let suffix = name.strip_prefix(&family).unwrap();
+            let histogram = parsed.kinds[&family] == "histogram";
+            let suffixes: &[&str] = if histogram {
+                &["_bucket", "_sum", "_count"]
+            } else {
+                &[""]
+            };
+            assert!(suffixes.contains(&suffix), "{line} in {family}");
+            assert_eq!(suffix == "_bucket", labels.contains_key("le"), "{line}");
+            let known = parsed.samples.insert((name.to_owned(), labels), value);
+            assert!(known.is_none(), "{line} comes twice");
+        }
+    }
+    buckets_grow_to_the_count(&parsed);
+    parsed
+}
+
+fn buckets_grow_to_the_count(parsed: &Parsed) {
+    let mut series: BTreeMap<(String, Labels), Vec<(f64, f64)>> = BTreeMap::new();
+    for ((name, labels), value) in &parsed.samples {
+        if let Some(family) = name.strip_suffix("_bucket") {
+            let mut labels = labels.clone();
+            let le = labels.remove("le").unwrap();
+            let le = if le == "+Inf" {
+                f64::INFINITY
+            } else {
+                le.parse().unwrap()
+            };
+            let of = series.entry((family.to_owned(), labels)).or_default();
+            of.push((le, *value));
+        }
+    }
+    for ((family, labels), mut buckets) in series {
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{family}");
+        let (last, all) = *buckets.last().unwrap();
+        assert!(last.is_infinite(), "{family}");
+        assert_eq!(
+            parsed.samples[&(format!("{family}_count"), labels)],
+            all,
+            "{family}"
+        );
+    }
+}
+
+/// Two workers and two outputs, one of them with two writers, none of them at zero.
+fn sources() -> Sources {
+    let workers: Vec<_> = [1_u64, 10]
+        .into_iter()
+        .map(|n| {
+            let stats = WorkerStats::new(2);
+            stats.connections_accepted.add(n);
+            stats.connections_capped.add(2 * n);
+            stats.accept_errors.add(3 * n);
+            stats.connections_open.set(4 * n);
+            for status in [100, 200, 200, 418, 503, 599, 600, 99] {
+                stats.answered(status);
+            }
+            stats.broken_off.add(5 * n);
+            stats.events_received.add(6 * n);
+            stats.events_accepted.add(7 * n);
+            stats.events_rejected.add(8 * n);
+            stats.budget_bytes.set(9 * n);
+            stats.shed_budget.add(10 * n);
+            stats.shed_queue.add(11 * n);
+            stats.deadline_passed.add(12 * n);
+            stats.ack_latency_micros.observe(250);
+            stats.ack_latency_micros.observe(99_000_000);
+            stats.driver.set(if n == 1 { 1 } else { 3 });
+            for (at, output) in (1..).zip(&stats.outputs) {
+                output.accepted.add(13 * n * at);
+                output.delivered.add(14 * n * at);
+                output.delivered_late.add(15 * n * at);
+                output.pending.set(16 * n * at);
+                output.pending_bytes.set(17 * n * at);
+                for (cause, refused) in (1..).zip(&output.refused) {
+                    refused.add(cause * n * at);
+                }
+            }
+            Arc::new(stats)
+        })
+        .collect();
+    let writer = |n: u64, last_delivery: u64| {
+        let stats = WriterStats::default();
+        stats.calls.add(n);
+        stats.calls_in_flight.set(2 * n);
+        stats.held.set(3 * n);
+        stats.batch_records.observe(500);
+        stats.batch_bytes.observe(5_000_000);
+        stats.call_micros.observe(1_500);
+        for (cause, retries) in (1..).zip(&stats.retries) {
+            retries.add(cause * n);
+        }
+        stats.last_delivery_micros.set(last_delivery);
+        Arc::new(stats)
+    };
+    Sources {
+        workers,
+        outputs: vec![
+            OutputSource {
+                name: "main".to_owned(),
+                writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
+            },
+            OutputSource {
+                name: "we\"ird\\\n".to_owned(),
+                writers: vec![writer(100, 0)],
+            },
+        ],
+        in_flight_bytes_max: 77,
+        now: Box::new(|| Mono(10_000_000)),
+    }
+}
+
+#[test]
+fn every_value_on_the_page_is_the_sum_of_its_blocks() {
+    let page = parse(&render(&sources()));
+    for (name, expected) in [
+        ("sluice_connections_accepted_total", 11.0),
+        ("sluice_connections_capped_total", 22.0),
+        ("sluice_accept_errors_total", 33.0),
+        ("sluice_connections_open", 44.0),
+        ("sluice_requests_broken_off_total", 55.0),
+        ("sluice_events_received_total", 66.0),
+        ("sluice_events_accepted_total", 77.0),
+        ("sluice_events_rejected_total", 88.0),
+        ("sluice_in_flight_bytes", 99.0),
+        ("sluice_in_flight_limit_bytes", 77.0),
+        ("sluice_ack_deadline_passed_total", 132.0),
+        ("sluice_ack_latency_seconds_count", 4.0),
+        ("sluice_ack_latency_seconds_sum", 198.0005),
+    ] {
+        assert_eq!(page.value(name, &[]), expected, "{name}");
+    }
+    let reason = |reason| page.value("sluice_shed_total", &[("reason", reason)]);
+    assert_eq!((reason("budget"), reason("queue")), (110.0, 121.0));
+
+    let main = [("output", "main")];
+    let weird = [("output", "we\"ird\\\n")];
+    for (name, first, second) in [
+        ("sluice_output_accepted_records_total", 143.0, 286.0),
+        ("sluice_output_delivered_records_total", 154.0, 308.0),
+        ("sluice_output_delivered_late_records_total", 165.0, 330.0),
+        ("sluice_output_pending_records", 176.0, 352.0),
+        ("sluice_output_pending_bytes", 187.0, 374.0),
+        ("sluice_output_calls_total", 11.0, 100.0),
+        ("sluice_output_calls_in_flight", 22.0, 200.0),
+        ("sluice_output_held_records", 33.0, 300.0),
+        ("sluice_output_batch_records_sum", 1_000.0, 500.0),
+        ("sluice_output_batch_bytes_count", 2.0, 1.0),
+        ("sluice_output_call_seconds_sum", 0.003, 0.0015),
+    ] {
+        assert_eq!(page.value(name, &main), first, "{name}");
+        assert_eq!(page.value(name, &weird), second, "{name}");
+    }
+    for (at, cause) in (1_u32..).zip(Cause::ALL) {
+        let of = |name: &str| page.value(name, &[("output", "main"), ("cause", cause.label())]);
+        let expected = f64::from(11 * at);
+        assert_eq!(of("sluice_output_refused_records_total"), expected);
+        assert_eq!(of("sluice_output_retries_total"), expected);
+    }
+}
+
+#[test]
+fn an_observation_is_in_every_bucket_from_its_own_up() {
+    let page = parse(&render(&sources()));
+    let below = |le| page.value("sluice_ack_latency_seconds_bucket", &[("le", le)]);
+    assert_eq!(below("0.00025"), 2.0);
+    assert_eq!(below("10"), 2.0);
+    assert_eq!(below("+Inf"), 4.0);
+    let calls = |le| {
+        let labels = [("output", "main"), ("le", le)];
+        page.value("sluice_output_call_seconds_bucket", &labels)
+    };
+    assert_eq!((calls("0.001"), calls("0.002")), (0.0, 2.0));
+}
+
+#[test]
+fn usual_statuses_are_there_from_the_start_and_others_once_seen() {
+    let idle = Sources {
+        workers: vec![Arc::new(WorkerStats::new(0))],
+        outputs: Vec::new(),
+        in_flight_bytes_max: 0,
+        now: Box::new(|| Mono(0)),
+    };
+    let page = parse(&render(&idle));
+    for status in ["200", "400", "413", "503"] {
+        let count = page.value("sluice_responses_total", &[("status", status)]);
+        assert_eq!(count, 0.0);
+    }
+    let page = parse(&render(&sources()));
+    for (status, expected) in [("100", 2.0), ("200", 4.0), ("418", 2.0), ("599", 2.0)] {
+        let count = page.value("sluice_responses_total", &[("status", status)]);
+        assert_eq!(count, expected, "{status}");
+    }
+    assert_eq!(page.total("sluice_responses_total"), 12.0);
+}
+
+#[test]
+fn workers_are_counted_by_driver_and_an_unknown_code_is_called_so() {
+    let mut sources = sources();
+    let odd = WorkerStats::new(0);
+    odd.driver.set(99);
+    sources.workers.push(Arc::new(odd));
+    let page = parse(&render(&sources));
+    for (driver, workers) in [
+        ("io_uring", 1.0),
+        ("io_uring_plain", 0.0),
+        ("epoll", 1.0),
+        ("unknown", 1.0),
+    ] {
+        let value = page.value("sluice_driver_workers", &[("driver", driver)]);
+        assert_eq!(value, workers, "{driver}");
+    }
+}
+
+#[test]
+fn time_since_delivery_is_that_of_the_latest_writer_and_absent_before_the_first() {
+    let page = parse(&render(&sources()));
+    let name = "sluice_output_since_delivery_seconds";
+    assert_eq!(page.value(name, &[("output", "main")]), 2.5);
+    assert_eq!(page.total(name), 2.5);
+}
+
+fn start() -> (Admin, Arc<Readiness>) {
+    let readiness = Arc::new(Readiness::new(["main".to_owned()]));
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let admin = Admin::start(address, sources(), Arc::clone(&readiness)).unwrap();
+    (admin, readiness)
+}
+
+/// Sends bytes and reads until the other side closes.
+fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    // The other side may close before all of an oversized request is written.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let answer = exchange(
+        address,
+        format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes(),
+    );
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn the_port_serves_the_page_and_both_probes() {
+    let (admin, readiness) = start();
+    let at = admin.address();
+
+    let (status, page) = get(at, "/metrics");
+    assert_eq!(status, 200);
+    assert_eq!(parse(&page).value("sluice_connections_open", &[]), 44.0);
+
+    assert_eq!(get(at, "/live").0, 200);
+    assert_eq!(get(at, "/ready").0, 503);
+    readiness.enter(Phase::Serving);
+    readiness.set_trouble(OutputId(0), Some(Cause::Denied));
+    assert_eq!(
+        get(at, "/ready"),
+        (
+            200,
+            r#"{"ready":true,"reasons":[],"troubled":{"main":"denied"}}"#.to_owned()
+        )
+    );
+    readiness.enter(Phase::Draining);
+    let (status, body) = get(at, "/ready");
+    assert_eq!(status, 503);
+    assert!(body.contains("draining"), "{body}");
+    assert_eq!(get(at, "/live").0, 200);
+    admin.stop();
+    assert!(TcpStream::connect(at).is_err());
+}
+
+#[test]
+fn other_paths_and_methods_are_refused() {
+    let (admin, _) = start();
+    assert_eq!(get(admin.address(), "/").0, 404);
+    assert_eq!(get(admin.address(), "/metrics/x").0, 404);
+    let refused = exchange(
+        admin.address(),
+        b"POST /metrics HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+    );
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+    assert!(refused.contains("allow: GET, HEAD\r\n"), "{refused}");
+    let head = exchange(admin.address(), b"HEAD /live HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"));
+    admin.stop();
+}
+
+#[test]
+fn one_request_per_connection_and_a_bounded_head() {
+    let (admin, _) = start();
+    let request = "GET /live HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = exchange(admin.address(), request.repeat(2).as_bytes());
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+
+    let head = |len: usize| {
+        let fixed = "GET /live HTTP/1.1\r\nhost: a\r\nx: \r\n\r\n".len();
+        let value = "x".repeat(len - fixed);
+        let text = format!("GET /live HTTP/1.1\r\nhost: a\r\nx: {value}\r\n\r\n");
+        assert_eq!(text.len(), len);
+        exchange(admin.address(), text.as_bytes())
+    };
+    assert!(head(HEAD_BYTES_MAX / 2).starts_with("HTTP/1.1 200 "));
+    let over = head(HEAD_BYTES_MAX * 2);
+    assert!(!over.starts_with("HTTP/1.1 200 "), "{over}");
+    admin.stop();
+}
+
+#[test]
+fn an_address_in_use_is_an_error_at_start() {
+    let (admin, readiness) = start();
+    let error = Admin::start(admin.address(), sources(), readiness).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    admin.stop();
+}
+
+#[test]
+fn silent_clients_in_every_place_do_not_keep_the_port_for_good() {
+    let (admin, _) = start();
+    let mut silent: Vec<TcpStream> = (0..CONNECTIONS_MAX)
+        .map(|_| TcpStream::connect(admin.address()).unwrap())
+        .collect();
+    assert_eq!(get(admin.address(), "/live").0, 200);
+    for stream in &mut silent {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        // Closed by the other side, with or without a word: an error would be the time-out.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    admin.stop();
+}
