@@ -33,15 +33,17 @@ impl Handler for Demo {
             },
             // An answer without a look at the body.
             "/early" => Answer::empty(StatusCode::FORBIDDEN),
-            // An answer that takes a while.
-            "/late" => {
-                let read = body.read(self.limits.body_bytes_max).await;
-                monoio::time::sleep(Duration::from_millis(300)).await;
-                match read {
-                    Ok(_) => Answer::empty(StatusCode::OK),
-                    Err(error) => Answer::from(error),
+            // The body again, after a while.
+            "/late-echo" => match body.read(self.limits.body_bytes_max).await {
+                Ok(bytes) => {
+                    monoio::time::sleep(Duration::from_millis(20)).await;
+                    Answer {
+                        body: bytes,
+                        ..Answer::empty(StatusCode::OK)
+                    }
                 }
-            }
+                Err(error) => Answer::from(error),
+            },
             // An answer that never comes.
             "/never" => std::future::pending().await,
             "/peer" => Answer::json(StatusCode::OK, head.peer().to_string()),
@@ -123,7 +125,7 @@ impl Server {
     }
 
     /// Waits for a counter that another thread moves.
-    pub(crate) fn await_count(
+    pub(crate) fn await_value(
         &self,
         want: u64,
         read: impl Fn(&sluice_core::stats::WorkerStats) -> u64,
@@ -217,6 +219,18 @@ impl Client {
 
     /// The next answer, interim ones included; `None` when the connection ends first.
     pub(crate) fn try_read(&mut self) -> Option<Reply> {
+        let mut reply = self.try_read_head()?;
+        let length = reply
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        while self.buffer.len() < length {
+            assert!(self.fill(), "the body is cut");
+        }
+        reply.body = self.buffer.drain(..length).collect();
+        Some(reply)
+    }
+
+    fn try_read_head(&mut self) -> Option<Reply> {
         let end = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;
@@ -227,19 +241,16 @@ impl Client {
             }
         };
         let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
-        let mut reply = Reply {
+        Some(Reply {
             status: head[9..12].parse().unwrap(),
             head,
             body: Vec::new(),
-        };
-        let length = reply
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
-        while self.buffer.len() < length {
-            assert!(self.fill(), "the body is cut");
-        }
-        reply.body = self.buffer.drain(..length).collect();
-        Some(reply)
+        })
+    }
+
+    /// The next answer, when it has to have no body.
+    pub(crate) fn read_head(&mut self) -> Reply {
+        self.try_read_head().expect("the connection ended")
     }
 
     pub(crate) fn read(&mut self) -> Reply {
