@@ -551,7 +551,6 @@ impl Start {
             if ticks % SWEEP_TICKS == 0 {
                 front.sweep(now);
             }
-            context.stats.connections_open.set(front.open() as u64);
             if context.drain.phase() != DrainPhase::Draining {
                 continue;
             }
@@ -569,7 +568,14 @@ impl Start {
                 }
                 front.end_all_soon();
             }
-            if front.open() == 0 || now >= context.drain.deadline() {
+            if front.open() > 0 && now >= context.drain.deadline() {
+                // The runtime forgets tasks without dropping them: sockets would stay open and
+                // requests uncounted.
+                front.end_all_now();
+                monoio::time::sleep(TICK).await;
+                return;
+            }
+            if front.open() == 0 {
                 return;
             }
         }

@@ -4,7 +4,10 @@
 use http::{Method, StatusCode};
 use sluice_core::time::Mono;
 use sluice_proxy::http::{Answer, Body, Handler, Head, Limits};
-use sluice_proxy::worker::{Clock, Drain, Driver, WorkerSettings, Workers, run_workers};
+use sluice_proxy::worker::{
+    Clock, Drain, Driver, StartError, WorkerSettings, Workers, run_workers,
+};
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 /// Answers by path; see `handle`.
 pub(crate) struct Demo {
     limits: Limits,
+    ticks: Cell<u64>,
 }
 
 impl Handler for Demo {
@@ -44,6 +48,12 @@ impl Handler for Demo {
                 }
                 Err(error) => Answer::from(error),
             },
+            // An answer that takes longer than a sweep.
+            "/very-late" => {
+                monoio::time::sleep(Duration::from_millis(600)).await;
+                Answer::empty(StatusCode::OK)
+            }
+            "/ticks" => Answer::json(StatusCode::OK, self.ticks.get().to_string()),
             // An answer that never comes.
             "/never" => std::future::pending().await,
             "/peer" => Answer::json(StatusCode::OK, head.peer().to_string()),
@@ -63,6 +73,10 @@ impl Handler for Demo {
             _ => Answer::empty(StatusCode::NOT_FOUND),
         }
     }
+
+    fn tick(&self, _: Mono) {
+        self.ticks.set(self.ticks.get() + 1);
+    }
 }
 
 pub(crate) struct Server {
@@ -74,6 +88,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
+        Server::try_start(change).unwrap()
+    }
+
+    pub(crate) fn try_start(
+        change: impl FnOnce(&mut WorkerSettings),
+    ) -> Result<Server, StartError> {
         let clock = Clock::start();
         let drain = Arc::new(Drain::default());
         let mut settings = WorkerSettings {
@@ -87,13 +107,16 @@ impl Server {
         };
         change(&mut settings);
         let limits = settings.limits;
-        let workers = run_workers(&settings, move |_| Demo { limits }).unwrap();
-        Server {
+        let workers = run_workers(&settings, move |_| Demo {
+            limits,
+            ticks: Cell::new(0),
+        })?;
+        Ok(Server {
             address: workers.addresses[0],
             drain,
             clock,
             workers: Some(workers),
-        }
+        })
     }
 
     pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Server {
@@ -260,6 +283,25 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &str) -> Reply {
         self.send(request);
         self.read()
+    }
+
+    /// Whether there is something to read, or the end, within `patience`.
+    pub(crate) fn readable(&mut self, patience: Duration) -> bool {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+        let ready = self.stream.peek(&mut [0]);
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        !self.buffer.is_empty()
+            || !matches!(ready, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Reads what is there and forgets it; `false` at the end.
+    pub(crate) fn skim(&mut self, got: &mut usize) -> bool {
+        let more = self.fill();
+        *got += self.buffer.len();
+        self.buffer.clear();
+        more
     }
 
     /// Whether the server ends the connection now, without another byte.
