@@ -84,6 +84,19 @@ impl DriverKind {
             DriverKind::Epoll => None,
         }
     }
+
+    /// The better of the two rings that the kernel builds.
+    fn best_ring() -> io::Result<DriverKind> {
+        let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
+        for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
+            match kind.ring().map(|builder| builder.build(8)) {
+                Some(Ok(_)) => return Ok(kind),
+                Some(Err(error)) => refusal = error,
+                None => {}
+            }
+        }
+        Err(refusal)
+    }
 }
 
 impl Driver {
@@ -95,17 +108,21 @@ impl Driver {
         if self == Driver::Epoll {
             return Ok(DriverKind::Epoll);
         }
-        let mut refusal = None;
-        for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
-            match kind.ring().map(|builder| builder.build(8)) {
-                Some(Ok(_)) => return Ok(kind),
-                Some(Err(error)) => refusal = Some(error),
-                None => {}
-            }
-        }
-        match (self, refusal) {
-            (Driver::Uring, Some(error)) => Err(StartError::Uring(error)),
-            _ => Ok(DriverKind::Epoll),
+        // On a thread of its own, which takes the ring's remains along: a caller that had owned a
+        // ring would have its next blocking call interrupted (EINTR) by the ring's clean-up.
+        let probe = thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn(DriverKind::best_ring)
+            .map(JoinHandle::join);
+        let found = match probe {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(io::Error::other("the probe panicked")),
+            Err(error) => Err(error),
+        };
+        match (self, found) {
+            (_, Ok(kind)) => Ok(kind),
+            (Driver::Uring, Err(error)) => Err(StartError::Uring(error)),
+            (_, Err(_)) => Ok(DriverKind::Epoll),
         }
     }
 }
@@ -534,7 +551,6 @@ impl Start {
             if ticks % SWEEP_TICKS == 0 {
                 front.sweep(now);
             }
-            context.stats.connections_open.set(front.open() as u64);
             if context.drain.phase() != DrainPhase::Draining {
                 continue;
             }
@@ -551,6 +567,12 @@ impl Start {
                     }
                 }
                 front.end_all_soon();
+            }
+            if front.open() > 0 && now >= context.drain.deadline() {
+                // The runtime forgets tasks without dropping them: sockets would stay open and
+                // requests uncounted.
+                front.end_all_now();
+                monoio::time::sleep(TICK).await;
             }
             if front.open() == 0 || now >= context.drain.deadline() {
                 front.end();

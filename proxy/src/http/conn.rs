@@ -39,6 +39,13 @@ pub(crate) struct Shared {
     ids: RefCell<[fastrand::Rng; 2]>,
 }
 
+impl Shared {
+    fn count_open(&self) {
+        let open = self.watch.open() as u64;
+        self.context.stats.connections_open.set(open);
+    }
+}
+
 /// The HTTP side of one core.
 pub(crate) struct Front<H> {
     shared: Rc<Shared>,
@@ -94,6 +101,11 @@ impl<H: Handler> Front<H> {
     /// Ends every connection when it is idle.
     pub(crate) fn end_all_soon(&self) {
         self.shared.watch.end_all_soon();
+    }
+
+    /// Ends every connection, whatever is in progress.
+    pub(crate) fn end_all_now(&self) {
+        self.shared.watch.end_all_now();
     }
 }
 
@@ -191,10 +203,7 @@ pub(crate) async fn serve<H: Handler>(
         &shared.limits,
         now + jittered(shared.limits.connection_life),
     ));
-    let _place = Place {
-        place: shared.watch.enter(Rc::clone(&state)),
-        shared: Rc::clone(&shared),
-    };
+    let _place = Place::take(&shared, &state);
     if shared.context.drain.phase() == DrainPhase::Draining {
         state.end.set(End::Soon);
     }
@@ -231,9 +240,21 @@ struct Place {
     shared: Rc<Shared>,
 }
 
+impl Place {
+    fn take(shared: &Rc<Shared>, state: &Rc<ConnState>) -> Place {
+        let place = shared.watch.enter(Rc::clone(state));
+        shared.count_open();
+        Place {
+            place,
+            shared: Rc::clone(shared),
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.watch.leave(self.place);
+        self.shared.count_open();
     }
 }
 

@@ -57,13 +57,13 @@ impl GatedIo {
     pub(super) async fn finish(mut self) {
         let state = Rc::clone(&self.state);
         let shared = Rc::clone(&self.shared);
-        if state.end.get() == End::Now && state.phase.get() == Phase::Answer {
+        let problem = state.problem.borrow_mut().take();
+        if state.end.get() == End::Now && problem.is_none() {
             return;
         }
         state.end.set(End::Open);
         let now = shared.context.now();
         state.enter(Phase::Linger, now + LINGER);
-        let problem = state.problem.borrow_mut().take();
         if let Some(problem) = problem {
             shared.context.stats.answered(problem.status.as_u16());
             state.linger.set(true);

@@ -245,4 +245,12 @@ impl Watch {
             state.end_soon();
         }
     }
+
+    /// Ends every connection, whatever is in progress.
+    pub(super) fn end_all_now(&self) {
+        for state in self.places.borrow().iter().flatten() {
+            state.problem.borrow_mut().take();
+            state.end_now();
+        }
+    }
 }

@@ -4,7 +4,10 @@
 use http::{Method, StatusCode};
 use sluice_core::time::Mono;
 use sluice_proxy::http::{Answer, Body, Handler, Head, Limits};
-use sluice_proxy::worker::{Clock, Drain, Driver, WorkerSettings, Workers, run_workers};
+use sluice_proxy::worker::{
+    Clock, Drain, Driver, StartError, WorkerSettings, Workers, run_workers,
+};
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 /// Answers by path; see `handle`.
 pub(crate) struct Demo {
     limits: Limits,
+    ticks: Cell<u64>,
 }
 
 impl Handler for Demo {
@@ -33,15 +37,23 @@ impl Handler for Demo {
             },
             // An answer without a look at the body.
             "/early" => Answer::empty(StatusCode::FORBIDDEN),
-            // An answer that takes a while.
-            "/late" => {
-                let read = body.read(self.limits.body_bytes_max).await;
-                monoio::time::sleep(Duration::from_millis(300)).await;
-                match read {
-                    Ok(_) => Answer::empty(StatusCode::OK),
-                    Err(error) => Answer::from(error),
+            // The body again, after a while.
+            "/late-echo" => match body.read(self.limits.body_bytes_max).await {
+                Ok(bytes) => {
+                    monoio::time::sleep(Duration::from_millis(20)).await;
+                    Answer {
+                        body: bytes,
+                        ..Answer::empty(StatusCode::OK)
+                    }
                 }
+                Err(error) => Answer::from(error),
+            },
+            // An answer that takes longer than a sweep.
+            "/very-late" => {
+                monoio::time::sleep(Duration::from_millis(600)).await;
+                Answer::empty(StatusCode::OK)
             }
+            "/ticks" => Answer::json(StatusCode::OK, self.ticks.get().to_string()),
             // An answer that never comes.
             "/never" => std::future::pending().await,
             "/peer" => Answer::json(StatusCode::OK, head.peer().to_string()),
@@ -61,6 +73,10 @@ impl Handler for Demo {
             _ => Answer::empty(StatusCode::NOT_FOUND),
         }
     }
+
+    fn tick(&self, _: Mono) {
+        self.ticks.set(self.ticks.get() + 1);
+    }
 }
 
 pub(crate) struct Server {
@@ -72,6 +88,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
+        Server::try_start(change).unwrap()
+    }
+
+    pub(crate) fn try_start(
+        change: impl FnOnce(&mut WorkerSettings),
+    ) -> Result<Server, StartError> {
         let clock = Clock::start();
         let drain = Arc::new(Drain::default());
         let mut settings = WorkerSettings {
@@ -85,13 +107,16 @@ impl Server {
         };
         change(&mut settings);
         let limits = settings.limits;
-        let workers = run_workers(&settings, move |_| Demo { limits }).unwrap();
-        Server {
+        let workers = run_workers(&settings, move |_| Demo {
+            limits,
+            ticks: Cell::new(0),
+        })?;
+        Ok(Server {
             address: workers.addresses[0],
             drain,
             clock,
             workers: Some(workers),
-        }
+        })
     }
 
     pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Server {
@@ -123,7 +148,7 @@ impl Server {
     }
 
     /// Waits for a counter that another thread moves.
-    pub(crate) fn await_count(
+    pub(crate) fn await_value(
         &self,
         want: u64,
         read: impl Fn(&sluice_core::stats::WorkerStats) -> u64,
@@ -217,21 +242,7 @@ impl Client {
 
     /// The next answer, interim ones included; `None` when the connection ends first.
     pub(crate) fn try_read(&mut self) -> Option<Reply> {
-        let end = loop {
-            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
-                break at + 4;
-            }
-            if !self.fill() {
-                assert!(self.buffer.is_empty(), "cut: {:?}", self.buffer);
-                return None;
-            }
-        };
-        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
-        let mut reply = Reply {
-            status: head[9..12].parse().unwrap(),
-            head,
-            body: Vec::new(),
-        };
+        let mut reply = self.try_read_head()?;
         let length = reply
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
@@ -242,6 +253,29 @@ impl Client {
         Some(reply)
     }
 
+    fn try_read_head(&mut self) -> Option<Reply> {
+        let end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.fill() {
+                assert!(self.buffer.is_empty(), "cut: {:?}", self.buffer);
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
+        Some(Reply {
+            status: head[9..12].parse().unwrap(),
+            head,
+            body: Vec::new(),
+        })
+    }
+
+    /// The next answer, when it has to have no body.
+    pub(crate) fn read_head(&mut self) -> Reply {
+        self.try_read_head().expect("the connection ended")
+    }
+
     pub(crate) fn read(&mut self) -> Reply {
         self.try_read().expect("the connection ended")
     }
@@ -249,6 +283,25 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &str) -> Reply {
         self.send(request);
         self.read()
+    }
+
+    /// Whether there is something to read, or the end, within `patience`.
+    pub(crate) fn readable(&mut self, patience: Duration) -> bool {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+        let ready = self.stream.peek(&mut [0]);
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        !self.buffer.is_empty()
+            || !matches!(ready, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Reads what is there and forgets it; `false` at the end.
+    pub(crate) fn skim(&mut self, got: &mut usize) -> bool {
+        let more = self.fill();
+        *got += self.buffer.len();
+        self.buffer.clear();
+        more
     }
 
     /// Whether the server ends the connection now, without another byte.

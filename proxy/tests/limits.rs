@@ -1,0 +1,375 @@
+//! Every limit of a connection: at it, a client is served; beyond it, it is told, and let go.
+
+mod door;
+
+use door::{Client, Server, drivers, post};
+use sluice_proxy::http::Limits;
+use sluice_proxy::worker::{Driver, StartError};
+use std::net::Shutdown;
+use std::time::Duration;
+
+const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(600);
+
+fn refused(server: &Server, request: &str, status: u16, code: &str, numbers: (u64, Option<u64>)) {
+    let mut client = server.connect();
+    client.try_send(request);
+    let answer = client.read();
+    assert_eq!((answer.status, answer.code().as_str()), (status, code));
+    assert_eq!(answer.number("limit"), Some(numbers.0));
+    assert_eq!(answer.number("actual"), numbers.1);
+    assert!(answer.closes());
+    drop(client.stream.shutdown(Shutdown::Write));
+    assert!(client.ended());
+}
+
+#[test]
+fn a_head_has_16_kib_64_lines_and_a_target_of_8_kib() {
+    let server = Server::start(|_| {});
+    let sized = |bytes: usize| {
+        let start = "GET /length HTTP/1.1\r\nHost: test\r\n";
+        let lines = (bytes - start.len() - 2).div_ceil(4_000);
+        let mut head = start.to_owned();
+        for line in 0..lines {
+            let end = start.len() + (bytes - start.len() - 2) * (line + 1) / lines;
+            let fill = end - head.len() - "X: \r\n".len();
+            head.push_str(&format!("X: {}\r\n", "x".repeat(fill)));
+        }
+        head.push_str("\r\n");
+        assert_eq!(head.len(), bytes);
+        head
+    };
+    let lines = |count: usize| {
+        format!(
+            "GET /length HTTP/1.1\r\nHost: test\r\n{}\r\n",
+            "X: y\r\n".repeat(count - 1)
+        )
+    };
+    let aimed = |bytes: usize| {
+        let fill = "x".repeat(bytes - "/length?".len());
+        format!("GET /length?{fill} HTTP/1.1\r\nHost: test\r\n\r\n")
+    };
+    let mut client = server.connect();
+    for request in [sized(16_384), lines(64), aimed(8_192)] {
+        assert_eq!(client.ask(&request).status, 200);
+    }
+    refused(
+        &server,
+        &sized(16_385),
+        431,
+        "head_too_large",
+        (16_384, Some(16_385)),
+    );
+    refused(&server, &lines(65), 431, "too_many_headers", (64, Some(65)));
+    refused(
+        &server,
+        &aimed(8_193),
+        414,
+        "target_too_long",
+        (8_192, Some(8_193)),
+    );
+    assert_eq!((server.answered(431), server.answered(414)), (2, 1));
+
+    // Without an end in sight.
+    let fill = "x".repeat(40_000);
+    for (endless, status) in [
+        (format!("GET /{fill}"), 414),
+        (format!("GET / HTTP/1.1\r\nX: {fill}"), 431),
+        ("\r\n".repeat(20_000), 431),
+        (fill.clone(), 431),
+    ] {
+        let mut client = server.connect();
+        client.try_send(endless);
+        assert_eq!(client.read().status, status);
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_413_announced_before_it_is_read_and_chunked_while() {
+    let server = Server::with_limits(|limits| limits.body_bytes_max = 1_000_000);
+    let mut client = server.connect();
+    let head = |length: u64| {
+        format!("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let body = "x".repeat(1_000_000);
+    client.send(format!("{}{body}", head(1_000_000)));
+    assert_eq!(client.read().text(), "1000000");
+
+    refused(
+        &server,
+        &head(1_000_001),
+        413,
+        "body_too_large",
+        (1_000_000, Some(1_000_001)),
+    );
+    refused(
+        &server,
+        &head(i64::MAX as u64),
+        413,
+        "body_too_large",
+        (1_000_000, Some(i64::MAX as u64)),
+    );
+
+    let chunked = "POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(format!("{chunked}f4240\r\n{body}\r\n0\r\n\r\n"));
+    assert_eq!(client.read().text(), "1000000");
+    refused(
+        &server,
+        &format!("{chunked}f4240\r\n{body}\r\n1\r\nx"),
+        413,
+        "body_too_large",
+        (1_000_000, None),
+    );
+    // A client that sends all of a body that is far too long before it reads gets the answer, too.
+    refused(
+        &server,
+        &format!("{}{}", head(3_000_000), body.repeat(3)),
+        413,
+        "body_too_large",
+        (1_000_000, Some(3_000_000)),
+    );
+    assert_eq!(server.answered(413), 4);
+}
+
+#[test]
+fn a_head_that_drips_is_408_on_every_driver() {
+    for driver in drivers() {
+        let server = Server::start(|settings| {
+            settings.driver = driver;
+            settings.limits.head_deadline = SHORT;
+            settings.limits.idle = LONG;
+        });
+        // At once, after an answer, and in one packet with a request that is answered first.
+        for before in ["", GET, &post("/late-echo", "x")] {
+            for together in [true, false] {
+                let mut client = server.connect();
+                if together {
+                    client.send(format!("{before}GET /length HT"));
+                }
+                if !before.is_empty() {
+                    if !together {
+                        client.send(before);
+                    }
+                    assert_eq!(client.read().status, 200);
+                }
+                if !together {
+                    client.send("GET /length HT");
+                }
+                let answer = drip(&mut client, "TP/1.1\r\nX: ");
+                assert_eq!(
+                    (answer.status, answer.code().as_str()),
+                    (408, "head_too_slow")
+                );
+                assert_eq!(answer.number("limit"), Some(300));
+                assert!(answer.number("actual").unwrap() >= 300);
+                assert!(answer.closes());
+                drop(client.stream.shutdown(Shutdown::Write));
+                assert!(client.ended());
+            }
+        }
+        assert_eq!(server.answered(408), 6);
+    }
+}
+
+/// Sends a byte now and then, the last one again and again, until there is an answer.
+fn drip(client: &mut Client, bytes: &str) -> door::Reply {
+    let mut bytes = bytes.bytes();
+    while !client.readable(Duration::from_millis(50)) {
+        client.try_send([bytes.next().unwrap_or(b'x')]);
+    }
+    client.read()
+}
+
+#[test]
+fn a_connection_that_never_sends_is_closed_without_a_word() {
+    let server = Server::with_limits(|limits| limits.head_deadline = SHORT);
+    let mut client = server.connect();
+    assert!(client.ended());
+    assert_eq!(server.answered(408), 0);
+    server.await_value(0, |stats| stats.connections_open.get());
+}
+
+#[test]
+fn a_body_that_drips_or_stops_is_408() {
+    let length = "POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n";
+    let chunked =
+        "POST /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n";
+    let in_all = Server::with_limits(|limits| {
+        limits.body_deadline = SHORT;
+        limits.body_grace = LONG;
+    });
+    let by_rate = Server::with_limits(|limits| {
+        limits.body_deadline = LONG;
+        limits.body_grace = SHORT;
+        limits.body_bytes_per_second_min = 1_000;
+    });
+    for server in [&in_all, &by_rate] {
+        for head in [length, chunked] {
+            let mut client = server.connect();
+            client.send(head);
+            let answer = drip(&mut client, "xxx");
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (408, "body_too_slow")
+            );
+            assert!(answer.closes());
+            drop(client.stream.shutdown(Shutdown::Write));
+            assert!(client.ended());
+
+            let mut client = server.connect();
+            client.send(head);
+            assert_eq!(client.read().status, 408);
+        }
+        assert_eq!(server.answered(408), 4);
+        assert_eq!(server.count(|stats| stats.broken_off.get()), 0);
+    }
+}
+
+#[test]
+fn a_body_that_keeps_the_rate_may_take_its_time() {
+    let server = Server::with_limits(|limits| {
+        limits.head_deadline = SHORT;
+        limits.idle = SHORT;
+        limits.answer_deadline = SHORT;
+        limits.body_deadline = LONG;
+        limits.body_grace = SHORT;
+        limits.body_bytes_per_second_min = 10;
+    });
+    let mut client = server.connect();
+    client.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 12000\r\n\r\n");
+    for _ in 0..12 {
+        client.send("x".repeat(1_000));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(client.read().text(), "12000");
+}
+
+#[test]
+fn a_handler_may_take_longer_than_any_deadline_of_the_connection() {
+    let server = Server::with_limits(|limits| {
+        limits.head_deadline = Duration::from_millis(1);
+        limits.body_deadline = Duration::from_millis(1);
+        limits.idle = Duration::from_millis(1);
+        limits.answer_deadline = Duration::from_millis(1);
+        limits.connection_life = Duration::from_millis(1);
+    });
+    let mut client = server.connect();
+    let answer = client.ask("GET /very-late HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(answer.status, 200);
+    assert!(answer.closes(), "it has lived long enough");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let server = Server::with_limits(|limits| limits.answer_deadline = SHORT);
+    let mut client = server.connect();
+    client.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+    server.await_value(1, |stats| stats.connections_open.get());
+    server.await_value(0, |stats| stats.connections_open.get());
+    let mut got = 0;
+    while client.skim(&mut got) {}
+    assert!(got < 32 * 1024 * 1024, "the answer was not cut");
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let server = Server::with_limits(|limits| {
+        limits.idle = SHORT;
+        limits.head_deadline = LONG;
+    });
+    let mut client = server.connect();
+    assert_eq!(client.ask(GET).status, 200);
+    assert!(client.ended());
+    server.await_value(0, |stats| stats.connections_open.get());
+}
+
+#[test]
+fn a_connection_ends_with_its_last_request_and_its_life() {
+    let server = Server::with_limits(|limits| limits.requests_per_connection_max = 3);
+    let mut client = server.connect();
+    client.send(GET.repeat(5));
+    assert!(!client.read().closes());
+    assert!(!client.read().closes());
+    assert!(client.read().closes());
+    assert!(client.ended());
+    assert_eq!(server.answered(200), 3);
+
+    let server = Server::with_limits(|limits| limits.connection_life = SHORT);
+    let mut client = server.connect();
+    assert_eq!(client.ask(GET).status, 200);
+    assert!(client.ended());
+}
+
+#[test]
+fn connections_over_a_cap_are_closed_at_accept_and_counted() {
+    let per_source: fn(&mut Limits) = |limits| limits.connections_per_source_max = 2;
+    let in_all: fn(&mut Limits) = |limits| {
+        limits.connections_max = 2;
+        limits.connections_per_source_max = 0;
+    };
+    for cap in [per_source, in_all] {
+        let server = Server::with_limits(cap);
+        let mut first = server.connect();
+        let mut second = server.connect();
+        assert_eq!(first.ask(GET).status, 200);
+        assert_eq!(second.ask(GET).status, 200);
+        let mut third = server.connect();
+        assert!(third.ended());
+        assert_eq!(server.count(|stats| stats.connections_capped.get()), 1);
+        assert_eq!(server.count(|stats| stats.connections_accepted.get()), 2);
+
+        drop(first);
+        server.await_value(1, |stats| stats.connections_open.get());
+        let mut fourth = server.connect();
+        assert_eq!(fourth.ask(GET).status, 200);
+        assert_eq!(second.ask(GET).status, 200);
+    }
+}
+
+#[test]
+fn what_cannot_start_says_what_and_where() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Server::try_start(|settings| settings.listen = vec![address])
+        .err()
+        .unwrap();
+    assert!(matches!(&error, StartError::Bind(error) if error.address == address));
+    assert!(error.to_string().contains(&address.to_string()));
+
+    let error = Server::try_start(|settings| settings.limits.head_bytes_max = 32 * 1024 + 1);
+    assert!(matches!(
+        error.err().unwrap(),
+        StartError::Limit {
+            name: "head_bytes_max",
+            limit: 32_768,
+            actual: 32_769
+        }
+    ));
+    let error = Server::try_start(|settings| settings.limits.headers_max = 101);
+    assert!(matches!(
+        error.err().unwrap(),
+        StartError::Limit {
+            name: "headers_max",
+            limit: 100,
+            actual: 101
+        }
+    ));
+}
+
+#[test]
+fn the_driver_that_is_asked_for_runs_and_is_in_the_counters() {
+    for driver in drivers() {
+        let server = Server::start(|settings| settings.driver = driver);
+        let workers = server.workers.as_ref().unwrap();
+        assert_eq!(workers.driver.number() == 3, driver == Driver::Epoll);
+        for stats in &workers.stats {
+            assert_eq!(stats.driver.get(), workers.driver.number());
+        }
+    }
+    let auto = Server::start(|_| {});
+    assert_eq!(
+        auto.workers.as_ref().unwrap().driver.number() == 3,
+        drivers() == [Driver::Epoll]
+    );
+}
