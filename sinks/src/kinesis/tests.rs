@@ -566,6 +566,11 @@ async fn a_stream_arn_is_sent_as_an_arn() {
 #[tokio::test]
 async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
     let good = || KinesisSettings::new("clicks");
+    let endpoint = |url: &str| {
+        let mut settings = good();
+        settings.aws.endpoint_url = Some(url.to_owned());
+        settings
+    };
     for (settings, named) in [
         (KinesisSettings::new(""), ["no name", ""]),
         (
@@ -603,6 +608,18 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
             },
             ["999ms", "1s"],
         ),
+        (
+            KinesisSettings {
+                describe_interval: Duration::MAX,
+                ..good()
+            },
+            ["describe_interval is", "1s..=3600s"],
+        ),
+        (endpoint("127.0.0.1:4567"), ["127.0.0.1:4567", "http://"]),
+        (endpoint("ftp://host"), ["ftp://host", "https://"]),
+        (endpoint("http://"), ["\"http://\"", "a host"]),
+        (endpoint("http:///path"), ["http:///path", "a host"]),
+        (endpoint("http://a host/"), ["http://a host/", "a host"]),
     ] {
         let error = KinesisSink::start(settings).await.err().unwrap();
         for part in named {
