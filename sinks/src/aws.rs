@@ -16,7 +16,7 @@ use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use sluice_core::record::Cause;
 use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -218,7 +218,7 @@ impl WarmCredentials {
                 *held = Some(credentials);
             }
             Ok(Err(error)) => {
-                let error = cut(&DisplayErrorContext(&error).to_string());
+                let error = cut(&chain_text(&error));
                 warn!(
                     held = self.held().is_some(),
                     error, "no new AWS credentials"
@@ -321,7 +321,12 @@ impl CallFailure {
                 answer.err().code().unwrap_or("no error code"),
                 answer.err().message().unwrap_or("no message"),
             ),
-            _ => DisplayErrorContext(error).to_string(),
+            SdkError::ResponseError(answer) => format!(
+                "{} with an unreadable body: {}",
+                answer.raw().status().as_u16(),
+                chain_text(error),
+            ),
+            _ => chain_text(error),
         };
         CallFailure {
             cause,
@@ -406,6 +411,12 @@ fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// An error and what it came of, outermost first. The SDK's own form adds a dump of the request.
+fn chain_text(error: &(dyn Error + 'static)) -> String {
+    let texts: Vec<_> = sources(error).map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 fn cut(text: &str) -> String {

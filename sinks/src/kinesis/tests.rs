@@ -342,7 +342,8 @@ async fn a_refused_connection_is_unavailable_for_nothing_was_sent() {
     let sink = start(settings).await;
     assert_eq!(sink.write(&three()).await, [UNAVAILABLE; 3]);
     let error = sink.check().await.unwrap_err();
-    assert!(error.reason.contains("unavailable"), "{error}");
+    assert!(error.reason.contains("Connection refused"), "{error}");
+    assert!(error.reason.ends_with("(unavailable)"), "{error}");
 }
 
 #[tokio::test]
