@@ -16,7 +16,7 @@ use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use sluice_core::record::Cause;
 use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -91,6 +91,13 @@ impl Aws {
         service: &str,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Aws, String> {
+        if let Some(url) = &settings.endpoint_url
+            && !is_endpoint(url)
+        {
+            return Err(format!(
+                "endpoint_url is {url:?}: it has to be http:// or https:// and a host"
+            ));
+        }
         let region = region(settings, service)
             .await
             .ok_or("no region: set it in the configuration, in AWS_REGION or in the AWS profile")?;
@@ -148,6 +155,16 @@ impl Aws {
     }
 }
 
+/// Enough of a look to catch a forgotten scheme; the SDK would only fail each call, and say little.
+fn is_endpoint(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(|c: char| c.is_whitespace())
+    })
+}
+
 async fn region(settings: &AwsSettings, service: &str) -> Option<Region> {
     let has_endpoint = settings.endpoint_url.is_some()
         || std::env::var_os("AWS_ENDPOINT_URL").is_some()
@@ -201,7 +218,7 @@ impl WarmCredentials {
                 *held = Some(credentials);
             }
             Ok(Err(error)) => {
-                let error = cut(&DisplayErrorContext(&error).to_string());
+                let error = cut(&chain_text(&error));
                 warn!(
                     held = self.held().is_some(),
                     error, "no new AWS credentials"
@@ -304,7 +321,12 @@ impl CallFailure {
                 answer.err().code().unwrap_or("no error code"),
                 answer.err().message().unwrap_or("no message"),
             ),
-            _ => DisplayErrorContext(error).to_string(),
+            SdkError::ResponseError(answer) => format!(
+                "{} with an unreadable body: {}",
+                answer.raw().status().as_u16(),
+                chain_text(error),
+            ),
+            _ => chain_text(error),
         };
         CallFailure {
             cause,
@@ -391,6 +413,12 @@ fn sources<'a>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
+/// An error and what it came of, outermost first. The SDK's own form adds a dump of the request.
+fn chain_text(error: &(dyn Error + 'static)) -> String {
+    let texts: Vec<_> = sources(error).map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(ERROR_TEXT_CHARS).collect()
 }
@@ -398,6 +426,8 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
     fn ending_in(secs: u64, now: SystemTime) -> Credentials {
         Credentials::new(
@@ -453,6 +483,44 @@ mod tests {
             cause_of_answer("AccessDeniedException", 400),
             (Cause::Denied, false)
         );
+    }
+
+    /// Answers by script, then fails.
+    #[derive(Debug)]
+    struct Scripted(Mutex<VecDeque<Option<&'static str>>>);
+
+    impl ProvideCredentials for Scripted {
+        fn provide_credentials<'a>(&'a self) -> Provided<'a>
+        where
+            Self: 'a,
+        {
+            let id = self.0.lock().unwrap().pop_front().flatten();
+            Provided::ready(
+                id.map(|id| Credentials::new(id, "secret", None, None, "test"))
+                    .ok_or_else(|| CredentialsError::not_loaded("none planned")),
+            )
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_sought_until_found_then_replaced_and_kept_when_the_source_fails() {
+        let plan = [None, None, Some("one"), None, Some("two")];
+        let warm = Arc::new(WarmCredentials {
+            source: SharedCredentialsProvider::new(Scripted(Mutex::new(plan.into()))),
+            held: RwLock::new(None),
+            doubted: Notify::new(),
+        });
+        let _refresh = Task(tokio::spawn(Arc::clone(&warm).keep_warm()));
+        let mut seen = Vec::new();
+        // Half a second off the timer's own instants; the clock is a paused one.
+        sleep(Duration::from_millis(500)).await;
+        for wait_s in [5, 5, 5, 60, 60, 60] {
+            sleep(Duration::from_secs(wait_s)).await;
+            seen.push(warm.held().map(|held| held.access_key_id().to_owned()));
+        }
+        let seen: Vec<_> = seen.iter().map(Option::as_deref).collect();
+        let (one, two) = (Some("one"), Some("two"));
+        assert_eq!(seen, [None, None, one, one, two, two]);
     }
 
     #[test]

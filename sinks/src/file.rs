@@ -58,6 +58,24 @@ impl FileSettings {
             write_timeout: Duration::from_secs(5),
         }
     }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.file_age_max < Duration::from_secs(1) {
+            return Err(format!(
+                "file_age_max is {:?}: at least 1s",
+                self.file_age_max
+            ));
+        }
+        for (name, value) in [
+            ("batch_records_max", self.batch_records_max),
+            ("batch_bytes_max", self.batch_bytes_max),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} is 0: at least 1"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Writes records as lines of files. Keys are not stored.
@@ -74,7 +92,8 @@ impl FileSink {
     /// Does disk I/O on the calling thread.
     ///
     /// # Errors
-    /// The directory cannot be created, another process writes to it, or there is no tokio runtime.
+    /// A setting is out of its range, the directory cannot be created, someone else writes to it, or
+    /// there is no tokio runtime.
     pub fn start(settings: FileSettings, clock: fn() -> Wall) -> Result<FileSink, CheckError> {
         FileSink::start_on(Arc::new(store::Os), settings, clock)
     }
@@ -89,6 +108,7 @@ impl FileSink {
             destination: destination(dir),
             reason,
         };
+        settings.validate().map_err(fail)?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| fail(format!("the sink needs a tokio runtime: {error}")))?;
         store::create_dir_durably(&*store, dir)

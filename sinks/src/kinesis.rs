@@ -16,6 +16,7 @@ use aws_sdk_kinesis::types::{
     StreamDescriptionSummary,
 };
 use sluice_core::record::{Cause, Record, RecordResult};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,8 +37,12 @@ const RECORD_KIB_CEILING: usize = 10 * 1024;
 /// Bytes of a random partition key: 64 random bits in hex. The service hashes keys, so more
 /// would spread records no better, and every byte counts against the shard's throughput.
 const RANDOM_KEY_BYTES: usize = 16;
-/// The wait after the stream could not be described, and between descriptions that a call asked for.
+/// The wait after the stream could not be described, doubled each time up to the usual interval, and
+/// the wait between descriptions that calls ask for.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
+/// How often a stream may be described without a reason.
+const DESCRIBE_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
 /// The least time between two log lines about the same kind of failure.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -52,7 +57,7 @@ pub struct KinesisSettings {
     pub batch_records_max: usize,
     /// Bytes per call, keys included, 1 KiB to [`BATCH_BYTES_CEILING`].
     pub batch_bytes_max: usize,
-    /// How often the stream is described anew, at least 1 s, give or take a tenth.
+    /// How often the stream is described anew, 1 s to 1 h, give or take a tenth.
     pub describe_interval: Duration,
 }
 
@@ -91,10 +96,10 @@ impl KinesisSettings {
                  and less than 1024 would not hold an event"
             ));
         }
-        if *describe_interval < Duration::from_secs(1) {
+        if !DESCRIBE_INTERVALS.contains(describe_interval) {
             return Err(format!(
-                "describe_interval is {describe_interval:?}: at least 1s, for the account's \
-                 limit is 20 descriptions per second"
+                "describe_interval is {describe_interval:?}: {DESCRIBE_INTERVALS:?} is allowed, for \
+                 the account's limit is 20 descriptions per second"
             ));
         }
         Ok(())
@@ -110,8 +115,10 @@ pub struct KinesisSink {
 }
 
 impl KinesisSink {
-    /// Connects to nothing that must be there: without credentials or stream the sink starts, says so
-    /// in the log, and goes on looking. Spawns its timers on the current tokio runtime.
+    /// Finds region and credentials and describes the stream, at most 5 s each. Without credentials or
+    /// stream the sink starts nevertheless, says so in the log, and goes on looking.
+    ///
+    /// Timers and connections live on the current tokio runtime: the sink has to be used on it.
     ///
     /// # Errors
     /// A setting is out of its range, or no region can be found.
@@ -378,19 +385,23 @@ impl Stream {
 
     async fn keep_described(self: Arc<Self>, interval: Duration, mut is_described: bool) {
         let mut is_known = is_described;
+        let mut again = DESCRIBE_AGAIN.min(interval);
         loop {
-            let wait = if is_described {
-                // Many processes start together; the account's limit is shared.
-                interval.mul_f64(fastrand::f64().mul_add(0.2, 0.9))
-            } else {
-                DESCRIBE_AGAIN
-            };
+            let wait = if is_described { interval } else { again };
+            // Many processes start together; the account's limit is shared.
+            let wait = wait.mul_f64(fastrand::f64().mul_add(0.2, 0.9));
             let is_doubted = tokio::select! {
                 () = sleep(wait) => false,
                 () = self.doubted.notified() => true,
             };
             is_described = self.refresh(is_known).await;
             is_known |= is_described;
+            again = if is_described {
+                DESCRIBE_AGAIN
+            } else {
+                again * 2
+            };
+            again = again.min(interval);
             if is_doubted {
                 sleep(DESCRIBE_AGAIN).await;
             }

@@ -415,6 +415,32 @@ async fn a_directory_that_cannot_be_created_is_a_start_error() {
     assert!(error.reason.starts_with("cannot create it"), "{error}");
 }
 
+#[tokio::test]
+async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+    let temp = tempfile::tempdir().unwrap();
+    let good = || FileSettings::new(temp.path());
+    let no_records = FileSettings {
+        batch_records_max: 0,
+        ..good()
+    };
+    let no_bytes = FileSettings {
+        batch_bytes_max: 0,
+        ..good()
+    };
+    let no_age = FileSettings {
+        file_age_max: Duration::from_millis(999),
+        ..good()
+    };
+    for (settings, reason) in [
+        (no_records, "batch_records_max is 0: at least 1"),
+        (no_bytes, "batch_bytes_max is 0: at least 1"),
+        (no_age, "file_age_max is 999ms: at least 1s"),
+    ] {
+        let error = FileSink::start(settings, fixed).err().unwrap();
+        assert_eq!(error.reason, reason);
+    }
+}
+
 #[test]
 fn a_start_without_a_runtime_is_an_error_not_a_panic() {
     let temp = tempfile::tempdir().unwrap();

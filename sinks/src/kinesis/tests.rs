@@ -342,7 +342,8 @@ async fn a_refused_connection_is_unavailable_for_nothing_was_sent() {
     let sink = start(settings).await;
     assert_eq!(sink.write(&three()).await, [UNAVAILABLE; 3]);
     let error = sink.check().await.unwrap_err();
-    assert!(error.reason.contains("unavailable"), "{error}");
+    assert!(error.reason.contains("Connection refused"), "{error}");
+    assert!(error.reason.ends_with("(unavailable)"), "{error}");
 }
 
 #[tokio::test]
@@ -566,6 +567,11 @@ async fn a_stream_arn_is_sent_as_an_arn() {
 #[tokio::test]
 async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
     let good = || KinesisSettings::new("clicks");
+    let endpoint = |url: &str| {
+        let mut settings = good();
+        settings.aws.endpoint_url = Some(url.to_owned());
+        settings
+    };
     for (settings, named) in [
         (KinesisSettings::new(""), ["no name", ""]),
         (
@@ -603,6 +609,18 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
             },
             ["999ms", "1s"],
         ),
+        (
+            KinesisSettings {
+                describe_interval: Duration::MAX,
+                ..good()
+            },
+            ["describe_interval is", "1s..=3600s"],
+        ),
+        (endpoint("127.0.0.1:4567"), ["127.0.0.1:4567", "http://"]),
+        (endpoint("ftp://host"), ["ftp://host", "https://"]),
+        (endpoint("http://"), ["\"http://\"", "a host"]),
+        (endpoint("http:///path"), ["http:///path", "a host"]),
+        (endpoint("http://a host/"), ["http://a host/", "a host"]),
     ] {
         let error = KinesisSink::start(settings).await.err().unwrap();
         for part in named {
