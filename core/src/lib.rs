@@ -4,7 +4,7 @@
 
 pub mod ack;
 pub mod civil;
-pub mod envelope;
+mod envelope;
 pub mod event;
 pub mod json;
 pub mod partition;
