@@ -6,7 +6,7 @@
 //! fail on it and drop the whole record), and where no proxy names the client, `ip` is the peer's address.
 
 use crate::civil;
-use crate::json::escape::{Escaped, quote_into};
+use crate::json::escape::{Escaped, quote_into, quote_str_into};
 use crate::partition::{PartitionRule, truncated};
 use crate::pipeline::{Plan, Prepared, PreparedRecord};
 use crate::reject::Reject;
@@ -80,9 +80,9 @@ pub(crate) fn prepare(
     after_data.extend_from_slice(b",\"ip\":");
     quote_into(&request.address(), after_data);
     after_data.extend_from_slice(b",\"method\":");
-    quote_into(request.method.as_bytes(), after_data);
+    quote_str_into(request.method, after_data);
     after_data.extend_from_slice(b",\"path\":");
-    quote_into(request.path.as_bytes(), after_data);
+    quote_str_into(request.path, after_data);
     after_data.extend_from_slice(b",\"platform\":");
     string_or_null(platform.as_deref(), after_data);
     after_data.extend_from_slice(b",\"rid\":\"");
@@ -97,7 +97,7 @@ pub(crate) fn prepare(
         after_data.extend_from_slice(b",\"upload_timestamp\":null");
     }
     after_data.extend_from_slice(b",\"uri\":");
-    quote_into(request.uri.as_bytes(), after_data);
+    quote_str_into(request.uri, after_data);
     after_data.push(b'}');
 
     let data = Escaped::measure(body);

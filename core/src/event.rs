@@ -13,6 +13,7 @@ use crate::request::RequestContext;
 use crate::{civil, json};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::mem;
 
 /// One JSON object of a body, and where in the body its wanted fields lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,10 +140,15 @@ pub(crate) fn prepare(
             json::splice::flatten(&mut text[start..]);
         }
     }
-    let text = Bytes::from(text);
+    let mut text = Bytes::from(text);
     let mut start = 0;
     for kept in scratch.kept.drain(..) {
-        let payload = text.slice(start..start + kept.len);
+        let payload = if kept.len == text.len() {
+            // The only record: sharing would cost a count.
+            mem::take(&mut text)
+        } else {
+            text.slice(start..start + kept.len)
+        };
         let key = match &request_key {
             Some(key) => Some(key.clone()),
             None => match kept.event.key(field_slot, &payload) {

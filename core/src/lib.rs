@@ -29,7 +29,7 @@ pub mod ack;
 pub mod budget;
 pub mod civil;
 pub mod delivery;
-pub mod envelope;
+mod envelope;
 pub mod event;
 pub mod json;
 pub mod ledger;

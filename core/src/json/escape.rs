@@ -66,6 +66,14 @@ pub fn quote_into(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Appends `text` as a JSON string, quotes included.
+pub fn quote_str_into(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + text.len() / 8 + 256);
+    out.push(b'"');
+    simd::escape(text.as_bytes(), out);
+    out.push(b'"');
+}
+
 fn write(bytes: &[u8], is_utf8: bool, out: &mut Vec<u8>) {
     if is_utf8 {
         return simd::escape(bytes, out);
@@ -97,6 +105,10 @@ mod tests {
         let expected = serde_json::to_string(&String::from_utf8_lossy(bytes)).unwrap();
         let mut out = Vec::new();
         quote_into(bytes, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+
+        let mut out = Vec::new();
+        quote_str_into(&String::from_utf8_lossy(bytes), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
 
         let measured = Escaped::measure(bytes);

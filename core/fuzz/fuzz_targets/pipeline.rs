@@ -1,0 +1,54 @@
+//! Whatever a body holds: nothing panics, every event is accounted for, every record is one JSON
+//! object on one line, and an envelope gives the body back.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
+use sluice_core::partition::PartitionRule;
+use sluice_core::pipeline::{Mode, Plan, Prepared};
+use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::time::Wall;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+fuzz_target!(|body: &[u8]| {
+    let request = RequestContext {
+        method: "POST",
+        uri: "/e?id=1",
+        path: "/e",
+        query: Some("id=1"),
+        user_agent: Some(body.get(..16).unwrap_or_default()),
+        forwarded_for: None,
+        peer: IpAddr::from([192, 0, 2, 7]),
+        id: RequestId(1),
+        received_at: Wall::default(),
+    };
+    let mut out = Prepared::default();
+
+    let plan = Plan::new(Mode::Event, PartitionRule::Field("id".into()));
+    let result = plan.run(&request, body, 4_096, &mut out);
+    assert_eq!(
+        out.received as usize,
+        out.records.len() + out.rejected.len()
+    );
+    assert_eq!(result.is_ok(), out.received > 0);
+    for record in &out.records {
+        assert!(record.payload.len() <= 4_096);
+        assert!(record.payload.starts_with(b"{") && record.payload.ends_with(b"}"));
+        assert!(!record.payload.contains(&b'\n') && !record.payload.contains(&b'\r'));
+        assert!(std::str::from_utf8(&record.payload).is_ok());
+        assert!(serde_json::from_slice::<IgnoredAny>(&record.payload).is_ok());
+        if let Some(key) = &record.key {
+            let chars = std::str::from_utf8(key).unwrap().chars().count();
+            assert!((1..=256).contains(&chars));
+        }
+    }
+
+    let plan = Plan::new(Mode::Envelope, PartitionRule::Field("id".into()));
+    plan.run(&request, body, usize::MAX, &mut out).unwrap();
+    let fields: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&out.records[0].payload).unwrap();
+    assert_eq!(fields.len(), 17);
+    assert_eq!(fields["data"], *String::from_utf8_lossy(body));
+});
