@@ -112,6 +112,21 @@ fn in_flight_bytes_are_a_quarter_of_memory_but_at_least_64_mib() {
 }
 
 #[test]
+fn in_flight_bytes_make_room_for_large_bodies() {
+    let machine = Machine {
+        memory_bytes: 600 << 20,
+        ..MACHINE
+    };
+    let variables = [
+        ("SLUICE_OUTPUTS__MAIN__TYPE", "null"),
+        ("SLUICE_LIMITS__BODY_BYTES_MAX", "67108864"),
+    ]
+    .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Config::load(None, variables, &Flags::default(), machine).unwrap();
+    assert_eq!(config.limits.in_flight_bytes_max, 512 << 20);
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file_over_defaults() {
     let text = "[listen]\naddress = '127.0.0.1:1'\nworkers = 1\ndriver = 'uring'\n";
     let variables = [

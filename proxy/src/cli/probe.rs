@@ -179,13 +179,22 @@ mod tests {
 
     /// Asks a server that gives one fixed answer; also the request that it got.
     fn ask(answer: &'static [u8]) -> (io::Result<u16>, String) {
+        ask_in_parts(&[answer])
+    }
+
+    /// As `ask`, with a pause between the parts of the answer.
+    fn ask_in_parts(parts: &[&'static [u8]]) -> (io::Result<u16>, String) {
+        let parts = parts.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::of(listener.local_addr().unwrap(), "/h");
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 256];
             let read = stream.read(&mut request).unwrap();
-            stream.write_all(answer).unwrap();
+            for (at, part) in parts.iter().enumerate() {
+                thread::sleep(Duration::from_millis(if at > 0 { 50 } else { 0 }));
+                stream.write_all(part).unwrap();
+            }
             String::from_utf8(request[..read].to_vec()).unwrap()
         });
         (target.ask(), server.join().unwrap())
@@ -197,6 +206,10 @@ mod tests {
         assert_eq!(status.unwrap(), 503);
         assert!(request.starts_with("GET /h HTTP/1.1\r\nhost: 127.0.0.1:"));
         assert_eq!(ask(b"HTTP/1.0 200").0.unwrap(), 200);
+        assert_eq!(
+            ask_in_parts(&[b"HTTP/1", b".1 2", b"04\r\n"]).0.unwrap(),
+            204
+        );
     }
 
     #[test]
