@@ -237,7 +237,7 @@ impl Workers {
 /// when all of them accept.
 ///
 /// # Errors
-/// See [`StartError`]. No core runs then.
+/// See [`StartError`]. No core goes on running then, and [`WorkerSettings::drain`] has begun if one did.
 pub fn run_workers<H: Handler>(
     settings: &WorkerSettings,
     make: impl Fn(Rc<WorkerContext>) -> H + Clone + Send + 'static,
@@ -383,6 +383,7 @@ impl Start {
         let built = match self.driver.ring() {
             Some(ring) => RuntimeBuilder::<IoUringDriver>::new()
                 .uring_builder(ring)
+                .with_entries(driver::RING_ENTRIES)
                 .enable_timer()
                 .build()
                 .map(|mut runtime| runtime.block_on(self.serve(make, report))),

@@ -14,12 +14,13 @@ use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use monoio::net::tcp::stream_poll::TcpStreamPoll;
 use sluice_core::request::RequestId;
 use sluice_core::time::{Mono, Wall};
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::net::SocketAddr;
@@ -207,31 +208,60 @@ pub(crate) async fn serve<H: Handler>(
     if shared.context.drain.phase() == DrainPhase::Draining {
         state.end.set(End::Soon);
     }
-    let io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
-    let service = service_fn(|request| {
-        let handler = Rc::clone(&front.handler);
-        let shared = Rc::clone(&shared);
-        let state = Rc::clone(&state);
-        respond(handler, shared, state, peer, request)
-    });
-    let mut engine = front.engine.serve_connection(io, service);
+    let mut io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
+    while io.first_bytes().await {
+        // In a box, and dropped when the client rests: most connections are idle most of the time.
+        let mut engine = Box::new(front.engine.serve_connection(
+            io,
+            service_fn(|request| {
+                let handler = Rc::clone(&front.handler);
+                respond(
+                    handler,
+                    Rc::clone(&shared),
+                    Rc::clone(&state),
+                    peer,
+                    request,
+                )
+            }),
+        ));
+        state.has_engine.set(true);
+        let rests = drive(Pin::new(&mut *engine), &state).await;
+        state.has_engine.set(false);
+        let parts = engine.into_parts();
+        io = parts.io;
+        if !rests {
+            break;
+        }
+        io.take_back(&parts.read_buf);
+    }
+    io.finish().await;
+}
+
+/// Runs an engine until its connection is over, or idle for so long that it can do without.
+async fn drive<S>(mut engine: Pin<&mut http1::Connection<GatedIo, S>>, state: &ConnState) -> bool
+where
+    S: HttpService<Incoming, ResBody = Whole>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let mut told = false;
     poll_fn(|cx| {
         state.register(cx.waker());
         match state.end.get() {
+            End::Open if state.rest.take() && state.phase.get() == Phase::Idle => {
+                return Poll::Ready(true);
+            }
             End::Open => {}
-            End::Now => return Poll::Ready(()),
+            End::Now => return Poll::Ready(false),
             End::Soon if told => {}
             End::Soon => {
                 told = true;
-                Pin::new(&mut engine).graceful_shutdown();
+                engine.as_mut().graceful_shutdown();
             }
         }
         // An error here is the client's: it is gone, or the gate or the deadline said why.
-        Pin::new(&mut engine).poll(cx).map(|_| ())
+        engine.as_mut().poll(cx).map(|_| false)
     })
-    .await;
-    engine.into_parts().io.finish().await;
+    .await
 }
 
 /// Leaves the watch when the connection's task ends, however it ends.

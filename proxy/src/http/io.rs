@@ -58,7 +58,8 @@ impl GatedIo {
         let state = Rc::clone(&self.state);
         let shared = Rc::clone(&self.shared);
         let problem = state.problem.borrow_mut().take();
-        if state.end.get() == End::Now && problem.is_none() {
+        let cut = state.phase.get() == Phase::Answer || problem.is_none();
+        if state.end.get() == End::Now && cut {
             return;
         }
         state.end.set(End::Open);
@@ -114,6 +115,56 @@ impl GatedIo {
         act(Pin::new(&mut self.stream), cx)
     }
 
+    /// Waits, without an engine, until there is something for one. `false` when there will be nothing:
+    /// the client has left, its time is over, or its head is refused.
+    pub(super) async fn first_bytes(&mut self) -> bool {
+        poll_fn(|cx| self.poll_first_bytes(cx)).await
+    }
+
+    fn poll_first_bytes(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.state.register(cx.waker());
+        loop {
+            if self.ready > 0 {
+                return Poll::Ready(true);
+            }
+            if self.stop.is_some() || self.state.end.get() != End::Open {
+                return Poll::Ready(false);
+            }
+            let shared = Rc::clone(&self.shared);
+            let mut scratch = shared.scratch.borrow_mut();
+            let room = scratch.len();
+            match ready!(self.poll_socket(cx, &mut scratch, room)) {
+                Ok(bytes) if !bytes.is_empty() => self.take_in_held(bytes),
+                _ => return Poll::Ready(false),
+            }
+        }
+    }
+
+    /// Takes back what an engine had read and not used. It has passed the gate.
+    pub(super) fn take_back(&mut self, unused: &[u8]) {
+        self.held.splice(..0, unused.iter().copied());
+        self.ready += unused.len();
+    }
+
+    /// Reads at most `room` bytes into `scratch`; none at the end.
+    fn poll_socket<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'a mut [u8],
+        room: usize,
+    ) -> Poll<io::Result<&'a [u8]>> {
+        let room = room.min(scratch.len());
+        let mut read = ReadBuf::new(&mut scratch[..room]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        let bytes = read.filled().len();
+        if bytes == 0 && !self.held.is_empty() {
+            self.shared.context.stats.broken_off.increment();
+        }
+        let so_far = self.state.bytes_read.get();
+        self.state.bytes_read.set(so_far + bytes as u64);
+        Poll::Ready(Ok(&scratch[..bytes]))
+    }
+
     /// Gives the engine what passed the gate earlier and did not fit.
     fn give_held(&mut self, buffer: &mut ReadBufCursor<'_>) {
         let bytes = self.ready.min(buffer.remaining());
@@ -167,20 +218,26 @@ impl GatedIo {
             self.held.extend_from_slice(&bytes[given..keep]);
             self.note(pass.stop);
         } else {
-            // What is held is an incomplete head; without a new line it is that, or over the limit.
-            self.held.extend_from_slice(bytes);
-            let may_go_on = self.held.len() <= self.shared.limits.head_bytes_max;
-            if may_go_on && memchr::memchr(b'\n', bytes).is_none() {
-                return;
-            }
-            let pass = self.gate.pass(&self.held, &self.shared.limits);
-            self.ready = pass.bytes;
-            if pass.stop.is_some() {
-                self.held.truncate(pass.bytes);
-            }
-            self.note(pass.stop);
+            self.take_in_held(bytes);
             self.give_held(buffer);
         }
+    }
+
+    /// The same, with nobody there to give it to. What is held before is an incomplete head, if anything.
+    fn take_in_held(&mut self, bytes: &[u8]) {
+        let begun = !self.held.is_empty();
+        self.held.extend_from_slice(bytes);
+        // Without a new line an incomplete head is still that, or over the limit.
+        let may_go_on = self.held.len() <= self.shared.limits.head_bytes_max;
+        if begun && may_go_on && memchr::memchr(b'\n', bytes).is_none() {
+            return;
+        }
+        let pass = self.gate.pass(&self.held, &self.shared.limits);
+        self.ready = pass.bytes;
+        if pass.stop.is_some() {
+            self.held.truncate(pass.bytes);
+        }
+        self.note(pass.stop);
     }
 
     /// Keeps what the gate said last, and whether a head is half here now.
@@ -219,18 +276,10 @@ impl hyper::rt::Read for GatedIo {
             }
             let shared = Rc::clone(&this.shared);
             let mut scratch = shared.scratch.borrow_mut();
-            let room_read = room.min(scratch.len());
-            let mut read = ReadBuf::new(&mut scratch[..room_read]);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            let bytes = read.filled();
+            let bytes = ready!(this.poll_socket(cx, &mut scratch, room))?;
             if bytes.is_empty() {
-                if !this.held.is_empty() {
-                    shared.context.stats.broken_off.increment();
-                }
                 return Poll::Ready(Ok(()));
             }
-            let so_far = this.state.bytes_read.get();
-            this.state.bytes_read.set(so_far + bytes.len() as u64);
             this.take_in(bytes, &mut buffer);
             if buffer.remaining() < room {
                 return Poll::Ready(Ok(()));

@@ -17,6 +17,11 @@ use std::time::Duration;
 /// How often a core looks at all its connections.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
+/// A connection that has been idle for so long gives its engine back: the engine's two buffers are
+/// 16 KiB, the rest of a connection is a fraction of that. Long enough that a busy client never pays
+/// for a new engine.
+const REST_AFTER: Duration = Duration::from_secs(2);
+
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -49,12 +54,15 @@ pub(super) enum End {
 pub(super) struct ConnState {
     pub(super) phase: Cell<Phase>,
     pub(super) deadline: Cell<Mono>,
-    /// When the present head or body began.
+    /// When the present head, body or idle time began.
     pub(super) since: Cell<Mono>,
     /// Bytes read from the socket so far, and how many of them when the present body began.
     pub(super) bytes_read: Cell<u64>,
     pub(super) bytes_before_body: Cell<u64>,
     pub(super) end: Cell<End>,
+    /// There is an engine, and it may be asked to rest.
+    pub(super) has_engine: Cell<bool>,
+    pub(super) rest: Cell<bool>,
     /// The present body is overdue.
     pub(super) body_overdue: Cell<bool>,
     /// Its framing is broken.
@@ -88,6 +96,8 @@ impl ConnState {
             bytes_read: Cell::new(0),
             bytes_before_body: Cell::new(0),
             end: Cell::new(End::Open),
+            has_engine: Cell::new(false),
+            rest: Cell::new(false),
             body_overdue: Cell::new(false),
             body_malformed: Cell::new(false),
             body_broken_off: Cell::new(false),
@@ -130,6 +140,7 @@ impl ConnState {
         if self.head_begun.get() {
             self.enter(Phase::Head, self.since.get() + limits.head_deadline);
         } else {
+            self.since.set(now);
             self.enter(Phase::Idle, now + limits.idle);
         }
     }
@@ -165,6 +176,10 @@ impl ConnState {
         let overdue = now >= self.deadline.get();
         match self.phase.get() {
             Phase::Idle if overdue || now >= self.retire_at => self.end_soon(),
+            Phase::Idle if self.has_engine.get() && now.since(self.since.get()) >= REST_AFTER => {
+                self.rest.set(true);
+                self.wake();
+            }
             Phase::Head if overdue => {
                 let waited = now.since(self.since.get());
                 *self.problem.borrow_mut() = Some(

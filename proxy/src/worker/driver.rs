@@ -4,6 +4,9 @@ use super::StartError;
 use std::io;
 use std::thread::{self, JoinHandle};
 
+/// Submission entries of each core's ring. Sockets are polled through one entry, so this is ample.
+pub(super) const RING_ENTRIES: u32 = 1024;
+
 /// Which I/O driver is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
@@ -28,7 +31,7 @@ pub enum DriverKind {
 }
 
 impl DriverKind {
-    /// Its number in [`WorkerStats::driver`].
+    /// Its number in [`WorkerStats::driver`](sluice_core::stats::WorkerStats::driver).
     #[must_use]
     pub fn number(self) -> u64 {
         match self {
@@ -67,7 +70,7 @@ impl DriverKind {
     fn best_ring() -> io::Result<DriverKind> {
         let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
         for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
-            match kind.ring().map(|builder| builder.build(8)) {
+            match kind.ring().map(|builder| builder.build(RING_ENTRIES)) {
                 Some(Ok(_)) => return Ok(kind),
                 Some(Err(error)) => refusal = error,
                 None => {}
@@ -78,7 +81,7 @@ impl DriverKind {
 }
 
 impl Driver {
-    /// Tries what the kernel permits, by building a small ring and dropping it.
+    /// Tries what the kernel permits, by building a ring like a core's and dropping it.
     ///
     /// # Errors
     /// [`Driver::Uring`] where io_uring is missing or forbidden, as it is in many containers.

@@ -295,12 +295,10 @@ impl Client {
             || !matches!(ready, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Reads what is there and forgets it; `false` at the end.
-    pub(crate) fn skim(&mut self, got: &mut usize) -> bool {
-        let more = self.fill();
-        *got += self.buffer.len();
-        self.buffer.clear();
-        more
+    /// All that comes until the end.
+    pub(crate) fn rest(mut self) -> Vec<u8> {
+        while self.fill() {}
+        self.buffer
     }
 
     /// Whether the server ends the connection now, without another byte.
@@ -341,4 +339,16 @@ pub(crate) fn chunked(path: &str, body: &str, size: usize) -> String {
     }
     request.push_str("0\r\n\r\n");
     request
+}
+
+/// Sends a byte now and then, the last one again and again, until there is an answer.
+pub(crate) fn drip(client: &mut Client, bytes: &str) -> Reply {
+    let mut bytes = bytes.bytes();
+    for _ in 0..200 {
+        if client.readable(Duration::from_millis(50)) {
+            return client.read();
+        }
+        client.try_send([bytes.next().unwrap_or(b'x')]);
+    }
+    panic!("it is let drip for ever");
 }
