@@ -114,10 +114,15 @@ impl Shared {
         };
         if let Some(error) = failed {
             // Without its ledger an emulator would prove nothing: it ends instead.
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert(EmulatorError::Ledger(error));
-            self.stop.send_replace(true);
+            self.fail(EmulatorError::Ledger(error));
         }
+    }
+
+    /// Ends the emulator; the first reason is kept.
+    fn fail(&self, error: EmulatorError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.send_replace(true);
     }
 }
 
@@ -148,24 +153,14 @@ impl Emulator {
             Some(path) => Some(LineFile::create(path, STORED_HEADER)?),
             None => None,
         };
-        let runtime = if options.threads == 1 {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-        } else {
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(options.threads)
-                .enable_all()
-                .build()
-        }
-        .map_err(EmulatorError::Start)?;
+        let faults = FaultPlan::new(options.faults.clone())?;
         let listen = |source| EmulatorError::Listen {
             addr: options.listen,
             source,
         };
-        let listener = runtime
-            .block_on(TcpListener::bind(options.listen))
-            .map_err(listen)?;
+        // Bound without a runtime, since the caller may be inside another one.
+        let listener = std::net::TcpListener::bind(options.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
         let config = StreamConfig {
             name: options.stream,
@@ -183,7 +178,7 @@ impl Emulator {
             state: Mutex::new(State {
                 stream: Stream::new(config.clone(), SystemTime::now()),
                 jitter: Rng::with_seed(options.faults.seed),
-                faults: FaultPlan::new(options.faults)?,
+                faults,
                 ledger,
                 stats: Stats::default(),
             }),
@@ -195,11 +190,24 @@ impl Emulator {
             failure: Mutex::new(None),
             stop,
         });
+        let runtime = if options.threads == 1 {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(options.threads)
+                .enable_all()
+                .build()
+        }
+        .map_err(EmulatorError::Start)?;
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("kinesis".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, &for_thread, stopped));
+                if let Err(error) = runtime.block_on(serve(listener, &for_thread, stopped)) {
+                    for_thread.fail(EmulatorError::Start(error));
+                }
                 // Ends every connection, those that hang on purpose too.
                 runtime.shutdown_timeout(Duration::from_secs(1));
                 for_thread.flush_ledger();
@@ -320,12 +328,17 @@ impl Drop for Emulator {
     }
 }
 
-async fn serve(listener: TcpListener, shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    shared: &Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
     let mut flush = tokio::time::interval(LEDGER_FLUSH);
     flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             _ = flush.tick() => shared.flush_ledger(),
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {

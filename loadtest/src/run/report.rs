@@ -14,6 +14,10 @@ const BUSY_MAX: f64 = 0.95;
 /// by the generator's fault, in microseconds.
 const SLIP_US_MAX: f64 = 5_000.0;
 
+/// A generator that could have run and had no CPU for more than this share of a run measured the
+/// machine.
+const STARVED_MAX: f64 = 0.1;
+
 /// What a run found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -115,6 +119,8 @@ pub struct Generator {
     pub cpu_wait_seconds: f64,
     /// Whether the figures show the generator's limits rather than the target's.
     pub is_bottleneck: bool,
+    /// Whether the generator waited so long for a CPU that latencies show it.
+    pub is_starved: bool,
 }
 
 fn latency(histogram: &Histogram<u64>) -> Latency {
@@ -158,7 +164,11 @@ impl Report {
         let statuses = tally.statuses.iter().zip(0u16..);
         Report {
             run: format!("{run:08x}"),
-            target: format!("http://{}", options.target.authority()),
+            target: format!(
+                "http://{}{}",
+                options.target.authority(),
+                options.target.path.as_deref().unwrap_or_default()
+            ),
             load: LoadReport {
                 rate: match options.load {
                     Load::Open { per_second } => Some(per_second),
@@ -201,6 +211,7 @@ impl Report {
                 cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
                 is_bottleneck: busy_share_max > BUSY_MAX
                     || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX),
+                is_starved: tally.starved_max > STARVED_MAX,
             },
         }
     }
@@ -328,7 +339,14 @@ impl fmt::Display for Report {
                 "\n               THE GENERATOR WAS THE BOTTLENECK: figures show its limits, not \
                  the target's; use more --threads or a lower rate"
             )?;
-        } else if self.unsent > 0 {
+        }
+        if generator.is_starved {
+            write!(
+                f,
+                "\n               the generator had to wait for a CPU: latencies contain that wait"
+            )?;
+        }
+        if self.unsent > 0 && !generator.is_bottleneck {
             write!(
                 f,
                 "\n               the target answered too slowly for the rate on {} connections",

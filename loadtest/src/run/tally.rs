@@ -101,8 +101,9 @@ pub(super) struct Tally {
     pub(super) idle: u64,
     pub(super) cpu: u64,
     pub(super) cpu_wait: u64,
-    /// Largest busy share of a thread.
+    /// Largest busy share of a thread, and largest share in which one waited for a CPU.
     pub(super) busy_max: f64,
+    pub(super) starved_max: f64,
     /// When the last answer came, since the start.
     pub(super) last_answer: u64,
 }
@@ -136,6 +137,7 @@ impl Default for Tally {
             cpu: 0,
             cpu_wait: 0,
             busy_max: 0.0,
+            starved_max: 0.0,
             last_answer: 0,
         }
     }
@@ -148,12 +150,12 @@ impl Tally {
         }
     }
 
-    /// The share of the run in which the thread did not wait for events.
-    pub(super) fn busy(&self) -> f64 {
+    /// A part of the run's time.
+    fn share(&self, part: u64) -> f64 {
         if self.wall == 0 {
             return 0.0;
         }
-        1.0 - self.idle as f64 / self.wall as f64
+        part as f64 / self.wall as f64
     }
 
     /// Adds another thread's counts.
@@ -184,7 +186,9 @@ impl Tally {
         self.idle += other.idle;
         self.cpu += other.cpu;
         self.cpu_wait += other.cpu_wait;
-        self.busy_max = self.busy_max.max(other.busy());
+        let busy = other.wall.saturating_sub(other.idle);
+        self.busy_max = self.busy_max.max(other.share(busy));
+        self.starved_max = self.starved_max.max(other.share(other.cpu_wait));
         self.last_answer = self.last_answer.max(other.last_answer);
     }
 }

@@ -540,6 +540,18 @@ fn a_taken_port_is_an_error_and_a_stopped_emulator_frees_it() {
     assert_eq!(put(&again, &[record(b"x", "k")]).0, 200);
 }
 
+#[tokio::test]
+async fn an_emulator_starts_and_stops_inside_an_async_runtime() {
+    let emulator = Emulator::start(Options::default()).unwrap();
+    let options = Options {
+        listen: emulator.addr(),
+        ..Options::default()
+    };
+    assert!(Emulator::start(options).is_err());
+    emulator.stop().unwrap();
+    drop(Emulator::start(Options::default()).unwrap());
+}
+
 #[test]
 fn several_threads_serve_one_stream() {
     let emulator = patient(Options {
