@@ -19,7 +19,7 @@ use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared};
-use sluice_core::record::Record;
+use sluice_core::record::{Cause, Record};
 use sluice_core::request::RequestContext;
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
@@ -197,7 +197,10 @@ impl Ingest {
                         accepted,
                         rejected: std::mem::take(&mut prepared.rejected),
                     },
-                    Verification::DeadlinePassed => {
+                    // Of these, too, nobody can say that the destination does not have them, and
+                    // writer and book watch the same deadline: which one comes first is chance.
+                    Verification::DeadlinePassed
+                    | Verification::Refused(Cause::Unknown | Cause::Expired) => {
                         self.stats.deadline_passed.increment();
                         Verdict::RetryLater(Shed::Deadline)
                     }
