@@ -5,4 +5,7 @@
 
 mod support;
 
+mod disk;
 mod kinesis;
+mod pressure;
+mod shutdown;
