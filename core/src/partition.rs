@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(key(&exact), Some("é".repeat(256)));
         let escaped = format!("\"{}\"", r"\ud83d\ude00".repeat(300));
         assert_eq!(key(&escaped), Some("😀".repeat(256)));
-        assert_eq!(key(&"1".repeat(300)), Some("1".repeat(256)));
+        assert_eq!(key(&"1".repeat(256)), Some("1".repeat(256)));
+        assert_eq!(key(&"1".repeat(257)), Some("1".repeat(256)));
     }
 }

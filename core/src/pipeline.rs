@@ -92,7 +92,9 @@ impl Plan {
     }
 
     /// Turns one request into records. What was in `out` is forgotten. A record, key included, may have at
-    /// most `record_bytes_max` bytes: the smallest limit among the destinations.
+    /// most `record_bytes_max` bytes: the smallest limit among the destinations. An event too deep
+    /// or too large is rejected alone, also when the body holds no other; so is an array element or a
+    /// line that is no object.
     ///
     /// # Errors
     /// The body is refused whole, and `out` is empty. Envelope mode: [`Reject::RecordTooLarge`]. Event

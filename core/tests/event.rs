@@ -310,6 +310,10 @@ fn no_user_agent_adds_no_ua() {
 
 #[test]
 fn line_breaks_between_tokens_become_spaces() {
+    for line_break in ["\n", "\r"] {
+        let out = run(format!("{{\"a\":{line_break}1}}").as_bytes()).unwrap();
+        assert_eq!(records(&out), [with_added(r#"{"a": 1"#)]);
+    }
     let out = run(b"[{\r\n \"a\"\n:\r1,\"b\":\"\\n\\r\"\n},\n{\"c\":3}]").unwrap();
     assert_eq!(
         records(&out),

@@ -1,6 +1,8 @@
 //! The command line: what can be asked, and how it becomes options of the library.
 
+use crate::audit::Source;
 use crate::kinesis::{self, Distribution, Faults, Mode, Portion, Reject, RejectCode};
+use crate::run::{self, BodyMode, BodyOptions, Load, Target};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +22,176 @@ pub struct Cli {
 pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
     Kinesis(KinesisArgs),
+    /// Send events to an HTTP collector, and measure.
+    Run(RunArgs),
+    /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
+    Audit(AuditArgs),
+}
+
+/// Send events to an HTTP collector, and measure.
+///
+/// With --rate an open loop: requests start on a schedule whether or not earlier ones were
+/// answered, and latency counts from the intended start, so that a stalled target shows.
+/// Without, a closed loop: each connection sends when its last request was answered.
+/// Ctrl-C ends the run cleanly with the report so far.
+///
+/// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request was not
+/// answered 200; 2 for bad arguments.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Collector, for instance http://127.0.0.1:8088; a path replaces the mode's default one.
+    #[arg(long, value_name = "URL", value_parser = target)]
+    pub target: Target,
+    /// Requests per second; without it, as fast as they are answered.
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Connections, all kept alive.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub connections: usize,
+    /// Threads of the generator.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// For how long requests are started, in seconds; 10 unless --requests is given.
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Send at most this many requests.
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// Seconds after which a request without an answer is given up.
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    pub timeout: f64,
+    /// envelope: POST /collect as a web SDK does, a JSON array behind a query string.
+    /// event: POST /v1/events, one JSON object, or an array with --batch.
+    #[arg(long, value_enum, default_value = "event")]
+    pub mode: BodyMode,
+    /// Events in each request.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub batch: u32,
+    /// Exact size of each event in bytes.
+    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
+    pub event_bytes: usize,
+    /// One more header line; repeat for more.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Write what was answered for which event to this file, for `audit --acks`.
+    #[arg(long, value_name = "FILE")]
+    pub acks: Option<PathBuf>,
+    /// Write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Exit with 1 unless every request was answered 200 and no event was refused.
+    #[arg(long)]
+    pub expect_all_ok: bool,
+    /// Number of this run in event ids, up to 8 hex digits; random by default.
+    #[arg(long, value_name = "HEX", value_parser = run_number)]
+    pub run: Option<u32>,
+}
+
+/// Compare what was answered with what was stored: lost, duplicated, stored though refused.
+///
+/// Reads the files that `run --acks` wrote, and what arrived: the ledger of an emulator, files
+/// of newline-delimited JSON, or a stream.
+///
+/// Exit code 0 when every promise was kept; 1 when an event answered 2xx is not stored or an
+/// event answered 4xx is, or when the comparison cannot be made; 2 for bad arguments.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// File of answers, from `run --acks`; more than one for several runs.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub acks: Vec<PathBuf>,
+    /// Where the stored events are.
+    #[command(flatten)]
+    pub stored: StoredArgs,
+    /// Ending of the file names that --dir reads; repeat for more, '' for all files.
+    #[arg(long, value_name = "ENDING", default_values = [".ndjson", ".jsonl", ".json"])]
+    pub suffix: Vec<String>,
+    /// Name of the stream that --kinesis reads.
+    #[arg(long, default_value = "clicks")]
+    pub stream: String,
+    /// Write the findings as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Where the stored events are: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct StoredArgs {
+    /// Directory of newline-delimited JSON, searched with those below it.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Ledger of an emulator, from `kinesis --ledger`.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Endpoint of a Kinesis emulator, read from the oldest record on.
+    #[arg(long, value_name = "URL", value_parser = target)]
+    pub kinesis: Option<Target>,
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    Target::parse(text).map_err(|error| error.to_string())
+}
+
+fn run_number(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 16).map_err(|_| "expected up to 8 hex digits".to_owned())
+}
+
+/// A time that options can hold; what is out of range is refused where the options are checked.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
+impl RunArgs {
+    /// The generator's options.
+    #[must_use]
+    pub fn options(&self) -> run::Options {
+        let duration = match (self.duration, self.requests) {
+            (Some(duration), _) => Some(seconds(duration)),
+            (None, Some(_)) => None,
+            (None, None) => Some(Duration::from_secs(10)),
+        };
+        run::Options {
+            target: self.target.clone(),
+            load: match self.rate {
+                Some(per_second) => Load::Open { per_second },
+                None => Load::Closed,
+            },
+            connections: self.connections,
+            threads: self.threads,
+            duration,
+            requests: self.requests,
+            timeout: seconds(self.timeout),
+            body: BodyOptions {
+                mode: self.mode,
+                batch: self.batch,
+                event_bytes: self.event_bytes,
+                headers: self.headers.clone(),
+            },
+            acks: self.acks.clone(),
+            run: self.run.unwrap_or_else(|| fastrand::u32(..)),
+        }
+    }
+}
+
+impl AuditArgs {
+    /// What was stored. The command line has made sure that exactly one is named.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        let stored = &self.stored;
+        if let Some(path) = &stored.ledger {
+            return Some(Source::Ledger(path.clone()));
+        }
+        if let Some(path) = &stored.dir {
+            return Some(Source::Dir {
+                path: path.clone(),
+                suffixes: self.suffix.clone(),
+            });
+        }
+        stored.kinesis.as_ref().map(|endpoint| Source::Kinesis {
+            endpoint: endpoint.clone(),
+            stream: self.stream.clone(),
+        })
+    }
 }
 
 /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.

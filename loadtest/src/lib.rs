@@ -6,7 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+pub mod audit;
 pub mod cli;
 pub mod event_id;
 pub mod kinesis;
 pub mod ledger;
+pub mod run;
+pub mod wire;

@@ -3,36 +3,105 @@
 
 #![forbid(unsafe_code)]
 
+mod progress;
+
 use clap::Parser;
-use sluice_loadtest::cli::{Cli, Command, KinesisArgs};
+use progress::ProgressView;
+use serde::Serialize;
+use sluice_loadtest::audit::audit;
+use sluice_loadtest::cli::{AuditArgs, Cli, Command, KinesisArgs, RunArgs};
 use sluice_loadtest::kinesis::Emulator;
+use sluice_loadtest::run::run;
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Kinesis(args) => kinesis(args),
+        Command::Kinesis(args) => run_kinesis(args),
+        Command::Run(args) => run_load(&args),
+        Command::Audit(args) => run_audit(&args),
     };
     match done {
-        Ok(code) => code,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // When stderr is gone there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "sluice-loadtest: {error}");
+            complain(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
-fn kinesis(args: KinesisArgs) -> Result<ExitCode, Box<dyn Error>> {
+fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
     let emulator = Emulator::start(args.options())?;
-    writeln!(io::stdout(), "listening on {}", emulator.addr())?;
-    io::stdout().flush()?;
+    print(&format!("listening on {}", emulator.addr()))?;
     emulator.run_until(stop_signal())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
+}
+
+fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
+    let options = args.options();
+    let stop = Arc::new(AtomicBool::new(false));
+    let for_signal = Arc::clone(&stop);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build()?;
+    runtime.spawn(async move {
+        stop_signal().await;
+        for_signal.store(true, Ordering::Relaxed);
+    });
+    let mut view = ProgressView::new(&options);
+    let report = run(&options, &stop, |progress| view.show(&progress));
+    view.finish();
+    let report = report?;
+    print(&report.to_string())?;
+    write_json(args.json.as_deref(), &report)?;
+    if report.answered == 0 {
+        complain("no request was answered");
+        return Ok(false);
+    }
+    if args.expect_all_ok && !report.all_ok() {
+        complain("not every request was answered 200 with all its events accepted");
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
+    let source = args
+        .source()
+        .ok_or("name one of --dir, --ledger and --kinesis")?;
+    let report = audit(&args.acks, &source)?;
+    print(&report.to_string())?;
+    write_json(args.json.as_deref(), &report)?;
+    Ok(report.holds())
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+fn complain(text: &str) {
+    // When stderr is gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "sluice-loadtest: {text}");
+}
+
+fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    if let Some(path) = path {
+        let mut text = serde_json::to_string_pretty(report)?;
+        text.push('\n');
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Completes on SIGINT or SIGTERM; when signals cannot be had, never.

@@ -155,9 +155,13 @@ impl Page {
             "/metrics" => (
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
-                metrics::render(&self.sources),
+                metrics::render(&self.sources).into_bytes(),
             ),
-            "/live" => (StatusCode::OK, "application/json", "{\"live\":true}".into()),
+            "/live" => (
+                StatusCode::OK,
+                "application/json",
+                b"{\"live\":true}".to_vec(),
+            ),
             "/ready" => (
                 if self.readiness.is_ready() {
                     StatusCode::OK

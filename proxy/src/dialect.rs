@@ -64,6 +64,7 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
         message: reject.to_string().into(),
         limit: reject.limit().map(|limit| limit as u64),
         actual: reject.actual().map(|actual| actual as u64),
+        offset: reject.offset().map(|offset| offset as u64),
     };
     Answer::from(&problem)
 }

@@ -3,6 +3,10 @@
 //! Cores share nothing but the door's caps, the drain phase and what the handlers bring along. The
 //! I/O driver (io_uring or epoll) is chosen here once for all of them.
 
+mod driver;
+
+pub use driver::{Driver, DriverKind};
+
 use crate::http::{Front, Handler, Limits, serve};
 use crate::net::listener::{self, BindError, Door, DoorPass, Entrance};
 use monoio::net::tcp::stream_poll::TcpStreamPoll;
@@ -25,107 +29,6 @@ pub const TICK: Duration = Duration::from_millis(10);
 const SWEEP_TICKS: u32 = 25;
 const _: () =
     assert!(TICK.as_millis() * SWEEP_TICKS as u128 == crate::http::SWEEP_EVERY.as_millis(),);
-
-/// Which I/O driver is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// The best that the kernel permits.
-    #[default]
-    Auto,
-    /// io_uring, or an error.
-    Uring,
-    /// epoll.
-    Epoll,
-}
-
-/// Which I/O driver runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DriverKind {
-    /// io_uring with SINGLE_ISSUER, COOP_TASKRUN and DEFER_TASKRUN (Linux 6.1 and later).
-    UringDeferred,
-    /// io_uring without them.
-    Uring,
-    /// epoll: any kernel, any container.
-    Epoll,
-}
-
-impl DriverKind {
-    /// Its number in [`WorkerStats::driver`].
-    #[must_use]
-    pub fn number(self) -> u64 {
-        match self {
-            DriverKind::UringDeferred => 1,
-            DriverKind::Uring => 2,
-            DriverKind::Epoll => 3,
-        }
-    }
-
-    /// Its name in logs and metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            DriverKind::UringDeferred => "io_uring with deferred task work",
-            DriverKind::Uring => "io_uring",
-            DriverKind::Epoll => "epoll",
-        }
-    }
-
-    fn ring(self) -> Option<io_uring::Builder> {
-        let mut builder = io_uring::IoUring::builder();
-        match self {
-            DriverKind::UringDeferred => {
-                builder
-                    .setup_single_issuer()
-                    .setup_coop_taskrun()
-                    .setup_defer_taskrun();
-                Some(builder)
-            }
-            DriverKind::Uring => Some(builder),
-            DriverKind::Epoll => None,
-        }
-    }
-
-    /// The better of the two rings that the kernel builds.
-    fn best_ring() -> io::Result<DriverKind> {
-        let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
-        for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
-            match kind.ring().map(|builder| builder.build(8)) {
-                Some(Ok(_)) => return Ok(kind),
-                Some(Err(error)) => refusal = error,
-                None => {}
-            }
-        }
-        Err(refusal)
-    }
-}
-
-impl Driver {
-    /// Tries what the kernel permits, by building a small ring and dropping it.
-    ///
-    /// # Errors
-    /// [`Driver::Uring`] where io_uring is missing or forbidden, as it is in many containers.
-    pub fn choose(self) -> Result<DriverKind, StartError> {
-        if self == Driver::Epoll {
-            return Ok(DriverKind::Epoll);
-        }
-        // On a thread of its own, which takes the ring's remains along: a caller that had owned a
-        // ring would have its next blocking call interrupted (EINTR) by the ring's clean-up.
-        let probe = thread::Builder::new()
-            .name("probe".to_owned())
-            .spawn(DriverKind::best_ring)
-            .map(JoinHandle::join);
-        let found = match probe {
-            Ok(Ok(found)) => found,
-            Ok(Err(_)) => Err(io::Error::other("the probe panicked")),
-            Err(error) => Err(error),
-        };
-        match (self, found) {
-            (_, Ok(kind)) => Ok(kind),
-            (Driver::Uring, Err(error)) => Err(StartError::Uring(error)),
-            (_, Err(_)) => Ok(DriverKind::Epoll),
-        }
-    }
-}
 
 /// Why the cores did not start.
 #[derive(Debug, thiserror::Error)]

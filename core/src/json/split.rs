@@ -234,13 +234,13 @@ impl Split<'_, '_, '_> {
             let line = &body[..end];
             let start = skip_space(line, at);
             if start < end {
-                // Those that are too many are counted, not read.
-                let event = if self.count < self.limits.events_max {
-                    self.line(line, start, utf8)
+                if self.count < self.limits.events_max {
+                    let event = self.line(line, start, utf8);
+                    self.push(event);
                 } else {
-                    Err(Reject::NoEvents)
-                };
-                self.push(event);
+                    // Too many already: counted, not read.
+                    self.count += 1;
+                }
             }
             at = end + 1;
         }

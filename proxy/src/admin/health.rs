@@ -4,8 +4,8 @@
 //! for every proxy, and a balancer without any target serves nobody.
 
 use sluice_core::ack::OutputId;
+use sluice_core::json::escape::quote_str_into;
 use sluice_core::record::Cause;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Where the process is in its life.
@@ -95,49 +95,37 @@ impl Readiness {
 
     /// The body of `/ready`: `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"}}`.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub fn to_json(&self) -> Vec<u8> {
         let phase = self.phase();
-        let mut json = format!("{{\"ready\":{},\"reasons\":[", phase == Phase::Serving);
+        let mut json = format!("{{\"ready\":{},\"reasons\":[", self.is_ready()).into_bytes();
         if phase != Phase::Serving {
-            quote(&mut json, phase.label());
+            quote_str_into(phase.label(), &mut json);
         }
-        json.push_str("],\"troubled\":{");
+        json.extend_from_slice(b"],\"troubled\":{");
         let troubled = self.outputs.iter().filter_map(|output| {
             let code = usize::from(output.trouble.load(Ordering::Acquire));
             Some((&output.name, Cause::ALL.get(code.checked_sub(1)?)?))
         });
         for (at, (name, cause)) in troubled.enumerate() {
             if at > 0 {
-                json.push(',');
+                json.push(b',');
             }
-            quote(&mut json, name);
-            json.push(':');
-            quote(&mut json, cause.label());
+            quote_str_into(name, &mut json);
+            json.push(b':');
+            quote_str_into(cause.label(), &mut json);
         }
-        json.push_str("}}");
+        json.extend_from_slice(b"}}");
         json
     }
-}
-
-/// Appends a JSON string.
-fn quote(json: &mut String, text: &str) {
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c < ' ' => {
-                // Writing to a String cannot fail.
-                let _ = write!(json, "\\u{:04x}", u32::from(c));
-            }
-            c => json.push(c),
-        }
-    }
-    json.push('"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(ready: &Readiness) -> String {
+        String::from_utf8(ready.to_json()).unwrap()
+    }
 
     fn readiness() -> Readiness {
         Readiness::new(["main".to_owned(), "a\"\\\n".to_owned()])
@@ -148,19 +136,16 @@ mod tests {
         let ready = readiness();
         assert!(!ready.is_ready());
         assert_eq!(
-            ready.to_json(),
+            text(&ready),
             r#"{"ready":false,"reasons":["starting"],"troubled":{}}"#
         );
         ready.enter(Phase::Serving);
         assert!(ready.is_ready());
-        assert_eq!(
-            ready.to_json(),
-            r#"{"ready":true,"reasons":[],"troubled":{}}"#
-        );
+        assert_eq!(text(&ready), r#"{"ready":true,"reasons":[],"troubled":{}}"#);
         ready.enter(Phase::Draining);
         assert!(!ready.is_ready());
         assert_eq!(
-            ready.to_json(),
+            text(&ready),
             r#"{"ready":false,"reasons":["draining"],"troubled":{}}"#
         );
     }
@@ -182,11 +167,11 @@ mod tests {
         ready.set_trouble(OutputId(2), Some(Cause::Lost));
         assert!(ready.is_ready());
         assert_eq!(
-            ready.to_json(),
+            text(&ready),
             r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\u000a":"lost"}}"#
         );
         ready.set_trouble(OutputId(0), None);
         ready.set_trouble(OutputId(1), None);
-        assert!(ready.to_json().ends_with(r#""troubled":{}}"#));
+        assert!(text(&ready).ends_with(r#""troubled":{}}"#));
     }
 }

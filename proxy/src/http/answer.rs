@@ -4,10 +4,11 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
+use sluice_core::json::escape::quote_str_into;
 use sluice_core::request::RequestId;
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::fmt::Write;
+use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -27,6 +28,8 @@ pub struct Problem {
     pub limit: Option<u64>,
     /// What was found instead, as far as it was looked at.
     pub actual: Option<u64>,
+    /// Where in the body the trouble is, in bytes from its start.
+    pub offset: Option<u64>,
 }
 
 impl Problem {
@@ -43,6 +46,7 @@ impl Problem {
             message: message.into(),
             limit: None,
             actual: None,
+            offset: None,
         }
     }
 
@@ -54,51 +58,44 @@ impl Problem {
         self
     }
 
-    /// The body of the answer: `{"code":"...","message":"...","limit":1,"actual":2}`, the last two
-    /// where they apply.
+    /// The body of the answer: `{"code":"...","message":"...","limit":1,"actual":2,"offset":3}`,
+    /// the numbers where they apply.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut json = String::with_capacity(64 + self.message.len());
-        json.push_str("{\"code\":");
-        push_json_string(&mut json, self.code);
-        json.push_str(",\"message\":");
-        push_json_string(&mut json, &self.message);
-        for (name, number) in [("limit", self.limit), ("actual", self.actual)] {
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        json.extend_from_slice(b"{\"code\":");
+        quote_str_into(self.code, &mut json);
+        json.extend_from_slice(b",\"message\":");
+        quote_str_into(&self.message, &mut json);
+        let numbers = [
+            ("limit", self.limit),
+            ("actual", self.actual),
+            ("offset", self.offset),
+        ];
+        for (name, number) in numbers {
             if let Some(number) = number {
-                // Writing to a String cannot fail.
+                // Writing to a Vec cannot fail.
                 let _ = write!(json, ",\"{name}\":{number}");
             }
         }
-        json.push('}');
+        json.push(b'}');
         json
     }
 
     /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
-    pub(crate) fn to_wire(&self) -> String {
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
         let body = self.to_json();
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
-        format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n{body}",
+        let mut wire = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
             self.status.as_u16(),
             self.status.canonical_reason().unwrap_or("Refused"),
             body.len(),
         )
+        .into_bytes();
+        wire.extend_from_slice(&body);
+        wire
     }
-}
-
-fn push_json_string(json: &mut String, text: &str) {
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            control if control < ' ' => {
-                let _ = write!(json, "\\u{:04x}", u32::from(control));
-            }
-            other => json.push(other),
-        }
-    }
-    json.push('"');
 }
 
 /// The answer to one request. The front door adds `X-Request-ID`, `Date` and the length.
@@ -204,20 +201,24 @@ impl http_body::Body for Whole {
 mod tests {
     use super::*;
 
+    fn text(problem: &Problem) -> String {
+        String::from_utf8(problem.to_json()).unwrap()
+    }
+
     #[test]
     fn a_problem_names_limit_and_actual_only_where_they_apply() {
         let plain = Problem::new(StatusCode::NOT_FOUND, "not_found", "nothing here");
         assert_eq!(
-            plain.to_json(),
+            text(&plain),
             r#"{"code":"not_found","message":"nothing here"}"#
         );
         let over = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "too much");
         assert_eq!(
-            over.clone().over(10, 11).to_json(),
+            text(&over.clone().over(10, 11)),
             r#"{"code":"body_too_large","message":"too much","limit":10,"actual":11}"#
         );
         assert_eq!(
-            over.over(10, None).to_json(),
+            text(&over.over(10, None)),
             r#"{"code":"body_too_large","message":"too much","limit":10}"#
         );
     }
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn text_in_a_problem_is_escaped() {
         let text = "a \"quoted\" \\ line\n\u{1}ü";
-        let json = Problem::new(StatusCode::BAD_REQUEST, "x", text).to_json();
+        let json = super::tests::text(&Problem::new(StatusCode::BAD_REQUEST, "x", text));
         assert_eq!(
             json,
             "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\u000a\\u0001ü\"}"

@@ -68,7 +68,7 @@ impl GatedIo {
             shared.context.stats.answered(problem.status.as_u16());
             state.linger.set(true);
             let wire = problem.to_wire();
-            let mut rest = wire.as_bytes();
+            let mut rest = wire.as_slice();
             while !rest.is_empty() {
                 match poll_fn(|cx| {
                     self.poll_unless_ended(cx, |stream, cx| stream.poll_write(cx, rest))

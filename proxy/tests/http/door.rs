@@ -1,5 +1,4 @@
 //! A server with a small handler, and a client that writes what it is told.
-#![allow(dead_code)]
 
 use http::{Method, StatusCode};
 use sluice_core::time::Mono;
@@ -12,6 +11,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a client waits before it calls a test failed.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers by path; see `handle`.
 pub(crate) struct Demo {
@@ -124,17 +126,7 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream
-            .set_write_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        Client {
-            stream,
-            buffer: Vec::new(),
-        }
+        Client::over(TcpStream::connect(self.address).unwrap())
     }
 
     /// The sum over the cores.
@@ -219,6 +211,15 @@ impl Reply {
 }
 
 impl Client {
+    pub(crate) fn over(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -289,9 +290,7 @@ impl Client {
     pub(crate) fn readable(&mut self, patience: Duration) -> bool {
         self.stream.set_read_timeout(Some(patience)).unwrap();
         let ready = self.stream.peek(&mut [0]);
-        self.stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         !self.buffer.is_empty()
             || !matches!(ready, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
@@ -330,4 +329,16 @@ pub(crate) fn drivers() -> Vec<Driver> {
             vec![Driver::Epoll]
         }
     }
+}
+
+/// A POST in chunks of `size` bytes.
+pub(crate) fn chunked(path: &str, body: &str, size: usize) -> String {
+    let mut request =
+        format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for chunk in body.as_bytes().chunks(size) {
+        let text = std::str::from_utf8(chunk).unwrap();
+        request.push_str(&format!("{:x}\r\n{text}\r\n", chunk.len()));
+    }
+    request.push_str("0\r\n\r\n");
+    request
 }

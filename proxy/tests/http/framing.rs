@@ -1,9 +1,7 @@
 //! The front door against clients that speak raw bytes: what HTTP promises them, every framing rule,
 //! and that one request's bytes never become another's.
 
-mod door;
-
-use door::{Server, drivers, post};
+use crate::door::{Server, chunked, drivers, post};
 use std::net::Shutdown;
 
 const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -456,15 +454,4 @@ fn answers_carry_what_the_handler_says() {
     assert_eq!(client.read().text(), "0");
     assert!(client.ask(&post("/close", "")).closes());
     assert!(client.ended());
-}
-
-fn chunked(path: &str, body: &str, size: usize) -> String {
-    let mut request =
-        format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
-    for chunk in body.as_bytes().chunks(size) {
-        let text = std::str::from_utf8(chunk).unwrap();
-        request.push_str(&format!("{:x}\r\n{text}\r\n", chunk.len()));
-    }
-    request.push_str("0\r\n\r\n");
-    request
 }

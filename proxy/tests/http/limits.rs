@@ -1,8 +1,6 @@
 //! Every limit of a connection: at it, a client is served; beyond it, it is told, and let go.
 
-mod door;
-
-use door::{Client, Server, drivers, post};
+use crate::door::{Client, Server, drivers, post};
 use sluice_proxy::http::Limits;
 use sluice_proxy::worker::{Driver, StartError};
 use std::net::Shutdown;
@@ -173,7 +171,7 @@ fn a_head_that_drips_is_408_on_every_driver() {
 }
 
 /// Sends a byte now and then, the last one again and again, until there is an answer.
-fn drip(client: &mut Client, bytes: &str) -> door::Reply {
+fn drip(client: &mut Client, bytes: &str) -> crate::door::Reply {
     let mut bytes = bytes.bytes();
     while !client.readable(Duration::from_millis(50)) {
         client.try_send([bytes.next().unwrap_or(b'x')]);
@@ -372,4 +370,48 @@ fn the_driver_that_is_asked_for_runs_and_is_in_the_counters() {
         auto.workers.as_ref().unwrap().driver.number() == 3,
         drivers() == [Driver::Epoll]
     );
+}
+
+/// Runs this test again in a process that may open only a few files: the limit is the process's.
+#[test]
+fn without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some() {
+    const CHILD: &str = "SLUICE_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        let name =
+            "limits::without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some";
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "ulimit -n 256 && exec \"$0\" --exact {name} --nocapture"
+            ))
+            .arg(std::env::current_exe().unwrap())
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        return;
+    }
+    for driver in drivers() {
+        let server = Server::start(|settings| settings.driver = driver);
+        let mut early = server.connect();
+        assert_eq!(early.ask(GET).status, 200);
+        let waiting =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let mut hoard = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            hoard.push(file);
+        }
+        waiting.connect(&server.address.into()).unwrap();
+        while server.count(|stats| stats.accept_errors.get()) < 3 {
+            assert_eq!(early.ask(GET).status, 200, "who is inside is served");
+        }
+        drop(hoard);
+        let mut late = Client::over(waiting.into());
+        assert_eq!(late.ask(GET).status, 200, "{driver:?}");
+    }
 }

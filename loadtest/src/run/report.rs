@@ -1,0 +1,340 @@
+//! What a run found, as text and as JSON.
+
+use super::tally::{Failure, Tally};
+use super::{Load, Options};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A generator that did not wait for events in more than this share of a run had no time left.
+const BUSY_MAX: f64 = 0.95;
+
+/// A request that was due, with a connection free, and started later than this (p99), was late
+/// by the generator's fault, in microseconds.
+const SLIP_US_MAX: f64 = 5_000.0;
+
+/// What a run found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The number in the ids of this run's events, as 8 hex digits.
+    pub run: String,
+    /// Where requests went.
+    pub target: String,
+    /// What was asked for.
+    pub load: LoadReport,
+    /// From the start to the last answer, in seconds.
+    pub seconds: f64,
+    /// Whether it was interrupted, or gave up on a dead target.
+    pub interrupted: bool,
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests answered, whatever the status.
+    pub answered: u64,
+    /// Requests that were due and never sent, for want of a free connection.
+    pub unsent: u64,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests sent and not answered, by what happened.
+    pub unanswered: BTreeMap<&'static str, u64>,
+    /// Connections that could not be opened or kept, by what happened.
+    pub connect_failures: BTreeMap<&'static str, u64>,
+    /// Connections opened.
+    pub connects: u64,
+    /// Connections that the server closed in an orderly way.
+    pub closed_by_server: u64,
+    /// Answers per second.
+    pub answered_per_second: f64,
+    /// Events answered 200 and not refused in the answer.
+    pub events_ok: u64,
+    /// The same per second.
+    pub events_ok_per_second: f64,
+    /// Events refused in answers of 200.
+    pub events_refused: u64,
+    /// Bytes of requests, heads included.
+    pub bytes_out: u64,
+    /// Bytes of answers, heads included.
+    pub bytes_in: u64,
+    /// From the intended start to the answer; absent in a closed loop, which intends nothing.
+    pub latency_from_intended_start: Option<Latency>,
+    /// From the real start to the answer.
+    pub latency_from_start: Latency,
+    /// From the moment when a request was due and a connection was free, to its start; absent
+    /// in a closed loop.
+    pub schedule_slip: Option<Latency>,
+    /// What the generator itself used.
+    pub generator: Generator,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// Requests per second; absent in a closed loop.
+    pub rate: Option<f64>,
+    /// Connections.
+    pub connections: usize,
+    /// Threads.
+    pub threads: usize,
+    /// `envelope` or `event`.
+    pub mode: &'static str,
+    /// Events in each request.
+    pub batch: u32,
+    /// Bytes of each event.
+    pub event_bytes: usize,
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// How many were measured.
+    pub count: u64,
+    /// Mean.
+    pub mean_us: f64,
+    /// Median.
+    pub p50_us: f64,
+    /// 90th percentile.
+    pub p90_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// 99.9th percentile.
+    pub p99_9_us: f64,
+    /// 99.99th percentile.
+    pub p99_99_us: f64,
+    /// Largest.
+    pub max_us: f64,
+}
+
+/// What the generator itself used, and whether it was the bottleneck.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Generator {
+    /// CPU microseconds per request sent, system time included.
+    pub cpu_us_per_request: f64,
+    /// Share of the run in which the busiest thread did not wait for events.
+    pub busy_share_max: f64,
+    /// Seconds in which its threads could have run and had no CPU.
+    pub cpu_wait_seconds: f64,
+    /// Whether the figures show the generator's limits rather than the target's.
+    pub is_bottleneck: bool,
+}
+
+fn latency(histogram: &Histogram<u64>) -> Latency {
+    let us = |nanos: u64| nanos as f64 / 1_000.0;
+    let at = |quantile| us(histogram.value_at_quantile(quantile));
+    if histogram.is_empty() {
+        return Latency::default();
+    }
+    Latency {
+        count: histogram.len(),
+        mean_us: histogram.mean() / 1_000.0,
+        p50_us: at(0.5),
+        p90_us: at(0.9),
+        p99_us: at(0.99),
+        p99_9_us: at(0.999),
+        p99_99_us: at(0.9999),
+        max_us: us(histogram.max()),
+    }
+}
+
+fn labels(failures: &BTreeMap<Failure, u64>) -> BTreeMap<&'static str, u64> {
+    failures
+        .iter()
+        .map(|(failure, count)| (failure.label(), *count))
+        .collect()
+}
+
+impl Report {
+    pub(super) fn new(options: &Options, run: u32, tally: &Tally, interrupted: bool) -> Report {
+        let open_loop = matches!(options.load, Load::Open { .. });
+        let seconds = tally.last_answer as f64 / 1e9;
+        let per_second = |count: u64| {
+            if seconds > 0.0 {
+                count as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        let slip = open_loop.then(|| latency(&tally.slip));
+        let busy_share_max = tally.busy_max;
+        let statuses = tally.statuses.iter().zip(0u16..);
+        Report {
+            run: format!("{run:08x}"),
+            target: format!("http://{}", options.target.authority()),
+            load: LoadReport {
+                rate: match options.load {
+                    Load::Open { per_second } => Some(per_second),
+                    Load::Closed => None,
+                },
+                connections: options.connections,
+                threads: options.threads,
+                mode: options.body.mode.label(),
+                batch: options.body.batch,
+                event_bytes: options.body.event_bytes,
+            },
+            seconds,
+            interrupted,
+            sent: tally.sent,
+            answered: tally.answered,
+            unsent: tally.unsent,
+            statuses: statuses
+                .filter(|(count, _)| **count > 0)
+                .map(|(count, status)| (status, *count))
+                .collect(),
+            unanswered: labels(&tally.unanswered),
+            connect_failures: labels(&tally.connect_failures),
+            connects: tally.connects,
+            closed_by_server: tally.closed_by_server,
+            answered_per_second: per_second(tally.answered),
+            events_ok: tally.events_ok,
+            events_ok_per_second: per_second(tally.events_ok),
+            events_refused: tally.events_refused,
+            bytes_out: tally.bytes_out,
+            bytes_in: tally.bytes_in,
+            latency_from_intended_start: open_loop.then(|| latency(&tally.intended)),
+            latency_from_start: latency(&tally.actual),
+            schedule_slip: slip,
+            generator: Generator {
+                cpu_us_per_request: match tally.sent {
+                    0 => 0.0,
+                    sent => tally.cpu as f64 / 1_000.0 / sent as f64,
+                },
+                busy_share_max,
+                cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
+                is_bottleneck: busy_share_max > BUSY_MAX
+                    || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX),
+            },
+        }
+    }
+
+    /// Whether every request was answered 200, with no event refused.
+    #[must_use]
+    pub fn all_ok(&self) -> bool {
+        let ok = self.statuses.get(&200).copied().unwrap_or(0);
+        ok == self.sent && self.events_refused == 0
+    }
+}
+
+/// Microseconds in the unit that reads best.
+fn time(us: f64) -> String {
+    if us < 1_000.0 {
+        format!("{us:.1} us")
+    } else if us < 1_000_000.0 {
+        format!("{:.2} ms", us / 1_000.0)
+    } else {
+        format!("{:.2} s", us / 1_000_000.0)
+    }
+}
+
+fn counts<K: fmt::Display>(counts: &BTreeMap<K, u64>) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{name}: {count}"))
+        .collect();
+    words.join(", ")
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+            time(self.p50_us),
+            time(self.p90_us),
+            time(self.p99_us),
+            time(self.p99_9_us),
+            time(self.p99_99_us),
+            time(self.max_us)
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let load = &self.load;
+        write!(
+            f,
+            "target         {}, {} connections, {} threads, ",
+            self.target, load.connections, load.threads
+        )?;
+        match load.rate {
+            Some(rate) => writeln!(f, "open loop at {rate} requests/s")?,
+            None => writeln!(f, "closed loop")?,
+        }
+        writeln!(
+            f,
+            "events         {} x {} bytes per request, mode {}, run {}",
+            load.batch, load.event_bytes, load.mode, self.run
+        )?;
+        let interrupted = if self.interrupted {
+            " (ended early)"
+        } else {
+            ""
+        };
+        writeln!(
+            f,
+            "requests       {} sent, {} answered in {:.2} s{interrupted}",
+            self.sent, self.answered, self.seconds
+        )?;
+        writeln!(
+            f,
+            "per second     {:.0} requests, {:.0} events answered 200",
+            self.answered_per_second, self.events_ok_per_second
+        )?;
+        writeln!(f, "status         {}", counts(&self.statuses))?;
+        writeln!(f, "unanswered     {}", counts(&self.unanswered))?;
+        writeln!(
+            f,
+            "connections    {} opened, {} closed by the server, failures: {}",
+            self.connects,
+            self.closed_by_server,
+            counts(&self.connect_failures)
+        )?;
+        if self.events_refused > 0 {
+            writeln!(
+                f,
+                "refused        {} events in answers of 200",
+                self.events_refused
+            )?;
+        }
+        writeln!(f, "latency (us to s; from the real start)")?;
+        writeln!(f, "               {}", self.latency_from_start)?;
+        if let Some(latency) = &self.latency_from_intended_start {
+            writeln!(f, "latency from the intended start")?;
+            writeln!(f, "               {latency}")?;
+        }
+        if let Some(slip) = &self.schedule_slip {
+            writeln!(
+                f,
+                "schedule       slip p50 {}  p99 {}  max {}, {} requests due and never sent",
+                time(slip.p50_us),
+                time(slip.p99_us),
+                time(slip.max_us),
+                self.unsent
+            )?;
+        }
+        let generator = &self.generator;
+        write!(
+            f,
+            "generator      {:.2} us CPU per request, busy {:.0} %, waited {:.2} s for a CPU",
+            generator.cpu_us_per_request,
+            generator.busy_share_max * 100.0,
+            generator.cpu_wait_seconds
+        )?;
+        if generator.is_bottleneck {
+            write!(
+                f,
+                "\n               THE GENERATOR WAS THE BOTTLENECK: figures show its limits, not \
+                 the target's; use more --threads or a lower rate"
+            )?;
+        } else if self.unsent > 0 {
+            write!(
+                f,
+                "\n               the target answered too slowly for the rate on {} connections",
+                load.connections
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! The harness from outside: emulator, generator, audit and command line, each against something
+//! whose behaviour is known. One binary, so that it is linked once.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod audit;
+mod command_line;
+mod generator;
+mod kinesis_faults;
+mod kinesis_rules;
+mod responder;

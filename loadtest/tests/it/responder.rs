@@ -1,0 +1,163 @@
+//! A server of which everything is known: it tells what it was sent, and does what it is told.
+//! One thread per connection, blocking; good for a few connections.
+
+use sluice_loadtest::event_id::{EventId, IdScanner};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A request as it came.
+pub(crate) struct Request {
+    /// Its number among all requests, from 0.
+    pub(crate) number: usize,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What to do with a request.
+pub(crate) enum Action {
+    /// Send these bytes and go on.
+    Send(Vec<u8>),
+    /// Wait first.
+    SendAfter(Duration, Vec<u8>),
+    /// Send these bytes, then close.
+    SendAndClose(Vec<u8>),
+    /// Reset the connection.
+    Reset,
+    /// Say nothing, and keep the connection.
+    Silence,
+}
+
+/// An answer without a body.
+pub(crate) fn status(status: u16) -> Action {
+    Action::Send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into_bytes())
+}
+
+/// An answer of 200 with a body.
+pub(crate) fn ok(body: &str) -> Action {
+    let length = body.len();
+    Action::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes())
+}
+
+pub(crate) struct Responder {
+    addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+    received: Arc<Mutex<Vec<EventId>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    pub(crate) fn start(respond: impl Fn(&Request) -> Action + Send + Sync + 'static) -> Responder {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (stopping, ids) = (Arc::clone(&stop), Arc::clone(&received));
+        let respond = Arc::new(respond);
+        let number = Arc::new(AtomicUsize::new(0));
+        let thread = std::thread::spawn(move || {
+            let mut connections = Vec::new();
+            while let Ok((stream, _)) = listener.accept() {
+                if stopping.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (stopping, ids) = (Arc::clone(&stopping), Arc::clone(&ids));
+                let (respond, number) = (Arc::clone(&respond), Arc::clone(&number));
+                connections.push(std::thread::spawn(move || {
+                    serve(stream, &stopping, &ids, &number, &*respond);
+                }));
+            }
+            for connection in connections {
+                connection.join().unwrap();
+            }
+        });
+        Responder {
+            addr,
+            stop,
+            received,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The ids of all events that came, in the order in which they came.
+    pub(crate) fn received(&self) -> Vec<EventId> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the accept.
+        let _ = TcpStream::connect(self.addr);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    stop: &AtomicBool,
+    ids: &Mutex<Vec<EventId>>,
+    number: &AtomicUsize,
+    respond: &dyn Fn(&Request) -> Action,
+) {
+    stream.set_nodelay(true).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let scanner = IdScanner::default();
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        if let Some((request, length)) = split(&bytes, number) {
+            bytes.drain(..length);
+            ids.lock().unwrap().extend(scanner.ids(&request.body));
+            let (delay, answer, close) = match respond(&request) {
+                Action::Send(answer) => (Duration::ZERO, answer, false),
+                Action::SendAfter(delay, answer) => (delay, answer, false),
+                Action::SendAndClose(answer) => (Duration::ZERO, answer, true),
+                Action::Reset => {
+                    let socket = socket2::SockRef::from(&stream);
+                    socket.set_linger(Some(Duration::ZERO)).unwrap();
+                    return;
+                }
+                Action::Silence => continue,
+            };
+            std::thread::sleep(delay);
+            if stream.write_all(&answer).is_err() || close {
+                return;
+            }
+            continue;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(_) if stop.load(Ordering::SeqCst) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn split(bytes: &[u8], number: &AtomicUsize) -> Option<(Request, usize)> {
+    let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let length: usize = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let body = bytes.get(head_end..head_end + length)?.to_vec();
+    let number = number.fetch_add(1, Ordering::SeqCst);
+    Some((Request { number, head, body }, head_end + length))
+}

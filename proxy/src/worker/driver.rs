@@ -1,0 +1,106 @@
+//! io_uring or epoll: what the kernel permits, found out before a core depends on it.
+
+use super::StartError;
+use std::io;
+use std::thread::{self, JoinHandle};
+
+/// Which I/O driver is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The best that the kernel permits.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Which I/O driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// io_uring with SINGLE_ISSUER, COOP_TASKRUN and DEFER_TASKRUN (Linux 6.1 and later).
+    UringDeferred,
+    /// io_uring without them.
+    Uring,
+    /// epoll: any kernel, any container.
+    Epoll,
+}
+
+impl DriverKind {
+    /// Its number in [`WorkerStats::driver`].
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            DriverKind::UringDeferred => 1,
+            DriverKind::Uring => 2,
+            DriverKind::Epoll => 3,
+        }
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            DriverKind::UringDeferred => "io_uring with deferred task work",
+            DriverKind::Uring => "io_uring",
+            DriverKind::Epoll => "epoll",
+        }
+    }
+
+    pub(super) fn ring(self) -> Option<io_uring::Builder> {
+        let mut builder = io_uring::IoUring::builder();
+        match self {
+            DriverKind::UringDeferred => {
+                builder
+                    .setup_single_issuer()
+                    .setup_coop_taskrun()
+                    .setup_defer_taskrun();
+                Some(builder)
+            }
+            DriverKind::Uring => Some(builder),
+            DriverKind::Epoll => None,
+        }
+    }
+
+    /// The better of the two rings that the kernel builds.
+    fn best_ring() -> io::Result<DriverKind> {
+        let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
+        for kind in [DriverKind::UringDeferred, DriverKind::Uring] {
+            match kind.ring().map(|builder| builder.build(8)) {
+                Some(Ok(_)) => return Ok(kind),
+                Some(Err(error)) => refusal = error,
+                None => {}
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Driver {
+    /// Tries what the kernel permits, by building a small ring and dropping it.
+    ///
+    /// # Errors
+    /// [`Driver::Uring`] where io_uring is missing or forbidden, as it is in many containers.
+    pub fn choose(self) -> Result<DriverKind, StartError> {
+        if self == Driver::Epoll {
+            return Ok(DriverKind::Epoll);
+        }
+        // On a thread of its own, which takes the ring's remains along: a caller that had owned a
+        // ring would have its next blocking call interrupted (EINTR) by the ring's clean-up.
+        let probe = thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn(DriverKind::best_ring)
+            .map(JoinHandle::join);
+        let found = match probe {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(io::Error::other("the probe panicked")),
+            Err(error) => Err(error),
+        };
+        match (self, found) {
+            (_, Ok(kind)) => Ok(kind),
+            (Driver::Uring, Err(error)) => Err(StartError::Uring(error)),
+            (_, Err(_)) => Ok(DriverKind::Epoll),
+        }
+    }
+}

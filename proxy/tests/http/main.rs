@@ -1,0 +1,8 @@
+//! The front door as its clients see it: raw bytes in, raw bytes out.
+
+#[cfg(test)]
+mod door;
+
+mod drain;
+mod framing;
+mod limits;
