@@ -74,7 +74,8 @@ pub struct OutputSettings {
 /// One core's ingest.
 pub struct Ingest {
     settings: Arc<IngestSettings>,
-    sinks: Vec<Arc<dyn Sink>>,
+    /// Empty once the core has ended: a sink finishes its work when its last owner lets go of it.
+    sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
     port: &'static AckPort,
     book: Rc<RefCell<LedgerBook>>,
@@ -100,7 +101,7 @@ impl Ingest {
             budget: ByteBudget::new(settings.budget_bytes),
             book: Rc::new(RefCell::new(LedgerBook::new(port, rules))),
             settings,
-            sinks,
+            sinks: RefCell::new(sinks),
             outputs,
             port,
             stats: Arc::clone(&context.stats),
@@ -157,6 +158,7 @@ impl Ingest {
     ) -> Verdict {
         let record_bytes_max = self
             .sinks
+            .borrow()
             .iter()
             .map(|sink| sink.limits().record_bytes_max)
             .min()
@@ -315,9 +317,10 @@ impl Handler for Ingest {
 
     fn end(&self) {
         self.tick(self.context.now());
-        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open
-        // if their ends were left to the destructors.
+        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open,
+        // and the sinks' last files too, if these were left to the destructors.
         self.outputs.close();
+        self.sinks.borrow_mut().clear();
     }
 }
 

@@ -23,7 +23,11 @@ const HALF: &[u8] = b"{\"id\":\"half a li";
 
 /// Files that were growing when their process ended.
 fn growing(data: &Path) -> Vec<PathBuf> {
-    let markers: Vec<_> = all_files(&data.join(".open"))
+    let open = data.join(".open");
+    if !open.exists() {
+        return Vec::new();
+    }
+    let markers: Vec<_> = all_files(&open)
         .into_iter()
         .map(|marker| marker.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
@@ -45,7 +49,7 @@ fn killed_at_any_moment_and_started_again_the_files_have_every_acknowledged_id_i
     for round in 0..8_usize {
         let proxy = Proxy::start(dir.path(), &settings);
         // What the round before left behind is in order before the first request.
-        assert_eq!(torn_files(&data).len(), torn);
+        assert_eq!(torn_files(&data).len(), torn, "round {round}");
         assert!(growing(&data).is_empty());
         let load = Load::start(proxy.address, EVENTS, 8);
         let enough = fastrand::usize(0..300);
