@@ -186,7 +186,10 @@ impl Ingest {
             .events_rejected
             .add(prepared.rejected.len() as u64);
         match self.hand_over(permit, prepared) {
-            Err(shed) => Verdict::RetryLater(shed),
+            Err(shed) => {
+                self.stats.events_shed.add(prepared.records.len() as u64);
+                Verdict::RetryLater(shed)
+            }
             Ok(None) => Verdict::Done {
                 accepted: 0,
                 rejected: std::mem::take(&mut prepared.rejected),
