@@ -5,7 +5,11 @@
 
 mod support;
 
+mod bodies;
 mod disk;
 mod kinesis;
+mod many;
+mod numbers;
 mod pressure;
+mod records;
 mod shutdown;

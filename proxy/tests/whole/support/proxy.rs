@@ -123,6 +123,11 @@ impl Proxy {
         Client::connect(self.admin).ask(get("/ready")).status == 200
     }
 
+    /// What `/ready` says.
+    pub(crate) fn ready_json(&self) -> Value {
+        Client::connect(self.admin).ask(get("/ready")).json()
+    }
+
     /// Its whole log so far.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.log.lock().unwrap().clone()
@@ -135,13 +140,9 @@ impl Proxy {
         log
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Memory that it holds, KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.unwrap().trim().trim_end_matches(" kB");
         kib.parse().unwrap()
