@@ -355,9 +355,11 @@ impl Delivery {
                     },
                 }));
             }
-            Decision::Again(_) | Decision::GiveUp => {
-                self.settle(record, Outcome::Refused(cause), actions);
+            // It would have been tried again: that it is not is the process's doing.
+            Decision::Again(_) => {
+                self.settle(record, Outcome::Refused(Cause::Shutdown), actions);
             }
+            Decision::GiveUp => self.settle(record, Outcome::Refused(cause), actions),
         }
     }
 

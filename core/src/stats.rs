@@ -143,6 +143,9 @@ pub struct WorkerStats {
     pub events_accepted: Counter,
     /// Of these, refused to the client.
     pub events_rejected: Counter,
+    /// Of these, handed to nobody for want of room. The client was answered 503 and still has them.
+    /// `received == accepted + rejected + shed`.
+    pub events_shed: Counter,
     /// Bytes of bodies and records that the byte budget holds now.
     pub budget_bytes: Gauge,
     /// Requests answered 503 because the byte budget was used up.
@@ -173,6 +176,7 @@ impl WorkerStats {
             events_received: Counter::default(),
             events_accepted: Counter::default(),
             events_rejected: Counter::default(),
+            events_shed: Counter::default(),
             budget_bytes: Gauge::default(),
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),

@@ -277,6 +277,7 @@ fn start_workers(
     let settings = WorkerSettings {
         listen: vec![config.listen.address],
         workers: config.listen.workers,
+        pin: config.listen.pin,
         driver: match config.listen.driver {
             DriverWord::Auto => Driver::Auto,
             DriverWord::Uring => Driver::Uring,
@@ -309,7 +310,8 @@ fn start_workers(
 }
 
 fn front_limits(config: &Config) -> Limits {
-    let limits = &config.limits;
+    let (listen, limits) = (&config.listen, &config.limits);
+    // No field is left to a default: a setting that is read and has no effect would be a lie.
     Limits {
         head_bytes_max: limits.head_bytes_max,
         headers_max: limits.headers_max,
@@ -317,7 +319,16 @@ fn front_limits(config: &Config) -> Limits {
         head_deadline: limits.head_deadline,
         body_bytes_max: limits.body_bytes_max,
         body_deadline: limits.body_deadline,
-        ..Limits::default()
+        body_bytes_per_second_min: limits.body_rate_min_bytes as u64,
+        body_grace: Limits::default().body_grace,
+        answer_deadline: Limits::default().answer_deadline,
+        idle: limits.idle,
+        // Bounded to 10^9 by the configuration.
+        requests_per_connection_max: u32::try_from(limits.requests_per_connection_max)
+            .unwrap_or(u32::MAX),
+        connection_life: limits.connection_life,
+        connections_max: listen.connections_max,
+        connections_per_source_max: listen.connections_per_address_max.unwrap_or(0),
     }
 }
 

@@ -19,7 +19,7 @@ use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared};
-use sluice_core::record::Record;
+use sluice_core::record::{Cause, Record};
 use sluice_core::request::RequestContext;
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
@@ -74,7 +74,8 @@ pub struct OutputSettings {
 /// One core's ingest.
 pub struct Ingest {
     settings: Arc<IngestSettings>,
-    sinks: Vec<Arc<dyn Sink>>,
+    /// Empty once the core has ended: a sink finishes its work when its last owner lets go of it.
+    sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
     port: &'static AckPort,
     book: Rc<RefCell<LedgerBook>>,
@@ -100,7 +101,7 @@ impl Ingest {
             budget: ByteBudget::new(settings.budget_bytes),
             book: Rc::new(RefCell::new(LedgerBook::new(port, rules))),
             settings,
-            sinks,
+            sinks: RefCell::new(sinks),
             outputs,
             port,
             stats: Arc::clone(&context.stats),
@@ -157,6 +158,7 @@ impl Ingest {
     ) -> Verdict {
         let record_bytes_max = self
             .sinks
+            .borrow()
             .iter()
             .map(|sink| sink.limits().record_bytes_max)
             .min()
@@ -184,7 +186,10 @@ impl Ingest {
             .events_rejected
             .add(prepared.rejected.len() as u64);
         match self.hand_over(permit, prepared) {
-            Err(shed) => Verdict::RetryLater(shed),
+            Err(shed) => {
+                self.stats.events_shed.add(prepared.records.len() as u64);
+                Verdict::RetryLater(shed)
+            }
             Ok(None) => Verdict::Done {
                 accepted: 0,
                 rejected: std::mem::take(&mut prepared.rejected),
@@ -197,7 +202,10 @@ impl Ingest {
                         accepted,
                         rejected: std::mem::take(&mut prepared.rejected),
                     },
-                    Verification::DeadlinePassed => {
+                    // Of these, too, nobody can say that the destination does not have them, and
+                    // writer and book watch the same deadline: which one comes first is chance.
+                    Verification::DeadlinePassed
+                    | Verification::Refused(Cause::Unknown | Cause::Expired) => {
                         self.stats.deadline_passed.increment();
                         Verdict::RetryLater(Shed::Deadline)
                     }
@@ -312,9 +320,10 @@ impl Handler for Ingest {
 
     fn end(&self) {
         self.tick(self.context.now());
-        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open
-        // if their ends were left to the destructors.
+        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open,
+        // and the sinks' last files too, if these were left to the destructors.
         self.outputs.close();
+        self.sinks.borrow_mut().clear();
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Verdict {
 /// Why a request was not taken, or not confirmed in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
-    /// The byte budget is used up; the body was not read.
+    /// The byte budget is used up; mostly the body was not even read.
     Budget,
     /// The queue of an output is full.
     Queue,
@@ -47,7 +47,7 @@ impl Shed {
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
-            Shed::Budget => "too many bytes are in flight; nothing was read, send it again later",
+            Shed::Budget => "too many bytes are in flight; nothing was taken, send it again later",
             Shed::Queue => "the destination is behind; nothing was taken, send it again later",
             Shed::Deadline => {
                 "the destination did not confirm in time; it may have the events, send them again"

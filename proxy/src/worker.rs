@@ -193,6 +193,8 @@ pub struct WorkerSettings {
     pub listen: Vec<SocketAddr>,
     /// How many cores; 0 for all that the process may use.
     pub workers: usize,
+    /// Whether each is bound to a core of its own.
+    pub pin: bool,
     /// Which driver.
     pub driver: Driver,
     /// What a client may take.
@@ -245,6 +247,7 @@ pub fn run_workers<H: Handler>(
     check_limits(&settings.limits)?;
     let driver = settings.driver.choose()?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let pinned = settings.pin && !cores.is_empty();
     let count = match settings.workers {
         0 => cores.len().max(1),
         count => count,
@@ -278,7 +281,7 @@ pub fn run_workers<H: Handler>(
         stats.push(Arc::clone(&block));
         let start = Start {
             index,
-            core: (!cores.is_empty()).then(|| cores[index % cores.len()]),
+            core: pinned.then(|| cores[index % cores.len()]),
             driver,
             listeners,
             limits: settings.limits,

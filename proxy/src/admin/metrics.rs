@@ -140,6 +140,11 @@ fn requests(page: &mut Page, workers: &[Arc<WorkerStats>]) {
         "Events refused to the client.",
         sum(workers, |worker| worker.events_rejected.get()),
     );
+    page.counter(
+        "sluice_events_shed_total",
+        "Good events of requests answered 503 for want of room; handed to no output.",
+        sum(workers, |worker| worker.events_shed.get()),
+    );
     page.family(
         "sluice_shed_total",
         "counter",

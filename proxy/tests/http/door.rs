@@ -101,6 +101,7 @@ impl Server {
         let mut settings = WorkerSettings {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             workers: 1,
+            pin: true,
             driver: Driver::Auto,
             limits: Limits::default(),
             outputs: 0,

@@ -1,0 +1,290 @@
+//! What the stream does to us, and what the clients hear of it.
+
+use crate::support::audit::{Sent, count_answered, ids_answered};
+use crate::support::client::post;
+use crate::support::event::{array, body, new_id, new_ids};
+use crate::support::load::burst;
+use crate::support::proxy::{Proxy, to_kinesis};
+use crate::support::stream::{PickyStream, emulator, stored};
+use crate::support::wait_until;
+use sluice_loadtest::kinesis::{Faults, Reject, RejectCode};
+use std::time::Duration;
+use tempfile::tempdir;
+
+const EVENTS: &str = "/v1/events";
+
+fn reject(k: u64, n: u64) -> Option<Reject> {
+    Some(Reject {
+        k,
+        n,
+        code: RejectCode::default(),
+    })
+}
+
+/// For a stream that neither hangs nor leaves anything in doubt: a request is answered 200 if, and
+/// only if, all of it is stored, and nothing is stored twice.
+fn assert_exact(sent: &[Sent], stored: &crate::support::audit::Stored) {
+    stored.assert_truthful(sent);
+    for sent in sent {
+        let all = sent.ids.iter().all(|id| stored.has(id));
+        assert_eq!(sent.is_acked(), all, "{sent:?}");
+    }
+    assert_eq!(stored.duplicates(), 0);
+}
+
+#[test]
+fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
+    let stream = emulator(Faults {
+        reject: reject(1, 5),
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    // Waits of up to a minute: hardly any retry fits before the ack deadline.
+    let waits = "retry_base_ms = 60000\nretry_cap_ms = 60000\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + waits));
+
+    let sent = burst(proxy.address, EVENTS, 8, 12);
+    proxy.settled_metrics("main");
+    assert_exact(&sent, &stored(&stream));
+    let refused = count_answered(&sent, 503);
+    assert!(refused > 0 && count_answered(&sent, 200) > 0, "{refused}");
+    assert_eq!(refused + count_answered(&sent, 200), sent.len());
+    for sent in sent.iter().filter(|sent| !sent.is_acked()) {
+        sent.answer.as_ref().unwrap().assert_retry_later(&["not_delivered"]);
+    }
+    proxy.end_cleanly();
+}
+
+#[test]
+fn a_shard_that_refuses_for_ever_costs_503_to_its_requests_and_nothing_to_their_neighbours() {
+    let stream = PickyStream::start(|key| !key.starts_with("bad-"));
+    let dir = tempdir().unwrap();
+    let keyed = "partition_key = \"field:id\"\nlinger_ms = 20\nretry_base_ms = 20\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + keyed));
+
+    let good = |count| new_ids(count);
+    let bad = || format!("bad-{}", new_id());
+    let requests: Vec<Vec<String>> = (0..24)
+        .map(|at| match at % 4 {
+            0 => good(1),
+            1 => vec![bad()],
+            2 => [good(2), vec![bad()]].concat(),
+            _ => good(3),
+        })
+        .collect();
+    // All on the wire before the first answer is read, so that they share calls.
+    let mut asked: Vec<_> = requests
+        .into_iter()
+        .map(|ids| {
+            let mut client = proxy.connect();
+            client.send(post(EVENTS, body(&ids)));
+            (client, ids)
+        })
+        .collect();
+    for (client, ids) in &mut asked {
+        let reply = client.read();
+        if ids.iter().any(|id| id.starts_with("bad-")) {
+            reply.assert_retry_later(&["not_delivered", "not_confirmed"]);
+        } else {
+            assert_eq!(reply.status, 200, "{ids:?}");
+        }
+    }
+    let metrics = proxy.settled_metrics("main");
+    let good: Vec<_> = asked
+        .iter()
+        .flat_map(|(_, ids)| ids)
+        .filter(|id| !id.starts_with("bad-"))
+        .cloned()
+        .collect();
+    let stored = stream.stored();
+    assert_eq!(stored.ids(), good.iter().cloned().collect());
+    assert_eq!(stored.duplicates(), 0);
+    // They were tried again, alone, while there was time.
+    let refused = stream.refused();
+    assert_eq!(refused.0.len(), 12);
+    assert!(refused.duplicates() > 0);
+    assert!(metrics.family("sluice_output_batch_records_count", "main") > 1);
+    assert!(metrics.family("sluice_output_calls_total", "main") < 24 + refused.duplicates() + 12);
+    proxy.end_cleanly();
+}
+
+#[test]
+fn records_throttled_for_a_while_end_as_200_and_are_stored_exactly_once() {
+    let stream = emulator(Faults {
+        reject: reject(1, 5),
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    let patient = "retry_base_ms = 5\nretry_cap_ms = 20\n[ack]\ndeadline_ms = 8000\n[drain]\ndeadline_ms = 10000\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + patient));
+
+    let sent = burst(proxy.address, EVENTS, 16, 15);
+    assert_eq!(count_answered(&sent, 200), sent.len());
+    let stored = stored(&stream);
+    assert_eq!(stored.ids(), ids_answered(&sent, 200));
+    assert_eq!(stored.duplicates(), 0);
+    let stats = stream.stats();
+    assert!(stats.rejected >= stats.stored / 5, "{stats:?}");
+    proxy.end_cleanly();
+}
+
+#[test]
+fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again() {
+    let stream = emulator(Faults {
+        hang: 1.0,
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
+
+    let mut sent = burst(proxy.address, EVENTS, 12, 2);
+    for sent in &sent {
+        let answer = sent.answer.as_ref().expect("an answer");
+        answer.assert_retry_later(&["not_confirmed"]);
+        // Deadline and a second: a bound on hanging, no figure.
+        assert!(sent.took < Duration::from_millis(1_700), "{sent:?}");
+    }
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.get("sluice_ack_deadline_passed_total"), 24);
+    assert_eq!(metrics.answered(503), 24);
+    assert_eq!(metrics.answered(200), 0);
+    assert!(metrics.unknown_retries("main") > 0);
+
+    stream.set_faults(Faults::default()).unwrap();
+    wait_until("requests succeed again", || {
+        sent.extend(burst(proxy.address, EVENTS, 1, 1));
+        sent.last().is_some_and(Sent::is_acked)
+    });
+    let after = burst(proxy.address, EVENTS, 8, 5);
+    assert_eq!(count_answered(&after, 200), after.len());
+    sent.extend(after);
+    proxy.settled_metrics("main");
+    stored(&stream).assert_truthful(&sent);
+    proxy.end_cleanly();
+}
+
+#[test]
+fn a_stream_that_stores_at_once_and_answers_late_makes_copies_but_no_false_200() {
+    let stream = emulator(Faults {
+        slow: 1.0,
+        slow_ms: 1_500,
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
+
+    let mut sent = burst(proxy.address, EVENTS, 12, 1);
+    for sent in &sent {
+        sent.answer
+            .as_ref()
+            .expect("an answer")
+            .assert_retry_later(&["not_confirmed"]);
+        assert!(sent.took < Duration::from_millis(1_700), "{sent:?}");
+    }
+    stream.set_faults(Faults::default()).unwrap();
+    wait_until("requests succeed again", || {
+        sent.extend(burst(proxy.address, EVENTS, 1, 1));
+        sent.last().is_some_and(Sent::is_acked)
+    });
+    let metrics = proxy.settled_metrics("main");
+    let stored = stored(&stream);
+    stored.assert_truthful(&sent);
+    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
+    proxy.end_cleanly();
+}
+
+#[test]
+fn a_reset_after_the_records_were_stored_loses_no_200_and_copies_only_what_was_in_doubt() {
+    let stream = emulator(Faults {
+        reset_after: 0.3,
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    let patient = "retry_base_ms = 5\n[ack]\ndeadline_ms = 4000\n[drain]\ndeadline_ms = 6000\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + patient));
+
+    let sent = burst(proxy.address, EVENTS, 12, 15);
+    let metrics = proxy.settled_metrics("main");
+    let stored = stored(&stream);
+    stored.assert_truthful(&sent);
+    assert!(count_answered(&sent, 200) > 0);
+    let resets: u64 = stream.stats().faults.values().sum();
+    assert!(resets > 0);
+    assert!(stored.duplicates() > 0, "{resets} resets left nothing in doubt");
+    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
+    proxy.end_cleanly();
+}
+
+/// A load under one fault for half of the calls: answers are 200 or 503, and no 200 is false.
+fn under(faults: Faults) -> (Vec<Sent>, crate::support::audit::Stored) {
+    let stream = emulator(faults);
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
+    let sent = burst(proxy.address, EVENTS, 8, 6);
+    let metrics = proxy.settled_metrics("main");
+    let stored = stored(&stream);
+    stored.assert_truthful(&sent);
+    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
+    for sent in &sent {
+        match &sent.answer {
+            Some(answer) if answer.status == 200 => {}
+            Some(answer) => answer.assert_retry_later(&["not_delivered", "not_confirmed"]),
+            None => panic!("no answer: {sent:?}"),
+        }
+    }
+    proxy.end_cleanly();
+    (sent, stored)
+}
+
+#[test]
+fn answers_that_leave_entries_out_or_are_no_json_never_make_a_false_200() {
+    for seed in 1..=2 {
+        under(Faults {
+            seed,
+            short_answer: 0.3,
+            garbage_answer: 0.3,
+            ..Faults::default()
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_fails_whole_calls_costs_503_at_most() {
+    let (sent, stored) = under(Faults {
+        internal_error: 0.3,
+        throttle_call: 0.2,
+        reset_before: 0.2,
+        ..Faults::default()
+    });
+    assert!(count_answered(&sent, 200) > 0);
+    assert!(stored.0.len() >= ids_answered(&sent, 200).len());
+}
+
+#[test]
+fn entries_are_the_truth_even_when_the_answer_counts_no_failure() {
+    let (sent, stored) = under(Faults {
+        reject: reject(1, 3),
+        failed_count_zero: true,
+        ..Faults::default()
+    });
+    assert_exact(&sent, &stored);
+}
+
+#[test]
+fn a_stream_that_denies_access_is_503_at_once_and_counted_by_its_cause() {
+    let stream = emulator(Faults {
+        access_denied: 1.0,
+        ..Faults::default()
+    });
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
+    let ids = new_ids(3);
+    proxy
+        .post(EVENTS, array(&ids))
+        .assert_retry_later(&["not_delivered"]);
+    let metrics = proxy.settled_metrics("main");
+    assert_eq!(metrics.refused("main", "denied"), 3);
+    assert_eq!(stream.stats().calls["PutRecords"], 1);
+    assert_eq!(stored(&stream).0.len(), 0);
+    proxy.end_cleanly();
+}

@@ -1,0 +1,104 @@
+//! Clients that ask one request after the other until they are told to end.
+
+use super::audit::Sent;
+use super::client::{Client, post};
+use super::event::{body, new_ids};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// One request on this connection, or on a new one where it is gone. `None` when nobody listens.
+fn ask(client: &mut Option<Client>, address: SocketAddr, path: &str, events: usize) -> Option<Sent> {
+    if client.is_none() {
+        *client = Client::try_connect(address).ok();
+    }
+    let connection = client.as_mut()?;
+    let ids = new_ids(events);
+    let started = Instant::now();
+    connection.try_send(post(path, body(&ids)));
+    let answer = connection.try_read();
+    if answer.as_ref().is_none_or(|answer| answer.closes()) {
+        *client = None;
+    }
+    Some(Sent {
+        ids,
+        answer,
+        took: started.elapsed(),
+    })
+}
+
+/// So many requests on each of so many connections at once; events per request go round from 1 to 3.
+pub(crate) fn burst(address: SocketAddr, path: &str, connections: usize, each: usize) -> Vec<Sent> {
+    let one = |_| {
+        let path = path.to_owned();
+        thread::spawn(move || {
+            let mut client = None;
+            (0..each)
+                .map(|at| ask(&mut client, address, &path, at % 3 + 1).expect("someone listens"))
+                .collect::<Vec<_>>()
+        })
+    };
+    let threads: Vec<_> = (0..connections).map(one).collect();
+    threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect()
+}
+
+/// A load that goes on until it is ended.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<Sent>>>,
+}
+
+impl Load {
+    /// Each connection asks one request after the other, opens a new connection when its own was closed,
+    /// and ends when nobody listens any more.
+    pub(crate) fn start(address: SocketAddr, path: &'static str, connections: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let one = |_| {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            thread::spawn(move || {
+                let mut client = None;
+                let mut sent = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(one) = ask(&mut client, address, path, sent.len() % 3 + 1) else {
+                        break;
+                    };
+                    answered.fetch_add(usize::from(one.answer.is_some()), Ordering::Relaxed);
+                    sent.push(one);
+                }
+                sent
+            })
+        };
+        let threads = (0..connections).map(one).collect();
+        Load {
+            stop,
+            answered,
+            threads,
+        }
+    }
+
+    /// Answers so far.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// All requests, once nobody listens any more or `end` was said.
+    pub(crate) fn join(self) -> Vec<Sent> {
+        self.threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    }
+
+    /// No further requests; those under way are waited for.
+    pub(crate) fn end(self) -> Vec<Sent> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join()
+    }
+}

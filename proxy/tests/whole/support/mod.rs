@@ -1,0 +1,22 @@
+//! The child process, clients that write what they are told, and the audit of who was promised what.
+
+pub(crate) mod audit;
+pub(crate) mod client;
+pub(crate) mod event;
+pub(crate) mod files;
+pub(crate) mod load;
+pub(crate) mod metrics;
+pub(crate) mod proxy;
+pub(crate) mod stream;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Waits for something that another thread or process brings about.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < give_up, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
