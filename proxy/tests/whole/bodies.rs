@@ -162,7 +162,8 @@ fn a_body_over_the_limit_is_413_with_the_limit_and_none_of_it_is_stored() {
 fn a_record_over_the_stream_s_limit_is_413_before_any_call_and_its_neighbours_are_stored() {
     let stream = emulator(Faults::default());
     let dir = tempdir().unwrap();
-    let settings = to_kinesis(&stream.url()) + "linger_ms = 50\n[limits]\nbody_bytes_max = 2097152\n";
+    let settings =
+        to_kinesis(&stream.url()) + "linger_ms = 50\n[limits]\nbody_bytes_max = 2097152\n";
     let proxy = Proxy::start(dir.path(), &settings);
     let limit = (1 << 20) - 16;
     let ids = new_ids(3);
@@ -176,20 +177,22 @@ fn a_record_over_the_stream_s_limit_is_413_before_any_call_and_its_neighbours_ar
     assert_eq!(statuses[0].status, 200);
     assert_eq!(statuses[2].status, 200);
     let refused = &statuses[1];
-    assert_eq!((refused.status, refused.code()), (413, "record_too_large".into()));
+    assert_eq!(
+        (refused.status, refused.code()),
+        (413, "record_too_large".into())
+    );
     assert_eq!(refused.json()["limit"], limit);
     assert!(refused.json()["actual"].as_u64().unwrap() > 1_400_000);
 
     // In a batch, alone.
-    let body = format!(
-        "{}\n{}\n",
-        event(&ids[2], 100),
-        event(&new_id(), 1_048_500)
-    );
+    let body = format!("{}\n{}\n", event(&ids[2], 100), event(&new_id(), 1_048_500));
     let answer = proxy.post(EVENTS, body);
     assert_eq!(answer.status, 200);
     let listed = answer.json();
-    assert_eq!((&listed["accepted"], &listed["rejected"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&listed["accepted"], &listed["rejected"]),
+        (&json!(1), &json!(1))
+    );
     assert_eq!(listed["errors"][0]["index"], 1);
     assert_eq!(listed["errors"][0]["code"], "record_too_large");
     assert_eq!(listed["errors"][0]["limit"], limit);
@@ -229,7 +232,10 @@ fn of_a_batch_with_bad_events_exactly_the_good_ones_are_stored_and_the_bad_ones_
     assert_eq!(answer["accepted"], 2);
     assert_eq!(answer["rejected"], 1);
     let error = &answer["errors"][0];
-    assert_eq!((&error["index"], &error["code"]), (&json!(1), &json!("not_json")));
+    assert_eq!(
+        (&error["index"], &error["code"]),
+        (&json!(1), &json!("not_json"))
+    );
     assert_eq!(error["offset"], first.len() + 1 + broken.len() - 1);
 
     // A line cut in its middle, and one that is not UTF-8.
@@ -238,14 +244,20 @@ fn of_a_batch_with_bad_events_exactly_the_good_ones_are_stored_and_the_bad_ones_
     body.extend_from_slice(b"{\"id\":\"\xff\xfe\"}\n");
     body.extend_from_slice(good().as_bytes());
     let (status, answer) = told(&proxy, body);
-    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(2), &json!(2)));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (200, &json!(2), &json!(2))
+    );
     assert_eq!(answer["errors"][0]["index"], 1);
     assert_eq!(answer["errors"][1]["index"], 2);
     assert_eq!(answer["errors"][1]["code"], "not_utf8");
 
     // Elements of an array that are no objects.
     let (status, answer) = told(&proxy, format!("[{},7,{},[]]", good(), good()));
-    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(2), &json!(2)));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (200, &json!(2), &json!(2))
+    );
     assert_eq!(answer["errors"][0]["index"], 1);
     assert_eq!(answer["errors"][0]["code"], "not_an_object");
     assert_eq!(answer["errors"][1]["index"], 3);
@@ -266,16 +278,26 @@ fn of_a_batch_with_bad_events_exactly_the_good_ones_are_stored_and_the_bad_ones_
         ("7".to_owned(), "not_an_object"),
     ] {
         let (status, answer) = told(&proxy, &body);
-        assert_eq!((status, &answer["code"]), (400, &json!(code)), "{body}: {answer}");
+        assert_eq!(
+            (status, &answer["code"]),
+            (400, &json!(code)),
+            "{body}: {answer}"
+        );
     }
     // Nothing taken, each refused alone: the first refusal's status, and the list.
     let (status, answer) = told(&proxy, "[7,[]]");
-    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (400, &json!(0), &json!(2)));
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected"]),
+        (400, &json!(0), &json!(2))
+    );
 
     // A thousand good ones and one: too many, none of them taken.
     let (status, answer) = told(&proxy, array(&new_ids(1_001)));
     assert_eq!((status, &answer["code"]), (400, &json!("too_many_events")));
-    assert_eq!((&answer["limit"], &answer["actual"]), (&json!(1_000), &json!(1_001)));
+    assert_eq!(
+        (&answer["limit"], &answer["actual"]),
+        (&json!(1_000), &json!(1_001))
+    );
 
     let metrics = proxy.settled_metrics("main");
     let value = |name: &str| metrics.get(&format!("sluice_events_{name}_total"));

@@ -56,7 +56,9 @@ fn killed_at_any_moment_and_started_again_the_files_have_every_acknowledged_id_i
         wait_until("some were answered", || load.answered() >= enough);
         proxy.kill();
         sent.extend(load.join());
-        if round % 3 == 1 && let [growing] = &growing(&data)[..] {
+        if round % 3 == 1
+            && let [growing] = &growing(&data)[..]
+        {
             // SIGKILL rarely hits a write in its middle; a power cut does.
             let mut file = File::options().append(true).open(growing).unwrap();
             file.write_all(HALF).unwrap();

@@ -50,7 +50,10 @@ fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
     assert!(refused > 0 && count_answered(&sent, 200) > 0, "{refused}");
     assert_eq!(refused + count_answered(&sent, 200), sent.len());
     for sent in sent.iter().filter(|sent| !sent.is_acked()) {
-        sent.answer.as_ref().unwrap().assert_retry_later(&["not_delivered"]);
+        sent.answer
+            .as_ref()
+            .unwrap()
+            .assert_retry_later(&["not_delivered"]);
     }
     proxy.end_cleanly();
 }
@@ -210,7 +213,10 @@ fn a_reset_after_the_records_were_stored_loses_no_200_and_copies_only_what_was_i
     assert!(count_answered(&sent, 200) > 0);
     let resets: u64 = stream.stats().faults.values().sum();
     assert!(resets > 0);
-    assert!(stored.duplicates() > 0, "{resets} resets left nothing in doubt");
+    assert!(
+        stored.duplicates() > 0,
+        "{resets} resets left nothing in doubt"
+    );
     assert!(stored.duplicates() <= metrics.unknown_retries("main"));
     proxy.end_cleanly();
 }

@@ -29,8 +29,8 @@ fn ten_thousand_idle_connections_cost_16_kib_each_at_most_and_others_are_served(
     }
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");
-    let settings = to_files(&data)
-        + "[listen]\nconnections_max = 20000\nconnections_per_address_max = 0\n";
+    let settings =
+        to_files(&data) + "[listen]\nconnections_max = 20000\nconnections_per_address_max = 0\n";
     let proxy = Proxy::start(dir.path(), &settings);
     // Whatever is needed once is there before it is measured.
     let mut ids = vec![new_id()];
@@ -45,7 +45,9 @@ fn ten_thousand_idle_connections_cost_16_kib_each_at_most_and_others_are_served(
         let wave = 500.min(count - idle.len());
         let from = idle.len();
         idle.extend((0..wave).map(|_| proxy.connect()));
-        idle[from..].iter_mut().for_each(|client| client.send(&request));
+        idle[from..]
+            .iter_mut()
+            .for_each(|client| client.send(&request));
         for client in &mut idle[from..] {
             assert_eq!(client.read().status, 200);
         }

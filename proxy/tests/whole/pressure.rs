@@ -49,7 +49,10 @@ fn a_full_queue_is_503_at_once_and_whoever_is_in_it_gets_a_true_answer() {
     assert!(taken > 5 && refused > 5, "{taken} taken, {refused} refused");
     assert_eq!(taken + refused, sent.len());
     for sent in sent.iter().filter(|sent| !sent.is_acked()) {
-        sent.answer.as_ref().unwrap().assert_retry_later(&["queue_full"]);
+        sent.answer
+            .as_ref()
+            .unwrap()
+            .assert_retry_later(&["queue_full"]);
         assert!(sent.took < slow, "it waited for the stream: {sent:?}");
     }
     let metrics = proxy.settled_metrics("main");

@@ -40,7 +40,8 @@ fn an_envelope_has_body_and_uri_byte_for_byte() {
         "\\".repeat(10_000),
         "x".repeat(200_000) + "\"",
     ];
-    let query = "?appId=a%20b+c&platform=Web&compression=&x=%22%5C%00&event_bundle_sequence_id=7&a=1&a=2";
+    let query =
+        "?appId=a%20b+c&platform=Web&compression=&x=%22%5C%00&event_bundle_sequence_id=7&a=1&a=2";
     let path = "/collect/web~1/%C3%A9";
     let mut rids = Vec::new();
     for body in &bodies {

@@ -65,7 +65,8 @@ fn at_sigterm_health_fails_first_requests_are_served_on_and_nothing_is_lost() {
     let mut sent = load.join();
     let (answered, cut) = (count_answered(&sent, 200), sent.len());
     assert!(
-        sent.iter().all(|sent| matches!(sent.status(), Some(200) | None)),
+        sent.iter()
+            .all(|sent| matches!(sent.status(), Some(200) | None)),
         "a drain is no reason to refuse anyone"
     );
     println!("{answered} of {cut} requests were answered, the others saw their connection end");

@@ -140,7 +140,8 @@ impl Client {
     }
 
     pub(crate) fn read(&mut self) -> Reply {
-        self.try_read().expect("an answer, not the connection's end")
+        self.try_read()
+            .expect("an answer, not the connection's end")
     }
 
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Reply {

@@ -50,9 +50,5 @@ pub(crate) fn records(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn stored(dir: &Path) -> Stored {
-    Stored::of(
-        records(dir)
-            .iter()
-            .flat_map(|record| ids_of_record(record)),
-    )
+    Stored::of(records(dir).iter().flat_map(|record| ids_of_record(record)))
 }

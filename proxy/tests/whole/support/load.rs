@@ -10,7 +10,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 /// One request on this connection, or on a new one where it is gone. `None` when nobody listens.
-fn ask(client: &mut Option<Client>, address: SocketAddr, path: &str, events: usize) -> Option<Sent> {
+fn ask(
+    client: &mut Option<Client>,
+    address: SocketAddr,
+    path: &str,
+    events: usize,
+) -> Option<Sent> {
     if client.is_none() {
         *client = Client::try_connect(address).ok();
     }
