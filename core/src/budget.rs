@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// One core's share of the process's in-flight bytes. Not shared between threads, so that admission
-/// costs no locked instruction; the process divides its budget evenly among its cores.
+/// costs no locked instruction; the process divides its budget evenly among its cores. A share may come out
+/// smaller than one allowed request: whoever is alone is let in nevertheless, or would be sent away
+/// for ever.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     limit: u64,
@@ -21,7 +23,8 @@ impl ByteBudget {
         }
     }
 
-    /// Takes `bytes` out of the budget until the permit goes; `None` when fewer are free.
+    /// Takes `bytes` out of the budget until the permit goes; `None` when fewer are free and another
+    /// permit is out.
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Permit> {
         let mut permit = Permit {
@@ -53,12 +56,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Makes the permit hold `bytes` instead. Shrinking always succeeds; growing over the budget does
-    /// not, and leaves the permit as it was.
+    /// Makes the permit hold `bytes` instead. Shrinking always succeeds; growing over the budget only
+    /// while no other permit holds anything, else it leaves the permit as it was.
     #[must_use]
     pub fn try_resize(&mut self, bytes: u64) -> bool {
         let others = self.budget.held.get() - self.bytes;
-        let fits = bytes <= self.bytes || others.saturating_add(bytes) <= self.budget.limit;
+        let fits =
+            bytes <= self.bytes || others == 0 || others.saturating_add(bytes) <= self.budget.limit;
         if fits {
             self.budget.held.set(others + bytes);
             self.bytes = bytes;
@@ -91,11 +95,22 @@ mod tests {
     #[test]
     fn a_permit_that_cannot_grow_keeps_what_it_has_and_one_that_shrinks_frees_the_rest() {
         let budget = ByteBudget::new(100);
+        let _other = budget.try_reserve(10).unwrap();
         let mut permit = budget.try_reserve(60).unwrap();
-        assert!(!permit.try_resize(101));
-        assert_eq!(budget.held(), 60);
+        assert!(!permit.try_resize(91));
+        assert_eq!(budget.held(), 70);
         assert!(permit.try_resize(10));
-        assert_eq!(budget.held(), 10);
+        assert_eq!(budget.held(), 20);
         assert!(budget.try_reserve(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn whoever_is_alone_is_let_in_over_the_limit_and_nobody_beside_it() {
+        let budget = ByteBudget::new(100);
+        let mut permit = budget.try_reserve(150).unwrap();
+        assert!(permit.try_resize(200));
+        assert!(budget.try_reserve(1).is_none());
+        drop(permit);
+        assert_eq!(budget.held(), 0);
     }
 }

@@ -127,14 +127,17 @@ impl LedgerBook {
     }
 
     /// The first output that has no room for `bytes` more, if any has not. A request is handed over as a
-    /// whole or not at all, so this is asked before the first ticket.
+    /// whole or not at all, so this is asked before the first ticket. An output with nothing pending has
+    /// room for any request: this core's share may be smaller than one that is allowed.
     #[must_use]
     pub fn without_room_for(&self, bytes: u64) -> Option<OutputId> {
         let full = self
             .rules
             .iter()
             .zip(&self.tallies)
-            .position(|(rule, tally)| tally.pending_bytes + bytes > rule.pending_bytes_max)?;
+            .position(|(rule, tally)| {
+                tally.pending > 0 && tally.pending_bytes + bytes > rule.pending_bytes_max
+            })?;
         u16::try_from(full).ok().map(OutputId)
     }
 
@@ -477,6 +480,12 @@ mod tests {
         desk.settle_next(Outcome::Delivered);
         desk.settle_next(Outcome::Delivered);
         assert_eq!(desk.book.without_room_for(20), None);
+    }
+
+    #[test]
+    fn an_output_with_nothing_pending_has_room_for_any_request() {
+        let desk = Desk::new(&[RULE]);
+        assert_eq!(desk.book.without_room_for(RULE.pending_bytes_max + 1), None);
     }
 
     #[test]

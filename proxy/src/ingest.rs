@@ -115,8 +115,11 @@ impl Ingest {
     /// Enters the writers' words into the book as they come. To be spawned on the core.
     pub fn take_words(&self) -> impl Future<Output = ()> + 'static {
         let (port, book) = (self.port, Rc::clone(&self.book));
+        let context = Rc::clone(&self.context);
         poll_fn(move |cx| {
             while let Some(words) = port.poll_recv(cx.waker()) {
+                // For the requests that this wakes, which do not ask the clock themselves.
+                context.refresh();
                 let mut book = book.borrow_mut();
                 for word in words {
                     book.settle(word);
@@ -239,7 +242,7 @@ impl Ingest {
             self.stats.events_shed.add(events);
             return Err(Verdict::RetryLater(Shed::Budget));
         }
-        let now = self.context.now();
+        let now = self.context.recent();
         let deadline = now + self.settings.ack_deadline;
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let key = book.open(prepared.received, rejected, permit, deadline);
@@ -346,7 +349,7 @@ impl Future for Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let took = self.ingest.context.now().since(self.since);
+        let took = self.ingest.context.recent().since(self.since);
         self.ingest.stats.ack_latency_micros.observe(micros(took));
         self.ingest.book.borrow_mut().close(self.key);
     }

@@ -249,6 +249,8 @@ fn answers_that_leave_entries_out_or_are_no_json_never_make_a_false_200() {
             seed,
             short_answer: 0.3,
             garbage_answer: 0.3,
+            // Some of the records whose entry nobody could read were refused.
+            reject: reject(1, 3),
             ..Faults::default()
         });
     }

@@ -131,3 +131,27 @@ fn without_a_free_byte_requests_are_503_with_their_body_unread_and_whoever_is_in
     proxy.end_cleanly();
     assert_eq!(files::stored(&data).ids(), Stored::of(ids).ids());
 }
+
+#[test]
+fn a_request_within_the_limits_is_not_shed_by_an_idle_proxy_however_many_cores_share_its_room() {
+    // The least room that is allowed for these sizes, divided by more cores than fit into it.
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let settings = to_files(&data)
+        + "queue_bytes_max = 155648\nbatch_bytes_max = 155648\n\
+           [listen]\nworkers = 16\n\
+           [limits]\nbody_bytes_max = 131072\nin_flight_bytes_max = 1048576\n";
+    let proxy = Proxy::start(dir.path(), &settings);
+    let mut ids = Vec::new();
+    for path in [EVENTS, "/collect"] {
+        // New connections, so that they meet more than one core.
+        for _ in 0..8 {
+            let id = new_id();
+            let answer = proxy.post(path, event(&id, 131_072));
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            ids.push(id);
+        }
+    }
+    proxy.end_cleanly();
+    assert_eq!(files::stored(&data).ids(), Stored::of(ids).ids());
+}

@@ -1,11 +1,11 @@
-//! Clients that ask one request after the other until they are told to end.
+//! Clients that ask one request after the other.
 
 use super::audit::Sent;
 use super::client::{Client, post};
 use super::event::{body, new_ids};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -52,28 +52,22 @@ pub(crate) fn burst(address: SocketAddr, path: &str, connections: usize, each: u
         .collect()
 }
 
-/// A load that goes on until it is ended.
+/// A load that goes on until nobody listens any more.
 pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Vec<Sent>>>,
 }
 
 impl Load {
-    /// Each connection asks one request after the other, opens a new connection when its own was closed,
-    /// and ends when nobody listens any more.
+    /// Each connection asks one request after the other, and opens a new connection when its own was closed.
     pub(crate) fn start(address: SocketAddr, path: &'static str, connections: usize) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
         let one = |_| {
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            let answered = Arc::clone(&answered);
             thread::spawn(move || {
                 let mut client = None;
                 let mut sent = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(one) = ask(&mut client, address, path, sent.len() % 3 + 1) else {
-                        break;
-                    };
+                while let Some(one) = ask(&mut client, address, path, sent.len() % 3 + 1) {
                     answered.fetch_add(usize::from(one.answer.is_some()), Ordering::Relaxed);
                     sent.push(one);
                 }
@@ -81,11 +75,7 @@ impl Load {
             })
         };
         let threads = (0..connections).map(one).collect();
-        Load {
-            stop,
-            answered,
-            threads,
-        }
+        Load { answered, threads }
     }
 
     /// Answers so far.
@@ -93,17 +83,11 @@ impl Load {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// All requests, once nobody listens any more or `end` was said.
+    /// All requests, once nobody listens any more.
     pub(crate) fn join(self) -> Vec<Sent> {
         self.threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap())
             .collect()
-    }
-
-    /// No further requests; those under way are waited for.
-    pub(crate) fn end(self) -> Vec<Sent> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.join()
     }
 }

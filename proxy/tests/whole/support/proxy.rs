@@ -108,14 +108,17 @@ impl Proxy {
         Metrics::parse(std::str::from_utf8(&reply.body).unwrap())
     }
 
-    /// The metrics once nothing is under way any more. They lag behind by a tick.
+    /// The metrics once nothing is under way any more. The counters of an output lag behind those of the
+    /// requests by a tick of each core: they are there when both name the same number.
     pub(crate) fn settled_metrics(&self, output: &str) -> Metrics {
         wait_until("no record is pending", || {
             let metrics = self.metrics();
-            let held = metrics.records("held_records", output);
-            metrics.records("pending_records", output) == 0 && held == 0
+            let accepted = metrics.records("accepted_records_total", output);
+            accepted == metrics.get("sluice_events_accepted_total")
+                && metrics.records("pending_records", output) == 0
+                && metrics.records("held_records", output) == 0
+                && metrics.get("sluice_in_flight_bytes") == 0
         });
-        thread::sleep(Duration::from_millis(50));
         self.metrics()
     }
 
