@@ -41,9 +41,12 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
+    /// Neither lost nor stored again; names the first few otherwise.
     pub(crate) fn hold(&self) {
-        assert!(self.lost.is_empty(), "lost {:?}", self.lost);
-        assert!(self.twice.is_empty(), "stored again {:?}", self.twice);
+        for (ids, fault) in [(&self.lost, "lost"), (&self.twice, "stored again")] {
+            let first = &ids[..ids.len().min(10)];
+            assert!(ids.is_empty(), "{fault}: {}, first {first:?}", ids.len());
+        }
     }
 }
 
