@@ -39,10 +39,39 @@ pub struct Wall {
     pub nanos: u32,
 }
 
+impl Add<Duration> for Wall {
+    type Output = Wall;
+
+    fn add(self, wait: Duration) -> Wall {
+        let nanos = self.nanos + wait.subsec_nanos();
+        Wall {
+            secs: self
+                .secs
+                .saturating_add(wait.as_secs() + u64::from(nanos / 1_000_000_000)),
+            nanos: nanos % 1_000_000_000,
+        }
+    }
+}
+
 impl Wall {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_millis(self) -> u64 {
         self.secs * 1000 + u64::from(self.nanos / 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_carry_into_seconds() {
+        let wall = Wall {
+            secs: 7,
+            nanos: 999_999_999,
+        };
+        assert_eq!(wall + Duration::from_nanos(1), Wall { secs: 8, nanos: 0 });
+        assert_eq!(wall + Duration::new(2, 3), Wall { secs: 10, nanos: 2 });
     }
 }

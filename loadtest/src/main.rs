@@ -18,6 +18,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,9 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, mut stop) = stop_signals()?;
     let emulator = Emulator::start(args.options())?;
     print(&format!("listening on {}", emulator.addr()))?;
-    emulator.run_until(stop_signal())?;
+    emulator.run_until(async {
+        // An error means that nobody watches for signals any more; then it ends too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    })?;
     Ok(true)
 }
 
@@ -49,12 +56,9 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     let options = args.options();
     let stop = Arc::new(AtomicBool::new(false));
     let for_signal = Arc::clone(&stop);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_io()
-        .build()?;
+    let (runtime, mut signalled) = stop_signals()?;
     runtime.spawn(async move {
-        stop_signal().await;
+        let _ = signalled.wait_for(|stop| *stop).await;
         for_signal.store(true, Ordering::Relaxed);
     });
     let mut view = ProgressView::new(&options);
@@ -104,17 +108,26 @@ fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Box<dy
     Ok(())
 }
 
-/// Completes on SIGINT or SIGTERM; when signals cannot be had, never.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
+/// Watches for SIGINT and SIGTERM from now on, as long as the runtime lives.
+fn stop_signals() -> io::Result<(Runtime, watch::Receiver<bool>)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build()?;
+    let (told, stop) = watch::channel(false);
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        )
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        told.send_replace(true);
+    });
+    Ok((runtime, stop))
 }

@@ -15,11 +15,13 @@ use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
+use bytes::Bytes;
 use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
-use sluice_core::pipeline::{Plan, Prepared};
+use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
+use sluice_core::reject::Reject;
 use sluice_core::request::RequestContext;
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
@@ -113,8 +115,11 @@ impl Ingest {
     /// Enters the writers' words into the book as they come. To be spawned on the core.
     pub fn take_words(&self) -> impl Future<Output = ()> + 'static {
         let (port, book) = (self.port, Rc::clone(&self.book));
+        let context = Rc::clone(&self.context);
         poll_fn(move |cx| {
             while let Some(words) = port.poll_recv(cx.waker()) {
+                // For the requests that this wakes, which do not ask the clock themselves.
+                context.refresh();
                 let mut book = book.borrow_mut();
                 for word in words {
                     book.settle(word);
@@ -141,114 +146,109 @@ impl Ingest {
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let verdict = self
-            .prepare_and_deliver(head, &bytes, plan, permit, &mut prepared)
-            .await;
+        let handed_over = self.prepare(head, &bytes, plan, &mut prepared);
+        // Once there are records the body is not needed, and must not be held while they are waited for.
+        drop(bytes);
+        let handed_over = handed_over.and_then(|()| self.hand_over(permit, &mut prepared));
+        let rejected = std::mem::take(&mut prepared.rejected);
         self.prepared.borrow_mut().push(prepared);
-        Ok(verdict)
+        let (accepted, waiting) = match handed_over {
+            Ok(handed_over) => handed_over,
+            Err(verdict) => return Ok(verdict),
+        };
+        let verification = match waiting {
+            Some(waiting) => waiting.await,
+            None => Verification::Delivered,
+        };
+        Ok(match verification {
+            Verification::Delivered => Verdict::Done { accepted, rejected },
+            // Of these, too, nobody can say that the destination does not have them, and writer and
+            // book watch the same deadline: which one comes first is chance.
+            Verification::DeadlinePassed
+            | Verification::Refused(Cause::Unknown | Cause::Expired) => {
+                self.stats.deadline_passed.increment();
+                Verdict::RetryLater(Shed::Deadline)
+            }
+            Verification::Refused(_) | Verification::Open => Verdict::RetryLater(Shed::Sink),
+        })
     }
 
-    async fn prepare_and_deliver(
+    /// Turns the body into records, and counts them.
+    fn prepare(
         &self,
         head: &Head,
         body: &[u8],
         plan: &Plan,
-        permit: Permit,
         prepared: &mut Prepared,
-    ) -> Verdict {
-        let record_bytes_max = self
-            .sinks
-            .borrow()
-            .iter()
-            .map(|sink| sink.limits().record_bytes_max)
-            .min()
-            .unwrap_or(0);
+    ) -> Result<(), Verdict> {
+        let sinks = self.sinks.borrow();
+        let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
+        let record_bytes_max = limits.min().unwrap_or(0);
         let forwarded_for = forwarded_for(head);
+        let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
             method: head.method().as_str(),
             uri: head.path_and_query(),
             path: head.uri().path(),
             query: head.uri().query(),
-            user_agent: head
-                .headers()
-                .get(header::USER_AGENT)
-                .map(HeaderValue::as_bytes),
+            user_agent: agent.map(HeaderValue::as_bytes),
             forwarded_for: forwarded_for.as_deref(),
             peer: head.peer().ip(),
             id: head.id(),
             received_at: head.received_wall(),
         };
-        if let Err(reject) = plan.run(&request, body, record_bytes_max, prepared) {
-            return Verdict::GiveUp(reject);
-        }
+        plan.run(&request, body, record_bytes_max, prepared)
+            .map_err(Verdict::GiveUp)?;
         self.stats.events_received.add(u64::from(prepared.received));
         self.stats
             .events_rejected
             .add(prepared.rejected.len() as u64);
-        match self.hand_over(permit, prepared) {
-            Err(shed) => {
-                self.stats.events_shed.add(prepared.records.len() as u64);
-                Verdict::RetryLater(shed)
-            }
-            Ok(None) => Verdict::Done {
-                accepted: 0,
-                rejected: std::mem::take(&mut prepared.rejected),
-            },
-            Ok(Some(waiting)) => {
-                let accepted = prepared.received - waiting.rejected;
-                let verification = waiting.await;
-                match verification {
-                    Verification::Delivered => Verdict::Done {
-                        accepted,
-                        rejected: std::mem::take(&mut prepared.rejected),
-                    },
-                    // Of these, too, nobody can say that the destination does not have them, and
-                    // writer and book watch the same deadline: which one comes first is chance.
-                    Verification::DeadlinePassed
-                    | Verification::Refused(Cause::Unknown | Cause::Expired) => {
-                        self.stats.deadline_passed.increment();
-                        Verdict::RetryLater(Shed::Deadline)
-                    }
-                    Verification::Refused(_) | Verification::Open => {
-                        Verdict::RetryLater(Shed::Sink)
-                    }
-                }
-            }
-        }
+        Ok(())
     }
 
     /// Opens the request in the book and gives its records to the outputs: all of them, or none.
-    /// `None` when there is no record.
+    /// Returns how many events that were, and what to wait for if there were any.
     fn hand_over(
         &self,
         mut permit: Permit,
         prepared: &mut Prepared,
-    ) -> Result<Option<Waiting<'_>>, Shed> {
+    ) -> Result<(u32, Option<Waiting<'_>>), Verdict> {
         if prepared.records.is_empty() {
-            return Ok(None);
+            return Ok((0, None));
         }
+        let events = prepared.records.len() as u64;
         let mut book = self.book.borrow_mut();
-        let bytes = |record: &sluice_core::pipeline::PreparedRecord| {
-            (record.payload.len() + record.key.as_ref().map_or(0, |key| key.len())) as u64
-        };
-        let total: u64 = prepared.records.iter().map(bytes).sum();
+        let total: u64 = prepared.records.iter().map(size).sum();
+        // From here on the records are what is held.
+        let held = total + RECORD_OVERHEAD_BYTES * events;
+        let limit = book.request_bytes_max().min(self.budget.limit());
+        if held > limit {
+            // Escaped, it has grown beyond all that this core may ever hold: waiting would not help.
+            self.stats.events_rejected.add(events);
+            let [limit, actual] =
+                [limit, held].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+            return Err(Verdict::GiveUp(Reject::BodyTooLarge {
+                limit,
+                actual: Some(actual),
+            }));
+        }
         if book.without_room_for(total).is_some() {
             self.stats.shed_queue.increment();
-            return Err(Shed::Queue);
+            self.stats.events_shed.add(events);
+            return Err(Verdict::RetryLater(Shed::Queue));
         }
-        // From here on the records are what is held; the body goes with the request's buffers.
-        let held = total + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
         if !permit.try_resize(held) {
             self.stats.shed_budget.increment();
-            return Err(Shed::Budget);
+            self.stats.events_shed.add(events);
+            return Err(Verdict::RetryLater(Shed::Budget));
         }
-        let now = self.context.now();
+        let now = self.context.recent();
         let deadline = now + self.settings.ack_deadline;
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let key = book.open(prepared.received, rejected, permit, deadline);
         for record in prepared.records.drain(..) {
             // A record is bounded by the sinks' limits, far below 4 GiB.
-            let bytes = u32::try_from(bytes(&record)).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(size(&record)).unwrap_or(u32::MAX);
             book.accept(key, bytes, |output, ticket| {
                 let settings = &self.settings.outputs[usize::from(output.0)];
                 let record = Record {
@@ -263,15 +263,16 @@ impl Ingest {
                 self.outputs.submit(output, record);
             });
         }
-        self.stats
-            .events_accepted
-            .add(u64::from(prepared.received - rejected));
-        Ok(Some(Waiting {
-            ingest: self,
-            key,
-            since: now,
-            rejected,
-        }))
+        self.stats.events_accepted.add(events);
+        let accepted = prepared.received - rejected;
+        Ok((
+            accepted,
+            Some(Waiting {
+                ingest: self,
+                key,
+                since: now,
+            }),
+        ))
     }
 
     fn retry_after_s(&self) -> u32 {
@@ -333,7 +334,6 @@ struct Waiting<'a> {
     ingest: &'a Ingest,
     key: RequestKey,
     since: Mono,
-    rejected: u32,
 }
 
 impl Future for Waiting<'_> {
@@ -349,10 +349,15 @@ impl Future for Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let took = self.ingest.context.now().since(self.since);
+        let took = self.ingest.context.recent().since(self.since);
         self.ingest.stats.ack_latency_micros.observe(micros(took));
         self.ingest.book.borrow_mut().close(self.key);
     }
+}
+
+/// Bytes that a record counts for at the outputs.
+fn size(record: &PreparedRecord) -> u64 {
+    (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
 }
 
 fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {

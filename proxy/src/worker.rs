@@ -164,6 +164,8 @@ pub struct WorkerContext {
     pub drain: Arc<Drain>,
     clock: Clock,
     recent: Cell<Mono>,
+    /// The wall clock, and when it was read.
+    anchor: Cell<(Mono, Wall)>,
     accepting: Cell<bool>,
 }
 
@@ -176,14 +178,27 @@ impl WorkerContext {
         now
     }
 
+    /// Asks the clock on behalf of those that will ask for [`recent`](Self::recent) soon.
+    pub fn refresh(&self) {
+        self.recent.set(self.clock.now());
+    }
+
     /// The time at most a [`TICK`] ago, without asking the clock: good for deadlines of seconds.
     #[must_use]
     pub fn recent(&self) -> Mono {
         self.recent.get()
     }
 
+    /// Both clocks for the price of one: the wall clock is read every [`TICK`] and carried on by the
+    /// other in between, so a step of it is seen a tick late.
     pub(crate) fn now_and_wall(&self) -> (Mono, Wall) {
-        (self.now(), wall())
+        let now = self.now();
+        let (then, wall) = self.anchor.get();
+        (now, wall + now.since(then))
+    }
+
+    fn read_wall(&self) {
+        self.anchor.set((self.now(), wall()));
     }
 
     pub(crate) fn accepts(&self) -> bool {
@@ -413,6 +428,7 @@ impl Start {
             drain: self.drain,
             clock: self.clock,
             recent: Cell::new(self.clock.now()),
+            anchor: Cell::new((self.clock.now(), wall())),
             accepting: Cell::new(true),
         });
         let front = Rc::new(Front::new(
@@ -458,7 +474,8 @@ impl Start {
         let mut last_call = Mono::default();
         loop {
             monoio::time::sleep(TICK).await;
-            let now = context.now();
+            context.read_wall();
+            let now = context.recent();
             front.tick(now);
             ticks += 1;
             if ticks % SWEEP_TICKS == 0 {

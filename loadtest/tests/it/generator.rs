@@ -1,6 +1,6 @@
 //! The generator against a server of which everything is known.
 
-use crate::responder::{Action, Responder, ok, status};
+use crate::responder::{Action, BODY_READ_MAX, Responder, ok, status};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::ledger::{Ack, read_acks};
 use sluice_loadtest::run::{
@@ -211,6 +211,21 @@ fn a_connection_that_the_server_closes_after_its_answer_is_no_failure() {
     assert!(report.all_ok());
     assert_eq!(report.closed_by_server, 20);
     assert!(report.connects >= 20);
+}
+
+#[test]
+fn a_connection_whose_request_was_answered_before_it_was_written_is_not_used_again() {
+    // Far more than socket buffers hold, so that most of it is unwritten when the answer comes.
+    let server = Responder::start(|request| match request.body.is_empty() {
+        true => Action::SendAndStop(b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        false => status(200),
+    });
+    let mut options = options(&server.url(), 6);
+    options.connections = 1;
+    options.body.event_bytes = 2 * BODY_READ_MAX;
+    let (report, _) = with_acks(options);
+    assert_eq!(report.statuses.get(&413), Some(&6));
+    assert!(report.connects >= 6);
 }
 
 #[test]

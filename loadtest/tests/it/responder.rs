@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// A request with a longer body is answered when its head has come, its body unread.
+pub(crate) const BODY_READ_MAX: usize = 8 << 20;
+
 /// A request as it came.
 pub(crate) struct Request {
     /// Its number among all requests, from 0.
@@ -25,6 +28,8 @@ pub(crate) enum Action {
     SendAfter(Duration, Vec<u8>),
     /// Send these bytes, then close.
     SendAndClose(Vec<u8>),
+    /// Send these bytes, then neither read nor close.
+    SendAndStop(Vec<u8>),
     /// Reset the connection.
     Reset,
     /// Say nothing, and keep the connection.
@@ -125,6 +130,13 @@ fn serve(
                 Action::Send(answer) => (Duration::ZERO, answer, false),
                 Action::SendAfter(delay, answer) => (delay, answer, false),
                 Action::SendAndClose(answer) => (Duration::ZERO, answer, true),
+                Action::SendAndStop(answer) => {
+                    let _ = stream.write_all(&answer);
+                    while !stop.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    return;
+                }
                 Action::Reset => {
                     let socket = socket2::SockRef::from(&stream);
                     socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -157,6 +169,11 @@ fn split(bytes: &[u8], number: &AtomicUsize) -> Option<(Request, usize)> {
         .unwrap()
         .parse()
         .unwrap();
+    if length > BODY_READ_MAX {
+        let number = number.fetch_add(1, Ordering::SeqCst);
+        let body = Vec::new();
+        return Some((Request { number, head, body }, head_end));
+    }
     let body = bytes.get(head_end..head_end + length)?.to_vec();
     let number = number.fetch_add(1, Ordering::SeqCst);
     Some((Request { number, head, body }, head_end + length))

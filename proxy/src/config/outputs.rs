@@ -19,6 +19,7 @@ impl Check {
         raw: RawOutput,
         ack_deadline: &Number,
         record_bytes: &Number,
+        workers_count: u64,
     ) -> Option<Output> {
         let key = |key: &str| format!("outputs.{name}.{key}");
         if !is_output_name(&name) {
@@ -78,7 +79,10 @@ impl Check {
             &bounds::QUEUE_BYTES,
             &name,
             raw.queue_bytes_max,
-            bytes.value.max(64 << 20),
+            bytes
+                .value
+                .max(64 << 20)
+                .max(2 * workers_count * record_bytes.value),
         );
         self.at_least(&queue, &bytes, "no batch would ever fill");
         let in_flight = self.number(
@@ -88,6 +92,14 @@ impl Check {
             defaults.in_flight_max,
         );
         let writers = self.number(&bounds::WRITERS, &name, raw.writers, 1);
+        if sink_type == SinkType::File && writers.value > 1 {
+            self.problems.push(Problem::Contradiction {
+                left: writers.fact(),
+                must: "1 with",
+                right: fact(key("type"), sink_type.to_string()),
+                why: "one writer owns the directory",
+            });
+        }
         let cap_given = raw.retry_cap_ms.unwrap_or(u64::MAX);
         let base = self.number(
             &bounds::RETRY_BASE,
@@ -241,6 +253,48 @@ impl Check {
                         why: "each would repair what the other is writing",
                     });
                 }
+            }
+        }
+    }
+
+    /// Records carry one key, computed once per event, for all outputs that want one.
+    pub(super) fn partition_keys(&mut self, outputs: &[Output]) {
+        let mut keyed = outputs
+            .iter()
+            .filter(|output| output.partition_key != PartitionKey::Random);
+        let Some(first) = keyed.next() else {
+            return;
+        };
+        let key = |output: &Output| {
+            fact(
+                format!("outputs.{}.partition_key", output.name),
+                output.partition_key.to_string(),
+            )
+        };
+        if let Some(other) = keyed.find(|output| output.partition_key != first.partition_key) {
+            self.problems.push(Problem::Contradiction {
+                left: key(first),
+                must: "random, or the same as",
+                right: key(other),
+                why: "an event has one partition key",
+            });
+        }
+    }
+
+    /// Each worker admits into its own share of a queue, without asking the others.
+    pub(super) fn shares(&mut self, outputs: &[Output], workers: usize, record_bytes: &Number) {
+        let needed = record_bytes.times(workers as u64);
+        for output in outputs {
+            if (output.queue_bytes_max as u64) < needed.value {
+                self.problems.push(Problem::Contradiction {
+                    left: fact(
+                        format!("outputs.{}.queue_bytes_max", output.name),
+                        format!("{} bytes", output.queue_bytes_max),
+                    ),
+                    must: "at least",
+                    right: needed.fact(),
+                    why: "a worker's share would not hold the largest request",
+                });
             }
         }
     }

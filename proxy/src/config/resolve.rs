@@ -91,11 +91,16 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
             max: OUTPUTS_MAX as u64,
         });
     }
+    let workers = listen.workers;
     let outputs: Vec<Output> = written
         .into_iter()
-        .filter_map(|(name, output)| check.output(name, output, &ack_deadline, &record_bytes))
+        .filter_map(|(name, output)| {
+            check.output(name, output, &ack_deadline, &record_bytes, workers as u64)
+        })
         .collect();
     check.directories(&outputs);
+    check.partition_keys(&outputs);
+    check.shares(&outputs, workers, &record_bytes);
     if !check.problems.is_empty() {
         return Err(ConfigError::Invalid(check.problems));
     }

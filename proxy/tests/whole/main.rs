@@ -13,6 +13,7 @@ mod support;
 
 mod bodies;
 mod disk;
+mod foreign;
 mod kinesis;
 mod many;
 mod numbers;

@@ -1,0 +1,128 @@
+//! A stream of a foreign emulator: made, and read back whole, through the AWS SDK.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::types::{ShardIteratorType, StreamStatus};
+use std::env;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// What the emulators think the account's region is; they refuse none.
+pub(crate) const REGION: &str = "us-east-1";
+/// GetRecords calls for one shard, so that an emulator that never comes to an end ends the test.
+const READS_MAX: usize = 2_000;
+
+pub(crate) struct Stream {
+    pub(crate) endpoint: String,
+    pub(crate) name: String,
+    client: Client,
+}
+
+/// One record as a consumer gets it.
+pub(crate) struct Stored {
+    pub(crate) shard: String,
+    pub(crate) key: String,
+    pub(crate) sequence_number: String,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Stream {
+    /// A new stream at the endpoint that the variable names.
+    pub(crate) async fn create(variable: &str, shards: i32) -> Stream {
+        let endpoint = env::var(variable)
+            .unwrap_or_else(|_| panic!("{variable} has to hold the emulator's endpoint"));
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&endpoint)
+            .region(Region::new(REGION))
+            .credentials_provider(Credentials::new("interop", "secret", None, None, "test"))
+            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .build();
+        let stream = Stream {
+            endpoint,
+            name: format!("interop-{:016x}", fastrand::u64(..)),
+            client: Client::from_conf(config),
+        };
+        stream
+            .client
+            .create_stream()
+            .stream_name(&stream.name)
+            .shard_count(shards)
+            .send()
+            .await
+            .unwrap();
+        for _ in 0..200 {
+            let answer = stream
+                .client
+                .describe_stream_summary()
+                .stream_name(&stream.name)
+                .send()
+                .await
+                .unwrap();
+            let summary = answer.stream_description_summary().unwrap();
+            if *summary.stream_status() == StreamStatus::Active {
+                return stream;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the stream does not become active");
+    }
+
+    /// Every record of every shard, from the oldest on.
+    pub(crate) async fn read(&self) -> Vec<Stored> {
+        let shards = self
+            .client
+            .list_shards()
+            .stream_name(&self.name)
+            .send()
+            .await
+            .unwrap();
+        assert!(shards.next_token().is_none(), "more shards than were made");
+        let mut stored = Vec::new();
+        for shard in shards.shards() {
+            self.read_shard(shard.shard_id(), &mut stored).await;
+        }
+        stored
+    }
+
+    async fn read_shard(&self, shard: &str, stored: &mut Vec<Stored>) {
+        let answer = self
+            .client
+            .get_shard_iterator()
+            .stream_name(&self.name)
+            .shard_id(shard)
+            .shard_iterator_type(ShardIteratorType::TrimHorizon)
+            .send()
+            .await
+            .unwrap();
+        let mut iterator = answer.shard_iterator().map(str::to_owned);
+        for _ in 0..READS_MAX {
+            let Some(from) = iterator else { return };
+            let answer = self
+                .client
+                .get_records()
+                .shard_iterator(from)
+                .send()
+                .await
+                .unwrap();
+            let is_end =
+                answer.records().is_empty() && answer.millis_behind_latest().unwrap_or(0) == 0;
+            stored.extend(answer.records.into_iter().map(|record| {
+                Stored {
+                    shard: shard.to_owned(),
+                    key: record
+                        .partition_key
+                        .expect("all of these streams need keys"),
+                    sequence_number: record.sequence_number,
+                    data: record.data.into_inner(),
+                }
+            }));
+            if is_end {
+                return;
+            }
+            iterator = answer.next_shard_iterator;
+        }
+        panic!("{shard} has no end");
+    }
+}
