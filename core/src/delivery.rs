@@ -212,6 +212,14 @@ impl Delivery {
         self.held() == 0
     }
 
+    /// Whether records that arrive now could change what is done before [`Delivery::wake_at`]. They
+    /// cannot while a batch lingers (they would join it) or every call is taken (they would wait).
+    #[must_use]
+    pub fn hears(&self) -> bool {
+        self.in_flight < self.settings.in_flight_max
+            && (self.waiting.is_empty() || self.settings.linger.is_zero())
+    }
+
     /// When [`Input::Tick`] is due if nothing else happens; [`Mono::NEVER`] if nothing waits for time.
     #[must_use]
     pub fn wake_at(&self) -> Mono {

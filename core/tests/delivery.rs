@@ -2,6 +2,8 @@
 //! results and calls batches invalid, in any order and at any time, against rules that have to hold
 //! at every step. `SLUICE_SEEDS` sets how many schedules run, `SLUICE_SEED` names a single one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
+
 use bytes::Bytes;
 use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Ticket};
 use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
@@ -130,6 +132,18 @@ fn a_batch_leaves_when_its_oldest_record_has_lingered() {
     assert_eq!(driver.machine.wake_at(), at_ms(5));
     driver.step(Input::Tick, at_ms(5), 0);
     assert_eq!(driver.numbers(0), [0, 1]);
+}
+
+#[test]
+fn arrivals_are_of_no_interest_while_a_batch_lingers_or_every_call_is_taken() {
+    let mut driver = Driver::new(settings(5, 1), limits(10, 1_000));
+    assert!(driver.machine.hears());
+    driver.records(&[8], at_ms(0), FAR);
+    assert!(!driver.machine.hears());
+    driver.step(Input::Tick, at_ms(5), 0);
+    assert!(!driver.machine.hears());
+    driver.complete(0, &[OK], at_ms(6), 0);
+    assert!(driver.machine.hears());
 }
 
 #[test]

@@ -33,7 +33,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 /// Parcels taken from the queue between two looks at ended calls, so that neither starves the other.
-const PARCELS_PER_TURN: usize = 64;
+const PARCELS_PER_TURN: usize = 1_024;
 
 /// Failing calls are logged at most this often per writer, with what came since.
 const WARN_EVERY: Duration = Duration::from_secs(1);
@@ -157,7 +157,10 @@ where
 
 /// What woke the writer.
 enum Event {
-    Parcel(Option<Vec<Record>>),
+    /// A parcel was taken out of the queue, and lies in [`Writer::arrived`].
+    Arrived,
+    /// All cores have ended, and the queue is empty.
+    Closed,
     Ended(Ended),
     Time,
     Stop,
@@ -183,6 +186,7 @@ pub async fn run(
         settings,
         sink,
         calls: JoinSet::new(),
+        arrived: Vec::new(),
         actions: Vec::new(),
         letters: Vec::new(),
         trouble: Trouble::default(),
@@ -190,17 +194,12 @@ pub async fn run(
     };
     let (mut open, mut stopped) = (true, Some(stopped));
     while open || !writer.machine.is_idle() {
-        match next_event(&queue, open, &mut writer, &mut stopped).await {
-            Event::Parcel(Some(records)) => {
-                writer.step(Input::Records(records));
-                for _ in 1..PARCELS_PER_TURN {
-                    let Poll::Ready(Some(records)) = queue.try_recv() else {
-                        break;
-                    };
-                    writer.step(Input::Records(records));
-                }
-            }
-            Event::Parcel(None) => {
+        let event = next_event(&queue, open, &mut writer, &mut stopped).await;
+        // What arrived meanwhile comes first, so that a batch that becomes due now takes it along.
+        writer.take_parcels(&queue);
+        match event {
+            Event::Arrived => {}
+            Event::Closed => {
                 open = false;
                 writer.step(Input::Drain);
             }
@@ -247,13 +246,22 @@ async fn next_event(
             pending().await
         }
     });
-    let calls = &mut writer.calls;
+    // Where an arrival could only wait, there is no need to be woken by it: a writer that lingers, or
+    // has every call taken, sleeps until there is something to do, and the cores need not ring.
+    let hears = open && writer.machine.hears();
+    let Writer { calls, arrived, .. } = writer;
     poll_fn(|cx| {
         if let Poll::Ready(Some(ended)) = calls.poll_join_next(cx) {
             return Poll::Ready(Event::Ended(unwrap_call(ended)));
         }
-        if open && let Poll::Ready(parcel) = queue.poll_recv(cx.waker()) {
-            return Poll::Ready(Event::Parcel(parcel));
+        if hears && let Poll::Ready(parcel) = queue.poll_recv(cx.waker()) {
+            return Poll::Ready(match parcel {
+                Some(records) => {
+                    *arrived = records;
+                    Event::Arrived
+                }
+                None => Event::Closed,
+            });
         }
         if stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Event::Stop);
@@ -277,6 +285,8 @@ struct Writer {
     machine: Delivery,
     sink: Arc<dyn Sink>,
     calls: JoinSet<Ended>,
+    /// Taken out of the queue, not yet given to the machine.
+    arrived: Vec<Record>,
     actions: Vec<Action>,
     /// Settlements by the core they go to, gathered over one turn.
     letters: Vec<(&'static AckPort, Vec<Settlement>)>,
@@ -285,6 +295,20 @@ struct Writer {
 }
 
 impl Writer {
+    /// Gives the machine all that has arrived, at once: whatever it sends now can then be full.
+    fn take_parcels(&mut self, queue: &Receiver<Vec<Record>>) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for _ in 0..PARCELS_PER_TURN {
+            let Poll::Ready(Some(mut parcel)) = queue.try_recv() else {
+                break;
+            };
+            arrived.append(&mut parcel);
+        }
+        if !arrived.is_empty() {
+            self.step(Input::Records(arrived));
+        }
+    }
+
     fn step(&mut self, input: Input) {
         let now = (self.settings.clock)();
         self.machine.set_limits(batch_limits(&*self.sink));

@@ -1,5 +1,7 @@
 //! The writer around machine 2, on its real thread, with sinks that do as they are told.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
+
 use bytes::Bytes;
 use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Settlement, Ticket};
 use sluice_core::delivery::DeliverySettings;

@@ -4,6 +4,8 @@
 //! a constant 200. It checks nothing, stores nothing, and is no HTTP server: it is the floor that
 //! Sluice and its peers are measured against. `limit-responder ADDRESS THREADS`, until it is killed.
 
+#![forbid(unsafe_code)]
+
 use memchr::memmem;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
