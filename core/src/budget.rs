@@ -34,12 +34,6 @@ impl ByteBudget {
         permit.try_resize(bytes).then_some(permit)
     }
 
-    /// Bytes in all.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
     /// Bytes that permits hold now.
     #[must_use]
     pub fn held(&self) -> u64 {

@@ -141,13 +141,6 @@ impl LedgerBook {
         u16::try_from(full).ok().map(OutputId)
     }
 
-    /// Bytes of the largest request that can ever be taken here, with nothing else pending.
-    #[must_use]
-    pub fn request_bytes_max(&self) -> u64 {
-        let limits = self.rules.iter().map(|rule| rule.pending_bytes_max);
-        limits.min().unwrap_or(u64::MAX)
-    }
-
     /// Opens an entry for a request with `received` events of which `rejected` were refused to the client.
     pub fn open(
         &mut self,
@@ -474,7 +467,6 @@ mod tests {
             },
         ]);
         let _request = desk.request(2);
-        assert_eq!(desk.book.request_bytes_max(), 30);
         assert_eq!(desk.book.without_room_for(10), None);
         assert_eq!(desk.book.without_room_for(11), Some(OutputId(1)));
         desk.settle_next(Outcome::Delivered);

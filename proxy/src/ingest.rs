@@ -21,7 +21,6 @@ use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
-use sluice_core::reject::Reject;
 use sluice_core::request::RequestContext;
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
@@ -221,17 +220,6 @@ impl Ingest {
         let total: u64 = prepared.records.iter().map(size).sum();
         // From here on the records are what is held.
         let held = total + RECORD_OVERHEAD_BYTES * events;
-        let limit = book.request_bytes_max().min(self.budget.limit());
-        if held > limit {
-            // Escaped, it has grown beyond all that this core may ever hold: waiting would not help.
-            self.stats.events_rejected.add(events);
-            let [limit, actual] =
-                [limit, held].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-            return Err(Verdict::GiveUp(Reject::BodyTooLarge {
-                limit,
-                actual: Some(actual),
-            }));
-        }
         if book.without_room_for(total).is_some() {
             self.stats.shed_queue.increment();
             self.stats.events_shed.add(events);

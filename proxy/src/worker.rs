@@ -26,6 +26,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How often each core looks up from its connections: it ticks its handler and reads the drain phase.
 pub const TICK: Duration = Duration::from_millis(10);
 
+/// For so long after the last accept whoever is connected may still begin a request; then idle
+/// connections are closed. A client that got in just in time sends its request a round trip later, and
+/// would be cut off for nothing.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
 const SWEEP_TICKS: u32 = 25;
 const _: () =
     assert!(TICK.as_millis() * SWEEP_TICKS as u128 == crate::http::SWEEP_EVERY.as_millis(),);
@@ -466,6 +471,7 @@ impl Start {
         let _ = report.send((self.index, Ok(())));
 
         let mut ticks = 0;
+        let mut last_call = Mono::default();
         loop {
             monoio::time::sleep(TICK).await;
             context.read_wall();
@@ -490,8 +496,12 @@ impl Start {
                         }
                     }
                 }
-                front.end_all_soon();
+                last_call = now + LAST_CALL;
             }
+            if now < last_call.min(context.drain.deadline()) {
+                continue;
+            }
+            front.end_all_soon();
             if front.open() > 0 && now >= context.drain.deadline() {
                 // The runtime forgets tasks without dropping them: sockets would stay open and
                 // requests uncounted.

@@ -168,7 +168,7 @@ mod tests {
         assert!(ready.is_ready());
         assert_eq!(
             text(&ready),
-            r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\u000a":"lost"}}"#
+            r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\n":"lost"}}"#
         );
         ready.set_trouble(OutputId(0), None);
         ready.set_trouble(OutputId(1), None);

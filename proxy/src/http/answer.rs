@@ -229,7 +229,7 @@ mod tests {
         let json = super::tests::text(&Problem::new(StatusCode::BAD_REQUEST, "x", text));
         assert_eq!(
             json,
-            "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\u000a\\u0001ü\"}"
+            "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\n\\u0001ü\"}"
         );
     }
 }

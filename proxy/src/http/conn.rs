@@ -205,9 +205,6 @@ pub(crate) async fn serve<H: Handler>(
         now + jittered(shared.limits.connection_life),
     ));
     let _place = Place::take(&shared, &state);
-    if shared.context.drain.phase() == DrainPhase::Draining {
-        state.end.set(End::Soon);
-    }
     let mut io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
     while io.first_bytes().await {
         // In a box, and dropped when the client rests: most connections are idle most of the time.

@@ -4,6 +4,7 @@ use crate::support::client::{Client, get, post};
 use crate::support::event::{event, new_id};
 use crate::support::files;
 use crate::support::proxy::{Proxy, to_files};
+use crate::support::wait_until;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::time::Duration;
 use tempfile::tempdir;
@@ -55,10 +56,13 @@ fn ten_thousand_idle_connections_cost_16_kib_each_at_most_and_others_are_served(
     let metrics = proxy.metrics();
     assert_eq!(metrics.get("sluice_connections_capped_total"), 0);
     assert_eq!(metrics.get("sluice_connections_open"), count as u64 + 1);
-    let grown = proxy.rss_kib().saturating_sub(before);
-    let each = grown as f64 / count as f64;
-    println!("{count} idle connections: {grown} KiB, {each:.2} KiB each");
-    assert!(each <= 16.0, "{each} KiB each");
+    // A connection gives up its buffers a moment after its last request.
+    let mut each = f64::MAX;
+    wait_until("an idle connection takes 16 KiB at most", || {
+        each = proxy.rss_kib().saturating_sub(before) as f64 / count as f64;
+        each <= 16.0
+    });
+    println!("{count} idle connections: {each:.2} KiB each");
 
     // Someone else, on an old and on a new connection; and the idle ones are still good.
     for client in [&mut other, &mut proxy.connect(), &mut idle[0]] {
