@@ -134,3 +134,79 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use sluice_core::ack::{AckPort, Outcome, RequestKey, Ticket};
+    use sluice_core::queue::queue;
+    use sluice_core::record::Cause;
+    use sluice_core::time::Mono;
+
+    fn record(port: &'static AckPort, slot: u32) -> Record {
+        let request = RequestKey {
+            slot,
+            generation: 0,
+        };
+        Record {
+            key: None,
+            payload: Bytes::from_static(b"{}"),
+            deadline: Mono::NEVER,
+            ticket: Ticket::new(port, request, OutputId(0), 2),
+        }
+    }
+
+    #[test]
+    fn what_a_full_queue_does_not_take_leaves_with_a_later_flush_in_one_parcel() {
+        let (sender, receiver) = queue(1);
+        let outputs = Outputs::new(vec![sender], Duration::ZERO);
+        let port = AckPort::leak();
+        for slot in 0..3 {
+            outputs.submit(OutputId(0), record(port, slot));
+            outputs.flush();
+        }
+        let parcels = || match receiver.try_recv() {
+            Poll::Ready(Some(parcel)) => parcel.len(),
+            _ => 0,
+        };
+        assert_eq!(parcels(), 1);
+        outputs.flush();
+        assert_eq!(parcels(), 2);
+    }
+
+    #[test]
+    fn a_core_that_ends_waits_for_room_and_leaves_nothing_behind() {
+        let (sender, receiver) = queue(1);
+        let outputs = Outputs::new(vec![sender], Duration::from_secs(20));
+        let port = AckPort::leak();
+        outputs.submit(OutputId(0), record(port, 0));
+        outputs.flush();
+        outputs.submit(OutputId(0), record(port, 1));
+        let writer = thread::spawn(move || {
+            let mut taken = 0;
+            loop {
+                match receiver.try_recv() {
+                    Poll::Ready(Some(parcel)) => taken += parcel.len(),
+                    Poll::Ready(None) => return taken,
+                    Poll::Pending => thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        outputs.close();
+        assert_eq!(writer.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn records_for_a_writer_that_is_gone_are_reported_as_lost() {
+        let (sender, receiver) = queue(1);
+        drop(receiver);
+        let outputs = Outputs::new(vec![sender], Duration::ZERO);
+        let port = AckPort::leak();
+        outputs.submit(OutputId(0), record(port, 7));
+        outputs.flush();
+        let words = port.poll_recv(Waker::noop()).unwrap();
+        assert_eq!(words[0].request.slot, 7);
+        assert_eq!(words[0].outcome, Outcome::Refused(Cause::Lost));
+    }
+}
