@@ -122,7 +122,7 @@ fn serve(
     let scanner = IdScanner::default();
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 << 10];
-    loop {
+    while !stop.load(Ordering::SeqCst) {
         if let Some((request, length)) = split(&bytes, number) {
             bytes.drain(..length);
             ids.lock().unwrap().extend(scanner.ids(&request.body));
@@ -153,7 +153,6 @@ fn serve(
         match stream.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(_) if stop.load(Ordering::SeqCst) => return,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
