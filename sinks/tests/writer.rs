@@ -67,12 +67,19 @@ fn bench<F>(answer: F) -> Bench
 where
     F: Fn(usize, usize) -> Option<Vec<RecordResult>> + Send + Sync + 'static,
 {
+    lingering_bench(Duration::ZERO, answer)
+}
+
+fn lingering_bench<F>(linger: Duration, answer: F) -> Bench
+where
+    F: Fn(usize, usize) -> Option<Vec<RecordResult>> + Send + Sync + 'static,
+{
     let (sender, receiver) = queue(16);
     let stats = Arc::new(WriterStats::default());
     let settings = WriterSettings {
         output: "test".into(),
         delivery: DeliverySettings {
-            linger: Duration::ZERO,
+            linger,
             in_flight_max: 2,
             retry: RetryPolicy {
                 base: Duration::from_millis(1),
@@ -180,6 +187,19 @@ fn a_throttled_record_is_sent_again_until_it_is_delivered() {
     bench.submit(2);
     assert_eq!(outcomes(&bench.settlements(2)), [Outcome::Delivered; 2]);
     assert!(bench.stats.retries[Cause::Throttled as usize].get() >= 2);
+}
+
+#[test]
+fn parcels_that_come_while_a_batch_lingers_leave_with_it_in_one_call() {
+    let bench = lingering_bench(Duration::from_secs(1), |_, records| {
+        Some(vec![RecordResult::Delivered; records])
+    });
+    for _ in 0..5 {
+        bench.submit(1);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(outcomes(&bench.settlements(5)), [Outcome::Delivered; 5]);
+    assert_eq!(bench.stats.calls.get(), 1);
 }
 
 #[test]
