@@ -11,8 +11,12 @@ pub struct Workload {
     /// Its name in tables, the file's name without its ending.
     #[serde(skip_deserializing)]
     pub name: String,
-    /// Keep-alive connections, each with one request under way: a closed loop.
+    /// Keep-alive connections. Without a rate each has one request under way: a closed loop.
     pub connections: u32,
+    /// Requests per second, sent on a schedule whether or not they are answered: an open loop. Peers
+    /// are then compared at the same load; in a closed loop the faster one also works in larger turns.
+    #[serde(default)]
+    pub rate: Option<u32>,
     /// `event` or `envelope`.
     pub mode: String,
     /// Events per request.
