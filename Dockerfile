@@ -4,6 +4,9 @@
 FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+# Debug line tables are three quarters of the program (52 MB with, 14 MB without). Symbols stay, so a
+# backtrace or a profile still names its functions; a panic says its file and line without any of them.
+ENV CARGO_PROFILE_RELEASE_DEBUG=none
 RUN cargo build --release --locked --package sluice-proxy --bin sluice
 
 FROM docker.io/library/debian:bookworm-slim
@@ -11,7 +14,8 @@ FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin sluice \
+ && groupadd --gid 10001 sluice \
+ && useradd --uid 10001 --gid sluice --no-create-home --shell /usr/sbin/nologin sluice \
  && install --directory --owner=sluice --group=sluice /var/lib/sluice
 COPY --from=build /src/target/release/sluice /usr/local/bin/sluice
 
