@@ -9,10 +9,13 @@
 use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
-use crate::config::{AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, SinkConfig};
+use crate::config::{
+    AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
+};
 use crate::http::Limits;
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
+use crate::scheduling;
 use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
@@ -71,6 +74,11 @@ pub enum AppError {
 /// # Errors
 /// The process could not be put together; nothing was accepted then.
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
+    if config.process.scheduling == Scheduling::Batch
+        && let Err(error) = scheduling::prefer_batch()
+    {
+        warn!(%error, "threads stay under the ordinary scheduling policy");
+    }
     let system = |what| move |source| AppError::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -17,7 +17,9 @@ mod words;
 pub use bounds::{BOUNDS, Bound, Scope};
 pub use error::{ConfigError, Fact, Problem};
 pub use machine::Machine;
-pub use words::{AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, SinkType};
+pub use words::{
+    AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+};
 
 use std::ffi::OsString;
 use std::fmt;
@@ -50,6 +52,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logging.
     pub log: Log,
+    /// The process as the kernel sees it.
+    pub process: Process,
     /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
 }
@@ -150,6 +154,13 @@ pub struct Log {
     pub format: LogFormat,
     /// The least severe level that is written.
     pub level: LogLevel,
+}
+
+/// `[process]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// How its threads share the cores.
+    pub scheduling: Scheduling,
 }
 
 /// `[outputs.<name>]`.

@@ -4,7 +4,6 @@
 //! turns their bytes into requests and answers into bytes, and knows not what a request is for.
 //! [`ingest`] does: it takes a request through `core::pipeline` to the [`outputs`] and waits for their
 //! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
-#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod app;
@@ -16,5 +15,6 @@ pub mod http;
 pub mod ingest;
 pub mod net;
 pub mod outputs;
+pub mod scheduling;
 pub mod verdict;
 pub mod worker;

@@ -7,7 +7,7 @@
 use proptest::prelude::*;
 use sluice_proxy::config::{
     AckPolicy, BOUNDS, Bound, Config, ConfigError, Driver, FILE_BYTES_MAX, Flags, Machine,
-    OUTPUTS_MAX, Output, PartitionKey, Problem, Scope, SinkConfig, SinkType,
+    OUTPUTS_MAX, Output, PartitionKey, Problem, Scheduling, Scope, SinkConfig, SinkType,
 };
 use std::ffi::OsString;
 use std::fs;
@@ -64,6 +64,7 @@ fn without_a_file_it_listens_on_loopback_and_writes_files() {
     assert_eq!(config.limits.in_flight_bytes_max, 1 << 30);
     assert_eq!(config.ack.deadline, Duration::from_secs(4));
     assert_eq!(config.admin.address.unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!(config.process.scheduling, Scheduling::Batch);
     let [output] = &config.outputs[..] else {
         panic!("{:?}", config.outputs)
     };
@@ -172,12 +173,14 @@ fn variables_alone_make_an_output_and_text_may_look_like_a_number() {
         ("SLUICE_OUTPUTS__A_B__C__STREAM", "123"),
         ("SLUICE_OUTPUTS__A_B__C__LINGER_MS", "7"),
         ("SLUICE_LISTEN__PIN", "false"),
+        ("SLUICE_PROCESS__SCHEDULING", "inherit"),
         ("SLUICE_ADMIN__ADDRESS", "off"),
     ];
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(config.outputs[0].name, "a_b__c");
     assert_eq!(config.outputs[0].linger, Duration::from_millis(7));
     assert!(!config.listen.pin);
+    assert_eq!(config.process.scheduling, Scheduling::Inherit);
     assert_eq!(config.admin.address, None);
 }
 

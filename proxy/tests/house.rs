@@ -319,7 +319,7 @@ fn test_files(file: &str, modules: &[String]) -> Vec<String> {
 
 /// Whether `unsafe` may stand in a file.
 fn is_fenced(file: &str) -> bool {
-    is_in(file, "core/src/json/simd") || file.starts_with("proxy/src/http/")
+    is_in(file, "core/src/json/simd") || file == "proxy/src/scheduling.rs"
 }
 
 fn lines_of_unsafe(tokens: &[Token]) -> Vec<usize> {
@@ -404,18 +404,12 @@ fn sources_have_no_wrong_arrow() {
 #[test]
 fn unsafe_stands_inside_the_fence_only() {
     let mut wrong = Vec::new();
-    let mut in_adapters = BTreeSet::new();
     for (file, text) in all_sources() {
         for line in lines_of_unsafe(&tokens(&text)) {
             if !is_fenced(&file) {
                 wrong.push(format!("{file}:{line}: unsafe outside the fence"));
-            } else if file.starts_with("proxy/") {
-                in_adapters.insert(file.clone());
             }
         }
-    }
-    if in_adapters.len() > 1 {
-        wrong.push(format!("more than one adapter has unsafe: {in_adapters:?}"));
     }
     complain(&wrong);
 }
@@ -574,7 +568,7 @@ fn the_fence_is_where_it_should_be() {
     for file in [
         "core/src/json/simd/avx2.rs",
         "core/src/json/simd.rs",
-        "proxy/src/http/io.rs",
+        "proxy/src/scheduling.rs",
     ] {
         assert!(is_fenced(file), "{file}");
     }
@@ -583,7 +577,7 @@ fn the_fence_is_where_it_should_be() {
         "core/src/json.rs",
         "core/tests/simd.rs",
         "proxy/src/http.rs",
-        "proxy/src/worker.rs",
+        "proxy/src/http/io.rs",
         "sinks/src/file.rs",
     ] {
         assert!(!is_fenced(file), "{file}");

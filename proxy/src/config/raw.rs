@@ -2,7 +2,9 @@
 //! optional, an unknown one is refused with its line. Says nothing of defaults or sense.
 
 use super::error::ConfigError;
-use super::words::{AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, SinkType};
+use super::words::{
+    AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+};
 use super::{AckPolicy, Config, Output, SinkConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ pub(super) struct Raw {
     pub(super) drain: RawDrain,
     pub(super) admin: RawAdmin,
     pub(super) log: RawLog,
+    pub(super) process: RawProcess,
     pub(super) outputs: BTreeMap<String, RawOutput>,
 }
 
@@ -110,6 +113,13 @@ section! {
 }
 
 section! {
+    /// `[process]`.
+    RawProcess {
+        scheduling: Scheduling,
+    }
+}
+
+section! {
     /// `[outputs.<name>]`: the keys of every type.
     RawOutput {
         r#type: SinkType,
@@ -159,6 +169,7 @@ as_text!(
     AckMode,
     LogFormat,
     LogLevel,
+    Scheduling,
     PartitionKey,
     AdminAddress
 );
@@ -206,6 +217,7 @@ impl From<&Config> for Raw {
             drain,
             admin,
             log,
+            process,
             outputs,
         } = config;
         Raw {
@@ -255,6 +267,9 @@ impl From<&Config> for Raw {
             log: RawLog {
                 format: Some(log.format),
                 level: Some(log.level),
+            },
+            process: RawProcess {
+                scheduling: Some(process.scheduling),
             },
             outputs: outputs
                 .iter()

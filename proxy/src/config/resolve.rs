@@ -5,9 +5,10 @@ use super::bounds;
 use super::check::{Check, Number, fact};
 use super::error::{ConfigError, Problem};
 use super::raw::{Raw, RawAck, RawDrain, RawLimits, RawListen, RawOutput, RawPaths};
-use super::words::{AdminAddress, Driver, LogFormat, LogLevel, SinkType};
+use super::words::{AdminAddress, Driver, LogFormat, LogLevel, Scheduling, SinkType};
 use super::{
     Ack, Admin, Config, Drain, Flags, Limits, Listen, Log, Machine, OUTPUTS_MAX, Output, Paths,
+    Process,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -74,6 +75,9 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         format: raw.log.format.unwrap_or(LogFormat::Text),
         level: raw.log.level.unwrap_or(LogLevel::Info),
     };
+    let process = Process {
+        scheduling: raw.process.scheduling.unwrap_or(Scheduling::Batch),
+    };
     let mut written = raw.outputs;
     if written.is_empty() {
         let file = RawOutput {
@@ -112,6 +116,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         drain,
         admin,
         log,
+        process,
         outputs,
     })
 }

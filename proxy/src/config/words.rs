@@ -67,6 +67,16 @@ words! {
 }
 
 words! {
+    /// The policy by which the kernel shares cores between the threads of the process.
+    Scheduling, "one of batch, inherit" {
+        /// `SCHED_BATCH`: a thread that wakes does not interrupt the one that runs.
+        Batch = "batch",
+        /// Whatever the process was started with.
+        Inherit = "inherit",
+    }
+}
+
+words! {
     /// The type of a destination.
     SinkType, "one of file, kinesis, null" {
         /// Local files.

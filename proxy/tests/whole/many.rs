@@ -134,3 +134,17 @@ fn a_body_slower_than_configured_is_408() {
     assert_eq!(client.read().status, 408);
     assert!(since.elapsed() < Duration::from_secs(8));
 }
+
+#[test]
+fn every_thread_is_scheduled_as_configured() {
+    for (settings, policy) in [("", 3), ("[process]\nscheduling = 'inherit'\n", 0)] {
+        let (_dir, proxy) = with(settings);
+        let policies = proxy.policies();
+        assert!(policies.len() >= 4, "{settings}: {policies:?}");
+        assert!(
+            policies.iter().all(|is| *is == policy),
+            "{settings}: {policies:?}"
+        );
+        proxy.end_cleanly();
+    }
+}

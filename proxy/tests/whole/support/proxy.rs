@@ -151,6 +151,19 @@ impl Proxy {
         kib.parse().unwrap()
     }
 
+    /// The scheduling policy of each thread, as the kernel counts them (0 ordinary, 3 batch).
+    pub(crate) fn policies(&self) -> Vec<u32> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let policy = |stat: String| {
+            // The 41st field of proc_pid_stat(5), counted from behind the name, which may hold spaces.
+            let (_, fields) = stat.rsplit_once(") ").unwrap();
+            fields.split(' ').nth(41 - 3).unwrap().parse().unwrap()
+        };
+        threads
+            .map(|thread| policy(fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()))
+            .collect()
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
         let pid = Pid::from_child(&self.child);

@@ -1,0 +1,72 @@
+//! How the kernel shares cores between the threads of the process.
+//!
+//! A request crosses threads twice, core to writer and back. Under the kernel's ordinary policy the
+//! thread that is woken may interrupt the one that woke it, so that each side finds one event at a time
+//! and most of the cost is switching. Under `SCHED_BATCH` (sched(7); no privilege needed) the waking
+//! thread goes on until it has nothing left to do, and the other finds a batch. With an idle core
+//! nothing changes.
+
+use std::io;
+
+/// Puts the calling thread, and every thread it starts from now on, under `SCHED_BATCH`. A thread that
+/// was put under another policy than the ordinary one stays there: whoever did that meant it.
+///
+/// # Errors
+/// What the kernel says, for instance where a sandbox forbids the call.
+pub fn prefer_batch() -> io::Result<()> {
+    match policy()? {
+        libc::SCHED_OTHER => set_policy(libc::SCHED_BATCH),
+        _ => Ok(()),
+    }
+}
+
+/// The calling thread's policy.
+#[allow(unsafe_code)]
+fn policy() -> io::Result<libc::c_int> {
+    // SAFETY: takes a number and reads no memory of ours; 0 is the calling thread.
+    match unsafe { libc::sched_getscheduler(0) } {
+        -1 => Err(io::Error::last_os_error()),
+        policy => Ok(policy),
+    }
+}
+
+/// `policy` is one of those that know no priority but niceness, which stays.
+#[allow(unsafe_code)]
+fn set_policy(policy: libc::c_int) -> io::Result<()> {
+    // SAFETY: all fields are integers, for which zero is a value. Some systems have more than one.
+    let param: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: `param` lives through the call and is only read; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const param) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn threads_started_after_it_are_under_batch_too() {
+        let policies = thread::spawn(|| {
+            prefer_batch().unwrap();
+            let child = thread::spawn(|| policy().unwrap()).join().unwrap();
+            (policy().unwrap(), child)
+        });
+        assert_eq!(
+            policies.join().unwrap(),
+            (libc::SCHED_BATCH, libc::SCHED_BATCH)
+        );
+    }
+
+    #[test]
+    fn a_policy_chosen_by_the_operator_stays() {
+        let kept = thread::spawn(|| {
+            set_policy(libc::SCHED_IDLE).unwrap();
+            prefer_batch().unwrap();
+            policy().unwrap()
+        });
+        assert_eq!(kept.join().unwrap(), libc::SCHED_IDLE);
+    }
+}
