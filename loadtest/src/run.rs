@@ -5,13 +5,15 @@
 mod body;
 mod report;
 mod schedule;
+mod series;
 mod tally;
 mod target;
 mod timer;
 mod worker;
 
 pub use body::{BODY_BYTES_MAX, BodyError, BodyMode, BodyOptions, EVENT_BYTES_MIN};
-pub use report::{Generator, Latency, LoadReport, Report};
+pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
+pub use series::{Machine, ProcessSample, Second, WatchedProcess};
 pub use tally::Failure;
 pub use target::{Target, TargetError};
 

@@ -1,9 +1,10 @@
 //! What a run found, as text and as JSON.
 
+use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
 use super::{Load, Options};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,9 +19,22 @@ const SLIP_US_MAX: f64 = 5_000.0;
 /// machine.
 const STARVED_MAX: f64 = 0.1;
 
+/// First words of a report's file: which tool wrote it, and in what form.
+pub const REPORT_FORMAT: &str = "sluice-loadtest run v2";
+
 /// What a run found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// [`REPORT_FORMAT`].
+    pub format: String,
+    /// Version of the generator.
+    pub version: String,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// The machine that the generator ran on.
+    pub machine: Machine,
+    /// When the run started, in milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
     /// The number in the ids of this run's events, as 8 hex digits.
     pub run: String,
     /// Where requests went.
@@ -40,9 +54,9 @@ pub struct Report {
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests sent and not answered, by what happened.
-    pub unanswered: BTreeMap<&'static str, u64>,
+    pub unanswered: BTreeMap<String, u64>,
     /// Connections that could not be opened or kept, by what happened.
-    pub connect_failures: BTreeMap<&'static str, u64>,
+    pub connect_failures: BTreeMap<String, u64>,
     /// Connections opened.
     pub connects: u64,
     /// Connections that the server closed in an orderly way.
@@ -68,10 +82,19 @@ pub struct Report {
     pub schedule_slip: Option<Latency>,
     /// What the generator itself used.
     pub generator: Generator,
+    /// Second by second.
+    pub series: Vec<Second>,
+    /// Latencies from the intended start in the compressed V2 form of HdrHistogram, base64, in
+    /// nanoseconds; absent in a closed loop.
+    pub histogram_from_intended_start: Option<String>,
+    /// The same from the real start.
+    pub histogram_from_start: String,
+    /// Processes that were watched.
+    pub watched: Vec<WatchedProcess>,
 }
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Requests per second; absent in a closed loop.
     pub rate: Option<f64>,
@@ -80,7 +103,7 @@ pub struct LoadReport {
     /// Threads.
     pub threads: usize,
     /// `envelope` or `event`.
-    pub mode: &'static str,
+    pub mode: String,
     /// Events in each request.
     pub batch: u32,
     /// Bytes of each event.
@@ -88,7 +111,7 @@ pub struct LoadReport {
 }
 
 /// Percentiles in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// How many were measured.
     pub count: u64,
@@ -109,7 +132,7 @@ pub struct Latency {
 }
 
 /// What the generator itself used, and whether it was the bottleneck.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
     /// CPU microseconds per request sent, system time included.
     pub cpu_us_per_request: f64,
@@ -141,10 +164,10 @@ fn latency(histogram: &Histogram<u64>) -> Latency {
     }
 }
 
-fn labels(failures: &BTreeMap<Failure, u64>) -> BTreeMap<&'static str, u64> {
+fn labels(failures: &BTreeMap<Failure, u64>) -> BTreeMap<String, u64> {
     failures
         .iter()
-        .map(|(failure, count)| (failure.label(), *count))
+        .map(|(failure, count)| (failure.label().to_owned(), *count))
         .collect()
 }
 
@@ -163,6 +186,11 @@ impl Report {
         let busy_share_max = tally.busy_max;
         let statuses = tally.statuses.iter().zip(0u16..);
         Report {
+            format: REPORT_FORMAT.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: std::env::args().collect(),
+            machine: Machine::default(),
+            started_unix_ms: 0,
             run: format!("{run:08x}"),
             target: format!(
                 "http://{}{}",
@@ -176,7 +204,7 @@ impl Report {
                 },
                 connections: options.connections,
                 threads: options.threads,
-                mode: options.body.mode.label(),
+                mode: options.body.mode.label().to_owned(),
                 batch: options.body.batch,
                 event_bytes: options.body.event_bytes,
             },
@@ -213,6 +241,10 @@ impl Report {
                     || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX),
                 is_starved: tally.starved_max > STARVED_MAX,
             },
+            series: Vec::new(),
+            histogram_from_intended_start: None,
+            histogram_from_start: String::new(),
+            watched: Vec::new(),
         }
     }
 

@@ -174,8 +174,8 @@ fn requests_without_an_answer_are_counted_by_what_happened_and_never_sent_again(
             }
         });
         let (report, _) = with_acks(options(&server.url(), 50));
-        let unanswered: Vec<(&str, u64)> = report.unanswered.clone().into_iter().collect();
-        assert_eq!(unanswered, [(label, 10)]);
+        let unanswered: Vec<(String, u64)> = report.unanswered.clone().into_iter().collect();
+        assert_eq!(unanswered, [(label.to_owned(), 10)]);
         assert_eq!((report.sent, report.answered), (50, 40));
         assert!(report.connects > 4, "lost connections are opened again");
         let received = server.received();

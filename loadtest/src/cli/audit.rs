@@ -1,0 +1,69 @@
+//! The command line of `audit`, and what it names as stored.
+
+use super::target;
+use crate::audit::Source;
+use crate::run::Target;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Compare what was answered with what was stored: lost, duplicated, stored though refused.
+///
+/// Reads the files that `run --acks` wrote, and what arrived: the ledger of an emulator, files
+/// of newline-delimited JSON, or a stream.
+///
+/// Exit code 0 when every promise was kept; 1 when an event answered 2xx is not stored or an
+/// event answered 4xx is, or when the comparison cannot be made; 2 for bad arguments.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// File of answers, from `run --acks`; more than one for several runs.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub acks: Vec<PathBuf>,
+    /// Where the stored events are.
+    #[command(flatten)]
+    pub stored: StoredArgs,
+    /// Ending of the file names that --dir reads; repeat for more, '' for all files.
+    #[arg(long, value_name = "ENDING", default_values = [".ndjson", ".jsonl", ".json"])]
+    pub suffix: Vec<String>,
+    /// Name of the stream that --kinesis reads.
+    #[arg(long, default_value = "clicks")]
+    pub stream: String,
+    /// Write the findings as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Where the stored events are: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct StoredArgs {
+    /// Directory of newline-delimited JSON, searched with those below it.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Ledger of an emulator, from `kinesis --ledger`.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Endpoint of a Kinesis emulator, read from the oldest record on.
+    #[arg(long, value_name = "URL", value_parser = target)]
+    pub kinesis: Option<Target>,
+}
+
+impl AuditArgs {
+    /// What was stored. The command line has made sure that exactly one is named.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        let stored = &self.stored;
+        if let Some(path) = &stored.ledger {
+            return Some(Source::Ledger(path.clone()));
+        }
+        if let Some(path) = &stored.dir {
+            return Some(Source::Dir {
+                path: path.clone(),
+                suffixes: self.suffix.clone(),
+            });
+        }
+        stored.kinesis.as_ref().map(|endpoint| Source::Kinesis {
+            endpoint: endpoint.clone(),
+            stream: self.stream.clone(),
+        })
+    }
+}
