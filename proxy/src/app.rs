@@ -12,7 +12,7 @@ use crate::admin::metrics::{OutputSource, Sources};
 use crate::config::{
     AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
 };
-use crate::http::Limits;
+use crate::http::{CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
@@ -362,6 +362,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     let retry_after = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX);
     IngestSettings {
         paths: config.paths.clone(),
+        cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,

@@ -21,6 +21,7 @@ pub use words::{
     AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
 };
 
+use crate::http::OriginPattern;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -35,6 +36,9 @@ pub const FILE_BYTES_MAX: u64 = 1_048_576;
 /// This many outputs at most.
 pub const OUTPUTS_MAX: usize = 16;
 
+/// This many patterns of origins at most: each is compared with the Origin of each request.
+pub const ORIGINS_MAX: usize = 256;
+
 /// The whole configuration, every value present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -44,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which paths are served.
     pub paths: Paths,
+    /// Whose pages may read answers.
+    pub cors: Cors,
     /// When a client is answered.
     pub ack: Ack,
     /// How the process ends.
@@ -117,6 +123,15 @@ pub struct Paths {
     pub ping: String,
     /// The load balancer's question.
     pub health: String,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Whose pages may read answers; nobody's when empty. At most [`ORIGINS_MAX`].
+    pub origins: Vec<OriginPattern>,
+    /// For how long a browser may remember the answer to a preflight.
+    pub max_age: Duration,
 }
 
 /// `[ack]`.

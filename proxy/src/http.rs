@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod conn;
+mod cors;
 mod gate;
 mod io;
 mod limits;
@@ -14,6 +15,7 @@ mod watch;
 pub use answer::{Answer, Problem};
 pub use body::{Body, BodyError};
 pub use conn::Head;
+pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
 pub use limits::Limits;
 
 pub(crate) use conn::{Front, serve};

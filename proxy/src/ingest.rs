@@ -10,7 +10,7 @@
 
 use crate::config::Paths;
 use crate::dialect::{self, Endpoint};
-use crate::http::{Answer, Body, Handler, Head, Problem};
+use crate::http::{Answer, Body, CorsPolicy, Handler, Head, Problem};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
@@ -44,6 +44,8 @@ const RECORD_OVERHEAD_BYTES: u64 = 160;
 pub struct IngestSettings {
     /// Paths of the endpoints.
     pub paths: Paths,
+    /// Whose pages may read answers.
+    pub cors: CorsPolicy,
     /// How a request of [`Endpoint::Collect`] becomes a record.
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
@@ -263,13 +265,7 @@ impl Ingest {
         ))
     }
 
-    fn retry_after_s(&self) -> u32 {
-        fastrand::u32(self.settings.retry_after_s.clone())
-    }
-}
-
-impl Handler for Ingest {
-    async fn handle(&self, head: Head, body: Body) -> Answer {
+    async fn answer(&self, head: Head, body: Body) -> Answer {
         let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
             return Answer::from(&Problem::new(
                 StatusCode::NOT_FOUND,
@@ -293,6 +289,21 @@ impl Handler for Ingest {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
             Err(answer) => answer,
         }
+    }
+
+    fn retry_after_s(&self) -> u32 {
+        fastrand::u32(self.settings.retry_after_s.clone())
+    }
+}
+
+impl Handler for Ingest {
+    async fn handle(&self, head: Head, body: Body) -> Answer {
+        // Judged before, for the head is gone when the answer is there; said in every answer, or a
+        // browser would not even tell its page that it was refused.
+        let is_preflight = *head.method() == Method::OPTIONS;
+        let cors = self.settings.cors.judge(head.headers(), is_preflight);
+        let answer = self.answer(head, body).await;
+        Answer { cors, ..answer }
     }
 
     fn tick(&self, now: Mono) {
@@ -350,10 +361,11 @@ fn size(record: &PreparedRecord) -> u64 {
 
 fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     let allow = match endpoint {
-        // Every method is recorded here, as the tier we replace does, but a preflight never is.
-        Endpoint::Collect if *method == Method::OPTIONS => {
+        // A browser's question before the request proper.
+        Endpoint::Collect | Endpoint::Events | Endpoint::Ping if *method == Method::OPTIONS => {
             return Some(Answer::empty(StatusCode::NO_CONTENT));
         }
+        // Every other method is recorded here, as the tier we replace does.
         Endpoint::Collect => return None,
         Endpoint::Events if *method == Method::POST => return None,
         Endpoint::Events => "POST",

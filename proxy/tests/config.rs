@@ -766,3 +766,41 @@ proptest! {
         prop_assert_eq!(config, again);
     }
 }
+
+#[test]
+fn origins_are_an_array_or_one_text_and_a_bad_one_is_refused_by_name() {
+    let expected = ["https://*.example.com", "localhost:*"];
+    for text in [
+        "[cors]\norigins = ['https://*.example.com', 'localhost:*']\n",
+        "[cors]\norigins = ' https://*.example.com,localhost:* ,'\n",
+    ] {
+        let config = load(text).unwrap();
+        let origins: Vec<String> = config
+            .cors
+            .origins
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(origins, expected);
+    }
+    let variables = [("SLUICE_CORS__ORIGINS", "https://*.example.com,localhost:*")];
+    let config = load_all("", &variables, &Flags::default()).unwrap();
+    assert_eq!(config.cors.origins.len(), 2);
+    assert!(load("").unwrap().cors.origins.is_empty());
+
+    let found = problems("[cors]\norigins = ['https://a-*.example.com', 'a b', '*']\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let many = format!("[cors]\norigins = '{}'\n", "a.example,".repeat(257));
+    let found = problems(&many);
+    assert!(
+        matches!(
+            &found[..],
+            [Problem::OutOfRange {
+                value: 257,
+                max: 256,
+                ..
+            }]
+        ),
+        "{found:?}"
+    );
+}

@@ -83,6 +83,9 @@ bounds! {
     JSON_DEPTH: Section("limits"), "json_depth_max", "levels", 1, 1_000;
     IN_FLIGHT_BYTES: Section("limits"), "in_flight_bytes_max", "bytes", MIB, 1 << 50;
 
+    /// Browsers cap it: Chromium at two hours, Firefox at a day.
+    CORS_MAX_AGE: Section("cors"), "max_age_s", "s", 0, 86_400;
+
     /// SDKs in the field give up at 10 s, and a later 200 is a duplicate to come.
     ACK_DEADLINE: Section("ack"), "deadline_ms", "ms", 1, 10 * SECOND_MS - 1;
     RETRY_AFTER_MIN: Section("ack"), "retry_after_min_s", "s", 1, 300;

@@ -122,6 +122,14 @@ impl Check {
         self.require(left.value >= right.value, left, "at least", right, why);
     }
 
+    /// A text that its own type refuses, in that type's words.
+    pub(super) fn refused_text(&mut self, key: impl Into<String>, why: &dyn ToString) {
+        self.problems.push(Problem::RefusedText {
+            key: key.into(),
+            why: why.to_string(),
+        });
+    }
+
     pub(super) fn malformed(
         &mut self,
         key: impl Into<String>,

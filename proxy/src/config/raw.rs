@@ -3,11 +3,13 @@
 
 use super::error::ConfigError;
 use super::words::{
-    AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+    AckMode, AdminAddress, Driver, List, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
 };
 use super::{AckPolicy, Config, Output, SinkConfig};
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub(super) struct Raw {
     pub(super) listen: RawListen,
     pub(super) limits: RawLimits,
     pub(super) paths: RawPaths,
+    pub(super) cors: RawCors,
     pub(super) ack: RawAck,
     pub(super) drain: RawDrain,
     pub(super) admin: RawAdmin,
@@ -77,6 +80,14 @@ section! {
         events: String,
         ping: String,
         health: String,
+    }
+}
+
+section! {
+    /// `[cors]`.
+    RawCors {
+        origins: List,
+        max_age_s: u64,
     }
 }
 
@@ -174,6 +185,40 @@ as_text!(
     AdminAddress
 );
 
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl<'de> Visitor<'de> for Words {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of texts, or one text with commas")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<List, E> {
+                Ok(List::from(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<List, A::Error> {
+                let mut list = Vec::new();
+                while let Some(text) = texts.next_element()? {
+                    list.push(text);
+                }
+                Ok(List(list))
+            }
+        }
+
+        from.deserialize_any(Words)
+    }
+}
+
+impl Serialize for List {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(&self.0)
+    }
+}
+
 /// The table of a file, once every key and type in it was found right.
 pub(super) fn parse(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
     let wrong = |error: toml::de::Error| {
@@ -213,6 +258,7 @@ impl From<&Config> for Raw {
             listen,
             limits,
             paths,
+            cors,
             ack,
             drain,
             admin,
@@ -251,6 +297,10 @@ impl From<&Config> for Raw {
                 events: Some(paths.events.clone()),
                 ping: Some(paths.ping.clone()),
                 health: Some(paths.health.clone()),
+            },
+            cors: RawCors {
+                origins: Some(List(cors.origins.iter().map(ToString::to_string).collect())),
+                max_age_s: Some(cors.max_age.as_secs()),
             },
             ack: RawAck {
                 deadline_ms: ms(ack.deadline),

@@ -4,11 +4,11 @@
 use super::bounds;
 use super::check::{Check, Number, fact};
 use super::error::{ConfigError, Problem};
-use super::raw::{Raw, RawAck, RawDrain, RawLimits, RawListen, RawOutput, RawPaths};
+use super::raw::{Raw, RawAck, RawCors, RawDrain, RawLimits, RawListen, RawOutput, RawPaths};
 use super::words::{AdminAddress, Driver, LogFormat, LogLevel, Scheduling, SinkType};
 use super::{
-    Ack, Admin, Config, Drain, Flags, Limits, Listen, Log, Machine, OUTPUTS_MAX, Output, Paths,
-    Process,
+    Ack, Admin, Config, Cors, Drain, Flags, Limits, Listen, Log, Machine, ORIGINS_MAX, OUTPUTS_MAX,
+    Output, Paths, Process,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -68,6 +68,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
     let listen = check.listen(&raw.listen, machine);
     let (limits, record_bytes) = check.limits(&raw.limits, machine);
     let paths = check.paths(raw.paths);
+    let cors = check.cors(&raw.cors);
     let (ack, ack_deadline) = check.ack(&raw.ack);
     let drain = check.drain(&raw.drain, &ack_deadline);
     let admin = check.admin(raw.admin.address, listen.address);
@@ -112,6 +113,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         listen,
         limits,
         paths,
+        cors,
         ack,
         drain,
         admin,
@@ -258,6 +260,32 @@ impl Check {
             }
         }
         paths
+    }
+
+    fn cors(&mut self, raw: &RawCors) -> Cors {
+        let written = raw.origins.clone().unwrap_or_default().0;
+        if written.len() > ORIGINS_MAX {
+            self.problems.push(Problem::OutOfRange {
+                key: "cors.origins".to_owned(),
+                value: written.len() as u64,
+                unit: "origins",
+                min: 0,
+                max: ORIGINS_MAX as u64,
+            });
+        }
+        let mut origins = Vec::with_capacity(written.len());
+        for text in &written {
+            match text.parse() {
+                Ok(origin) => origins.push(origin),
+                Err(error) => self.refused_text("cors.origins", &error),
+            }
+        }
+        Cors {
+            origins,
+            max_age: self
+                .number(&bounds::CORS_MAX_AGE, "", raw.max_age_s, 7_200)
+                .seconds(),
+        }
     }
 
     fn ack(&mut self, raw: &RawAck) -> (Ack, Number) {

@@ -1,5 +1,6 @@
 //! What goes back to the client, and the one form that errors have.
 
+use super::cors::Cors;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -113,6 +114,8 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// Close the connection after this answer.
     pub close: bool,
+    /// Who may read it in a browser; `None` says nothing of it.
+    pub cors: Option<Cors>,
 }
 
 impl Answer {
@@ -126,6 +129,7 @@ impl Answer {
             retry_after_s: None,
             allow: None,
             close: false,
+            cors: None,
         }
     }
 
@@ -157,6 +161,9 @@ impl Answer {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(cors) = self.cors {
+            cors.write(&mut headers);
         }
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

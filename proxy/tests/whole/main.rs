@@ -12,6 +12,7 @@
 mod support;
 
 mod bodies;
+mod browsers;
 mod disk;
 mod foreign;
 mod kinesis;
