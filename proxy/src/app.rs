@@ -356,6 +356,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         .collect();
     let plan = |mode| Plan {
         depth_max: config.limits.json_depth_max,
+        inflated_bytes_max: config.limits.inflated_bytes_max,
         events_max: config.limits.events_max,
         ..Plan::new(mode, partition.clone())
     };
@@ -366,6 +367,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,
+        inflated_bytes_max: config.limits.inflated_bytes_max,
         ack_deadline: config.ack.deadline,
         retry_after_s: retry_after(config.ack.retry_after_min_s)
             ..=retry_after(config.ack.retry_after_max_s),

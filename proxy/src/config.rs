@@ -92,8 +92,10 @@ pub struct Limits {
     pub target_bytes_max: usize,
     /// From the first byte of a request (or from accept) to the end of its head.
     pub head_deadline: Duration,
-    /// Bytes of a request body.
+    /// Bytes of a request body as it is sent.
     pub body_bytes_max: usize,
+    /// Bytes of a request body once it is decompressed.
+    pub inflated_bytes_max: usize,
     /// From the end of the head to the end of the body.
     pub body_deadline: Duration,
     /// Bytes per second that a body must come in with after its first two seconds; 0 is no such limit.

@@ -44,9 +44,11 @@ pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
 /// The status of a refusal.
 pub(crate) fn status(reject: &Reject) -> StatusCode {
     match reject {
-        Reject::BodyTooLarge { .. } | Reject::RecordTooLarge { .. } => {
-            StatusCode::PAYLOAD_TOO_LARGE
-        }
+        Reject::BodyTooLarge { .. }
+        | Reject::RecordTooLarge { .. }
+        | Reject::InflatedTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        // As the tier we replace has it.
+        Reject::Broken { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Reject::NotJson { .. }
         | Reject::NotUtf8 { .. }
         | Reject::TooDeep { .. }

@@ -1,7 +1,7 @@
 //! SHELL 1: from a request's head to its answer, on one core.
 //!
 //! ```text
-//!  head -> endpoint, method, coding -> byte budget -> body -> pipeline -> room at the outputs
+//!  head -> endpoint, method, codings -> byte budget -> body, codings undone -> pipeline -> room at the outputs
 //!       -> ledger entry and tickets -> outputs -> wait for the words -> verdict -> dialect
 //! ```
 //!
@@ -18,6 +18,7 @@ use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
+use sluice_core::inflate::Codings;
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
@@ -50,8 +51,10 @@ pub struct IngestSettings {
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
     pub events: Plan,
-    /// Bytes of a body, at most.
+    /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
+    /// Bytes of a body once its content codings are undone, at most.
+    pub inflated_bytes_max: usize,
     /// From the end of the body to the answer, at most.
     pub ack_deadline: Duration,
     /// Bounds of Retry-After, seconds.
@@ -138,7 +141,13 @@ impl Ingest {
         }
     }
 
-    async fn take(&self, head: &Head, mut body: Body, plan: &Plan) -> Result<Verdict, Answer> {
+    async fn take(
+        &self,
+        head: &Head,
+        mut body: Body,
+        codings: &Codings,
+        plan: &Plan,
+    ) -> Result<Verdict, Answer> {
         let limit = self.settings.body_bytes_max;
         let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
         let Some(permit) = self.budget.try_reserve(expected) else {
@@ -147,7 +156,11 @@ impl Ingest {
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let handed_over = self.prepare(head, &bytes, plan, &mut prepared);
+        // What is unpacked is not in the budget, but lives in this turn only: one per core.
+        let handed_over = codings
+            .undo(&bytes, self.settings.inflated_bytes_max)
+            .map_err(Verdict::GiveUp)
+            .and_then(|plain| self.prepare(head, &plain, plan, &mut prepared));
         // Once there are records the body is not needed, and must not be held while they are waited for.
         drop(bytes);
         let handed_over = handed_over.and_then(|()| self.hand_over(permit, &mut prepared));
@@ -282,10 +295,11 @@ impl Ingest {
             Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
             Endpoint::Events => (&self.settings.events, dialect::generic::answer),
         };
-        if let Some(refused) = refuse_coding(&head) {
-            return refused;
-        }
-        match self.take(&head, body, plan).await {
+        let codings = match codings(&head) {
+            Ok(codings) => codings,
+            Err(unknown) => return unknown,
+        };
+        match self.take(&head, body, &codings, plan).await {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
             Err(answer) => answer,
         }
@@ -385,18 +399,19 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     })
 }
 
-fn refuse_coding(head: &Head) -> Option<Answer> {
-    let coded = head
-        .headers()
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    let problem = Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "content_encoding_unsupported",
-        "Content-Encoding is not supported here, send the body as it is",
-    );
-    coded.then(|| Answer::from(&problem))
+/// The content codings of the body; several lines are one list (RFC 9110, 5.3).
+fn codings(head: &Head) -> Result<Codings, Answer> {
+    let mut codings = Codings::default();
+    for line in head.headers().get_all(header::CONTENT_ENCODING) {
+        codings.read(line.as_bytes()).map_err(|error| {
+            Answer::from(&Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content_encoding_unsupported",
+                error.to_string(),
+            ))
+        })?;
+    }
+    Ok(codings)
 }
 
 /// The X-Forwarded-For of the request; several lines are one list (RFC 9110, 5.3).

@@ -73,6 +73,7 @@ bounds! {
     TARGET_BYTES: Section("limits"), "target_bytes_max", "bytes", 64, 65_534;
     HEAD_DEADLINE: Section("limits"), "head_deadline_ms", "ms", 1, 10 * MINUTE_MS;
     BODY_BYTES: Section("limits"), "body_bytes_max", "bytes", 1, 64 * MIB;
+    INFLATED_BYTES: Section("limits"), "inflated_bytes_max", "bytes", 1, 64 * MIB;
     BODY_DEADLINE: Section("limits"), "body_deadline_ms", "ms", 1, 10 * MINUTE_MS;
     /// 0 stands for no limit.
     BODY_RATE: Section("limits"), "body_rate_min_bytes", "bytes per second", 0, 10 * MIB;

@@ -164,6 +164,12 @@ impl Check {
         self.below(&target, &head, "the target is a part of the head");
         let head_deadline = self.number(&bounds::HEAD_DEADLINE, "", raw.head_deadline_ms, 10_000);
         let body = self.number(&bounds::BODY_BYTES, "", raw.body_bytes_max, 1_048_576);
+        let inflated = self.number(
+            &bounds::INFLATED_BYTES,
+            "",
+            raw.inflated_bytes_max,
+            body.value,
+        );
         let body_deadline = self.number(&bounds::BODY_DEADLINE, "", raw.body_deadline_ms, 10_000);
         let body_rate = self.number(&bounds::BODY_RATE, "", raw.body_rate_min_bytes, 500);
         let life = self.number(
@@ -183,7 +189,12 @@ impl Check {
         let events = self.number(&bounds::EVENTS, "", raw.events_max, 1_000);
         let depth = self.number(&bounds::JSON_DEPTH, "", raw.json_depth_max, 64);
 
-        let bodies = body.times(BODIES_IN_FLIGHT_MIN);
+        let largest = if inflated.value > body.value {
+            &inflated
+        } else {
+            &body
+        };
+        let bodies = largest.times(BODIES_IN_FLIGHT_MIN);
         let in_flight = self.number(
             &bounds::IN_FLIGHT_BYTES,
             "",
@@ -215,6 +226,7 @@ impl Check {
             target_bytes_max: target.size(),
             head_deadline: head_deadline.ms(),
             body_bytes_max: body.size(),
+            inflated_bytes_max: inflated.size(),
             body_deadline: body_deadline.ms(),
             body_rate_min_bytes: body_rate.size(),
             idle: idle.ms(),
@@ -224,7 +236,7 @@ impl Check {
             json_depth_max: depth.size(),
             in_flight_bytes_max: in_flight.size(),
         };
-        (limits, body.plus(&head))
+        (limits, largest.plus(&head))
     }
 
     fn paths(&mut self, raw: RawPaths) -> Paths {

@@ -18,6 +18,7 @@ mod foreign;
 mod kinesis;
 mod many;
 mod numbers;
+mod packed;
 mod pressure;
 mod records;
 mod shutdown;
