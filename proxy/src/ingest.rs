@@ -18,7 +18,7 @@ use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
-use sluice_core::inflate::Codings;
+use sluice_core::inflate::{CodingError, Codings};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
@@ -297,7 +297,13 @@ impl Ingest {
         };
         let codings = match codings(&head) {
             Ok(codings) => codings,
-            Err(unknown) => return unknown,
+            Err(error) => {
+                return Answer::from(&Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "content_encoding_unsupported",
+                    error.to_string(),
+                ));
+            }
         };
         match self.take(&head, body, &codings, plan).await {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
@@ -400,16 +406,10 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
 }
 
 /// The content codings of the body; several lines are one list (RFC 9110, 5.3).
-fn codings(head: &Head) -> Result<Codings, Answer> {
+fn codings(head: &Head) -> Result<Codings, CodingError> {
     let mut codings = Codings::default();
     for line in head.headers().get_all(header::CONTENT_ENCODING) {
-        codings.read(line.as_bytes()).map_err(|error| {
-            Answer::from(&Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "content_encoding_unsupported",
-                error.to_string(),
-            ))
-        })?;
+        codings.read(line.as_bytes())?;
     }
     Ok(codings)
 }
