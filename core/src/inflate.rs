@@ -306,7 +306,9 @@ mod tests {
         codings
     }
 
-    fn packed() -> [(&'static str, fn(&[u8]) -> Vec<u8>); 6] {
+    type Pack = fn(&[u8]) -> Vec<u8>;
+
+    fn packed() -> [(&'static str, Pack); 6] {
         [
             ("gzip", gzip),
             ("deflate", zlib),

@@ -9,10 +9,11 @@
 use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
+use crate::admit::Admit;
 use crate::config::{
     AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
 };
-use crate::http::{CorsPolicy, Limits};
+use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
@@ -364,6 +365,8 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     IngestSettings {
         paths: config.paths.clone(),
         cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
+        addresses: AddressPolicy::new(&config.client_address.trusted, config.client_address.hops),
+        admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,

@@ -21,7 +21,7 @@ pub use words::{
     AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
 };
 
-use crate::http::OriginPattern;
+use crate::http::{Network, OriginPattern};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -39,6 +39,15 @@ pub const OUTPUTS_MAX: usize = 16;
 /// This many patterns of origins at most: each is compared with the Origin of each request.
 pub const ORIGINS_MAX: usize = 256;
 
+/// This many trusted networks at most: each is compared with the peer of each request.
+pub const NETWORKS_MAX: usize = 256;
+
+/// This many applications at most.
+pub const APP_IDS_MAX: usize = 10_000;
+
+/// This many hosts at most.
+pub const HOSTS_MAX: usize = 1_000;
+
 /// The whole configuration, every value present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -50,6 +59,10 @@ pub struct Config {
     pub paths: Paths,
     /// Whose pages may read answers.
     pub cors: Cors,
+    /// Whom to believe about a client's address.
+    pub client_address: ClientAddress,
+    /// Who may send events.
+    pub admit: Admit,
     /// When a client is answered.
     pub ack: Ack,
     /// How the process ends.
@@ -121,6 +134,8 @@ pub struct Paths {
     pub collect: String,
     /// Record mode event: one record per event.
     pub events: String,
+    /// Record mode event: the query string is the event, the answer an image.
+    pub pixel: String,
     /// The server's clock, for clients.
     pub ping: String,
     /// The load balancer's question.
@@ -134,6 +149,24 @@ pub struct Cors {
     pub origins: Vec<OriginPattern>,
     /// For how long a browser may remember the answer to a preflight.
     pub max_age: Duration,
+}
+
+/// `[client_address]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// Whose X-Forwarded-For is believed. At most [`NETWORKS_MAX`].
+    pub trusted: Vec<Network>,
+    /// How many addresses at its end are taken; 0 is all.
+    pub hops: usize,
+}
+
+/// `[admit]`: who may send events. Empty lists admit everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admit {
+    /// Values of `appId` that [`Paths::collect`] takes. At most [`APP_IDS_MAX`].
+    pub app_ids: Vec<String>,
+    /// Hosts, without port, that requests may name. At most [`HOSTS_MAX`].
+    pub hosts: Vec<String>,
 }
 
 /// `[ack]`.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod client_addr;
 mod conn;
 mod cors;
 mod gate;
@@ -14,6 +15,7 @@ mod watch;
 
 pub use answer::{Answer, Problem};
 pub use body::{Body, BodyError};
+pub use client_addr::{AddressPolicy, Network, NetworkError};
 pub use conn::Head;
 pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
 pub use limits::Limits;

@@ -8,9 +8,10 @@
 //! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
 //! is the ledger book's, how an answer reads is a dialect's.
 
+use crate::admit::Admit;
 use crate::config::Paths;
 use crate::dialect::{self, Endpoint};
-use crate::http::{Answer, Body, CorsPolicy, Handler, Head, Problem};
+use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, Handler, Head, Problem};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
@@ -22,11 +23,11 @@ use sluice_core::inflate::{CodingError, Codings};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
-use sluice_core::request::RequestContext;
+use sluice_core::reject::Reject;
+use sluice_core::request::{RequestContext, query_as_object, query_parameters};
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
 use sluice_sinks::sink::Sink;
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
@@ -47,6 +48,10 @@ pub struct IngestSettings {
     pub paths: Paths,
     /// Whose pages may read answers.
     pub cors: CorsPolicy,
+    /// Whom to believe about the client's address.
+    pub addresses: AddressPolicy,
+    /// Which requests of [`Endpoint::Collect`] and [`Endpoint::Events`] are taken at all.
+    pub admit: Admit,
     /// How a request of [`Endpoint::Collect`] becomes a record.
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
@@ -155,26 +160,68 @@ impl Ingest {
             return Ok(Verdict::RetryLater(Shed::Budget));
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
-        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        // What is unpacked is not in the budget, but lives in this turn only: one per core.
-        let handed_over = codings
-            .undo(&bytes, self.settings.inflated_bytes_max)
-            .map_err(Verdict::GiveUp)
-            .and_then(|plain| self.prepare(head, &plain, plan, &mut prepared));
+        let handed_over = self.records(permit, |prepared| {
+            // What is unpacked is not in the budget, but lives in this turn only: one per core.
+            let plain = codings
+                .undo(&bytes, self.settings.inflated_bytes_max)
+                .map_err(Verdict::GiveUp)?;
+            self.prepare(head, &plain, plan, prepared)
+        });
         // Once there are records the body is not needed, and must not be held while they are waited for.
         drop(bytes);
-        let handed_over = handed_over.and_then(|()| self.hand_over(permit, &mut prepared));
-        let rejected = std::mem::take(&mut prepared.rejected);
+        Ok(self.verdict(handed_over).await)
+    }
+
+    async fn pixel(&self, head: &Head, body: Body) -> Answer {
+        // Of a GET it means nothing; the connection deals with one that comes all the same.
+        drop(body);
+        let event = query_as_object(head.uri().query());
+        let verdict = match event {
+            None => Verdict::GiveUp(Reject::NoEvents),
+            Some(event) => match self.budget.try_reserve(event.len() as u64) {
+                None => {
+                    self.stats.shed_budget.increment();
+                    Verdict::RetryLater(Shed::Budget)
+                }
+                Some(permit) => {
+                    let handed_over = self.records(permit, |prepared| {
+                        self.prepare(head, &event, &self.settings.events, prepared)
+                    });
+                    self.verdict(handed_over).await
+                }
+            },
+        };
+        dialect::pixel::answer(verdict, self.retry_after_s())
+    }
+
+    /// Makes records and gives them to the outputs.
+    fn records(
+        &self,
+        permit: Permit,
+        prepare: impl FnOnce(&mut Prepared) -> Result<(), Verdict>,
+    ) -> Result<HandedOver<'_>, Verdict> {
+        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let handed_over =
+            prepare(&mut prepared).and_then(|()| self.hand_over(permit, &mut prepared));
         self.prepared.borrow_mut().push(prepared);
-        let (accepted, waiting) = match handed_over {
+        handed_over
+    }
+
+    /// Waits for what becomes of the records of one request.
+    async fn verdict(&self, handed_over: Result<HandedOver<'_>, Verdict>) -> Verdict {
+        let HandedOver {
+            accepted,
+            rejected,
+            waiting,
+        } = match handed_over {
             Ok(handed_over) => handed_over,
-            Err(verdict) => return Ok(verdict),
+            Err(verdict) => return verdict,
         };
         let verification = match waiting {
             Some(waiting) => waiting.await,
             None => Verification::Delivered,
         };
-        Ok(match verification {
+        match verification {
             Verification::Delivered => Verdict::Done { accepted, rejected },
             // Of these, too, nobody can say that the destination does not have them, and writer and
             // book watch the same deadline: which one comes first is chance.
@@ -184,7 +231,7 @@ impl Ingest {
                 Verdict::RetryLater(Shed::Deadline)
             }
             Verification::Refused(_) | Verification::Open => Verdict::RetryLater(Shed::Sink),
-        })
+        }
     }
 
     /// Turns the body into records, and counts them.
@@ -198,7 +245,10 @@ impl Ingest {
         let sinks = self.sinks.borrow();
         let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
         let record_bytes_max = limits.min().unwrap_or(0);
-        let forwarded_for = forwarded_for(head);
+        let forwarded_for = self
+            .settings
+            .addresses
+            .chain(head.peer().ip(), head.headers());
         let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
             method: head.method().as_str(),
@@ -221,14 +271,17 @@ impl Ingest {
     }
 
     /// Opens the request in the book and gives its records to the outputs: all of them, or none.
-    /// Returns how many events that were, and what to wait for if there were any.
     fn hand_over(
         &self,
         mut permit: Permit,
         prepared: &mut Prepared,
-    ) -> Result<(u32, Option<Waiting<'_>>), Verdict> {
+    ) -> Result<HandedOver<'_>, Verdict> {
         if prepared.records.is_empty() {
-            return Ok((0, None));
+            return Ok(HandedOver {
+                accepted: 0,
+                rejected: std::mem::take(&mut prepared.rejected),
+                waiting: None,
+            });
         }
         let events = prepared.records.len() as u64;
         let mut book = self.book.borrow_mut();
@@ -267,15 +320,30 @@ impl Ingest {
             });
         }
         self.stats.events_accepted.add(events);
-        let accepted = prepared.received - rejected;
-        Ok((
-            accepted,
-            Some(Waiting {
+        Ok(HandedOver {
+            accepted: prepared.received - rejected,
+            rejected: std::mem::take(&mut prepared.rejected),
+            waiting: Some(Waiting {
                 ingest: self,
                 key,
                 since: now,
             }),
-        ))
+        })
+    }
+
+    /// Why this client may not send; a balancer, which asks by address, always may.
+    fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<Problem> {
+        let admit = &self.settings.admit;
+        if endpoint == Endpoint::Health {
+            return None;
+        }
+        admit.refuse_host(head).or_else(|| {
+            if endpoint != Endpoint::Collect || !admit.asks_for_app() {
+                return None;
+            }
+            let [app_id] = query_parameters(head.uri().query(), ["appId"]);
+            admit.refuse_app(app_id.as_deref())
+        })
     }
 
     async fn answer(&self, head: Head, body: Body) -> Answer {
@@ -289,9 +357,13 @@ impl Ingest {
         if let Some(refused) = refuse_method(endpoint, head.method()) {
             return refused;
         }
+        if let Some(problem) = self.not_admitted(endpoint, &head) {
+            return Answer::from(&problem);
+        }
         let (plan, answer): (_, fn(Verdict, u32) -> Answer) = match endpoint {
             Endpoint::Health => return self.health(),
             Endpoint::Ping => return ping(&head),
+            Endpoint::Pixel => return self.pixel(&head, body).await,
             Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
             Endpoint::Events => (&self.settings.events, dialect::generic::answer),
         };
@@ -347,6 +419,16 @@ impl Handler for Ingest {
     }
 }
 
+/// What became of a body.
+struct HandedOver<'a> {
+    /// Events under way.
+    accepted: u32,
+    /// Events refused alone.
+    rejected: Vec<(u32, Reject)>,
+    /// What to wait for, if there is anything.
+    waiting: Option<Waiting<'a>>,
+}
+
 /// A request whose records are under way. Ready when the book knows what to say; the entry is closed
 /// when this goes, also when the client went first.
 struct Waiting<'a> {
@@ -382,13 +464,17 @@ fn size(record: &PreparedRecord) -> u64 {
 fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     let allow = match endpoint {
         // A browser's question before the request proper.
-        Endpoint::Collect | Endpoint::Events | Endpoint::Ping if *method == Method::OPTIONS => {
+        Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping
+            if *method == Method::OPTIONS =>
+        {
             return Some(Answer::empty(StatusCode::NO_CONTENT));
         }
         // Every other method is recorded here, as the tier we replace does.
         Endpoint::Collect => return None,
         Endpoint::Events if *method == Method::POST => return None,
         Endpoint::Events => "POST",
+        Endpoint::Pixel if *method == Method::GET => return None,
+        Endpoint::Pixel => "GET",
         Endpoint::Ping | Endpoint::Health if [Method::GET, Method::HEAD].contains(method) => {
             return None;
         }
@@ -412,19 +498,6 @@ fn codings(head: &Head) -> Result<Codings, CodingError> {
         codings.read(line.as_bytes())?;
     }
     Ok(codings)
-}
-
-/// The X-Forwarded-For of the request; several lines are one list (RFC 9110, 5.3).
-fn forwarded_for(head: &Head) -> Option<Cow<'_, [u8]>> {
-    let mut lines = head
-        .headers()
-        .get_all("x-forwarded-for")
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let first = Cow::Borrowed(lines.next()?);
-    Some(lines.fold(first, |list, line| {
-        Cow::Owned([&list, line].join(b", ".as_slice()))
-    }))
 }
 
 fn ping(head: &Head) -> Answer {

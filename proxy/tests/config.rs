@@ -804,3 +804,36 @@ fn origins_are_an_array_or_one_text_and_a_bad_one_is_refused_by_name() {
         "{found:?}"
     );
 }
+
+#[test]
+fn lists_of_networks_applications_and_hosts_are_checked_and_bounded() {
+    let config = load("").unwrap();
+    let trusted: Vec<String> = config
+        .client_address
+        .trusted
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        (&trusted[..], config.client_address.hops),
+        (&["private".to_owned()][..], 0)
+    );
+    assert!(config.admit.app_ids.is_empty() && config.admit.hosts.is_empty());
+
+    let text = "[client_address]\ntrusted = ['10.0.0.0/33', 'x', '::1']\nhops = 33\n\
+                [admit]\nhosts = ['a b', 'https://a', 'a.example']\n";
+    assert_eq!(problems(text).len(), 5, "{:?}", problems(text));
+    for (key, one, max) in [
+        ("client_address]\ntrusted", "'10.0.0.1',", 256),
+        ("admit]\napp_ids", "'a',", 10_000),
+        ("admit]\nhosts", "'a.example',", 1_000),
+    ] {
+        let list = |count: usize| format!("[{key} = [{}]\n", one.repeat(count));
+        assert!(load(&list(max)).is_ok(), "{key}");
+        let found = problems(&list(max + 1));
+        assert!(
+            matches!(&found[..], [Problem::OutOfRange { max: most, .. }] if *most == max as u64),
+            "{found:?}"
+        );
+    }
+}

@@ -87,6 +87,8 @@ bounds! {
     /// Browsers cap it: Chromium at two hours, Firefox at a day.
     CORS_MAX_AGE: Section("cors"), "max_age_s", "s", 0, 86_400;
 
+    HOPS: Section("client_address"), "hops", "hops", 0, 32;
+
     /// SDKs in the field give up at 10 s, and a later 200 is a duplicate to come.
     ACK_DEADLINE: Section("ack"), "deadline_ms", "ms", 1, 10 * SECOND_MS - 1;
     RETRY_AFTER_MIN: Section("ack"), "retry_after_min_s", "s", 1, 300;

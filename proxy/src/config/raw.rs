@@ -34,6 +34,8 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     pub(super) paths: RawPaths,
     pub(super) cors: RawCors,
+    pub(super) client_address: RawClientAddress,
+    pub(super) admit: RawAdmit,
     pub(super) ack: RawAck,
     pub(super) drain: RawDrain,
     pub(super) admin: RawAdmin,
@@ -79,6 +81,7 @@ section! {
     RawPaths {
         collect: String,
         events: String,
+        pixel: String,
         ping: String,
         health: String,
     }
@@ -89,6 +92,22 @@ section! {
     RawCors {
         origins: List,
         max_age_s: u64,
+    }
+}
+
+section! {
+    /// `[client_address]`.
+    RawClientAddress {
+        trusted: List,
+        hops: u64,
+    }
+}
+
+section! {
+    /// `[admit]`.
+    RawAdmit {
+        app_ids: List,
+        hosts: List,
     }
 }
 
@@ -260,6 +279,8 @@ impl From<&Config> for Raw {
             limits,
             paths,
             cors,
+            client_address,
+            admit,
             ack,
             drain,
             admin,
@@ -297,12 +318,27 @@ impl From<&Config> for Raw {
             paths: RawPaths {
                 collect: Some(paths.collect.clone()),
                 events: Some(paths.events.clone()),
+                pixel: Some(paths.pixel.clone()),
                 ping: Some(paths.ping.clone()),
                 health: Some(paths.health.clone()),
             },
             cors: RawCors {
                 origins: Some(List(cors.origins.iter().map(ToString::to_string).collect())),
                 max_age_s: Some(cors.max_age.as_secs()),
+            },
+            client_address: RawClientAddress {
+                trusted: Some(List(
+                    client_address
+                        .trusted
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                )),
+                hops: Some(client_address.hops as u64),
+            },
+            admit: RawAdmit {
+                app_ids: Some(List(admit.app_ids.clone())),
+                hosts: Some(List(admit.hosts.clone())),
             },
             ack: RawAck {
                 deadline_ms: ms(ack.deadline),

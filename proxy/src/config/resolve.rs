@@ -4,11 +4,14 @@
 use super::bounds;
 use super::check::{Check, Number, fact};
 use super::error::{ConfigError, Problem};
-use super::raw::{Raw, RawAck, RawCors, RawDrain, RawLimits, RawListen, RawOutput, RawPaths};
-use super::words::{AdminAddress, Driver, LogFormat, LogLevel, Scheduling, SinkType};
+use super::raw::{
+    Raw, RawAck, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
+    RawPaths,
+};
+use super::words::{AdminAddress, Driver, List, LogFormat, LogLevel, Scheduling, SinkType};
 use super::{
-    Ack, Admin, Config, Cors, Drain, Flags, Limits, Listen, Log, Machine, ORIGINS_MAX, OUTPUTS_MAX,
-    Output, Paths, Process,
+    APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, Limits,
+    Listen, Log, Machine, NETWORKS_MAX, ORIGINS_MAX, OUTPUTS_MAX, Output, Paths, Process,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -69,6 +72,8 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
     let (limits, record_bytes) = check.limits(&raw.limits, machine);
     let paths = check.paths(raw.paths);
     let cors = check.cors(&raw.cors);
+    let client_address = check.client_address(&raw.client_address);
+    let admit = check.admit(raw.admit);
     let (ack, ack_deadline) = check.ack(&raw.ack);
     let drain = check.drain(&raw.drain, &ack_deadline);
     let admin = check.admin(raw.admin.address, listen.address);
@@ -114,6 +119,8 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         limits,
         paths,
         cors,
+        client_address,
+        admit,
         ack,
         drain,
         admin,
@@ -243,12 +250,14 @@ impl Check {
         let paths = Paths {
             collect: raw.collect.unwrap_or_else(|| "/collect".to_owned()),
             events: raw.events.unwrap_or_else(|| "/v1/events".to_owned()),
+            pixel: raw.pixel.unwrap_or_else(|| "/i".to_owned()),
             ping: raw.ping.unwrap_or_else(|| "/ping".to_owned()),
             health: raw.health.unwrap_or_else(|| "/health".to_owned()),
         };
         let all = [
             ("paths.collect", &paths.collect),
             ("paths.events", &paths.events),
+            ("paths.pixel", &paths.pixel),
             ("paths.ping", &paths.ping),
             ("paths.health", &paths.health),
         ];
@@ -276,28 +285,52 @@ impl Check {
 
     fn cors(&mut self, raw: &RawCors) -> Cors {
         let written = raw.origins.clone().unwrap_or_default().0;
-        if written.len() > ORIGINS_MAX {
-            self.problems.push(Problem::OutOfRange {
-                key: "cors.origins".to_owned(),
-                value: written.len() as u64,
-                unit: "origins",
-                min: 0,
-                max: ORIGINS_MAX as u64,
-            });
-        }
-        let mut origins = Vec::with_capacity(written.len());
-        for text in &written {
-            match text.parse() {
-                Ok(origin) => origins.push(origin),
-                Err(error) => self.refused_text("cors.origins", &error),
-            }
-        }
+        self.few("cors.origins", written.len(), "origins", ORIGINS_MAX);
         Cors {
-            origins,
+            origins: self.each("cors.origins", &written),
             max_age: self
                 .number(&bounds::CORS_MAX_AGE, "", raw.max_age_s, 7_200)
                 .seconds(),
         }
+    }
+
+    fn client_address(&mut self, raw: &RawClientAddress) -> ClientAddress {
+        let written = match &raw.trusted {
+            Some(List(written)) => written.clone(),
+            None => vec!["private".to_owned()],
+        };
+        self.few(
+            "client_address.trusted",
+            written.len(),
+            "networks",
+            NETWORKS_MAX,
+        );
+        ClientAddress {
+            trusted: self.each("client_address.trusted", &written),
+            hops: self.number(&bounds::HOPS, "", raw.hops, 0).size(),
+        }
+    }
+
+    fn admit(&mut self, raw: RawAdmit) -> Admit {
+        let admit = Admit {
+            app_ids: raw.app_ids.unwrap_or_default().0,
+            hosts: raw.hosts.unwrap_or_default().0,
+        };
+        self.few(
+            "admit.app_ids",
+            admit.app_ids.len(),
+            "applications",
+            APP_IDS_MAX,
+        );
+        self.few("admit.hosts", admit.hosts.len(), "hosts", HOSTS_MAX);
+        for host in &admit.hosts {
+            // What a Host header can hold in front of its port.
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+                self.malformed("admit.hosts", host, "a host name or address without port");
+            }
+        }
+        admit
     }
 
     fn ack(&mut self, raw: &RawAck) -> (Ack, Number) {

@@ -2,7 +2,7 @@
 
 use super::cors::Cors;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use sluice_core::json::escape::quote_str_into;
@@ -114,6 +114,8 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// Close the connection after this answer.
     pub close: bool,
+    /// No cache may keep it.
+    pub no_store: bool,
     /// Who may read it in a browser; `None` says nothing of it.
     pub cors: Option<Cors>,
 }
@@ -129,6 +131,7 @@ impl Answer {
             retry_after_s: None,
             allow: None,
             close: false,
+            no_store: false,
             cors: None,
         }
     }
@@ -140,6 +143,16 @@ impl Answer {
             content_type: Some(JSON),
             body: body.into(),
             ..Answer::empty(status)
+        }
+    }
+
+    /// The same answer with this body in place of its own.
+    #[must_use]
+    pub fn with_image(self, content_type: &'static str, image: &'static [u8]) -> Answer {
+        Answer {
+            content_type: Some(content_type),
+            body: Bytes::from_static(image),
+            ..self
         }
     }
 
@@ -161,6 +174,9 @@ impl Answer {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.no_store {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(cors) = self.cors {
             cors.write(&mut headers);

@@ -14,6 +14,7 @@ mod support;
 mod bodies;
 mod browsers;
 mod disk;
+mod doors;
 mod foreign;
 mod kinesis;
 mod many;
