@@ -75,6 +75,9 @@ pub enum AppError {
 /// # Errors
 /// The process could not be put together; nothing was accepted then.
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
+    for note in &config.notes {
+        info!("{note}");
+    }
     if config.process.scheduling == Scheduling::Batch
         && let Err(error) = scheduling::prefer_batch()
     {

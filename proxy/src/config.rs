@@ -1,7 +1,7 @@
 //! What the operator decided, complete and free of contradictions.
 //!
 //! Flags win over `SLUICE_*` variables, these over the file, the file over the defaults. `raw` is what
-//! may be written down, `env` the overlay of variables, `resolve` the way from there to [`Config`];
+//! may be written down, `env` the overlay of variables, `replaced` those of the tier we replace, `resolve` the way from there to [`Config`];
 //! `bounds` holds every limit on a number. Nothing here opens a socket or a data file.
 
 mod bounds;
@@ -11,6 +11,7 @@ mod error;
 mod machine;
 mod outputs;
 mod raw;
+mod replaced;
 mod resolve;
 mod words;
 
@@ -75,6 +76,8 @@ pub struct Config {
     pub process: Process,
     /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
+    /// What the log should say once of how the configuration came about; no setting.
+    pub notes: Vec<String>,
 }
 
 /// `[listen]`.
@@ -308,7 +311,8 @@ pub struct Flags {
 
 impl Config {
     /// Reads the file if one is named, lays the variables that begin with `SLUICE_` and then the flags
-    /// over it, and resolves what came of it on this machine.
+    /// over it, and resolves what came of it on this machine. Without a file, and where no variable of ours
+    /// names an output, the variables of the replaced tier lie under ours.
     ///
     /// # Errors
     /// A file that cannot be read, is over [`FILE_BYTES_MAX`] or has an unknown or ill-typed key (with
@@ -320,14 +324,19 @@ impl Config {
         flags: &Flags,
         machine: Machine,
     ) -> Result<Config, ConfigError> {
-        let mut table = match file {
-            Some(path) => raw::parse(path, &read(path)?)?,
-            None => toml::Table::new(),
+        let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+        let (mut table, notes) = match file {
+            Some(path) => (raw::parse(path, &read(path)?)?, Vec::new()),
+            None => {
+                let replaced = replaced::read(&variables)?;
+                (replaced.table, replaced.notes)
+            }
         };
         env::overlay(&mut table, variables)?;
         let mut raw = raw::from_table(table)?;
         resolve::apply_flags(&mut raw, flags)?;
-        resolve::resolve(raw, machine)
+        let config = resolve::resolve(raw, machine)?;
+        Ok(Config { notes, ..config })
     }
 
     /// The resolved form as a configuration file; it loads to the same configuration again.

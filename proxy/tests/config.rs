@@ -837,3 +837,24 @@ fn lists_of_networks_applications_and_hosts_are_checked_and_bounded() {
         );
     }
 }
+
+#[test]
+fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_file() {
+    let variables = [
+        ("AWS_KINESIS_STREAM_NAME", "clicks"),
+        ("SERVER_ENDPOINT_PATH", "/in"),
+        ("SLUICE_PATHS__COLLECT", "/ours"),
+    ];
+    let os = || variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Config::load(None, os(), &Flags::default(), MACHINE).unwrap();
+    assert_eq!(names(&config.outputs), ["kinesis"]);
+    assert!(
+        matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream == "clicks")
+    );
+    assert_eq!(config.paths.collect, "/ours");
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+
+    let config = load_all("", &variables, &Flags::default()).unwrap();
+    assert_eq!(names(&config.outputs), ["files"]);
+    assert!(config.notes.is_empty());
+}

@@ -287,6 +287,7 @@ impl From<&Config> for Raw {
             log,
             process,
             outputs,
+            notes: _,
         } = config;
         Raw {
             listen: RawListen {

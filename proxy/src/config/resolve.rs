@@ -127,6 +127,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         log,
         process,
         outputs,
+        notes: Vec::new(),
     })
 }
 
