@@ -84,13 +84,14 @@ impl Problem {
     }
 
     /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
-    pub(crate) fn to_wire(&self) -> Vec<u8> {
+    pub(super) fn to_wire(&self, id: RequestId) -> Vec<u8> {
         let body = self.to_json();
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
         let mut wire = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
+            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nx-request-id: {:032x}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
             self.status.as_u16(),
             self.status.canonical_reason().unwrap_or("Refused"),
+            id.0,
             body.len(),
         )
         .into_bytes();
