@@ -10,7 +10,7 @@ use crate::partition::{self, PartitionRule};
 use crate::pipeline::{Plan, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
-use crate::{civil, json};
+use crate::{civil, inflate, json};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::mem;
@@ -76,6 +76,11 @@ pub(crate) fn prepare(
         event_scratch: scratch,
         ..
     } = out;
+    let is_said_gzip = || {
+        let [compression] = request.parameters(["compression"]);
+        compression.is_some_and(|compression| *compression == *b"gzip")
+    };
+    let body = &*inflate::unwrap_events(body, is_said_gzip, plan.inflated_bytes_max)?;
     scratch.events.clear();
     scratch.kept.clear();
     let mut wanted = Wanted::default();

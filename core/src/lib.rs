@@ -31,6 +31,7 @@ pub mod civil;
 pub mod delivery;
 mod envelope;
 pub mod event;
+pub mod inflate;
 pub mod json;
 pub mod ledger;
 pub mod partition;

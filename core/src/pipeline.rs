@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! envelope   the whole body, escaped, in one record around what the request said
-//! event      split the body -> scan each event -> key -> splice the server's fields in
+//! event      unwrap gzip and base64 -> split the body -> scan each event -> key -> splice the server's fields in
 //!            (an event that will not do is rejected alone)
 //! ```
 //! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out. What
 //! becomes of the records is machine 2's affair (`delivery`).
 
+#[cfg(doc)]
+use crate::inflate;
 use crate::json::split::Limits;
 use crate::partition::PartitionRule;
 use crate::reject::Reject;
@@ -21,6 +23,9 @@ pub const DEPTH_MAX: usize = 64;
 
 /// Events in one request, unless configured otherwise. SDKs send at most 100.
 pub const EVENTS_MAX: usize = 1_000;
+
+/// Bytes of a body once it is unwrapped, unless configured otherwise: 1 MiB, twice what SDKs gather.
+pub const INFLATED_BYTES_MAX: usize = 1 << 20;
 
 /// What one record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub struct Plan {
     pub depth_max: usize,
     /// Event mode: events allowed in one request.
     pub events_max: usize,
+    /// Event mode: bytes that a body may have once it is unwrapped ([`inflate::unwrap_events`]).
+    pub inflated_bytes_max: usize,
 }
 
 /// A record without its ticket.
@@ -80,7 +87,7 @@ impl Prepared {
 }
 
 impl Plan {
-    /// A plan with the usual limits: [`DEPTH_MAX`], [`EVENTS_MAX`].
+    /// A plan with the usual limits: [`DEPTH_MAX`], [`EVENTS_MAX`], [`INFLATED_BYTES_MAX`].
     #[must_use]
     pub fn new(mode: Mode, partition: PartitionRule) -> Plan {
         Plan {
@@ -88,6 +95,7 @@ impl Plan {
             partition,
             depth_max: DEPTH_MAX,
             events_max: EVENTS_MAX,
+            inflated_bytes_max: INFLATED_BYTES_MAX,
         }
     }
 
@@ -98,7 +106,7 @@ impl Plan {
     ///
     /// # Errors
     /// The body is refused whole, and `out` is empty. Envelope mode: [`Reject::RecordTooLarge`]. Event
-    /// mode: [`Reject::NotJson`], [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one
+    /// mode: [`Reject::Broken`], [`Reject::InflatedTooLarge`], [`Reject::NotJson`], [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one
     /// JSON value and that is no object), [`Reject::NoEvents`], [`Reject::TooManyEvents`]; for a
     /// body of 4 GiB [`Reject::BodyTooLarge`].
     pub fn run(

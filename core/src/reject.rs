@@ -59,6 +59,18 @@ pub enum Reject {
         /// Bytes that the record would have, partition key included.
         actual: usize,
     },
+    /// Unpacked, the body is over the limit for that.
+    #[error("the body is over the limit of {limit} bytes once it is decompressed")]
+    InflatedTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The body is not what it says, or seems, to be packed with, or ends too early.
+    #[error("the body is not valid {coding}")]
+    Broken {
+        /// The coding.
+        coding: &'static str,
+    },
     /// A body without any event: empty, blank, or `[]`.
     #[error("the body holds no event")]
     NoEvents,
@@ -88,6 +100,8 @@ impl Reject {
             Reject::NotAnObject { .. } => "not_an_object",
             Reject::TooManyEvents { .. } => "too_many_events",
             Reject::RecordTooLarge { .. } => "record_too_large",
+            Reject::InflatedTooLarge { .. } => "inflated_too_large",
+            Reject::Broken { .. } => "content_coding_broken",
             Reject::NoEvents => "no_events",
         }
     }
@@ -99,10 +113,12 @@ impl Reject {
             Reject::BodyTooLarge { limit, .. }
             | Reject::TooDeep { limit, .. }
             | Reject::TooManyEvents { limit, .. }
-            | Reject::RecordTooLarge { limit, .. } => Some(limit),
+            | Reject::RecordTooLarge { limit, .. }
+            | Reject::InflatedTooLarge { limit } => Some(limit),
             Reject::NotJson { .. }
             | Reject::NotUtf8 { .. }
             | Reject::NotAnObject { .. }
+            | Reject::Broken { .. }
             | Reject::NoEvents => None,
         }
     }
@@ -119,6 +135,9 @@ impl Reject {
             | Reject::NotUtf8 { .. }
             | Reject::TooDeep { .. }
             | Reject::NotAnObject { .. }
+            // It was not unpacked to its end.
+            | Reject::InflatedTooLarge { .. }
+            | Reject::Broken { .. }
             | Reject::NoEvents => None,
         }
     }
@@ -134,6 +153,8 @@ impl Reject {
             Reject::BodyTooLarge { .. }
             | Reject::TooManyEvents { .. }
             | Reject::RecordTooLarge { .. }
+            | Reject::InflatedTooLarge { .. }
+            | Reject::Broken { .. }
             | Reject::NoEvents => None,
         }
     }

@@ -1,5 +1,6 @@
 //! What a record may say about the request that it came in: no HTTP types, only borrowed bytes.
 
+use crate::json::escape::quote_into;
 use crate::time::Wall;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -36,7 +37,7 @@ pub struct RequestContext<'a> {
     pub query: Option<&'a str>,
     /// The User-Agent header as sent.
     pub user_agent: Option<&'a [u8]>,
-    /// The X-Forwarded-For header as sent (several header lines joined with `, `).
+    /// What a trusted proxy said of the client: its X-Forwarded-For, or the part of it that is believed.
     pub forwarded_for: Option<&'a [u8]>,
     /// Who is at the other end of the connection.
     pub peer: IpAddr,
@@ -47,9 +48,9 @@ pub struct RequestContext<'a> {
 }
 
 impl<'a> RequestContext<'a> {
-    /// What records call `ip`: the X-Forwarded-For header verbatim, as the replaced service has it
-    /// (readers take what stands before the first comma). Without that header, as behind a network load
-    /// balancer, the peer's address, an IPv4 one always in its short form. Nobody has vouched for the header.
+    /// What records call `ip`: the chain of a trusted proxy verbatim, as the replaced service has it
+    /// (readers take what stands before the first comma). Without one, as behind a network load
+    /// balancer, the peer's address, an IPv4 one always in its short form.
     #[must_use]
     pub fn address(&self) -> Cow<'a, [u8]> {
         match self.forwarded_for.filter(|header| !header.is_empty()) {
@@ -64,23 +65,65 @@ impl<'a> RequestContext<'a> {
         self.user_agent.filter(|header| !header.is_empty())
     }
 
-    /// The values of these query parameters, percent-decoded, `+` read as a space; of duplicates the
-    /// last one. `name` and `name=` both give an empty value. What is no percent-encoding stands for itself.
-    /// A value need not be UTF-8.
+    /// See [`query_parameters`].
     #[must_use]
     pub fn parameters<const N: usize>(&self, names: [&str; N]) -> [Option<Cow<'a, [u8]>>; N] {
-        let mut raw = [None; N];
-        let mut rest = self.query.unwrap_or_default().as_bytes();
+        query_parameters(self.query, names)
+    }
+}
+
+/// The values of these query parameters, percent-decoded, `+` read as a space; of duplicates the last
+/// one. `name` and `name=` both give an empty value. What is no percent-encoding stands for itself. A
+/// value need not be UTF-8.
+#[must_use]
+pub fn query_parameters<'a, const N: usize>(
+    query: Option<&'a str>,
+    names: [&str; N],
+) -> [Option<Cow<'a, [u8]>>; N] {
+    let mut raw = [None; N];
+    for (name, value) in pairs(query) {
+        if let Some(at) = names
+            .iter()
+            .position(|wanted| wanted.as_bytes() == &*decoded(name))
+        {
+            raw[at] = Some(value);
+        }
+    }
+    raw.map(|value| value.map(decoded))
+}
+
+/// A query string as one JSON object of texts, in its order, for a pixel's event: `?e=view&n=1` is
+/// `{"e":"view","n":"1"}`. Decoded as by [`query_parameters`]; what is not UTF-8 then is replaced by
+/// U+FFFD. `None` when it names nothing.
+#[must_use]
+pub fn query_as_object(query: Option<&str>) -> Option<Vec<u8>> {
+    let mut object = Vec::new();
+    for (name, value) in pairs(query) {
+        object.push(if object.is_empty() { b'{' } else { b',' });
+        quote_into(&decoded(name), &mut object);
+        object.push(b':');
+        quote_into(&decoded(value), &mut object);
+    }
+    if object.is_empty() {
+        return None;
+    }
+    object.push(b'}');
+    Some(object)
+}
+
+/// Names and values as they stand in a query, without those that have neither.
+fn pairs(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = query.unwrap_or_default().as_bytes();
+    std::iter::from_fn(move || {
         while !rest.is_empty() {
             let pair = take_until(b'&', &mut rest);
-            let mut value = pair;
-            let name = decoded(take_until(b'=', &mut value));
-            if let Some(at) = names.iter().position(|wanted| wanted.as_bytes() == &*name) {
-                raw[at] = Some(value);
+            if !pair.is_empty() {
+                let mut value = pair;
+                return Some((take_until(b'=', &mut value), value));
             }
         }
-        raw.map(|value| value.map(decoded))
-    }
+        None
+    })
 }
 
 /// The usual text of an address.
@@ -206,5 +249,28 @@ mod tests {
         assert_eq!(&*request.address(), b"::1");
         request.forwarded_for = Some(b"203.0.113.9, 10.0.0.1");
         assert_eq!(&*request.address(), b"203.0.113.9, 10.0.0.1");
+    }
+
+    #[test]
+    fn a_query_is_an_object_of_texts_in_its_order() {
+        let object =
+            |query| query_as_object(Some(query)).map(|object| String::from_utf8(object).unwrap());
+        for (query, expected) in [
+            ("e=view&n=1", r#"{"e":"view","n":"1"}"#),
+            ("a", r#"{"a":""}"#),
+            ("&&a=&&", r#"{"a":""}"#),
+            ("=1", r#"{"":"1"}"#),
+            ("a=1=2", r#"{"a":"1=2"}"#),
+            (
+                "a=%22%5c+%0A&%61=%C3%A9",
+                "{\"a\":\"\\\"\\\\ \\n\",\"a\":\"\u{e9}\"}",
+            ),
+            ("a=%ff%zz", "{\"a\":\"\u{fffd}%zz\"}"),
+        ] {
+            assert_eq!(object(query).as_deref(), Some(expected), "{query}");
+        }
+        assert_eq!(object(""), None);
+        assert_eq!(object("&&"), None);
+        assert_eq!(query_as_object(None), None);
     }
 }

@@ -9,10 +9,11 @@
 use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
+use crate::admit::Admit;
 use crate::config::{
     AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
 };
-use crate::http::Limits;
+use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
@@ -74,6 +75,9 @@ pub enum AppError {
 /// # Errors
 /// The process could not be put together; nothing was accepted then.
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
+    for note in &config.notes {
+        info!("{note}");
+    }
     if config.process.scheduling == Scheduling::Batch
         && let Err(error) = scheduling::prefer_batch()
     {
@@ -356,15 +360,20 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         .collect();
     let plan = |mode| Plan {
         depth_max: config.limits.json_depth_max,
+        inflated_bytes_max: config.limits.inflated_bytes_max,
         events_max: config.limits.events_max,
         ..Plan::new(mode, partition.clone())
     };
     let retry_after = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX);
     IngestSettings {
         paths: config.paths.clone(),
+        cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
+        addresses: AddressPolicy::new(&config.client_address.trusted, config.client_address.hops),
+        admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,
+        inflated_bytes_max: config.limits.inflated_bytes_max,
         ack_deadline: config.ack.deadline,
         retry_after_s: retry_after(config.ack.retry_after_min_s)
             ..=retry_after(config.ack.retry_after_max_s),

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// What stands below the options: the ways to say the same thing elsewhere.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
-  file      TOML with the sections [listen] [limits] [paths] [ack] [drain] [admin] [log] [process] [outputs.<name>]
+  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [outputs.<name>]
   variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
             SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
 `sluice check` prints every setting with its value in force, in the form of a file.
@@ -143,6 +143,9 @@ mod tests {
             "[listen]",
             "[limits]",
             "[paths]",
+            "[cors]",
+            "[client_address]",
+            "[admit]",
             "[ack]",
             "[drain]",
             "[admin]",

@@ -1,7 +1,7 @@
 //! What the operator decided, complete and free of contradictions.
 //!
 //! Flags win over `SLUICE_*` variables, these over the file, the file over the defaults. `raw` is what
-//! may be written down, `env` the overlay of variables, `resolve` the way from there to [`Config`];
+//! may be written down, `env` the overlay of variables, `replaced` those of the tier we replace, `resolve` the way from there to [`Config`];
 //! `bounds` holds every limit on a number. Nothing here opens a socket or a data file.
 
 mod bounds;
@@ -11,6 +11,7 @@ mod error;
 mod machine;
 mod outputs;
 mod raw;
+mod replaced;
 mod resolve;
 mod words;
 
@@ -21,6 +22,7 @@ pub use words::{
     AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
 };
 
+use crate::http::{Network, OriginPattern};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -35,6 +37,18 @@ pub const FILE_BYTES_MAX: u64 = 1_048_576;
 /// This many outputs at most.
 pub const OUTPUTS_MAX: usize = 16;
 
+/// This many patterns of origins at most: each is compared with the Origin of each request.
+pub const ORIGINS_MAX: usize = 256;
+
+/// This many trusted networks at most: each is compared with the peer of each request.
+pub const NETWORKS_MAX: usize = 256;
+
+/// This many applications at most.
+pub const APP_IDS_MAX: usize = 10_000;
+
+/// This many hosts at most.
+pub const HOSTS_MAX: usize = 1_000;
+
 /// The whole configuration, every value present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -44,6 +58,12 @@ pub struct Config {
     pub limits: Limits,
     /// Which paths are served.
     pub paths: Paths,
+    /// Whose pages may read answers.
+    pub cors: Cors,
+    /// Whom to believe about a client's address.
+    pub client_address: ClientAddress,
+    /// Who may send events.
+    pub admit: Admit,
     /// When a client is answered.
     pub ack: Ack,
     /// How the process ends.
@@ -56,6 +76,8 @@ pub struct Config {
     pub process: Process,
     /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
+    /// What the log should say once of how the configuration came about; no setting.
+    pub notes: Vec<String>,
 }
 
 /// `[listen]`.
@@ -86,8 +108,10 @@ pub struct Limits {
     pub target_bytes_max: usize,
     /// From the first byte of a request (or from accept) to the end of its head.
     pub head_deadline: Duration,
-    /// Bytes of a request body.
+    /// Bytes of a request body as it is sent.
     pub body_bytes_max: usize,
+    /// Bytes of a request body once it is decompressed.
+    pub inflated_bytes_max: usize,
     /// From the end of the head to the end of the body.
     pub body_deadline: Duration,
     /// Bytes per second that a body must come in with after its first two seconds; 0 is no such limit.
@@ -113,10 +137,39 @@ pub struct Paths {
     pub collect: String,
     /// Record mode event: one record per event.
     pub events: String,
+    /// Record mode event: the query string is the event, the answer an image.
+    pub pixel: String,
     /// The server's clock, for clients.
     pub ping: String,
     /// The load balancer's question.
     pub health: String,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Whose pages may read answers; nobody's when empty. At most [`ORIGINS_MAX`].
+    pub origins: Vec<OriginPattern>,
+    /// For how long a browser may remember the answer to a preflight.
+    pub max_age: Duration,
+}
+
+/// `[client_address]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// Whose X-Forwarded-For is believed. At most [`NETWORKS_MAX`].
+    pub trusted: Vec<Network>,
+    /// How many addresses at its end are taken; 0 is all.
+    pub hops: usize,
+}
+
+/// `[admit]`: who may send events. Empty lists admit everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admit {
+    /// Values of `appId` that [`Paths::collect`] takes. At most [`APP_IDS_MAX`].
+    pub app_ids: Vec<String>,
+    /// Hosts, without port, that requests may name. At most [`HOSTS_MAX`].
+    pub hosts: Vec<String>,
 }
 
 /// `[ack]`.
@@ -258,7 +311,8 @@ pub struct Flags {
 
 impl Config {
     /// Reads the file if one is named, lays the variables that begin with `SLUICE_` and then the flags
-    /// over it, and resolves what came of it on this machine.
+    /// over it, and resolves what came of it on this machine. Without a file, and where no variable of ours
+    /// names an output, the variables of the replaced tier lie under ours.
     ///
     /// # Errors
     /// A file that cannot be read, is over [`FILE_BYTES_MAX`] or has an unknown or ill-typed key (with
@@ -270,14 +324,19 @@ impl Config {
         flags: &Flags,
         machine: Machine,
     ) -> Result<Config, ConfigError> {
-        let mut table = match file {
-            Some(path) => raw::parse(path, &read(path)?)?,
-            None => toml::Table::new(),
+        let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+        let (mut table, notes) = match file {
+            Some(path) => (raw::parse(path, &read(path)?)?, Vec::new()),
+            None => {
+                let replaced = replaced::read(&variables)?;
+                (replaced.table, replaced.notes)
+            }
         };
         env::overlay(&mut table, variables)?;
         let mut raw = raw::from_table(table)?;
         resolve::apply_flags(&mut raw, flags)?;
-        resolve::resolve(raw, machine)
+        let config = resolve::resolve(raw, machine)?;
+        Ok(Config { notes, ..config })
     }
 
     /// The resolved form as a configuration file; it loads to the same configuration again.

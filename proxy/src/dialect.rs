@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod generic;
+pub mod pixel;
 
 use crate::config::Paths;
 use crate::http::{Answer, Problem};
@@ -19,6 +20,8 @@ pub enum Endpoint {
     Collect,
     /// JSON events, one record per event: [`generic`].
     Events,
+    /// Events in a query string, for pages without scripts: [`pixel`].
+    Pixel,
     /// The server's clock.
     Ping,
     /// Whether a balancer should send requests here.
@@ -32,6 +35,7 @@ pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
     match path {
         path if path == paths.collect => Some(Endpoint::Collect),
         path if path == paths.events => Some(Endpoint::Events),
+        path if path == paths.pixel => Some(Endpoint::Pixel),
         path if path == paths.ping => Some(Endpoint::Ping),
         path if path == paths.health => Some(Endpoint::Health),
         path => path
@@ -44,9 +48,11 @@ pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
 /// The status of a refusal.
 pub(crate) fn status(reject: &Reject) -> StatusCode {
     match reject {
-        Reject::BodyTooLarge { .. } | Reject::RecordTooLarge { .. } => {
-            StatusCode::PAYLOAD_TOO_LARGE
-        }
+        Reject::BodyTooLarge { .. }
+        | Reject::RecordTooLarge { .. }
+        | Reject::InflatedTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        // As the tier we replace has it.
+        Reject::Broken { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Reject::NotJson { .. }
         | Reject::NotUtf8 { .. }
         | Reject::TooDeep { .. }
@@ -88,6 +94,7 @@ mod tests {
         let paths = Paths {
             collect: "/collect".into(),
             events: "/v1/events".into(),
+            pixel: "/i".into(),
             ping: "/ping".into(),
             health: "/health".into(),
         };
@@ -99,6 +106,8 @@ mod tests {
             ("/Collect", None),
             ("/v1/events", Some(Endpoint::Events)),
             ("/v1/events/", None),
+            ("/i", Some(Endpoint::Pixel)),
+            ("/i/", None),
             ("/ping", Some(Endpoint::Ping)),
             ("/health", Some(Endpoint::Health)),
             ("/", None),

@@ -5,7 +5,9 @@
 
 mod answer;
 mod body;
+mod client_addr;
 mod conn;
+mod cors;
 mod gate;
 mod io;
 mod limits;
@@ -13,7 +15,9 @@ mod watch;
 
 pub use answer::{Answer, Problem};
 pub use body::{Body, BodyError};
+pub use client_addr::{AddressPolicy, Network, NetworkError};
 pub use conn::Head;
+pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
 pub use limits::Limits;
 
 pub(crate) use conn::{Front, serve};

@@ -1,16 +1,17 @@
 //! SHELL 1: from a request's head to its answer, on one core.
 //!
 //! ```text
-//!  head -> endpoint, method, coding -> byte budget -> body -> pipeline -> room at the outputs
+//!  head -> endpoint, method, codings -> byte budget -> body, codings undone -> pipeline -> room at the outputs
 //!       -> ledger entry and tickets -> outputs -> wait for the words -> verdict -> dialect
 //! ```
 //!
 //! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
 //! is the ledger book's, how an answer reads is a dialect's.
 
+use crate::admit::Admit;
 use crate::config::Paths;
 use crate::dialect::{self, Endpoint};
-use crate::http::{Answer, Body, Handler, Head, Problem};
+use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, Handler, Head, Problem};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
@@ -18,14 +19,15 @@ use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckPort, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
+use sluice_core::inflate::{CodingError, Codings};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
-use sluice_core::request::RequestContext;
+use sluice_core::reject::Reject;
+use sluice_core::request::{RequestContext, query_as_object, query_parameters};
 use sluice_core::stats::{WorkerStats, micros};
 use sluice_core::time::Mono;
 use sluice_sinks::sink::Sink;
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
@@ -44,12 +46,20 @@ const RECORD_OVERHEAD_BYTES: u64 = 160;
 pub struct IngestSettings {
     /// Paths of the endpoints.
     pub paths: Paths,
+    /// Whose pages may read answers.
+    pub cors: CorsPolicy,
+    /// Whom to believe about the client's address.
+    pub addresses: AddressPolicy,
+    /// Which requests of [`Endpoint::Collect`] and [`Endpoint::Events`] are taken at all.
+    pub admit: Admit,
     /// How a request of [`Endpoint::Collect`] becomes a record.
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
     pub events: Plan,
-    /// Bytes of a body, at most.
+    /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
+    /// Bytes of a body once its content codings are undone, at most.
+    pub inflated_bytes_max: usize,
     /// From the end of the body to the answer, at most.
     pub ack_deadline: Duration,
     /// Bounds of Retry-After, seconds.
@@ -136,7 +146,13 @@ impl Ingest {
         }
     }
 
-    async fn take(&self, head: &Head, mut body: Body, plan: &Plan) -> Result<Verdict, Answer> {
+    async fn take(
+        &self,
+        head: &Head,
+        mut body: Body,
+        codings: &Codings,
+        plan: &Plan,
+    ) -> Result<Verdict, Answer> {
         let limit = self.settings.body_bytes_max;
         let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
         let Some(permit) = self.budget.try_reserve(expected) else {
@@ -144,22 +160,68 @@ impl Ingest {
             return Ok(Verdict::RetryLater(Shed::Budget));
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
-        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let handed_over = self.prepare(head, &bytes, plan, &mut prepared);
+        let handed_over = self.records(permit, |prepared| {
+            // What is unpacked is not in the budget, but lives in this turn only: one per core.
+            let plain = codings
+                .undo(&bytes, self.settings.inflated_bytes_max)
+                .map_err(Verdict::GiveUp)?;
+            self.prepare(head, &plain, plan, prepared)
+        });
         // Once there are records the body is not needed, and must not be held while they are waited for.
         drop(bytes);
-        let handed_over = handed_over.and_then(|()| self.hand_over(permit, &mut prepared));
-        let rejected = std::mem::take(&mut prepared.rejected);
+        Ok(self.verdict(handed_over).await)
+    }
+
+    async fn pixel(&self, head: &Head, body: Body) -> Answer {
+        // Of a GET it means nothing; the connection deals with one that comes all the same.
+        drop(body);
+        let event = query_as_object(head.uri().query());
+        let verdict = match event {
+            None => Verdict::GiveUp(Reject::NoEvents),
+            Some(event) => match self.budget.try_reserve(event.len() as u64) {
+                None => {
+                    self.stats.shed_budget.increment();
+                    Verdict::RetryLater(Shed::Budget)
+                }
+                Some(permit) => {
+                    let handed_over = self.records(permit, |prepared| {
+                        self.prepare(head, &event, &self.settings.events, prepared)
+                    });
+                    self.verdict(handed_over).await
+                }
+            },
+        };
+        dialect::pixel::answer(verdict, self.retry_after_s())
+    }
+
+    /// Makes records and gives them to the outputs.
+    fn records(
+        &self,
+        permit: Permit,
+        prepare: impl FnOnce(&mut Prepared) -> Result<(), Verdict>,
+    ) -> Result<HandedOver<'_>, Verdict> {
+        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let handed_over =
+            prepare(&mut prepared).and_then(|()| self.hand_over(permit, &mut prepared));
         self.prepared.borrow_mut().push(prepared);
-        let (accepted, waiting) = match handed_over {
+        handed_over
+    }
+
+    /// Waits for what becomes of the records of one request.
+    async fn verdict(&self, handed_over: Result<HandedOver<'_>, Verdict>) -> Verdict {
+        let HandedOver {
+            accepted,
+            rejected,
+            waiting,
+        } = match handed_over {
             Ok(handed_over) => handed_over,
-            Err(verdict) => return Ok(verdict),
+            Err(verdict) => return verdict,
         };
         let verification = match waiting {
             Some(waiting) => waiting.await,
             None => Verification::Delivered,
         };
-        Ok(match verification {
+        match verification {
             Verification::Delivered => Verdict::Done { accepted, rejected },
             // Of these, too, nobody can say that the destination does not have them, and writer and
             // book watch the same deadline: which one comes first is chance.
@@ -169,7 +231,7 @@ impl Ingest {
                 Verdict::RetryLater(Shed::Deadline)
             }
             Verification::Refused(_) | Verification::Open => Verdict::RetryLater(Shed::Sink),
-        })
+        }
     }
 
     /// Turns the body into records, and counts them.
@@ -183,7 +245,10 @@ impl Ingest {
         let sinks = self.sinks.borrow();
         let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
         let record_bytes_max = limits.min().unwrap_or(0);
-        let forwarded_for = forwarded_for(head);
+        let forwarded_for = self
+            .settings
+            .addresses
+            .chain(head.peer().ip(), head.headers());
         let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
             method: head.method().as_str(),
@@ -206,14 +271,17 @@ impl Ingest {
     }
 
     /// Opens the request in the book and gives its records to the outputs: all of them, or none.
-    /// Returns how many events that were, and what to wait for if there were any.
     fn hand_over(
         &self,
         mut permit: Permit,
         prepared: &mut Prepared,
-    ) -> Result<(u32, Option<Waiting<'_>>), Verdict> {
+    ) -> Result<HandedOver<'_>, Verdict> {
         if prepared.records.is_empty() {
-            return Ok((0, None));
+            return Ok(HandedOver {
+                accepted: 0,
+                rejected: std::mem::take(&mut prepared.rejected),
+                waiting: None,
+            });
         }
         let events = prepared.records.len() as u64;
         let mut book = self.book.borrow_mut();
@@ -252,24 +320,33 @@ impl Ingest {
             });
         }
         self.stats.events_accepted.add(events);
-        let accepted = prepared.received - rejected;
-        Ok((
-            accepted,
-            Some(Waiting {
+        Ok(HandedOver {
+            accepted: prepared.received - rejected,
+            rejected: std::mem::take(&mut prepared.rejected),
+            waiting: Some(Waiting {
                 ingest: self,
                 key,
                 since: now,
             }),
-        ))
+        })
     }
 
-    fn retry_after_s(&self) -> u32 {
-        fastrand::u32(self.settings.retry_after_s.clone())
+    /// Why this client may not send; a balancer, which asks by address, always may.
+    fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<Problem> {
+        let admit = &self.settings.admit;
+        if endpoint == Endpoint::Health {
+            return None;
+        }
+        admit.refuse_host(head).or_else(|| {
+            if endpoint != Endpoint::Collect || !admit.asks_for_app() {
+                return None;
+            }
+            let [app_id] = query_parameters(head.uri().query(), ["appId"]);
+            admit.refuse_app(app_id.as_deref())
+        })
     }
-}
 
-impl Handler for Ingest {
-    async fn handle(&self, head: Head, body: Body) -> Answer {
+    async fn answer(&self, head: Head, body: Body) -> Answer {
         let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
             return Answer::from(&Problem::new(
                 StatusCode::NOT_FOUND,
@@ -280,19 +357,45 @@ impl Handler for Ingest {
         if let Some(refused) = refuse_method(endpoint, head.method()) {
             return refused;
         }
+        if let Some(problem) = self.not_admitted(endpoint, &head) {
+            return Answer::from(&problem);
+        }
         let (plan, answer): (_, fn(Verdict, u32) -> Answer) = match endpoint {
             Endpoint::Health => return self.health(),
             Endpoint::Ping => return ping(&head),
+            Endpoint::Pixel => return self.pixel(&head, body).await,
             Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
             Endpoint::Events => (&self.settings.events, dialect::generic::answer),
         };
-        if let Some(refused) = refuse_coding(&head) {
-            return refused;
-        }
-        match self.take(&head, body, plan).await {
+        let codings = match codings(&head) {
+            Ok(codings) => codings,
+            Err(error) => {
+                return Answer::from(&Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "content_encoding_unsupported",
+                    error.to_string(),
+                ));
+            }
+        };
+        match self.take(&head, body, &codings, plan).await {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
             Err(answer) => answer,
         }
+    }
+
+    fn retry_after_s(&self) -> u32 {
+        fastrand::u32(self.settings.retry_after_s.clone())
+    }
+}
+
+impl Handler for Ingest {
+    async fn handle(&self, head: Head, body: Body) -> Answer {
+        // Judged before, for the head is gone when the answer is there; said in every answer, or a
+        // browser would not even tell its page that it was refused.
+        let is_preflight = *head.method() == Method::OPTIONS;
+        let cors = self.settings.cors.judge(head.headers(), is_preflight);
+        let answer = self.answer(head, body).await;
+        Answer { cors, ..answer }
     }
 
     fn tick(&self, now: Mono) {
@@ -314,6 +417,16 @@ impl Handler for Ingest {
         self.outputs.close();
         self.sinks.borrow_mut().clear();
     }
+}
+
+/// What became of a body.
+struct HandedOver<'a> {
+    /// Events under way.
+    accepted: u32,
+    /// Events refused alone.
+    rejected: Vec<(u32, Reject)>,
+    /// What to wait for, if there is anything.
+    waiting: Option<Waiting<'a>>,
 }
 
 /// A request whose records are under way. Ready when the book knows what to say; the entry is closed
@@ -350,13 +463,18 @@ fn size(record: &PreparedRecord) -> u64 {
 
 fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     let allow = match endpoint {
-        // Every method is recorded here, as the tier we replace does, but a preflight never is.
-        Endpoint::Collect if *method == Method::OPTIONS => {
+        // A browser's question before the request proper.
+        Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping
+            if *method == Method::OPTIONS =>
+        {
             return Some(Answer::empty(StatusCode::NO_CONTENT));
         }
+        // Every other method is recorded here, as the tier we replace does.
         Endpoint::Collect => return None,
         Endpoint::Events if *method == Method::POST => return None,
         Endpoint::Events => "POST",
+        Endpoint::Pixel if *method == Method::GET => return None,
+        Endpoint::Pixel => "GET",
         Endpoint::Ping | Endpoint::Health if [Method::GET, Method::HEAD].contains(method) => {
             return None;
         }
@@ -373,31 +491,13 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     })
 }
 
-fn refuse_coding(head: &Head) -> Option<Answer> {
-    let coded = head
-        .headers()
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    let problem = Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "content_encoding_unsupported",
-        "Content-Encoding is not supported here, send the body as it is",
-    );
-    coded.then(|| Answer::from(&problem))
-}
-
-/// The X-Forwarded-For of the request; several lines are one list (RFC 9110, 5.3).
-fn forwarded_for(head: &Head) -> Option<Cow<'_, [u8]>> {
-    let mut lines = head
-        .headers()
-        .get_all("x-forwarded-for")
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let first = Cow::Borrowed(lines.next()?);
-    Some(lines.fold(first, |list, line| {
-        Cow::Owned([&list, line].join(b", ".as_slice()))
-    }))
+/// The content codings of the body; several lines are one list (RFC 9110, 5.3).
+fn codings(head: &Head) -> Result<Codings, CodingError> {
+    let mut codings = Codings::default();
+    for line in head.headers().get_all(header::CONTENT_ENCODING) {
+        codings.read(line.as_bytes())?;
+    }
+    Ok(codings)
 }
 
 fn ping(head: &Head) -> Answer {

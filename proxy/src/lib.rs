@@ -6,6 +6,7 @@
 //! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
 
 pub mod admin;
+pub mod admit;
 pub mod app;
 pub mod check;
 pub mod cli;

@@ -73,6 +73,7 @@ bounds! {
     TARGET_BYTES: Section("limits"), "target_bytes_max", "bytes", 64, 65_534;
     HEAD_DEADLINE: Section("limits"), "head_deadline_ms", "ms", 1, 10 * MINUTE_MS;
     BODY_BYTES: Section("limits"), "body_bytes_max", "bytes", 1, 64 * MIB;
+    INFLATED_BYTES: Section("limits"), "inflated_bytes_max", "bytes", 1, 64 * MIB;
     BODY_DEADLINE: Section("limits"), "body_deadline_ms", "ms", 1, 10 * MINUTE_MS;
     /// 0 stands for no limit.
     BODY_RATE: Section("limits"), "body_rate_min_bytes", "bytes per second", 0, 10 * MIB;
@@ -82,6 +83,11 @@ bounds! {
     EVENTS: Section("limits"), "events_max", "events", 1, 100_000;
     JSON_DEPTH: Section("limits"), "json_depth_max", "levels", 1, 1_000;
     IN_FLIGHT_BYTES: Section("limits"), "in_flight_bytes_max", "bytes", MIB, 1 << 50;
+
+    /// Browsers cap it: Chromium at two hours, Firefox at a day.
+    CORS_MAX_AGE: Section("cors"), "max_age_s", "s", 0, 86_400;
+
+    HOPS: Section("client_address"), "hops", "hops", 0, 32;
 
     /// SDKs in the field give up at 10 s, and a later 200 is a duplicate to come.
     ACK_DEADLINE: Section("ack"), "deadline_ms", "ms", 1, 10 * SECOND_MS - 1;

@@ -2,6 +2,8 @@
 
 use super::bounds::{Bound, Scope};
 use super::error::{Fact, Problem};
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A number with its name and unit, so that a contradiction can show it.
@@ -120,6 +122,38 @@ impl Check {
 
     pub(super) fn at_least(&mut self, left: &Number, right: &Number, why: &'static str) {
         self.require(left.value >= right.value, left, "at least", right, why);
+    }
+
+    /// What the texts of a list stand for; those that their type refuses, in that type's words.
+    pub(super) fn each<T>(&mut self, key: &str, texts: &[String]) -> Vec<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let mut found = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse::<T>() {
+                Ok(value) => found.push(value),
+                Err(error) => self.problems.push(Problem::RefusedText {
+                    key: key.to_owned(),
+                    why: error.to_string(),
+                }),
+            }
+        }
+        found
+    }
+
+    /// A list is not too long.
+    pub(super) fn few(&mut self, key: &str, count: usize, unit: &'static str, max: usize) {
+        if count > max {
+            self.problems.push(Problem::OutOfRange {
+                key: key.to_owned(),
+                value: count as u64,
+                unit,
+                min: 0,
+                max: max as u64,
+            });
+        }
     }
 
     pub(super) fn malformed(

@@ -110,6 +110,14 @@ pub enum Problem {
         /// What needs it.
         why: &'static str,
     },
+    /// A text that is not what it has to be.
+    #[error("`{key}`: {why}")]
+    RefusedText {
+        /// The setting.
+        key: String,
+        /// What is wrong; names the text.
+        why: String,
+    },
     /// A text of the wrong form.
     #[error("`{key}` is {value:?}, expected {expected}")]
     Malformed {

@@ -3,11 +3,13 @@
 
 use super::error::ConfigError;
 use super::words::{
-    AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+    AckMode, AdminAddress, Driver, List, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
 };
 use super::{AckPolicy, Config, Output, SinkConfig};
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +33,9 @@ pub(super) struct Raw {
     pub(super) listen: RawListen,
     pub(super) limits: RawLimits,
     pub(super) paths: RawPaths,
+    pub(super) cors: RawCors,
+    pub(super) client_address: RawClientAddress,
+    pub(super) admit: RawAdmit,
     pub(super) ack: RawAck,
     pub(super) drain: RawDrain,
     pub(super) admin: RawAdmin,
@@ -59,6 +64,7 @@ section! {
         target_bytes_max: u64,
         head_deadline_ms: u64,
         body_bytes_max: u64,
+        inflated_bytes_max: u64,
         body_deadline_ms: u64,
         body_rate_min_bytes: u64,
         idle_ms: u64,
@@ -75,8 +81,33 @@ section! {
     RawPaths {
         collect: String,
         events: String,
+        pixel: String,
         ping: String,
         health: String,
+    }
+}
+
+section! {
+    /// `[cors]`.
+    RawCors {
+        origins: List,
+        max_age_s: u64,
+    }
+}
+
+section! {
+    /// `[client_address]`.
+    RawClientAddress {
+        trusted: List,
+        hops: u64,
+    }
+}
+
+section! {
+    /// `[admit]`.
+    RawAdmit {
+        app_ids: List,
+        hosts: List,
     }
 }
 
@@ -174,6 +205,40 @@ as_text!(
     AdminAddress
 );
 
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Words;
+
+        impl<'de> Visitor<'de> for Words {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of texts, or one text with commas")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<List, E> {
+                Ok(List::from(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<List, A::Error> {
+                let mut list = Vec::new();
+                while let Some(text) = texts.next_element()? {
+                    list.push(text);
+                }
+                Ok(List(list))
+            }
+        }
+
+        from.deserialize_any(Words)
+    }
+}
+
+impl Serialize for List {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(&self.0)
+    }
+}
+
 /// The table of a file, once every key and type in it was found right.
 pub(super) fn parse(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
     let wrong = |error: toml::de::Error| {
@@ -213,12 +278,16 @@ impl From<&Config> for Raw {
             listen,
             limits,
             paths,
+            cors,
+            client_address,
+            admit,
             ack,
             drain,
             admin,
             log,
             process,
             outputs,
+            notes: _,
         } = config;
         Raw {
             listen: RawListen {
@@ -237,6 +306,7 @@ impl From<&Config> for Raw {
                 target_bytes_max: Some(limits.target_bytes_max as u64),
                 head_deadline_ms: ms(limits.head_deadline),
                 body_bytes_max: Some(limits.body_bytes_max as u64),
+                inflated_bytes_max: Some(limits.inflated_bytes_max as u64),
                 body_deadline_ms: ms(limits.body_deadline),
                 body_rate_min_bytes: Some(limits.body_rate_min_bytes as u64),
                 idle_ms: ms(limits.idle),
@@ -249,8 +319,27 @@ impl From<&Config> for Raw {
             paths: RawPaths {
                 collect: Some(paths.collect.clone()),
                 events: Some(paths.events.clone()),
+                pixel: Some(paths.pixel.clone()),
                 ping: Some(paths.ping.clone()),
                 health: Some(paths.health.clone()),
+            },
+            cors: RawCors {
+                origins: Some(List(cors.origins.iter().map(ToString::to_string).collect())),
+                max_age_s: Some(cors.max_age.as_secs()),
+            },
+            client_address: RawClientAddress {
+                trusted: Some(List(
+                    client_address
+                        .trusted
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                )),
+                hops: Some(client_address.hops as u64),
+            },
+            admit: RawAdmit {
+                app_ids: Some(List(admit.app_ids.clone())),
+                hosts: Some(List(admit.hosts.clone())),
             },
             ack: RawAck {
                 deadline_ms: ms(ack.deadline),

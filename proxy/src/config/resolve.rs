@@ -4,11 +4,14 @@
 use super::bounds;
 use super::check::{Check, Number, fact};
 use super::error::{ConfigError, Problem};
-use super::raw::{Raw, RawAck, RawDrain, RawLimits, RawListen, RawOutput, RawPaths};
-use super::words::{AdminAddress, Driver, LogFormat, LogLevel, Scheduling, SinkType};
+use super::raw::{
+    Raw, RawAck, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
+    RawPaths,
+};
+use super::words::{AdminAddress, Driver, List, LogFormat, LogLevel, Scheduling, SinkType};
 use super::{
-    Ack, Admin, Config, Drain, Flags, Limits, Listen, Log, Machine, OUTPUTS_MAX, Output, Paths,
-    Process,
+    APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, Limits,
+    Listen, Log, Machine, NETWORKS_MAX, ORIGINS_MAX, OUTPUTS_MAX, Output, Paths, Process,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -68,6 +71,9 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
     let listen = check.listen(&raw.listen, machine);
     let (limits, record_bytes) = check.limits(&raw.limits, machine);
     let paths = check.paths(raw.paths);
+    let cors = check.cors(&raw.cors);
+    let client_address = check.client_address(&raw.client_address);
+    let admit = check.admit(raw.admit);
     let (ack, ack_deadline) = check.ack(&raw.ack);
     let drain = check.drain(&raw.drain, &ack_deadline);
     let admin = check.admin(raw.admin.address, listen.address);
@@ -112,12 +118,16 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         listen,
         limits,
         paths,
+        cors,
+        client_address,
+        admit,
         ack,
         drain,
         admin,
         log,
         process,
         outputs,
+        notes: Vec::new(),
     })
 }
 
@@ -162,6 +172,12 @@ impl Check {
         self.below(&target, &head, "the target is a part of the head");
         let head_deadline = self.number(&bounds::HEAD_DEADLINE, "", raw.head_deadline_ms, 10_000);
         let body = self.number(&bounds::BODY_BYTES, "", raw.body_bytes_max, 1_048_576);
+        let inflated = self.number(
+            &bounds::INFLATED_BYTES,
+            "",
+            raw.inflated_bytes_max,
+            body.value,
+        );
         let body_deadline = self.number(&bounds::BODY_DEADLINE, "", raw.body_deadline_ms, 10_000);
         let body_rate = self.number(&bounds::BODY_RATE, "", raw.body_rate_min_bytes, 500);
         let life = self.number(
@@ -181,7 +197,12 @@ impl Check {
         let events = self.number(&bounds::EVENTS, "", raw.events_max, 1_000);
         let depth = self.number(&bounds::JSON_DEPTH, "", raw.json_depth_max, 64);
 
-        let bodies = body.times(BODIES_IN_FLIGHT_MIN);
+        let largest = if inflated.value > body.value {
+            &inflated
+        } else {
+            &body
+        };
+        let bodies = largest.times(BODIES_IN_FLIGHT_MIN);
         let in_flight = self.number(
             &bounds::IN_FLIGHT_BYTES,
             "",
@@ -213,6 +234,7 @@ impl Check {
             target_bytes_max: target.size(),
             head_deadline: head_deadline.ms(),
             body_bytes_max: body.size(),
+            inflated_bytes_max: inflated.size(),
             body_deadline: body_deadline.ms(),
             body_rate_min_bytes: body_rate.size(),
             idle: idle.ms(),
@@ -222,19 +244,21 @@ impl Check {
             json_depth_max: depth.size(),
             in_flight_bytes_max: in_flight.size(),
         };
-        (limits, body.plus(&head))
+        (limits, largest.plus(&head))
     }
 
     fn paths(&mut self, raw: RawPaths) -> Paths {
         let paths = Paths {
             collect: raw.collect.unwrap_or_else(|| "/collect".to_owned()),
             events: raw.events.unwrap_or_else(|| "/v1/events".to_owned()),
+            pixel: raw.pixel.unwrap_or_else(|| "/i".to_owned()),
             ping: raw.ping.unwrap_or_else(|| "/ping".to_owned()),
             health: raw.health.unwrap_or_else(|| "/health".to_owned()),
         };
         let all = [
             ("paths.collect", &paths.collect),
             ("paths.events", &paths.events),
+            ("paths.pixel", &paths.pixel),
             ("paths.ping", &paths.ping),
             ("paths.health", &paths.health),
         ];
@@ -258,6 +282,56 @@ impl Check {
             }
         }
         paths
+    }
+
+    fn cors(&mut self, raw: &RawCors) -> Cors {
+        let written = raw.origins.clone().unwrap_or_default().0;
+        self.few("cors.origins", written.len(), "origins", ORIGINS_MAX);
+        Cors {
+            origins: self.each("cors.origins", &written),
+            max_age: self
+                .number(&bounds::CORS_MAX_AGE, "", raw.max_age_s, 7_200)
+                .seconds(),
+        }
+    }
+
+    fn client_address(&mut self, raw: &RawClientAddress) -> ClientAddress {
+        let written = match &raw.trusted {
+            Some(List(written)) => written.clone(),
+            None => vec!["private".to_owned()],
+        };
+        self.few(
+            "client_address.trusted",
+            written.len(),
+            "networks",
+            NETWORKS_MAX,
+        );
+        ClientAddress {
+            trusted: self.each("client_address.trusted", &written),
+            hops: self.number(&bounds::HOPS, "", raw.hops, 0).size(),
+        }
+    }
+
+    fn admit(&mut self, raw: RawAdmit) -> Admit {
+        let admit = Admit {
+            app_ids: raw.app_ids.unwrap_or_default().0,
+            hosts: raw.hosts.unwrap_or_default().0,
+        };
+        self.few(
+            "admit.app_ids",
+            admit.app_ids.len(),
+            "applications",
+            APP_IDS_MAX,
+        );
+        self.few("admit.hosts", admit.hosts.len(), "hosts", HOSTS_MAX);
+        for host in &admit.hosts {
+            // What a Host header can hold in front of its port.
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+                self.malformed("admit.hosts", host, "a host name or address without port");
+            }
+        }
+        admit
     }
 
     fn ack(&mut self, raw: &RawAck) -> (Ack, Number) {

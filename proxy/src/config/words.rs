@@ -54,6 +54,22 @@ macro_rules! words {
     };
 }
 
+/// Several words: an array in a file, or one text with commas between them, as in a variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct List(pub(super) Vec<String>);
+
+impl From<&str> for List {
+    fn from(text: &str) -> List {
+        let words = text.split(',').map(str::trim);
+        List(
+            words
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+}
+
 words! {
     /// Which I/O driver the workers run on.
     Driver, "one of auto, uring, epoll" {

@@ -1,7 +1,8 @@
 //! What goes back to the client, and the one form that errors have.
 
+use super::cors::Cors;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use sluice_core::json::escape::quote_str_into;
@@ -83,13 +84,14 @@ impl Problem {
     }
 
     /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
-    pub(crate) fn to_wire(&self) -> Vec<u8> {
+    pub(super) fn to_wire(&self, id: RequestId) -> Vec<u8> {
         let body = self.to_json();
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
         let mut wire = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
+            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nx-request-id: {:032x}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
             self.status.as_u16(),
             self.status.canonical_reason().unwrap_or("Refused"),
+            id.0,
             body.len(),
         )
         .into_bytes();
@@ -113,6 +115,10 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// Close the connection after this answer.
     pub close: bool,
+    /// No cache may keep it.
+    pub no_store: bool,
+    /// Who may read it in a browser; `None` says nothing of it.
+    pub cors: Option<Cors>,
 }
 
 impl Answer {
@@ -126,6 +132,8 @@ impl Answer {
             retry_after_s: None,
             allow: None,
             close: false,
+            no_store: false,
+            cors: None,
         }
     }
 
@@ -136,6 +144,16 @@ impl Answer {
             content_type: Some(JSON),
             body: body.into(),
             ..Answer::empty(status)
+        }
+    }
+
+    /// The same answer with this body in place of its own.
+    #[must_use]
+    pub fn with_image(self, content_type: &'static str, image: &'static [u8]) -> Answer {
+        Answer {
+            content_type: Some(content_type),
+            body: Bytes::from_static(image),
+            ..self
         }
     }
 
@@ -157,6 +175,12 @@ impl Answer {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.no_store {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if let Some(cors) = self.cors {
+            cors.write(&mut headers);
         }
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -41,6 +41,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The id of the next request.
+    pub(super) fn next_id(&self) -> RequestId {
+        let [high, low] = &mut *self.ids.borrow_mut();
+        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
+    }
+
     fn count_open(&self) {
         let open = self.watch.open() as u64;
         self.context.stats.connections_open.set(open);
@@ -309,10 +315,7 @@ async fn respond<H: Handler>(
 ) -> Result<Response<Whole>, Infallible> {
     let mut unanswered = Unanswered(Some(&shared));
     let (parts, incoming) = request.into_parts();
-    let id = {
-        let [high, low] = &mut *shared.ids.borrow_mut();
-        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
-    };
+    let id = shared.next_id();
     let waits_for_continue = parts.headers.contains_key(EXPECT);
     let (received_at, received_wall) = shared.context.now_and_wall();
     state.requests.set(state.requests.get() + 1);

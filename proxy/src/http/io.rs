@@ -68,7 +68,7 @@ impl GatedIo {
         if let Some(problem) = problem {
             shared.context.stats.answered(problem.status.as_u16());
             state.linger.set(true);
-            let wire = problem.to_wire();
+            let wire = problem.to_wire(shared.next_id());
             let mut rest = wire.as_slice();
             while !rest.is_empty() {
                 match poll_fn(|cx| {

@@ -278,6 +278,7 @@ fn refused_framing_is_answered_in_json_and_closes_the_connection() {
         );
         assert!(answer.closes(), "{request:?}");
         assert!(answer.header("date").is_some());
+        assert_eq!(answer.header("x-request-id").map(str::len), Some(32));
         client.stream.shutdown(Shutdown::Write).unwrap();
         assert!(client.ended(), "{request:?}");
         assert_eq!(server.answered(200), before + 2, "{request:?}");

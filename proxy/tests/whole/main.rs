@@ -12,11 +12,14 @@
 mod support;
 
 mod bodies;
+mod browsers;
 mod disk;
+mod doors;
 mod foreign;
 mod kinesis;
 mod many;
 mod numbers;
+mod packed;
 mod pressure;
 mod records;
 mod shutdown;

@@ -1,0 +1,111 @@
+//! Who may send events: the hosts and applications that a load balancer's rules used to let through.
+//! Looks at a head only; says what to answer, and does not answer.
+
+use crate::http::{Head, Problem};
+use ::http::{StatusCode, header};
+use std::collections::HashSet;
+
+/// Which hosts and applications are let in. Made once; without entries it lets everybody in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admit {
+    app_ids: HashSet<Vec<u8>>,
+    /// In lower case.
+    hosts: HashSet<Vec<u8>>,
+}
+
+impl Admit {
+    /// Only these values of the query parameter `appId`, to the letter, and only these hosts, without
+    /// their port, whatever their case. An empty list asks for nothing.
+    #[must_use]
+    pub fn new(app_ids: &[String], hosts: &[String]) -> Admit {
+        let lower = |host: &String| host.to_ascii_lowercase().into_bytes();
+        Admit {
+            app_ids: app_ids.iter().map(|id| id.clone().into_bytes()).collect(),
+            hosts: hosts.iter().map(lower).collect(),
+        }
+    }
+
+    /// Why a request is not let in by its host.
+    #[must_use]
+    pub fn refuse_host(&self, head: &Head) -> Option<Problem> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        // The front door let exactly one valid Host through.
+        let named = head.headers().get(header::HOST);
+        let host = without_port(named.map_or(&[][..], |host| host.as_bytes()));
+        (!self.hosts.contains(&host.to_ascii_lowercase())).then(|| {
+            Problem::new(
+                StatusCode::FORBIDDEN,
+                "host_unknown",
+                "this host is not served here",
+            )
+        })
+    }
+
+    /// Why a request is not let in by its application.
+    #[must_use]
+    pub fn refuse_app(&self, app_id: Option<&[u8]>) -> Option<Problem> {
+        if self.app_ids.is_empty() || app_id.is_some_and(|id| self.app_ids.contains(id)) {
+            return None;
+        }
+        Some(Problem::new(
+            StatusCode::FORBIDDEN,
+            "app_unknown",
+            "appId is none of those that may send here",
+        ))
+    }
+
+    /// Whether applications are looked at at all.
+    #[must_use]
+    pub fn asks_for_app(&self) -> bool {
+        !self.app_ids.is_empty()
+    }
+}
+
+/// `example.com:8088` is `example.com`, `[::1]:8088` is `[::1]`.
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(at) if host[at + 1..].iter().all(u8::is_ascii_digit) => &host[..at],
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_no_part_of_the_host_and_a_colon_in_an_address_is() {
+        for (host, expected) in [
+            (&b"example.com"[..], &b"example.com"[..]),
+            (b"example.com:8088", b"example.com"),
+            (b"[::1]:8088", b"[::1]"),
+            (b"[::1]", b"[::1]"),
+            (b"", b""),
+        ] {
+            assert_eq!(without_port(host), expected);
+        }
+    }
+
+    #[test]
+    fn an_application_is_let_in_to_the_letter_and_everybody_without_a_list() {
+        let refused = |ids: &[&str], id: Option<&[u8]>| {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            Admit::new(&ids, &[])
+                .refuse_app(id)
+                .map(|problem| problem.code)
+        };
+        assert_eq!(refused(&[], None), None);
+        assert_eq!(refused(&["shop", "app"], Some(b"app")), None);
+        for id in [
+            None,
+            Some(&b""[..]),
+            Some(b"App"),
+            Some(b"shop,app"),
+            Some(b"app "),
+        ] {
+            assert_eq!(refused(&["shop", "app"], id), Some("app_unknown"), "{id:?}");
+        }
+    }
+}

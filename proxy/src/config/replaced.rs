@@ -1,0 +1,251 @@
+//! The environment of the tier that Sluice replaces, read as settings of ours: its two containers' names,
+//! so that a task definition need not change. A layer under `SLUICE_*` variables; reads no environment
+//! itself. What has no counterpart is noted, what would lose events if it were passed over is refused.
+
+use super::error::ConfigError;
+use std::ffi::OsString;
+use toml::{Table, Value};
+
+/// How the replaced tier writes that a variable is not set.
+const NOT_SET: &str = "__NOT_SET__";
+
+/// The output that its stream becomes.
+const KINESIS: &str = "kinesis";
+
+/// What variables of the replaced tier say.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    /// As a file would have it.
+    pub(super) table: Table,
+    /// One sentence for each variable, for the log.
+    pub(super) notes: Vec<String>,
+}
+
+enum Meaning {
+    /// The setting at this path has this value.
+    Is(Vec<&'static str>, Value),
+    /// Nothing here, for this reason.
+    Nothing(&'static str),
+    /// It cannot be passed over, for this reason.
+    Refused(String),
+}
+
+/// Reads them; none when something of ours names an output, for then the environment is not theirs.
+pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, ConfigError> {
+    let texts = variables
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+    let mut found: Vec<(&str, &str)> = texts
+        .filter(|(_, value)| !value.is_empty() && *value != NOT_SET)
+        .collect();
+    let mut replaced = Replaced::default();
+    if found
+        .iter()
+        .any(|(name, _)| name.starts_with("SLUICE_OUTPUTS__"))
+    {
+        return Ok(replaced);
+    }
+    // The environment has no order; notes and errors should.
+    found.sort_unstable();
+    for (name, value) in found {
+        match meaning(name, value) {
+            None => {}
+            Some(Meaning::Is(path, setting)) => {
+                replaced
+                    .notes
+                    .push(format!("{name} is read as {} = {setting}", path.join(".")));
+                insert(&mut replaced.table, &path, setting);
+            }
+            Some(Meaning::Nothing(why)) => {
+                replaced.notes.push(format!("{name} has no effect: {why}"));
+            }
+            Some(Meaning::Refused(message)) => {
+                return Err(ConfigError::Variable {
+                    name: name.to_owned(),
+                    message,
+                });
+            }
+        }
+    }
+    let has_stream = replaced
+        .table
+        .get("outputs")
+        .and_then(|outputs| outputs.get(KINESIS)?.get("stream"))
+        .is_some();
+    if has_stream {
+        insert(
+            &mut replaced.table,
+            &["outputs", KINESIS, "type"],
+            KINESIS.into(),
+        );
+    } else {
+        // How a stream is acknowledged says nothing where there is none.
+        replaced.table.remove("outputs");
+    }
+    Ok(replaced)
+}
+
+fn meaning(name: &str, value: &str) -> Option<Meaning> {
+    let text = || Value::String(value.to_owned());
+    let unsupported = |what: &str| {
+        Meaning::Refused(format!(
+            "it names {what} as a destination, which this version cannot write to; \
+             without it events would be missing there"
+        ))
+    };
+    Some(match name {
+        "SERVER_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "collect"], text()),
+        "PING_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "ping"], text()),
+        "SERVER_CORS_ORIGIN" => match origins(value) {
+            Ok(origins) => Meaning::Is(vec!["cors", "origins"], Value::String(origins)),
+            Err(message) => Meaning::Refused(message),
+        },
+        "AWS_KINESIS_STREAM_NAME" => Meaning::Is(vec!["outputs", KINESIS, "stream"], text()),
+        "STREAM_ACK_ENABLE" => match value.to_ascii_lowercase().as_str() {
+            "true" => Meaning::Is(vec!["outputs", KINESIS, "ack"], "delivered".into()),
+            "false" => Meaning::Is(vec!["outputs", KINESIS, "ack"], "enqueued".into()),
+            _ => Meaning::Refused(format!("expected true or false, not `{value}`")),
+        },
+        "NGINX_WORKER_CONNECTIONS" => {
+            Meaning::Nothing("connections are bounded by listen.connections_max")
+        }
+        "WORKER_THREADS_NUM" => Meaning::Nothing("there is one worker per core"),
+        "VECTOR_REQUIRE_HEALTHY" => {
+            Meaning::Nothing("a destination that is away is waited for; see /ready")
+        }
+        "DEV_MODE" => Meaning::Nothing("fakeIp is recorded and never becomes ip"),
+        "AWS_MSK_BROKERS" | "AWS_MSK_TOPIC" => unsupported("Kafka"),
+        "AWS_S3_BUCKET" => unsupported("S3"),
+        _ => return None,
+    })
+}
+
+/// Its origins are one regular expression that its control plane makes of a list: `|` between them, `\.`
+/// for a dot, `.*` for a star. That is undone; any other expression is refused.
+fn origins(expression: &str) -> Result<String, String> {
+    let mut origins = Vec::new();
+    for alternative in expression.split(['|', ',']) {
+        let alternative = alternative.trim();
+        let anchored = alternative.strip_prefix('^').unwrap_or(alternative);
+        let bare = anchored.strip_suffix('$').unwrap_or(anchored);
+        let plain = bare
+            .replace("\\.", "\u{0}")
+            .replace(".*", "*")
+            .replace('\u{0}', ".");
+        if plain.contains(['\\', '(', ')', '{', '}', '+', '?', '^', '$']) {
+            return Err(format!(
+                "`{alternative}` is a regular expression of its own; \
+                 write the origins in SLUICE_CORS__ORIGINS instead"
+            ));
+        }
+        if !plain.is_empty() {
+            origins.push(plain);
+        }
+    }
+    Ok(origins.join(","))
+}
+
+fn insert(table: &mut Table, path: &[&str], value: Value) {
+    match path {
+        [] => {}
+        [last] => {
+            table.insert((*last).to_owned(), value);
+        }
+        [first, rest @ ..] => {
+            let entry = table
+                .entry((*first).to_owned())
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(table) = entry {
+                insert(table, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(variables: &[(&str, &str)]) -> Result<Replaced, ConfigError> {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .collect();
+        read(&variables)
+    }
+
+    #[test]
+    fn the_environment_of_both_containers_is_read_and_noted() {
+        let found = read_all(&[
+            ("SERVER_ENDPOINT_PATH", "/in/collect"),
+            ("PING_ENDPOINT_PATH", "/in/ping"),
+            (
+                "SERVER_CORS_ORIGIN",
+                r"https://.*\.example\.com|http://localhost:8080",
+            ),
+            ("NGINX_WORKER_CONNECTIONS", "1024"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_MSK_BROKERS", "__NOT_SET__"),
+            ("AWS_S3_BUCKET", ""),
+            ("AWS_S3_PREFIX", "s3-data"),
+            ("AWS_KINESIS_STREAM_NAME", "clicks"),
+            ("STREAM_ACK_ENABLE", "true"),
+            ("WORKER_THREADS_NUM", "6"),
+            ("DEV_MODE", "No"),
+        ])
+        .unwrap();
+        let expected: Table = "[paths]\ncollect = '/in/collect'\nping = '/in/ping'\n\
+            [cors]\norigins = 'https://*.example.com,http://localhost:8080'\n\
+            [outputs.kinesis]\ntype = 'kinesis'\nstream = 'clicks'\nack = 'delivered'\n"
+            .parse()
+            .unwrap();
+        assert_eq!(found.table, expected);
+        assert_eq!(found.notes.len(), 8, "{:?}", found.notes);
+    }
+
+    #[test]
+    fn a_destination_that_cannot_be_written_to_is_refused_not_passed_over() {
+        for (name, value) in [
+            ("AWS_MSK_BROKERS", "b-1:9092"),
+            ("AWS_S3_BUCKET", "events"),
+            ("STREAM_ACK_ENABLE", "yes"),
+            ("SERVER_CORS_ORIGIN", "https://(a|b)\\.example\\.com"),
+            ("SERVER_CORS_ORIGIN", "https://a\\d.example"),
+        ] {
+            match read_all(&[(name, value)]) {
+                Err(ConfigError::Variable { name: named, .. }) => assert_eq!(named, name),
+                other => panic!("{name}={value}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_where_our_own_variables_name_an_output() {
+        let found = read_all(&[
+            ("SLUICE_OUTPUTS__MAIN__TYPE", "file"),
+            ("AWS_S3_BUCKET", "of another program"),
+            ("SERVER_ENDPOINT_PATH", "/in"),
+        ])
+        .unwrap();
+        assert!(found.table.is_empty() && found.notes.is_empty());
+    }
+
+    #[test]
+    fn acknowledgement_without_a_stream_makes_no_output() {
+        let found = read_all(&[("STREAM_ACK_ENABLE", "true")]).unwrap();
+        assert!(found.table.is_empty(), "{:?}", found.table);
+    }
+
+    #[test]
+    fn every_origin_and_none_are_both_said_as_the_replaced_tier_says_them() {
+        for (expression, expected) in [
+            (".*", "*"),
+            ("*", "*"),
+            (r"^https://a\.example$", "https://a.example"),
+            ("http://localhost", "http://localhost"),
+            ("|", ""),
+        ] {
+            assert_eq!(origins(expression).as_deref(), Ok(expected), "{expression}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `GET /i?e=view&...`: the query string is one event, the answer an image of one transparent dot, whatever
+//! became of the event: a page shows it, and nobody reads the status. The status is true all the same.
+
+use super::generic;
+use crate::http::Answer;
+use crate::verdict::Verdict;
+
+/// GIF89a, 1 by 1, transparent (the smallest that every browser takes): 43 bytes.
+const DOT: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\
+    \x21\xf9\x04\x01\x00\x00\x00\x00\
+    \x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
+
+/// Puts a verdict into the words of this dialect.
+#[must_use]
+pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
+    Answer {
+        no_store: true,
+        ..generic::answer(verdict, retry_after_s).with_image("image/gif", DOT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Shed;
+    use ::http::StatusCode;
+
+    #[test]
+    fn every_answer_is_the_dot_with_its_true_status() {
+        let done = Verdict::Done {
+            accepted: 1,
+            rejected: Vec::new(),
+        };
+        for (verdict, status) in [
+            (done, StatusCode::OK),
+            (
+                Verdict::RetryLater(Shed::Queue),
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+        ] {
+            let answer = answer(verdict, 3);
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.content_type, Some("image/gif"));
+            assert!(answer.body.starts_with(b"GIF89a") && answer.body.ends_with(b";"));
+            assert_eq!(answer.body.len(), 43);
+            assert!(answer.no_store);
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! Cross-origin requests: which pages may read our answers, and the headers that tell a browser so
+//! (Fetch standard, section "CORS protocol"). Judges the `Origin` header only; refuses no request: a
+//! browser that may not read an answer has still sent its event, and other clients send no Origin.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
+    VARY,
+};
+use http::{HeaderMap, HeaderValue};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Bytes of one origin, in a pattern or in a request: a host name has 253 (RFC 1035), scheme and port
+/// beside it.
+pub const ORIGIN_BYTES_MAX: usize = 300;
+
+/// What SDKs send beside the headers that need no permission, and what the replaced tier allowed.
+const ALLOWED_HEADERS: &str = "Authorization,Cache-Control,Content-Encoding,Content-Type,DNT,\
+    If-Modified-Since,Keep-Alive,User-Agent,X-CustomHeader,X-Requested-With";
+const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
+/// What a script may read of an answer beside its body.
+const EXPOSED_HEADERS: &str = "Retry-After, X-Request-ID";
+
+/// Origins of one kind: `https://shop.example.com`, `https://*.example.com`, `*.example.com:*`, `*`.
+///
+/// A `*` stands for a whole label of the host; as the first label for one or more. Without a scheme
+/// `http` and `https` are meant, without a port only the scheme's own, `:*` is any port. `*` alone is
+/// every origin. Nothing matches the origin `null`, which any page can take on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPattern {
+    text: String,
+    scheme: Option<String>,
+    /// `None` is every host.
+    host: Option<Vec<String>>,
+    port: Port,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Any,
+    /// `None` is the scheme's own.
+    One(Option<u16>),
+}
+
+/// Why a text is no pattern of origins.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginPatternError {
+    /// It is too long.
+    #[error("an origin has {ORIGIN_BYTES_MAX} bytes at most, not {0}")]
+    Length(usize),
+    /// It is not scheme, host and port.
+    #[error("`{0}` is no origin: expected [scheme://]host[:port], without path, user or spaces")]
+    Form(String),
+    /// A wildcard is only a part of a label.
+    #[error("`{0}`: a * stands for a whole label, as in https://*.example.com")]
+    PartOfLabel(String),
+    /// A wildcard takes the place of the last label.
+    #[error("`{0}`: the last label of a host cannot be *; every origin is `*` alone")]
+    LastLabel(String),
+}
+
+/// An origin, or a pattern, in its three parts.
+struct Parts<'a> {
+    scheme: Option<&'a str>,
+    host: &'a str,
+    port: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Option<Parts<'a>> {
+        let (scheme, authority) = match text.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, text),
+        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if scheme.is_some_and(|scheme| scheme.is_empty() || !scheme.bytes().all(plain)) {
+            return None;
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            // An IPv6 address has colons of its own.
+            Some(_) => {
+                let end = authority.find(']')? + 1;
+                let (host, rest) = authority.split_at(end);
+                match rest.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None if rest.is_empty() => (host, None),
+                    None => return None,
+                }
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            },
+        };
+        Some(Parts { scheme, host, port })
+    }
+}
+
+fn is_ipv6(host: &str) -> bool {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+fn is_label(label: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !label.is_empty() && label.bytes().all(plain)
+}
+
+fn port_of(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// The port that a browser leaves out.
+fn own_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => Some(80),
+        _ if scheme.eq_ignore_ascii_case("https") => Some(443),
+        _ => None,
+    }
+}
+
+impl FromStr for OriginPattern {
+    type Err = OriginPatternError;
+
+    fn from_str(text: &str) -> Result<OriginPattern, OriginPatternError> {
+        if text.len() > ORIGIN_BYTES_MAX {
+            return Err(OriginPatternError::Length(text.len()));
+        }
+        if text == "*" {
+            return Ok(OriginPattern {
+                text: text.to_owned(),
+                scheme: None,
+                host: None,
+                port: Port::Any,
+            });
+        }
+        let form = || OriginPatternError::Form(text.to_owned());
+        let parts = Parts::of(text).ok_or_else(form)?;
+        let port = match parts.port {
+            None => Port::One(None),
+            Some("*") => Port::Any,
+            Some(port) => Port::One(Some(port_of(port).ok_or_else(form)?)),
+        };
+        let host = if is_ipv6(parts.host) {
+            vec![parts.host.to_owned()]
+        } else {
+            let labels: Vec<String> = parts.host.split('.').map(str::to_owned).collect();
+            for label in labels.iter().filter(|label| *label != "*") {
+                if label.contains('*') {
+                    return Err(OriginPatternError::PartOfLabel(text.to_owned()));
+                }
+                if !is_label(label) {
+                    return Err(form());
+                }
+            }
+            if labels.last().is_some_and(|label| label == "*") {
+                return Err(OriginPatternError::LastLabel(text.to_owned()));
+            }
+            labels
+        };
+        Ok(OriginPattern {
+            text: text.to_owned(),
+            scheme: parts.scheme.map(str::to_owned),
+            host: Some(host),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl OriginPattern {
+    /// Whether this is one of its origins. Case does not count, everything else does.
+    #[must_use]
+    pub fn matches(&self, origin: &str) -> bool {
+        if origin.len() > ORIGIN_BYTES_MAX {
+            return false;
+        }
+        let Some(Parts {
+            scheme: Some(scheme),
+            host,
+            port,
+        }) = Parts::of(origin)
+        else {
+            // `null`, or no origin at all.
+            return false;
+        };
+        let given = match port {
+            None => own_port(scheme),
+            Some(port) => match port_of(port) {
+                Some(port) => Some(port),
+                None => return false,
+            },
+        };
+        let scheme_fits = match &self.scheme {
+            Some(expected) => scheme.eq_ignore_ascii_case(expected),
+            None => self.host.is_none() || own_port(scheme).is_some(),
+        };
+        let port_fits = match self.port {
+            Port::Any => true,
+            Port::One(None) => given == own_port(scheme),
+            Port::One(expected) => given == expected,
+        };
+        scheme_fits && port_fits && self.fits_host(host)
+    }
+
+    fn fits_host(&self, host: &str) -> bool {
+        let ipv6 = is_ipv6(host);
+        if !ipv6 && !host.split('.').all(is_label) {
+            return false;
+        }
+        let Some(expected) = &self.host else {
+            return true;
+        };
+        if ipv6 {
+            return matches!(&expected[..], [one] if one.eq_ignore_ascii_case(host));
+        }
+        let fits = |label: &str, expected: &String| {
+            expected == "*" || label.eq_ignore_ascii_case(expected)
+        };
+        // From the end, since what a leading `*` takes is open.
+        let mut labels = host.split('.').rev();
+        let mut left = expected.iter().rev();
+        loop {
+            match (labels.next(), left.next()) {
+                (Some(label), Some(expected)) if fits(label, expected) => {
+                    if left.len() == 0 && expected == "*" {
+                        return true;
+                    }
+                }
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// Whose pages may read answers. Made once; without origins it is off, and answers have no word of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsPolicy {
+    origins: Vec<OriginPattern>,
+    max_age: HeaderValue,
+}
+
+/// What an answer says to a browser about who may read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// The request's origin, if its pages may.
+    origin: Option<HeaderValue>,
+    /// In the answer to a preflight: for how long it need not be asked again.
+    max_age: Option<HeaderValue>,
+}
+
+impl CorsPolicy {
+    /// `max_age`: for how long a browser may remember the answer to a preflight, in whole seconds;
+    /// browsers cap it (Chromium at two hours).
+    #[must_use]
+    pub fn new(origins: Vec<OriginPattern>, max_age: Duration) -> CorsPolicy {
+        CorsPolicy {
+            origins,
+            max_age: HeaderValue::from(max_age.as_secs()),
+        }
+    }
+
+    /// What the answer to a request with these headers has to say; `None` when the policy is off.
+    #[must_use]
+    pub fn judge(&self, headers: &HeaderMap, is_preflight: bool) -> Option<Cors> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let mut lines = headers.get_all(ORIGIN).iter();
+        let origin = match (lines.next(), lines.next()) {
+            (Some(origin), None) => Some(origin),
+            // Which of two would a browser mean?
+            _ => None,
+        };
+        let origin = origin.filter(|origin| {
+            origin
+                .to_str()
+                .is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)))
+        });
+        Some(Cors {
+            max_age: (is_preflight && origin.is_some()).then(|| self.max_age.clone()),
+            origin: origin.cloned(),
+        })
+    }
+}
+
+impl Cors {
+    /// Adds the headers of an answer. `Vary` is there whatever the request's origin was: a cache must
+    /// not give one page's permission to another.
+    pub(super) fn write(self, headers: &mut HeaderMap) {
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = self.origin else {
+            return;
+        };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let fixed = |value| HeaderValue::from_static(value);
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, fixed("true"));
+        match self.max_age {
+            Some(max_age) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_METHODS, fixed(ALLOWED_METHODS));
+                headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
+                headers.insert(ACCESS_CONTROL_MAX_AGE, max_age);
+            }
+            None => {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, fixed(EXPOSED_HEADERS));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> OriginPattern {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_pattern_matches_its_origins_and_none_that_only_look_like_them() {
+        for (text, yes, no) in [
+            (
+                "https://example.com",
+                &[
+                    "https://example.com",
+                    "https://EXAMPLE.com",
+                    "HTTPS://example.com",
+                    "https://example.com:443",
+                ][..],
+                &[
+                    "https://example.com.evil.org",
+                    "https://evilexample.com",
+                    "https://example.com@evil.org",
+                    "https://user@example.com",
+                    "https://user:1@example.com",
+                    "https://www.example.com",
+                    "http://example.com",
+                    "https://example.com:8443",
+                    "https://example.com:",
+                    "https://example.com:443:443",
+                    "https://example.com/",
+                    "https://example.com#",
+                    "https://example.com?",
+                    "https://example.com\\.evil.org",
+                    "https://example.com.",
+                    "https://.example.com",
+                    "https://example.com evil.org",
+                    "https://exampleXcom",
+                    "example.com",
+                    "null",
+                    "",
+                    "://example.com",
+                    "https://",
+                ][..],
+            ),
+            (
+                "https://*.example.com",
+                &[
+                    "https://a.example.com",
+                    "https://a.b.example.com",
+                    "https://A.Example.Com",
+                ],
+                &[
+                    "https://example.com",
+                    "https://.example.com",
+                    "https://a..example.com",
+                    "https://aexample.com",
+                    "https://a.example.com.evil.org",
+                    "https://evil.org?.example.com",
+                    "https://evil.org/.example.com",
+                    "https://evil.org:1@a.example.com",
+                    "https://%2e.example.com",
+                    "http://a.example.com",
+                ],
+            ),
+            (
+                "https://shop.*.example.com",
+                &["https://shop.de.example.com"],
+                &[
+                    "https://shop.example.com",
+                    "https://shop.a.b.example.com",
+                    "https://x.shop.de.example.com",
+                ],
+            ),
+            (
+                "example.com",
+                &[
+                    "https://example.com",
+                    "http://example.com",
+                    "http://example.com:80",
+                ],
+                &[
+                    "ftp://example.com",
+                    "https://example.com:80",
+                    "capacitor://example.com",
+                ],
+            ),
+            (
+                "localhost:*",
+                &[
+                    "http://localhost",
+                    "http://localhost:3000",
+                    "https://localhost:65535",
+                ],
+                &[
+                    "http://localhost:65536",
+                    "http://localhost:*",
+                    "http://localhost.evil.org:3000",
+                ],
+            ),
+            (
+                "http://127.0.0.1:8080",
+                &["http://127.0.0.1:8080"],
+                &["http://127.0.0.1", "http://127.0.0.18080"],
+            ),
+            (
+                "http://[::1]:8080",
+                &["http://[::1]:8080"],
+                &["http://[::1]", "http://[::2]:8080", "http://[::1]8080"],
+            ),
+            (
+                "capacitor://localhost",
+                &["capacitor://localhost"],
+                &["http://localhost", "capacitor://localhost:1"],
+            ),
+            (
+                "*",
+                &[
+                    "https://example.com",
+                    "http://localhost:1",
+                    "http://[::1]",
+                    "capacitor://localhost",
+                ],
+                &[
+                    "null",
+                    "",
+                    "https://a b",
+                    "https://user@example.com",
+                    "https://a/",
+                ],
+            ),
+        ] {
+            for origin in yes {
+                assert!(
+                    pattern(text).matches(origin),
+                    "{text} should match {origin}"
+                );
+            }
+            for origin in no {
+                assert!(
+                    !pattern(text).matches(origin),
+                    "{text} must not match {origin}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused_with_the_reason() {
+        let refused = |text: &str| text.parse::<OriginPattern>().unwrap_err();
+        for text in [
+            "",
+            "https://",
+            "https://a/",
+            "https://a b",
+            "https://u@a",
+            "a:x",
+            "a:65536",
+            "a..b",
+            ".a",
+            "://a",
+            "https://a:1:2",
+            "[::1",
+            "[::g]",
+            "ex\u{e4}mple.com",
+        ] {
+            assert_eq!(
+                refused(text),
+                OriginPatternError::Form(text.to_owned()),
+                "{text}"
+            );
+        }
+        for text in [
+            "https://app-*.example.com",
+            "https://**.example.com",
+            "a*.b",
+        ] {
+            assert_eq!(
+                refused(text),
+                OriginPatternError::PartOfLabel(text.to_owned())
+            );
+        }
+        for text in ["https://*", "https://example.*", "*:*"] {
+            assert_eq!(
+                refused(text),
+                OriginPatternError::LastLabel(text.to_owned())
+            );
+        }
+        let long = "a".repeat(ORIGIN_BYTES_MAX + 1);
+        assert_eq!(
+            refused(&long),
+            OriginPatternError::Length(ORIGIN_BYTES_MAX + 1)
+        );
+        assert!(!pattern("*").matches(&format!("https://{long}")));
+    }
+
+    fn written(origins: &[&str], sent: &[&str], is_preflight: bool) -> Option<HeaderMap> {
+        let origins = origins.iter().map(|text| pattern(text)).collect();
+        let policy = CorsPolicy::new(origins, Duration::from_secs(7_200));
+        let mut headers = HeaderMap::new();
+        for origin in sent {
+            headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        policy.judge(&headers, is_preflight).map(|cors| {
+            let mut headers = HeaderMap::new();
+            cors.write(&mut headers);
+            headers
+        })
+    }
+
+    #[test]
+    fn without_origins_there_is_no_word_of_it() {
+        assert_eq!(written(&[], &["https://a.example"], true), None);
+    }
+
+    #[test]
+    fn an_origin_that_may_is_echoed_with_credentials() {
+        let headers = written(&["https://a.example"], &["https://a.example"], false).unwrap();
+        assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+        assert_eq!(headers["access-control-allow-credentials"], "true");
+        assert_eq!(headers["vary"], "Origin");
+        assert!(!headers.contains_key("access-control-max-age"));
+
+        let headers = written(&["*"], &["https://a.example"], true).unwrap();
+        assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+        assert_eq!(headers["access-control-max-age"], "7200");
+        assert_eq!(
+            headers["access-control-allow-methods"],
+            "GET, POST, OPTIONS"
+        );
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        for name in ["Content-Type", "User-Agent", "X-Requested-With"] {
+            assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_may_not_two_origins_and_none_get_vary_alone() {
+        for sent in [
+            &["https://b.example"][..],
+            &["https://a.example", "https://a.example"],
+            &["null"],
+            &[],
+        ] {
+            let headers = written(&["https://a.example"], sent, true).unwrap();
+            assert_eq!(headers.len(), 1, "{sent:?}: {headers:?}");
+            assert_eq!(headers["vary"], "Origin");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Who is let in, whose word on addresses is taken, and the door for pages without scripts.
+
+use crate::support::client::Reply;
+use crate::support::event::new_id;
+use crate::support::files;
+use crate::support::proxy::{Proxy, to_files, to_kinesis};
+use serde_json::{Value, json};
+use sluice_loadtest::kinesis::{Emulator, Faults, Options};
+use std::path::Path;
+use tempfile::{TempDir, tempdir};
+
+fn start(settings: &str) -> (TempDir, Proxy) {
+    let dir = tempdir().unwrap();
+    let settings = to_files(&dir.path().join("data")) + settings;
+    let proxy = Proxy::start(dir.path(), &settings);
+    (dir, proxy)
+}
+
+fn ask(proxy: &Proxy, line: &str, headers: &str) -> Reply {
+    let request = format!("{line} HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n");
+    proxy.connect().ask(request)
+}
+
+fn records(dir: &Path) -> Vec<Value> {
+    files::records(&dir.join("data"))
+        .iter()
+        .map(|record| serde_json::from_slice(record).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_address_of_a_record_is_what_a_trusted_proxy_said_and_the_peer_otherwise() {
+    let chain = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-For: 10.0.0.2\r\n";
+    let whole = "6.6.6.6, 203.0.113.9, 10.0.0.2";
+    for (settings, headers, ip) in [
+        ("", "", "127.0.0.1"),
+        ("", "X-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"),
+        ("", chain, whole),
+        (
+            "[client_address]\nhops = 2\n",
+            chain,
+            "203.0.113.9, 10.0.0.2",
+        ),
+        ("[client_address]\ntrusted = []\n", chain, "127.0.0.1"),
+        (
+            "[client_address]\ntrusted = '10.0.0.0/8, ::1'\n",
+            chain,
+            "127.0.0.1",
+        ),
+        ("[client_address]\ntrusted = '127.0.0.1'\n", chain, whole),
+    ] {
+        let (dir, proxy) = start(settings);
+        let headers = format!("Host: t\r\n{headers}");
+        assert_eq!(ask(&proxy, "POST /collect", &headers).status, 200);
+        assert_eq!(ask(&proxy, "GET /i?e=1", &headers).status, 200);
+        proxy.end_cleanly();
+        for record in records(dir.path()) {
+            assert_eq!(record["ip"], ip, "{settings:?} {headers:?}");
+        }
+    }
+}
+
+#[test]
+fn only_applications_and_hosts_of_the_lists_are_let_in() {
+    let (dir, proxy) = start(
+        "[admit]\napp_ids = ['shop', 'a b']\nhosts = ['Events.example.com']\n\
+         [cors]\norigins = '*'\n",
+    );
+    let host = "Host: events.EXAMPLE.com:8088\r\nOrigin: https://a.example\r\n";
+    for (line, headers, status, code) in [
+        ("POST /collect?appId=shop", host, 200, None),
+        ("POST /collect/x?a=1&appId=a%20b", host, 200, None),
+        ("POST /collect?appId=Shop", host, 403, Some("app_unknown")),
+        ("POST /collect?appid=shop", host, 403, Some("app_unknown")),
+        ("POST /collect", host, 403, Some("app_unknown")),
+        ("GET /ping", host, 200, None),
+        (
+            "POST /collect?appId=shop",
+            "Host: example.com\r\nOrigin: https://a.example\r\n",
+            403,
+            Some("host_unknown"),
+        ),
+        (
+            "GET /ping",
+            "Host: x.events.example.com\r\nOrigin: https://a.example\r\n",
+            403,
+            Some("host_unknown"),
+        ),
+        (
+            "GET /i?e=1",
+            "Host: 127.0.0.1\r\nOrigin: https://a.example\r\n",
+            403,
+            Some("host_unknown"),
+        ),
+        // A balancer asks by address.
+        (
+            "GET /health",
+            "Host: 127.0.0.1\r\nOrigin: https://a.example\r\n",
+            200,
+            None,
+        ),
+        ("OPTIONS /collect", host, 204, None),
+    ] {
+        let reply = ask(&proxy, line, headers);
+        assert_eq!(reply.status, status, "{line} {headers}");
+        assert_eq!(
+            reply.header("access-control-allow-origin"),
+            Some("https://a.example")
+        );
+        if let Some(code) = code {
+            assert_eq!(reply.code(), code, "{line}");
+        }
+    }
+    proxy.end_cleanly();
+    assert_eq!(records(dir.path()).len(), 2);
+}
+
+/// That it is the image, and kept by no cache.
+fn assert_dot(reply: &Reply) {
+    assert_eq!(reply.header("content-type"), Some("image/gif"), "{reply:?}");
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    assert_eq!(reply.body.len(), 43);
+    assert!(reply.body.starts_with(b"GIF89a"));
+}
+
+#[test]
+fn a_pixel_makes_an_event_of_its_query_and_answers_an_image() {
+    let (dir, proxy) = start("");
+    let id = new_id();
+    let line = format!("GET /i?id={id}&page=%2Fa%3Fb&page=x%22+y&ip=1&n");
+    let reply = ask(&proxy, &line, "Host: t\r\nUser-Agent: mail\r\n");
+    assert_eq!(reply.status, 200);
+    assert_dot(&reply);
+    let rid = reply.header("x-request-id").unwrap().to_owned();
+    for (line, status) in [("GET /i", 400), ("GET /i?", 400), ("GET /i?&", 400)] {
+        let reply = ask(&proxy, line, "Host: t\r\n");
+        assert_eq!(reply.status, status, "{line}");
+        assert_dot(&reply);
+    }
+    let reply = ask(&proxy, "POST /i?e=1", "Host: t\r\n");
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET")));
+    proxy.end_cleanly();
+    let records = records(dir.path());
+    let [record] = &records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!(record["id"], *id);
+    assert_eq!(record["page"], "x\" y");
+    assert_eq!(record["n"], "");
+    assert_eq!(record["ua"], "mail");
+    assert_eq!(record["rid"], *rid);
+    // The server's fields never overwrite the client's.
+    assert_eq!(record["ip"], json!("1"));
+}
+
+#[test]
+fn a_pixel_is_answered_with_its_image_also_when_its_event_is_not_stored() {
+    let stream = Emulator::start(Options {
+        faults: Faults {
+            access_denied: 1.0,
+            ..Faults::default()
+        },
+        ..Options::default()
+    })
+    .unwrap();
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
+    let reply = ask(&proxy, "GET /i?e=1", "Host: t\r\n");
+    assert_eq!(reply.status, 503);
+    assert!(reply.header("retry-after").is_some());
+    assert_dot(&reply);
+}

@@ -1,0 +1,125 @@
+//! Bodies that come compressed or wrapped: stored as what they hold, and never beyond the limit.
+
+use crate::support::client::Reply;
+use crate::support::event::{array, new_ids};
+use crate::support::files;
+use crate::support::proxy::{Proxy, to_files};
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use serde_json::Value;
+use std::io::Write;
+use tempfile::{TempDir, tempdir};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    base64_simd::STANDARD.encode_to_string(bytes).into_bytes()
+}
+
+fn post(proxy: &Proxy, path: &str, coding: &str, body: &[u8]) -> Reply {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: t\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    proxy.connect().ask([head.as_bytes(), body].concat())
+}
+
+fn start(settings: &str) -> (TempDir, Proxy) {
+    let dir = tempdir().unwrap();
+    let settings = to_files(&dir.path().join("data")) + settings;
+    let proxy = Proxy::start(dir.path(), &settings);
+    (dir, proxy)
+}
+
+#[test]
+fn a_coded_body_is_stored_as_what_it_holds() {
+    let (dir, proxy) = start("");
+    let mut sent = Vec::new();
+    for path in ["/collect", "/v1/events"] {
+        for (coding, pack) in [
+            ("gzip", gzip as fn(&[u8]) -> Vec<u8>),
+            ("deflate", zlib),
+            ("deflate, gzip", |bytes| gzip(&zlib(bytes))),
+            ("identity", <[u8]>::to_vec),
+        ] {
+            let ids = new_ids(5);
+            let answer = post(&proxy, path, coding, &pack(array(&ids).as_bytes()));
+            assert_eq!(answer.status, 200, "{path} {coding}: {answer:?}");
+            sent.extend(ids);
+        }
+    }
+    proxy.end_cleanly();
+    let stored = files::stored(&dir.path().join("data"));
+    assert_eq!(stored.ids(), sent.into_iter().collect());
+}
+
+#[test]
+fn what_sdks_wrap_is_opened_for_events_and_left_alone_in_envelopes() {
+    let (dir, proxy) = start("");
+    let data = dir.path().join("data");
+    let ids = new_ids(50);
+    let wrapped = base64(&gzip(array(&ids).as_bytes()));
+    for (path, body) in [
+        ("/v1/events?compression=gzip", &wrapped),
+        ("/v1/events", &gzip(array(&ids).as_bytes())),
+        ("/collect?compression=gzip&appId=a", &wrapped),
+    ] {
+        assert_eq!(proxy.post(path, body).status, 200, "{path}");
+    }
+    proxy.end_cleanly();
+    let records: Vec<Value> = files::records(&data)
+        .iter()
+        .map(|record| serde_json::from_slice(record).unwrap())
+        .collect();
+    assert_eq!(records.len(), 50 + 50 + 1);
+    let envelope = records.iter().find(|record| record["appId"] == "a");
+    let envelope = envelope.unwrap();
+    assert_eq!(envelope["data"], String::from_utf8(wrapped).unwrap());
+    assert_eq!(envelope["compression"], "gzip");
+}
+
+#[test]
+fn a_bomb_is_413_a_broken_body_422_an_unknown_coding_415_and_none_of_them_is_stored() {
+    let (dir, proxy) = start("[limits]\nbody_bytes_max = 100000\ninflated_bytes_max = 150000\n");
+    let bomb = gzip(&vec![b' '; 20_000_000]);
+    assert!(bomb.len() < 100_000);
+    let mut fits = vec![b' '; 149_999];
+    fits[0] = b'[';
+    fits.push(b']');
+    for path in ["/collect", "/v1/events"] {
+        let answer = post(&proxy, path, "gzip", &bomb);
+        assert_eq!(answer.status, 413, "{path}");
+        assert_eq!(answer.code(), "inflated_too_large");
+        assert_eq!(answer.json()["limit"], 150_000);
+
+        let answer = post(&proxy, path, "gzip", &gzip(b"[{}]")[..12]);
+        assert_eq!(answer.status, 422, "{path}");
+        assert_eq!(answer.code(), "content_coding_broken");
+
+        let answer = post(&proxy, path, "compress", b"x");
+        assert_eq!(answer.status, 415, "{path}");
+        assert_eq!(answer.code(), "content_encoding_unsupported");
+        let answer = post(&proxy, path, "gzip, gzip, gzip, gzip", b"x");
+        assert_eq!(answer.status, 415, "{path}");
+    }
+    let answer = proxy.post("/v1/events?compression=gzip", "user=1");
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (422, "content_coding_broken")
+    );
+    assert_eq!(files::records(&dir.path().join("data")).len(), 0);
+    // The last byte that the limit lets through.
+    assert_eq!(post(&proxy, "/collect", "gzip", &gzip(&fits)).status, 200);
+    proxy.end_cleanly();
+    assert_eq!(files::records(&dir.path().join("data")).len(), 1);
+}
