@@ -462,4 +462,28 @@ mod tests {
         assert_eq!(unwrap_events(cut, || false, LIMIT), broken);
         assert_eq!(unwrap_events(&base64(cut), || false, LIMIT), broken);
     }
+
+    proptest::proptest! {
+        /// Damage in the middle of a good body reaches deeper than random bytes do.
+        #[test]
+        fn whatever_the_bytes_the_limit_holds_and_nothing_panics(
+            name in proptest::sample::select(packed().to_vec()),
+            text in proptest::collection::vec(0_u8..4, 1..3_000),
+            damage in proptest::collection::vec((0_usize..3_000, proptest::num::u8::ANY), 0..4),
+            limit in 0_usize..4_000,
+        ) {
+            let (name, pack) = name;
+            let mut body = pack(&text);
+            for (at, byte) in damage {
+                let at = at % body.len();
+                body[at] = byte;
+            }
+            if let Ok(out) = codings(name).undo(&body, limit) {
+                assert!(out.len() <= limit);
+            }
+            if let Ok(out) = unwrap_events(&body, || false, limit) {
+                assert!(out.len() <= limit || *out == body);
+            }
+        }
+    }
 }
