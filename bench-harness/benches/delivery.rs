@@ -144,6 +144,7 @@ fn ledger(c: &mut Criterion) {
     let rule = OutputRule {
         ack: AckPolicy::Delivered,
         pending_bytes_max: 1 << 30,
+        pace: Some(Duration::from_secs(1)),
     };
     let mut book = LedgerBook::new(AckPort::leak(), vec![rule]);
     let budget = ByteBudget::new(1 << 30);

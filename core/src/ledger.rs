@@ -11,9 +11,11 @@
 use crate::ack::Outcome;
 use crate::ack::{AckPort, OutputId, RequestKey, Settlement, Ticket};
 use crate::budget::Permit;
+use crate::pace::Pace;
 use crate::record::Cause;
 use crate::time::Mono;
 use std::task::Waker;
+use std::time::Duration;
 
 /// When an output's word counts for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub struct OutputRule {
     pub ack: AckPolicy,
     /// Bytes of records that this core may have pending there.
     pub pending_bytes_max: u64,
+    /// While it throttles: how long a word should take at most, which bounds what is pending further
+    /// ([`crate::pace`]). `None` where nobody waits for the word.
+    pub pace: Option<Duration>,
 }
 
 /// Counts of one output on one core. `accepted == delivered + refused + pending`.
@@ -47,6 +52,8 @@ pub struct OutputTally {
     pub pending: u64,
     /// Their bytes.
     pub pending_bytes: u64,
+    /// Bytes that may be pending now.
+    pub room_bytes: u64,
     /// Of the delivered, those whose client had been answered or lost before.
     pub delivered_late: u64,
 }
@@ -75,6 +82,7 @@ struct Entry {
 struct Open {
     /// Held until the entry goes.
     _permit: Permit,
+    since: Mono,
     deadline: Mono,
     received: u32,
     accepted: u32,
@@ -96,21 +104,31 @@ pub struct LedgerBook {
     port: &'static AckPort,
     rules: Vec<OutputRule>,
     tallies: Vec<OutputTally>,
+    /// Where the rule asks for one.
+    paces: Vec<Option<Pace>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// When time last passed: to a few milliseconds.
+    now: Mono,
 }
 
 impl LedgerBook {
     /// An empty book whose tickets report to `port`.
     #[must_use]
     pub fn new(port: &'static AckPort, rules: Vec<OutputRule>) -> Self {
-        let tallies = vec![OutputTally::default(); rules.len()];
+        let tally = |rule: &OutputRule| OutputTally {
+            room_bytes: rule.pending_bytes_max,
+            ..OutputTally::default()
+        };
+        let pace = |rule: &OutputRule| Some(Pace::new(rule.pending_bytes_max, rule.pace?));
         LedgerBook {
             port,
+            tallies: rules.iter().map(tally).collect(),
+            paces: rules.iter().map(pace).collect(),
             rules,
-            tallies,
             entries: Vec::new(),
             free: Vec::new(),
+            now: Mono::default(),
         }
     }
 
@@ -131,13 +149,9 @@ impl LedgerBook {
     /// room for any request: this core's share may be smaller than one that is allowed.
     #[must_use]
     pub fn without_room_for(&self, bytes: u64) -> Option<OutputId> {
-        let full = self
-            .rules
-            .iter()
-            .zip(&self.tallies)
-            .position(|(rule, tally)| {
-                tally.pending > 0 && tally.pending_bytes + bytes > rule.pending_bytes_max
-            })?;
+        let full = self.tallies.iter().position(|tally| {
+            tally.pending > 0 && tally.pending_bytes + bytes > tally.room_bytes
+        })?;
         u16::try_from(full).ok().map(OutputId)
     }
 
@@ -151,6 +165,7 @@ impl LedgerBook {
     ) -> RequestKey {
         let open = Open {
             _permit: permit,
+            since: self.now,
             deadline,
             received,
             accepted: 0,
@@ -255,7 +270,11 @@ impl LedgerBook {
             return;
         };
         let at = usize::from(output.0);
-        let (Some(rule), Some(tally)) = (self.rules.get(at), self.tallies.get_mut(at)) else {
+        let (Some(rule), Some(tally), Some(pace)) = (
+            self.rules.get(at),
+            self.tallies.get_mut(at),
+            self.paces.get_mut(at),
+        ) else {
             return;
         };
         let required = rule.ack == AckPolicy::Delivered;
@@ -265,9 +284,15 @@ impl LedgerBook {
             Outcome::Delivered => {
                 tally.delivered += 1;
                 tally.delivered_late += u64::from(required && open.closed);
+                if let Some(pace) = pace {
+                    pace.delivered(u64::from(bytes), self.now.since(open.since));
+                }
             }
             Outcome::Refused(cause) => {
                 tally.refused[cause as usize] += 1;
+                if let (Some(pace), Cause::Throttled | Cause::Expired) = (pace, cause) {
+                    pace.given_up();
+                }
                 if required {
                     open.refused = open.refused.or(Some(cause));
                 }
@@ -290,6 +315,7 @@ impl LedgerBook {
     /// Wakes the requests whose deadline has passed. To be called every few milliseconds; its cost
     /// is one comparison per open request.
     pub fn expire(&mut self, now: Mono) {
+        self.now = now;
         for entry in &mut self.entries {
             let Some(open) = &mut entry.open else {
                 continue;
@@ -300,6 +326,17 @@ impl LedgerBook {
                     waker.wake();
                 }
             }
+        }
+    }
+
+    /// How often an output's destination has throttled so far. To be called as often as
+    /// [`LedgerBook::expire`], after it.
+    pub fn heard_throttling(&mut self, output: OutputId, throttled: u64) {
+        let at = usize::from(output.0);
+        if let (Some(Some(pace)), Some(tally)) = (self.paces.get_mut(at), self.tallies.get_mut(at))
+        {
+            pace.tick(self.now, throttled);
+            tally.room_bytes = pace.room();
         }
     }
 
@@ -333,10 +370,12 @@ mod tests {
     const RULE: OutputRule = OutputRule {
         ack: AckPolicy::Delivered,
         pending_bytes_max: 1_000,
+        pace: None,
     };
     const LATER: OutputRule = OutputRule {
         ack: AckPolicy::Enqueued,
         pending_bytes_max: 1_000,
+        pace: None,
     };
     const DEADLINE: Mono = Mono(4_000_000);
 

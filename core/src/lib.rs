@@ -34,6 +34,7 @@ pub mod event;
 pub mod inflate;
 pub mod json;
 pub mod ledger;
+pub mod pace;
 pub mod partition;
 pub mod pipeline;
 pub mod queue;

@@ -209,6 +209,8 @@ pub struct OutputStats {
     pub pending: Gauge,
     /// Their bytes.
     pub pending_bytes: Gauge,
+    /// Bytes that may be pending: the configured bound, or less while the destination throttles.
+    pub room_bytes: Gauge,
     /// Records confirmed after their client had been answered 503: legal, and a duplicate to come.
     pub delivered_late: Counter,
 }
@@ -223,6 +225,7 @@ impl OutputStats {
         }
         self.pending.set(tally.pending);
         self.pending_bytes.set(tally.pending_bytes);
+        self.room_bytes.set(tally.room_bytes);
         self.delivered_late.set(tally.delivered_late);
     }
 }

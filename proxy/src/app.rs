@@ -300,7 +300,7 @@ fn start_workers(
         clock,
         drain: Arc::clone(drain),
     };
-    let ingest = Arc::new(ingest_settings(config));
+    let ingest = Arc::new(ingest_settings(config, outputs));
     let sinks: Vec<_> = outputs
         .iter()
         .map(|output| Arc::clone(&output.sink))
@@ -344,7 +344,7 @@ fn front_limits(config: &Config) -> Limits {
     }
 }
 
-fn ingest_settings(config: &Config) -> IngestSettings {
+fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings {
     let cores = config.listen.workers as u64;
     // Outputs either follow the one rule that is configured, or leave the key to their sink.
     let partition = config
@@ -356,7 +356,10 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     let outputs = config
         .outputs
         .iter()
-        .map(|output| output_settings(output, cores))
+        .zip(running)
+        .map(|(output, running)| {
+            output_settings(output, running.stats.clone(), cores, config.ack.deadline)
+        })
         .collect();
     let plan = |mode| Plan {
         depth_max: config.limits.json_depth_max,
@@ -382,7 +385,12 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     }
 }
 
-fn output_settings(output: &Output, cores: u64) -> OutputSettings {
+fn output_settings(
+    output: &Output,
+    writers: Vec<Arc<WriterStats>>,
+    cores: u64,
+    ack_deadline: Duration,
+) -> OutputSettings {
     let (ack, retry_for) = match output.ack {
         AckPolicy::Delivered => (ledger::AckPolicy::Delivered, None),
         AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
@@ -391,7 +399,10 @@ fn output_settings(output: &Output, cores: u64) -> OutputSettings {
         rule: OutputRule {
             ack,
             pending_bytes_max: output.queue_bytes_max as u64 / cores,
+            // Leaves time for the tries that the last of a request's throttled records needs.
+            pace: retry_for.is_none().then_some(ack_deadline / 8),
         },
+        writers,
         retry_for,
         keyed: output.partition_key != PartitionKey::Random,
     }

@@ -17,7 +17,7 @@ use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
-use sluice_core::ack::{AckPort, RequestKey};
+use sluice_core::ack::{AckPort, OutputId, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::inflate::{CodingError, Codings};
 use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
@@ -25,7 +25,7 @@ use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, query_as_object, query_parameters};
-use sluice_core::stats::{WorkerStats, micros};
+use sluice_core::stats::{WorkerStats, WriterStats, micros};
 use sluice_core::time::Mono;
 use sluice_sinks::sink::Sink;
 use std::cell::RefCell;
@@ -78,6 +78,8 @@ pub struct OutputSettings {
     /// How long an unwaited-for record may be tried; `None` where the answer waits for the record, and the
     /// ack deadline bounds both.
     pub retry_for: Option<Duration>,
+    /// What its writers count.
+    pub writers: Vec<Arc<WriterStats>>,
     /// Whether records carry the plan's partition key or leave the choice to the sink.
     pub keyed: bool,
 }
@@ -401,6 +403,11 @@ impl Handler for Ingest {
     fn tick(&self, now: Mono) {
         let mut book = self.book.borrow_mut();
         book.expire(now);
+        for (id, output) in (0..).map(OutputId).zip(&self.settings.outputs) {
+            let counts = output.writers.iter();
+            let throttled = counts.map(|stats| stats.retries[Cause::Throttled as usize].get());
+            book.heard_throttling(id, throttled.sum());
+        }
         for (tally, stats) in book.tallies().iter().zip(&self.stats.outputs) {
             stats.publish(tally);
         }

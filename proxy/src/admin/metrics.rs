@@ -185,7 +185,7 @@ fn outputs(page: &mut Page, sources: &Sources) {
         })
     }
     type Read = fn(&OutputStats) -> u64;
-    let families: [(&str, &str, &str, Read); 5] = [
+    let families: [(&str, &str, &str, Read); 6] = [
         (
             "sluice_output_accepted_records_total",
             "counter",
@@ -215,6 +215,12 @@ fn outputs(page: &mut Page, sources: &Sources) {
             "gauge",
             "Bytes of records whose word is still out.",
             |output| output.pending_bytes.get(),
+        ),
+        (
+            "sluice_output_room_bytes",
+            "gauge",
+            "Bytes that may be pending; below its bound while the destination throttles.",
+            |output| output.room_bytes.get(),
         ),
     ];
     for (name, kind, help, read) in families {
