@@ -3,10 +3,12 @@
 mod audit;
 mod kinesis;
 mod run;
+mod traffic;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use kinesis::{FaultArgs, KinesisArgs};
 pub use run::RunArgs;
+pub use traffic::{BodyArgs, ConnectArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -34,6 +36,15 @@ pub enum Command {
 
 fn target(text: &str) -> Result<Target, String> {
     Target::parse(text).map_err(|error| error.to_string())
+}
+
+/// A target of tools that speak no TLS.
+fn plain_target(text: &str) -> Result<Target, String> {
+    let target = target(text)?;
+    match target.tls {
+        true => Err("no TLS here: use an http:// URL".to_owned()),
+        false => Ok(target),
+    }
 }
 
 /// A time that options can hold; what is out of range is refused where the options are checked.

@@ -3,15 +3,23 @@
 //! Judges nothing: whether acknowledged events arrived is the audit's question.
 
 mod body;
+mod connect;
+mod profile;
 mod report;
 mod schedule;
 mod series;
+mod stream;
 mod tally;
 mod target;
 mod timer;
 mod worker;
 
-pub use body::{BODY_BYTES_MAX, BodyError, BodyMode, BodyOptions, EVENT_BYTES_MIN};
+pub use body::{
+    BODY_BYTES_MAX, BODY_FILES_BYTES_MAX, BODY_FILES_MAX, BodyError, BodyMode, BodyOptions,
+    BodySource, EVENT_BYTES_MIN, FileOptions, PREFLIGHTS_MAX, USERS_MAX, UserOptions, ZIPF_MAX,
+};
+pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
+pub use profile::Profile;
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
 pub use series::{Machine, ProcessSample, Second, WatchedProcess};
 pub use tally::Failure;
@@ -19,10 +27,10 @@ pub use target::{Target, TargetError};
 
 use crate::event_id::EventId;
 use crate::ledger::{ACKS_HEADER, LedgerError, LineFile};
-use body::Requests;
+use body::Bodies;
+use connect::Peer;
 use schedule::Schedule;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
@@ -68,8 +76,10 @@ pub struct Options {
     pub target: Target,
     /// When they start.
     pub load: Load,
-    /// Connections, all kept alive, 1 to [`CONNECTIONS_MAX`].
+    /// Connections, 1 to [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// How they are made and used.
+    pub connect: ConnectOptions,
     /// Threads, 1 to [`THREADS_MAX`]; no more are used than there are connections.
     pub threads: usize,
     /// For how long requests are started. This or `requests` must be set.
@@ -107,6 +117,9 @@ pub enum RunError {
     /// The body is not possible.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// Connections are not possible as asked.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The name has no address.
     #[error("cannot resolve {authority}: {source}")]
     Resolve {
@@ -129,6 +142,23 @@ pub enum RunError {
     /// The system gives no thread, or no way to wait for events.
     #[error("cannot run: {0}")]
     System(io::Error),
+}
+
+impl RunError {
+    /// Whether other options would help, as against a target or a system in another state.
+    #[must_use]
+    pub fn is_bad_argument(&self) -> bool {
+        match self {
+            RunError::Range { .. }
+            | RunError::Endless
+            | RunError::Body(_)
+            | RunError::Connect(_) => true,
+            RunError::Resolve { .. }
+            | RunError::Unreachable { .. }
+            | RunError::Acks(_)
+            | RunError::System(_) => false,
+        }
+    }
 }
 
 /// How far a run is.
@@ -197,31 +227,18 @@ fn check(options: &Options) -> Result<(), RunError> {
         (None, Some(_)) => {}
     }
     if let Some(requests) = options.requests {
-        let max = SEQ_PER_THREAD / u64::from(options.body.batch.max(1));
+        let max = SEQ_PER_THREAD / u64::from(options.body.events_max().max(1));
         in_range("requests", requests, 1, max)?;
     }
-    Ok(options.body.check()?)
-}
-
-/// The first address that takes a connection.
-fn reach(target: &Target, timeout: Duration) -> Result<SocketAddr, RunError> {
-    let authority = target.authority();
-    let addresses = (target.host.as_str(), target.port).to_socket_addrs();
-    let addresses = addresses.map_err(|source| RunError::Resolve {
-        authority: authority.clone(),
-        source,
-    })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(address),
-            Err(error) => last = error,
-        }
+    in_range("pipeline", options.connect.pipeline, 1, PIPELINE_MAX)?;
+    if let Some(requests) = options.connect.requests_per_connection {
+        in_range("requests-per-connection", requests, 1, u64::MAX)?;
     }
-    Err(RunError::Unreachable {
-        authority,
-        source: last,
-    })
+    options.body.check()?;
+    if options.acks.is_some() && options.body.events_max() == 0 {
+        return Err(BodyError::NoIds.into());
+    }
+    Ok(())
 }
 
 /// Sends until the end, or until `stop` is set; `progress` is told once per second.
@@ -235,7 +252,8 @@ pub fn run(
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, RunError> {
     check(options)?;
-    let address = reach(&options.target, options.timeout)?;
+    let bodies = Bodies::load(&options.body, &options.target)?;
+    let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
         Some(path) => Some(Mutex::new(LineFile::create(path, ACKS_HEADER)?)),
         None => None,
@@ -252,9 +270,8 @@ pub fn run(
     };
     let mut workers = Vec::with_capacity(threads);
     for thread in 0..threads {
-        let task = task(options, address, threads, thread);
-        let seed = u64::from(options.run) << 16 | thread as u64;
-        let requests = Requests::new(&options.body, &options.target, options.run, seed);
+        let task = task(options, peer.clone(), threads, thread);
+        let requests = bodies.requests(options.run, thread);
         workers.push(Worker::new(task, requests, &shared).map_err(RunError::System)?);
     }
     let mut total = Tally::default();
@@ -295,7 +312,7 @@ pub fn run(
     Ok(Report::new(options, options.run, &total, interrupted))
 }
 
-fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -> Task {
+fn task(options: &Options, peer: Peer, threads: usize, thread: usize) -> Task {
     // Remainders go to the first threads.
     let share = |total: u64| {
         let (threads, thread) = (threads as u64, thread as u64);
@@ -303,7 +320,7 @@ fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -
     };
     Task {
         thread,
-        address,
+        peer,
         connections: usize::try_from(share(options.connections as u64)).unwrap_or(1),
         schedule: match options.load {
             Load::Open { per_second } => Some(Schedule::new(per_second, threads, thread)),
@@ -314,8 +331,9 @@ fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -
         timeout_ns: nanos(options.timeout),
         run: options.run,
         first_seq: thread as u64 * SEQ_PER_THREAD,
-        batch: options.body.batch,
-        answers_per_event: options.body.mode == BodyMode::Event,
+        pipeline: options.connect.pipeline,
+        requests_per_connection: options.connect.requests_per_connection,
+        answers_per_event: options.body.answers_per_event(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The command line of `run`, and how it becomes the generator's options.
 
+use super::traffic::{BodyArgs, ConnectArgs};
 use super::{seconds, target};
-use crate::run::{self, BodyMode, BodyOptions, Load, Target};
+use crate::run::{self, Load, Target};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,13 +18,14 @@ use std::time::Duration;
 /// answered 200; 2 for bad arguments.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Collector, for instance http://127.0.0.1:8088; a path replaces the mode's default one.
+    /// Collector, for instance http://127.0.0.1:8088 or https://[::1]:8443; a path replaces the
+    /// mode's or profile's default one.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
     /// Requests per second; without it, as fast as they are answered.
     #[arg(long, value_name = "N")]
     pub rate: Option<f64>,
-    /// Connections, all kept alive.
+    /// Connections, kept alive unless --requests-per-connection says otherwise.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub connections: usize,
     /// Threads of the generator.
@@ -38,19 +40,12 @@ pub struct RunArgs {
     /// Seconds after which a request without an answer is given up.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
-    /// envelope: POST /collect as a web SDK does, a JSON array behind a query string.
-    /// event: POST /v1/events, one JSON object, or an array with --batch.
-    #[arg(long, value_enum, default_value = "event")]
-    pub mode: BodyMode,
-    /// Events in each request.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub batch: u32,
-    /// Exact size of each event in bytes.
-    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
-    pub event_bytes: usize,
-    /// One more header line; repeat for more.
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    pub headers: Vec<String>,
+    /// What requests carry.
+    #[command(flatten)]
+    pub body: BodyArgs,
+    /// How connections are made and used.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// Write what was answered for which event to this file, for `audit --acks`.
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,
@@ -85,16 +80,12 @@ impl RunArgs {
                 None => Load::Closed,
             },
             connections: self.connections,
+            connect: self.connect.options(),
             threads: self.threads,
             duration,
             requests: self.requests,
             timeout: seconds(self.timeout),
-            body: BodyOptions {
-                mode: self.mode,
-                batch: self.batch,
-                event_bytes: self.event_bytes,
-                headers: self.headers.clone(),
-            },
+            body: self.body.options(),
             acks: self.acks.clone(),
             run: self.run.unwrap_or_else(|| fastrand::u32(..)),
         }
