@@ -52,7 +52,8 @@ pub struct RunArgs {
     /// Write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Exit with 1 unless every request was answered 200 and no event was refused.
+    /// Exit with 1 unless every request was answered 200 (a preflight 200 or 204) and no event was
+    /// refused.
     #[arg(long)]
     pub expect_all_ok: bool,
     /// Number of this run in event ids, up to 8 hex digits; random by default.

@@ -20,7 +20,7 @@ mod sdk;
 mod server;
 pub(super) mod template;
 
-use super::body::{BodyOptions, Prepared, push_headers};
+use super::body::{BodyOptions, PREFLIGHTS, Prepared, push_headers};
 use super::target::Target;
 use crate::event_id::put_hex;
 use base64_simd::AsOut;
@@ -215,7 +215,7 @@ impl ProfileRequests {
             variants.push(variant);
         }
         let preflights = match profile {
-            Profile::Web => options.preflights,
+            Profile::Web => options.preflights.unwrap_or(PREFLIGHTS),
             _ => 0.0,
         };
         ProfileRequests {
@@ -300,8 +300,9 @@ fn variant(
     let events = profile.draw_events(rng);
     match profile {
         Profile::Web => sdk::push_events(&mut text, Sdk::Web, events, run, rng),
-        Profile::Mobile => sdk::push_events(&mut text, Sdk::Android, events, run, rng),
-        Profile::Batch => sdk::push_events(&mut text, Sdk::Benchmark, events, run, rng),
+        Profile::Mobile | Profile::Batch => {
+            sdk::push_events(&mut text, Sdk::Android, events, run, rng);
+        }
         Profile::Single => server::push_single(&mut text, run, rng),
         Profile::Flat => server::push_flat(&mut text, run, rng),
         Profile::Firehose => server::push_firehose(&mut text, events, run, rng),
@@ -391,3 +392,6 @@ fn push_line(
     head.push(" HTTP/1.1\r\n");
     (head.len(), hash)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ fn program(args: &[&str]) -> Command {
     command
 }
 
-fn output(args: &[&str]) -> (i32, String, String) {
+pub(crate) fn output(args: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,

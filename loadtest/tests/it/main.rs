@@ -5,7 +5,10 @@
 
 mod audit;
 mod command_line;
+mod connections;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
 mod responder;
+mod traffic;
+mod traffic_command_line;
