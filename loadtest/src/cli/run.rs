@@ -18,7 +18,7 @@ use std::time::Duration;
 /// answered 200; 2 for bad arguments.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Collector, for instance http://127.0.0.1:8088 or https://[::1]:8443; a path replaces the
+    /// Collector, for instance http://127.0.0.1:8088 or https://collect.example; a path replaces the
     /// mode's or profile's default one.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,

@@ -253,7 +253,7 @@ fn numbers_and_sizes_of_events_are_those_of_the_profile() {
     let (firehose, bytes) = sizes(Profile::Firehose);
     assert!(firehose.iter().all(|count| (20..=200).contains(count)));
     let events = firehose.iter().sum::<u32>() as usize;
-    between(&[bytes.iter().sum::<usize>() / events], 140, 220);
+    between(&[bytes.iter().sum::<usize>() / events], 170, 230);
 }
 
 #[test]
