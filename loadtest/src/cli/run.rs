@@ -18,8 +18,8 @@ use std::time::Duration;
 /// answered 200; 2 for bad arguments.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Collector, for instance http://127.0.0.1:8088 or https://collect.example; a path replaces the
-    /// mode's or profile's default one.
+    /// Collector, for instance http://127.0.0.1:8088; https:// too. A path replaces the default one
+    /// of mode or profile.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
     /// Requests per second; without it, as fast as they are answered.
