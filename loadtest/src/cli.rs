@@ -2,11 +2,13 @@
 
 mod audit;
 mod kinesis;
+mod load;
 mod run;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use kinesis::{FaultArgs, KinesisArgs};
-pub use run::RunArgs;
+pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
+pub use run::{RunArgs, TrafficArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};

@@ -62,7 +62,7 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
         for_signal.store(true, Ordering::Relaxed);
     });
     let mut view = ProgressView::new(&options);
-    let report = run(&options, &stop, |progress| view.show(&progress));
+    let report = run(&options, &stop, |progress| view.show(progress));
     view.finish();
     let report = report?;
     print(&report.to_string())?;
