@@ -1,11 +1,13 @@
 //! The command line: what can be asked. Each command's arguments have a file of their own.
 
 mod audit;
+mod find_max;
 mod kinesis;
 mod load;
 mod run;
 
 pub use audit::{AuditArgs, StoredArgs};
+pub use find_max::FindMaxArgs;
 pub use kinesis::{FaultArgs, KinesisArgs};
 pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
 pub use run::{RunArgs, TrafficArgs};
@@ -30,6 +32,8 @@ pub enum Command {
     Kinesis(KinesisArgs),
     /// Send events to an HTTP collector, and measure.
     Run(RunArgs),
+    /// Search the highest rate at which a target meets an objective.
+    FindMax(FindMaxArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
 }

@@ -1,6 +1,7 @@
 //! How far a run is, on stderr: a bar with two lines of figures on a terminal, else one line per second.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sluice_loadtest::find_max::FindMaxOptions;
 use sluice_loadtest::run::{Options, Progress, Second};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -19,19 +20,33 @@ impl ProgressView {
             (Some(duration), _) => millis(duration),
             (None, requests) => requests.unwrap_or(0),
         };
+        ProgressView::of_length(length, duration.is_some())
+    }
+
+    /// A view of one probe after the other.
+    pub(crate) fn of_probes(options: &FindMaxOptions) -> ProgressView {
+        ProgressView::of_length(millis(options.probe), true)
+    }
+
+    fn of_length(length: u64, by_time: bool) -> ProgressView {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %\n{msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        ProgressView {
-            bar,
-            by_time: duration.is_some(),
+        ProgressView { bar, by_time }
+    }
+
+    /// Does something while the bar is out of its way.
+    pub(crate) fn quiet(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
-    pub(crate) fn show(&mut self, now: &Progress) {
+    pub(crate) fn show(&self, now: &Progress) {
         match &self.bar {
             Some(bar) => {
                 let done = if self.by_time {

@@ -192,7 +192,7 @@ impl Progress {
 }
 
 /// A range of allowed values, for the message.
-fn in_range<T: PartialOrd + ToString>(
+pub(crate) fn in_range<T: PartialOrd + ToString>(
     option: &'static str,
     actual: T,
     min: T,

@@ -18,14 +18,14 @@ struct Open {
     /// When it ended for the last thread, in nanoseconds since the run's start.
     end: u64,
     busy_max: f64,
-    times: Option<Box<Times>>,
+    times: Option<Times>,
 }
 
 /// What all seconds came to.
 #[derive(Debug)]
 pub(super) struct Collected {
     /// Latencies of the whole run.
-    pub(super) times: Box<Times>,
+    pub(super) times: Times,
     /// The first [`SERIES_SECONDS_MAX`] seconds.
     pub(super) series: Vec<Second>,
     /// Whole seconds, and those of them in which the generator was late or had no time left.
@@ -63,7 +63,7 @@ impl Collector {
             open: VecDeque::new(),
             progress: Progress::default(),
             collected: Collected {
-                times: Box::default(),
+                times: Times::default(),
                 series: Vec::new(),
                 whole_seconds: 0,
                 late_seconds: 0,
@@ -210,7 +210,7 @@ mod tests {
     fn interval(thread: usize, second: u64, end: u64, latencies_us: &[u64]) -> Interval {
         let count = latencies_us.len() as u64;
         let times = (count > 0).then(|| {
-            let mut times = Box::<Times>::default();
+            let mut times = Times::default();
             for latency in latencies_us {
                 times.intended.saturating_record(latency * 1_000);
                 times.actual.saturating_record(latency * 1_000);

@@ -34,7 +34,7 @@ pub(super) struct Interval {
     /// Share of the second in which the thread did not wait for events.
     pub(super) busy: f64,
     /// `None` when nothing was measured in it.
-    pub(super) times: Option<Box<Times>>,
+    pub(super) times: Option<Times>,
 }
 
 /// Counts since the run's start.
@@ -78,7 +78,7 @@ impl Counts {
 /// Histograms that are used again.
 #[derive(Debug, Default)]
 pub(super) struct TimesPool {
-    free: Vec<Box<Times>>,
+    free: Vec<Times>,
     made: usize,
     max: usize,
 }
@@ -93,12 +93,12 @@ impl TimesPool {
     }
 
     /// Takes emptied histograms back.
-    pub(super) fn give(pool: &Mutex<TimesPool>, times: Box<Times>) {
+    pub(super) fn give(pool: &Mutex<TimesPool>, times: Times) {
         let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
         pool.free.push(times);
     }
 
-    fn take(pool: &Mutex<TimesPool>) -> Option<Box<Times>> {
+    fn take(pool: &Mutex<TimesPool>) -> Option<Times> {
         let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = pool.free.pop() {
             return Some(times);
@@ -107,7 +107,7 @@ impl TimesPool {
             return None;
         }
         pool.made += 1;
-        Some(Box::default())
+        Some(Times::default())
     }
 }
 

@@ -383,7 +383,9 @@ mod tests {
         load.curve(duration).unwrap().unwrap()
     }
 
-    fn shapes() -> Vec<(Load, fn(f64) -> f64)> {
+    type Rate = fn(f64) -> f64;
+
+    fn shapes() -> Vec<(Load, Rate)> {
         vec![
             (Load::Open { per_second: 700.0 }, |_| 700.0),
             (
@@ -439,7 +441,7 @@ mod tests {
 
     /// The obvious way: add up the rate in small parts of a second, and write down when the sum passes
     /// each whole number.
-    fn starts_by_addition(rate: fn(f64) -> f64, seconds: f64) -> Vec<f64> {
+    fn starts_by_addition(rate: Rate, seconds: f64) -> Vec<f64> {
         let parts_per_second = 20_000.0;
         let (mut due, mut starts) = (0.0, Vec::new());
         let parts = (seconds * parts_per_second) as u64;

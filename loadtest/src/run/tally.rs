@@ -132,7 +132,7 @@ pub(super) struct Tally {
     pub(super) bytes_out: u64,
     pub(super) bytes_in: u64,
     /// Latencies of the second under way.
-    pub(super) times: Box<Times>,
+    pub(super) times: Times,
     /// Time of the run, of waiting for events in it, on a CPU, and waiting for a CPU.
     pub(super) wall: u64,
     pub(super) idle: u64,
@@ -166,7 +166,7 @@ impl Default for Tally {
             unsent: 0,
             bytes_out: 0,
             bytes_in: 0,
-            times: Box::default(),
+            times: Times::default(),
             wall: 0,
             idle: 0,
             cpu: 0,

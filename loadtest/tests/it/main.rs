@@ -5,7 +5,10 @@
 
 mod audit;
 mod command_line;
+mod find_max;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
+mod load;
 mod responder;
+mod truth;
