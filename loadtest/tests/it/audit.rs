@@ -275,10 +275,11 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
             mode: BodyMode::Envelope,
             batch: 3,
             event_bytes: 400,
-            headers: vec![],
             ..BodyOptions::default()
         },
         acks: Some(acks.to_owned()),
+        hdr_log: None,
+        watch: vec![],
         run: 5,
     };
     run::run(&options, &AtomicBool::new(false), |_| {}).unwrap()

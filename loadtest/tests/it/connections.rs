@@ -29,6 +29,8 @@ fn options(url: &str, requests: u64, connect: ConnectOptions) -> Options {
         timeout: Duration::from_secs(30),
         body: BodyOptions::default(),
         acks: None,
+        hdr_log: None,
+        watch: vec![],
         run: 0xabcd,
     }
 }

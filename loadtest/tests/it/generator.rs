@@ -31,6 +31,8 @@ fn options(url: &str, requests: u64) -> Options {
             ..BodyOptions::default()
         },
         acks: None,
+        hdr_log: None,
+        watch: vec![],
         run: 0xabcd,
     }
 }

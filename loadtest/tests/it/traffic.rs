@@ -39,6 +39,8 @@ fn options(server: &Responder, requests: u64, source: BodySource) -> Options {
             ..BodyOptions::default()
         },
         acks: None,
+        hdr_log: None,
+        watch: vec![],
         run: 0xabcd,
     }
 }
