@@ -89,6 +89,16 @@ fn a_connection_carries_n_requests_and_the_last_one_says_so() {
 }
 
 #[test]
+fn a_last_answer_may_end_with_its_connection() {
+    let answer = "HTTP/1.1 200 OK\r\n\r\nno length";
+    let server = Responder::start(move |_| Action::SendAndClose(answer.into()));
+    let report = go(&options(&server.url(), 6, closing(1)));
+    assert!(report.all_ok(), "{report}");
+    assert_eq!(report.closed_by_server, 0, "it was told to");
+    assert!(report.connects >= 6);
+}
+
+#[test]
 fn without_a_number_connections_are_kept() {
     let server = Responder::start(polite);
     let report = go(&options(&server.url(), 30, ConnectOptions::default()));
