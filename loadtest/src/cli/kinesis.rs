@@ -8,8 +8,10 @@ use std::time::Duration;
 
 /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
 ///
-/// Speaks PutRecords, ListShards, DescribeStreamSummary, GetShardIterator and GetRecords of the
-/// AWS JSON 1.1 protocol; signatures are not checked. Point a producer at it with
+/// Speaks PutRecord(s), GetShardIterator, GetRecords, ListShards, DescribeStream(Summary),
+/// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode, UpdateMaxRecordSize and
+/// UpdateStreamRecordDistributionStrategy of the AWS JSON 1.1 protocol, with DryRun; signatures
+/// are not checked. Point a producer or reader at it with
 /// AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 and any credentials.
 ///
 /// While it runs: `GET /_stats` has its counters, `GET /_faults` the faults in force, and
@@ -23,10 +25,10 @@ pub struct KinesisArgs {
     /// Name of the stream.
     #[arg(long, default_value = "clicks")]
     pub stream: String,
-    /// Shards of the stream, 1 to 10000.
+    /// Shards of the stream at the start, 1 to 10000.
     #[arg(long, default_value_t = 4)]
     pub shards: u32,
-    /// Capacity mode that DescribeStreamSummary tells.
+    /// Capacity mode at the start; on-demand doubles the shards when the load asks for it.
     #[arg(long, value_enum, default_value = "provisioned")]
     pub mode: Mode,
     /// Who chooses a record's shard; auto needs --mode on-demand, and keys may then be absent.
@@ -35,9 +37,15 @@ pub struct KinesisArgs {
     /// Largest record in KiB, data and partition key together, 1024 to 10240.
     #[arg(long, default_value_t = 1024, value_name = "KIB")]
     pub record_kib_max: usize,
-    /// Do not throttle shards at 1,000 records/s and 1 MiB/s.
+    /// Do not throttle shards at 1,000 records/s and 1 MiB/s written, 5 calls/s and 2 MiB/s read.
     #[arg(long)]
     pub no_shard_limits: bool,
+    /// How long the stream is UPDATING before a change of its shards comes, in milliseconds.
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    pub update_ms: u64,
+    /// Shortest time between two doublings of an on-demand stream, in milliseconds, 100 to 24 h.
+    #[arg(long, default_value_t = 900_000, value_name = "MS")]
+    pub on_demand_period_ms: u64,
     /// Delay before each answer, in milliseconds.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub latency_ms: u64,
@@ -140,6 +148,8 @@ impl KinesisArgs {
             distribution: self.distribution,
             record_bytes_max: self.record_kib_max.saturating_mul(1024),
             shard_limits: !self.no_shard_limits,
+            update: Duration::from_millis(self.update_ms),
+            on_demand_period: Duration::from_millis(self.on_demand_period_ms),
             latency: Duration::from_millis(self.latency_ms),
             latency_jitter: Duration::from_millis(self.latency_jitter_ms),
             retain_bytes_max: (!self.discard).then_some(self.retain_bytes_max),

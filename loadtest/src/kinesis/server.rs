@@ -2,9 +2,10 @@
 //! Every rule of the service is elsewhere.
 
 use super::api::{self, ApiError};
+use super::call::decode;
+use super::cost::CostMeter;
 use super::faults::{CallFault, FaultPlan, Faults, FaultsError};
-use super::shard::HashRanges;
-use super::stream::{AnswerShape, Stream, StreamConfig, decode};
+use super::stream::{Aggregation, AnswerShape, Stream, StreamConfig};
 use super::{EmulatorError, NotRetained, Options, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
 use crate::ledger::{LineFile, STORED_HEADER};
@@ -74,7 +75,20 @@ pub struct Stats {
     pub retained_bytes: u64,
     /// Stored records that are not in memory any more, or never were (`--discard`).
     pub not_retained: u64,
-    /// Records stored, by shard.
+    /// Stored records that are containers of the Kinesis Producer Library.
+    pub kpl_containers: u64,
+    /// Stored records that begin like such a container and are none.
+    pub kpl_damaged: u64,
+    /// User records in stored containers.
+    pub kpl_user_records: u64,
+    /// Those of them whose hash is outside the shard that they are stored in: the Kinesis Client
+    /// Library drops them on reading. They are in no ledger, and not among the stored ids.
+    pub kpl_dropped_by_readers: u64,
+    /// Shards that take records now.
+    pub open_shards: u64,
+    /// What the stream would be billed for.
+    pub cost: CostMeter,
+    /// Records stored, by shard, closed ones included.
     pub shard_stored: Vec<u64>,
     /// Records refused by shard limits, by shard.
     pub shard_throttled: Vec<u64>,
@@ -86,12 +100,11 @@ struct State {
     jitter: Rng,
     ledger: Option<LineFile>,
     stats: Stats,
+    aggregation: Aggregation,
 }
 
 struct Shared {
     state: Mutex<State>,
-    config: StreamConfig,
-    ranges: HashRanges,
     scanner: IdScanner,
     latency: Duration,
     latency_jitter: Duration,
@@ -169,20 +182,21 @@ impl Emulator {
             distribution: options.distribution,
             record_bytes_max: options.record_bytes_max,
             shard_limits: options.shard_limits,
+            update: options.update,
+            on_demand_period: options.on_demand_period,
             retain_bytes_max: options.retain_bytes_max,
             ids: ledger.is_some(),
         };
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
-            ranges: HashRanges::new(config.shards),
             state: Mutex::new(State {
-                stream: Stream::new(config.clone(), SystemTime::now()),
+                stream: Stream::new(config, SystemTime::now()),
                 jitter: Rng::with_seed(options.faults.seed),
                 faults,
                 ledger,
                 stats: Stats::default(),
+                aggregation: Aggregation::default(),
             }),
-            config,
             scanner: IdScanner::default(),
             latency: options.latency,
             latency_jitter: options.latency_jitter,
@@ -245,7 +259,7 @@ impl Emulator {
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        stats(&self.shared.lock())
+        stats(&self.shared)
     }
 
     /// All records in memory, shard by shard, oldest first.
@@ -254,26 +268,18 @@ impl Emulator {
         self.shared.lock().stream.records()
     }
 
-    /// The ids of all events stored, once per stored copy, in no particular order.
+    /// The ids of all events stored, once per stored copy, in no particular order. Of containers
+    /// of the Kinesis Producer Library, those that its readers get.
     ///
     /// # Errors
     /// When stored records are not in memory any more.
     pub fn stored_ids(&self) -> Result<Vec<EventId>, NotRetained> {
-        let state = self.shared.lock();
-        let missing = stats(&state).not_retained;
+        let missing = self.stats().not_retained;
         if missing > 0 {
             return Err(NotRetained { missing });
         }
-        let mut ids = Vec::new();
-        for record in state
-            .stream
-            .shards()
-            .iter()
-            .flat_map(|shard| shard.records())
-        {
-            self.shared.scanner.scan(&record.data, |id| ids.push(id));
-        }
-        Ok(ids)
+        let state = self.shared.lock();
+        Ok(state.stream.delivered_ids(&self.shared.scanner))
     }
 
     /// Returns when the emulator ended by itself, as it does when its ledger cannot be written,
@@ -391,10 +397,7 @@ async fn answer(
     shared: &Shared,
 ) -> Result<Response<Full<Bytes>>, ConnectionEnd> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/_stats") => {
-            let stats = stats(&shared.lock());
-            Ok(admin_json(&stats))
-        }
+        (&Method::GET, "/_stats") => Ok(admin_json(&stats(shared))),
         (&Method::GET, "/_faults") => {
             let faults = shared.lock().faults.faults().clone();
             Ok(admin_json(&faults))
@@ -486,14 +489,8 @@ fn operation(request: &Request<Incoming>) -> &'static str {
         .headers()
         .get("x-amz-target")
         .and_then(|target| target.to_str().ok());
-    match target.and_then(|target| target.strip_prefix(TARGET_PREFIX)) {
-        Some("PutRecords") => "PutRecords",
-        Some("ListShards") => "ListShards",
-        Some("DescribeStreamSummary") => "DescribeStreamSummary",
-        Some("GetShardIterator") => "GetShardIterator",
-        Some("GetRecords") => "GetRecords",
-        _ => "unknown",
-    }
+    let named = target.and_then(|target| target.strip_prefix(TARGET_PREFIX));
+    api::operation(named.unwrap_or_default())
 }
 
 fn apply(
@@ -502,34 +499,31 @@ fn apply(
     body: &[u8],
     shape: AnswerShape,
 ) -> Result<Vec<u8>, ApiError> {
-    if operation == "PutRecords" {
-        return put_records(shared, body, shape);
+    if matches!(operation, "PutRecords" | "PutRecord") {
+        return put(shared, operation == "PutRecord", body, shape);
     }
-    let state = shared.lock();
-    match operation {
-        "ListShards" => api::list_shards(&state.stream, body),
-        "DescribeStreamSummary" => api::describe_stream_summary(&state.stream, body),
-        "GetShardIterator" => api::get_shard_iterator(&state.stream, body),
-        "GetRecords" => api::get_records(&state.stream, SystemTime::now(), body),
-        _ => Err(ApiError::unknown_operation()),
-    }
+    let mut state = shared.lock();
+    // Read under the lock, so that time does not go back between calls.
+    let now = shared.started.elapsed();
+    api::operate(operation, &mut state.stream, now, body)
 }
 
-fn put_records(shared: &Shared, body: &[u8], shape: AnswerShape) -> Result<Vec<u8>, ApiError> {
-    let mut scratch = Vec::new();
-    let call = decode(
-        &shared.config,
-        shared.ranges,
-        &shared.scanner,
-        body,
-        &mut scratch,
-    )?;
+/// PutRecords, or with `single` PutRecord.
+fn put(
+    shared: &Shared,
+    single: bool,
+    body: &[u8],
+    shape: AnswerShape,
+) -> Result<Vec<u8>, ApiError> {
+    let config = Arc::clone(shared.lock().stream.config());
+    let call = decode(&config, &shared.scanner, body, single, &mut Vec::new())?;
     let mut state = shared.lock();
     let State {
         stream,
         faults,
         ledger,
         stats,
+        aggregation,
         ..
     } = &mut *state;
     let mut ids = 0;
@@ -547,6 +541,7 @@ fn put_records(shared: &Shared, body: &[u8], shape: AnswerShape) -> Result<Vec<u
     stats.rejected += outcome.rejected;
     stats.dropped_acked += outcome.dropped_acked;
     stats.ledger_ids += ids;
+    aggregation.add(outcome.aggregation);
     let full = ledger
         .as_ref()
         .is_some_and(|ledger| ledger.pending() > LEDGER_PENDING_MAX);
@@ -554,17 +549,29 @@ fn put_records(shared: &Shared, body: &[u8], shape: AnswerShape) -> Result<Vec<u
     if full {
         shared.flush_ledger();
     }
-    Ok(outcome.answer)
+    match outcome.error {
+        Some(error) => Err(error),
+        None => Ok(outcome.answer),
+    }
 }
 
-fn stats(state: &State) -> Stats {
-    let shards = state.stream.shards();
+fn stats(shared: &Shared) -> Stats {
+    let mut state = shared.lock();
+    let now = shared.started.elapsed();
+    state.stream.settle(now);
+    let shards = state.stream.shards().all();
     let retained: u64 = shards.iter().map(|shard| shard.retained() as u64).sum();
     Stats {
         stored_bytes: shards.iter().map(|shard| shard.stored_bytes).sum(),
         retained,
         retained_bytes: shards.iter().map(|shard| shard.retained_bytes as u64).sum(),
         not_retained: state.stats.stored - retained,
+        kpl_containers: state.aggregation.containers,
+        kpl_damaged: state.aggregation.damaged,
+        kpl_user_records: state.aggregation.user_records,
+        kpl_dropped_by_readers: state.aggregation.dropped_by_readers,
+        open_shards: state.stream.shards().open_count().into(),
+        cost: state.stream.cost(now),
         shard_stored: shards.iter().map(|shard| shard.stored).collect(),
         shard_throttled: shards.iter().map(|shard| shard.throttled).collect(),
         ..state.stats.clone()
