@@ -3,11 +3,11 @@
 //! Time is an argument; no sockets, no clock.
 
 use super::api::{ApiError, check_stream};
-use super::faults::FaultPlan;
 use super::parse::{self, Entry};
 use super::shard::{HashRanges, Retained, Shard, push_sequence_number, push_shard_id};
 use super::{RECORD_BYTES_MAX, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
+use crate::service::FaultPlan;
 use base64_simd::AsOut;
 use bytes::Bytes;
 use md5::{Digest, Md5};
