@@ -3,10 +3,12 @@
 mod audit;
 mod kinesis;
 mod run;
+mod service;
 
 pub use audit::{AuditArgs, StoredArgs};
-pub use kinesis::{FaultArgs, KinesisArgs};
+pub use kinesis::KinesisArgs;
 pub use run::RunArgs;
+pub use service::{FaultArgs, LatencyArgs, ServiceArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -25,7 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
-    Kinesis(KinesisArgs),
+    Kinesis(Box<KinesisArgs>),
     /// Send events to an HTTP collector, and measure.
     Run(RunArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.

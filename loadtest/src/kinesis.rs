@@ -1,6 +1,6 @@
 //! A Kinesis Data Streams emulator: one stream, the AWS JSON 1.1 protocol, the limits of the
 //! service as producers meet them, and faults on request. Keeps records in memory.
-//! Its shards split, merge and double while it runs. Checks no signatures.
+//! Its shards split, merge and double while it runs.
 
 pub(crate) mod aggregate;
 mod api;
@@ -8,7 +8,6 @@ mod call;
 mod control;
 mod cost;
 mod demand;
-mod faults;
 mod listing;
 mod parse;
 mod read;
@@ -19,7 +18,6 @@ mod stream;
 
 pub use call::{CALL_BYTES_MAX, CALL_RECORDS_MAX, KEY_CHARS_MAX};
 pub use cost::{CostMeter, CostPerHour, ON_DEMAND_ROUNDING_BYTES, PUT_PAYLOAD_UNIT_BYTES};
-pub use faults::{Faults, FaultsError, Portion, Reject, RejectCode};
 pub use server::{Emulator, Stats};
 pub use shard::{
     SHARD_BYTES_PER_SECOND, SHARD_READ_BYTES_PER_SECOND, SHARD_READS_PER_SECOND,
@@ -27,7 +25,10 @@ pub use shard::{
 };
 pub use stream::{Distribution, Mode};
 
+pub use crate::service::{Faults, FaultsError, Portion, Reject, RejectCode};
+
 use crate::ledger::LedgerError;
+use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures};
 use bytes::Bytes;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -78,14 +79,42 @@ pub struct Options {
     pub latency: Duration,
     /// Up to this much more delay, evenly spread, chosen by the faults' seed.
     pub latency_jitter: Duration,
+    /// More delay, with a long tail.
+    pub latency_log_normal: Option<LogNormal>,
+    /// Times in which the service stands still.
+    pub latency_pauses: Option<Pauses>,
+    /// Whether calls have to be signed.
+    pub signatures: Signatures,
     /// Memory for records, in bytes; over it the oldest of a shard go. `None` keeps no record.
     pub retain_bytes_max: Option<usize>,
     /// File that gets the id of each stored event.
     pub ledger: Option<PathBuf>,
     /// Threads that serve, 1 to 64.
     pub threads: usize,
-    /// Faults from the start.
+    /// Faults from the start, outside the windows of the script.
     pub faults: Faults,
+    /// Faults at set times.
+    pub fault_script: FaultScript,
+}
+
+impl Options {
+    /// How the emulator is run.
+    fn frame(&self) -> service::Options {
+        service::Options {
+            listen: self.listen,
+            threads: self.threads,
+            latency: Latency {
+                fixed: self.latency,
+                jitter: self.latency_jitter,
+                log_normal: self.latency_log_normal,
+                pauses: self.latency_pauses,
+            },
+            ledger: self.ledger.clone(),
+            signatures: self.signatures.clone(),
+            faults: self.faults.clone(),
+            script: self.fault_script.clone(),
+        }
+    }
 }
 
 impl Default for Options {
@@ -102,10 +131,14 @@ impl Default for Options {
             on_demand_period: Duration::from_secs(15 * 60),
             latency: Duration::ZERO,
             latency_jitter: Duration::ZERO,
+            latency_log_normal: None,
+            latency_pauses: None,
+            signatures: Signatures::default(),
             retain_bytes_max: Some(256 << 20),
             ledger: None,
             threads: 1,
             faults: Faults::default(),
+            fault_script: FaultScript::default(),
         }
     }
 }
@@ -151,6 +184,23 @@ pub enum EmulatorError {
     /// The system gives no thread or runtime.
     #[error("cannot start: {0}")]
     Start(io::Error),
+    /// What every emulator refuses.
+    #[error(transparent)]
+    Frame(service::EmulatorError),
+}
+
+impl From<service::EmulatorError> for EmulatorError {
+    fn from(error: service::EmulatorError) -> EmulatorError {
+        match error {
+            service::EmulatorError::Listen { addr, source } => {
+                EmulatorError::Listen { addr, source }
+            }
+            service::EmulatorError::Faults(error) => EmulatorError::Faults(error),
+            service::EmulatorError::Ledger(error) => EmulatorError::Ledger(error),
+            service::EmulatorError::Start(error) => EmulatorError::Start(error),
+            error => EmulatorError::Frame(error),
+        }
+    }
 }
 
 /// A record as a shard retains it.

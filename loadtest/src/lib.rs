@@ -13,4 +13,5 @@ pub mod event_id;
 pub mod kinesis;
 pub mod ledger;
 pub mod run;
+pub mod service;
 pub mod wire;

@@ -27,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Kinesis(args) => run_kinesis(args),
+        Command::Kinesis(args) => run_kinesis(*args),
         Command::Run(args) => run_load(&args),
         Command::Audit(args) => run_audit(&args),
     };
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
     let (_runtime, mut stop) = stop_signals()?;
-    let emulator = Emulator::start(args.options())?;
+    let emulator = Emulator::start(args.options()?)?;
     print(&format!("listening on {}", emulator.addr()))?;
     emulator.run_until(async {
         // An error means that nobody watches for signals any more; then it ends too.

@@ -106,6 +106,15 @@ impl ApiError {
         ApiError::client("LimitExceededException", message)
     }
 
+    /// The service failed.
+    pub(super) fn internal() -> ApiError {
+        ApiError {
+            status: 500,
+            code: "InternalFailure",
+            message: "Internal service failure.".to_owned(),
+        }
+    }
+
     pub(super) fn unknown_operation() -> ApiError {
         ApiError::client("UnknownOperationException", "")
     }
@@ -115,26 +124,9 @@ impl ApiError {
         ApiError::client("DryRunOperationException", message)
     }
 
-    pub(super) fn access_denied(operation: &str) -> ApiError {
-        let message = format!("User is not authorized to perform: kinesis:{operation}");
-        ApiError::client("AccessDeniedException", message)
-    }
-
     pub(super) fn call_throttled() -> ApiError {
         let message = "Rate exceeded for the stream.";
         ApiError::client("ProvisionedThroughputExceededException", message)
-    }
-
-    pub(super) fn internal() -> ApiError {
-        ApiError {
-            status: 500,
-            code: "InternalFailure",
-            message: "Internal service failure.".to_owned(),
-        }
-    }
-
-    pub(super) fn body(&self) -> Vec<u8> {
-        json(&serde_json::json!({"__type": self.code, "message": self.message}))
     }
 }
 
