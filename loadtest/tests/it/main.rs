@@ -7,5 +7,7 @@ mod audit;
 mod command_line;
 mod generator;
 mod kinesis_faults;
+mod kinesis_reading;
+mod kinesis_reshard;
 mod kinesis_rules;
 mod responder;
