@@ -93,10 +93,9 @@ impl ApiError {
     }
 
     /// The stream is in the middle of a change.
-    pub(super) fn in_use(stream: &str, pending: &str) -> ApiError {
+    pub(super) fn in_use(stream: &str) -> ApiError {
         let message = format!(
-            "Stream {stream} under account {ACCOUNT} not ACTIVE, instead in state UPDATING \
-             ({pending})"
+            "Stream {stream} under account {ACCOUNT} not ACTIVE, instead in state UPDATING"
         );
         ApiError::client("ResourceInUseException", message)
     }

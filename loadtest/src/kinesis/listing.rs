@@ -233,6 +233,10 @@ pub(super) fn list_shards(
             let message = "NextToken and StreamName cannot be provided together.";
             return Err(ApiError::argument(message));
         }
+        (Some(_), _) if asked.exclusive_start_shard_id.is_some() => {
+            let message = "NextToken and ExclusiveStartShardId cannot be provided together.";
+            return Err(ApiError::argument(message));
+        }
         (Some(token), None) => Filter::parse_token(token)
             .ok_or_else(|| ApiError::argument("NextToken is not valid."))?,
         (Some(_), Some(_)) => {

@@ -258,10 +258,7 @@ impl Stream {
     fn check_active(&self) -> Result<(), ApiError> {
         match self.pending {
             None => Ok(()),
-            Some((_, change)) => {
-                let change = format!("{change:?}");
-                Err(ApiError::in_use(&self.config.name, &change))
-            }
+            Some(_) => Err(ApiError::in_use(&self.config.name)),
         }
     }
 

@@ -336,6 +336,18 @@ fn shards_are_listed_by_when_they_were_open() {
     assert_eq!(ids(&page), [4]);
     assert!(page.get("NextToken").is_none());
 
+    for (member, value) in [
+        ("StreamName", json!("clicks")),
+        ("StreamARN", json!(ARN)),
+        ("ShardFilter", json!({"Type": "AT_LATEST"})),
+        ("ExclusiveStartShardId", json!(shard_name(0))),
+    ] {
+        let body = json!({"NextToken": "all:0:1", member: value});
+        assert_eq!(
+            refusal(&emulator, "ListShards", body),
+            "InvalidArgumentException"
+        );
+    }
     for filter in [
         json!({"Type": "AT_TIMESTAMP"}),
         json!({"Type": "AT_TIMESTAMP", "Timestamp": 1e12}),
