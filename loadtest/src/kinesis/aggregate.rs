@@ -275,6 +275,28 @@ mod tests {
     }
 
     #[test]
+    fn any_message_with_a_right_digest_is_read_or_plain() {
+        let whole = golden();
+        let message = &whole[4..whole.len() - 16];
+        let mut read = 0;
+        for seed in 0..20_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut message = message.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..message.len());
+                match random.u8(0..3) {
+                    0 => message[at] = random.u8(..),
+                    1 => message.truncate(at.max(1)),
+                    _ => message.insert(at, random.u8(..)),
+                }
+            }
+            let users = sealed(&message);
+            read += usize::from(user_records(&users).is_some());
+        }
+        assert!((1..20_000).contains(&read), "{read}");
+    }
+
+    #[test]
     fn fields_may_come_in_any_order_and_unknown_ones_are_passed_over() {
         let message = b"\x1a\x08\x22\x02\x0a\x00\x08\x00\x1a\x00\x20\x07\x29\x01\x02\x03\x04\x05\x06\x07\x08\x35\x01\x02\x03\x04\x0a\x01a";
         let data = sealed(message);

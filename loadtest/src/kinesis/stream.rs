@@ -208,6 +208,7 @@ impl Stream {
     /// # Errors
     /// What the service answers when it cannot be.
     pub(super) fn begin(&mut self, now: Duration, change: Change) -> Result<(), ApiError> {
+        self.settle(now);
         self.check_active()?;
         let config = &self.config;
         let reshards = !matches!(change, Change::Mode(_) | Change::RecordBytesMax(_));
@@ -513,5 +514,135 @@ fn reshard_error(stream: &str, error: ReshardError) -> ApiError {
                 ""
             }
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinesis::call::decode;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn stream(mode: Mode) -> Stream {
+        let config = StreamConfig {
+            name: "clicks".to_owned(),
+            shards: 4,
+            mode,
+            distribution: Distribution::default(),
+            record_bytes_max: 1 << 20,
+            shard_limits: true,
+            update: 10 * SECOND,
+            on_demand_period: 15 * SECOND,
+            retain_bytes_max: Some(1 << 20),
+            ids: false,
+        };
+        Stream::new(config, SystemTime::UNIX_EPOCH)
+    }
+
+    /// Puts one record of `bytes` in each quarter of the hash space; returns how many were taken.
+    fn put(stream: &mut Stream, now: Duration, bytes: usize) -> u64 {
+        let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; bytes - 1]);
+        let records: Vec<_> = (0..4u128)
+            .map(|quarter| {
+                let hash = (quarter << 126).to_string();
+                serde_json::json!({"Data": data, "PartitionKey": "k", "ExplicitHashKey": hash})
+            })
+            .collect();
+        let body = serde_json::json!({"StreamName": "clicks", "Records": records}).to_string();
+        let scanner = IdScanner::default();
+        let config = Arc::clone(stream.config());
+        let call = decode(&config, &scanner, body.as_bytes(), false, &mut Vec::new()).unwrap();
+        let mut faults = FaultPlan::new(Vec::new(), Duration::ZERO).unwrap();
+        let outcome = stream.put(call, &mut faults, AnswerShape::default(), now, |_| {});
+        outcome.stored
+    }
+
+    fn open(stream: &mut Stream, now: Duration) -> u32 {
+        stream.settle(now);
+        stream.shards().open_count()
+    }
+
+    #[test]
+    fn a_change_comes_at_the_end_of_its_update_and_not_before() {
+        let mut stream = stream(Mode::Provisioned);
+        let resize = Change::Resize { count: 8 };
+        stream.begin(SECOND, resize).unwrap();
+        let (before, at) = (Duration::from_millis(10_999), 11 * SECOND);
+        assert_eq!(
+            (open(&mut stream, before), stream.status()),
+            (4, "UPDATING")
+        );
+        assert!(stream.begin(before, resize).is_err());
+        assert_eq!((open(&mut stream, at), stream.status()), (8, "ACTIVE"));
+        // Whenever it is noticed, it happened at its time.
+        let mut late = self::stream(Mode::Provisioned);
+        late.begin(SECOND, resize).unwrap();
+        assert_eq!(open(&mut late, 500 * SECOND), 8);
+        assert_eq!(late.shards().all()[0].closed, Some(at));
+        assert_eq!(late.shards().all()[4].opened, at);
+    }
+
+    #[test]
+    fn a_days_limit_is_of_any_24_hours() {
+        let mut stream = stream(Mode::Provisioned);
+        let mut resize = |at: Duration, count| stream.begin(at, Change::Resize { count });
+        for turn in 0..10 {
+            let count = if turn % 2 == 0 { 8 } else { 4 };
+            resize(turn * 3_600 * SECOND, count).unwrap();
+        }
+        let error = resize(DAY - SECOND, 8).unwrap_err();
+        assert_eq!(error.code, "LimitExceededException");
+        resize(DAY, 8).unwrap();
+        assert!(resize(DAY + 3_599 * SECOND, 4).is_err());
+        resize(DAY + 3_600 * SECOND, 4).unwrap();
+    }
+
+    #[test]
+    fn a_refused_change_is_not_counted_against_the_days_limit() {
+        let mut stream = stream(Mode::Provisioned);
+        for _ in 0..50 {
+            let count = super::super::SHARDS_MAX + 1;
+            assert!(stream.begin(SECOND, Change::Resize { count }).is_err());
+        }
+        stream.begin(SECOND, Change::Resize { count: 8 }).unwrap();
+    }
+
+    #[test]
+    fn an_on_demand_stream_carries_twice_its_peak_after_a_period() {
+        let mut stream = stream(Mode::OnDemand);
+        let full = 1 << 20;
+        assert_eq!(put(&mut stream, Duration::ZERO, full / 4 * 3), 4);
+        // The growth is noticed at the end of the period, and takes the time of an update.
+        assert_eq!(open(&mut stream, 14 * SECOND), 4);
+        assert_eq!(
+            (open(&mut stream, 15 * SECOND), stream.status()),
+            (4, "UPDATING")
+        );
+        assert_eq!(
+            (open(&mut stream, 25 * SECOND), stream.status()),
+            (8, "ACTIVE")
+        );
+        // The hashes of each quarter's beginning lie in one shard still, with its own limit.
+        assert_eq!(put(&mut stream, 26 * SECOND, full / 4 * 3), 4);
+        assert_eq!(put(&mut stream, 26 * SECOND, full / 4 * 3), 0);
+        // The peak was less than half of what 8 shards take: they stay.
+        assert_eq!(open(&mut stream, 5_000 * SECOND), 8);
+    }
+
+    #[test]
+    fn shard_hours_end_with_the_shard() {
+        let mut stream = stream(Mode::Provisioned);
+        assert_eq!(stream.cost(90 * SECOND).shard_seconds, 360);
+        let merge = Change::Merge {
+            first: 0,
+            second: 1,
+        };
+        stream.begin(90 * SECOND, merge).unwrap();
+        stream.settle(200 * SECOND);
+        let meter = stream.cost(200 * SECOND);
+        assert_eq!(meter.shard_seconds, 4 * 100 + 3 * 100);
+        assert_eq!(meter.per_hour.shard_seconds, 700 * 3_600 / 200);
+        assert_eq!(meter.mode, "PROVISIONED");
     }
 }

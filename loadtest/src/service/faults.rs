@@ -416,7 +416,7 @@ pub(crate) struct FaultPlan {
 
 impl FaultPlan {
     /// Checks `windows`, and starts their choices from their seeds at `now`.
-    pub(super) fn new(windows: Vec<Faults>, now: Duration) -> Result<FaultPlan, FaultsError> {
+    pub(crate) fn new(windows: Vec<Faults>, now: Duration) -> Result<FaultPlan, FaultsError> {
         if windows.len() > WINDOWS_MAX {
             let actual = windows.len();
             return Err(FaultsError::Windows { actual });
