@@ -189,7 +189,10 @@ impl<S: Service> Frame<S> {
                 }
                 // Ends every connection, those that hang on purpose too.
                 runtime.shutdown_timeout(Duration::from_secs(1));
-                for_thread.service.finish(&mut for_thread.lock());
+                let finished = for_thread.service.finish(&mut for_thread.lock());
+                if let Err(error) = finished {
+                    for_thread.fail(error);
+                }
                 for_thread.flush_ledger();
             })
             .map_err(EmulatorError::Start)?;
