@@ -5,7 +5,11 @@
 
 mod audit;
 mod command_line;
+mod firehose;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
 mod responder;
+mod s3;
+mod service;
+mod sqs;
