@@ -1,14 +1,20 @@
 //! The command line: what can be asked. Each command's arguments have a file of their own.
 
 mod audit;
+mod firehose;
 mod kinesis;
 mod run;
+mod s3;
 mod service;
+mod sqs;
 
 pub use audit::{AuditArgs, StoredArgs};
+pub use firehose::{FirehoseArgs, QuotaName};
 pub use kinesis::KinesisArgs;
 pub use run::RunArgs;
+pub use s3::S3Args;
 pub use service::{FaultArgs, LatencyArgs, ServiceArgs};
+pub use sqs::SqsArgs;
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -28,6 +34,12 @@ pub struct Cli {
 pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
     Kinesis(Box<KinesisArgs>),
+    /// Emulate Firehose with Direct PUT: one delivery stream, its quotas, and faults on request.
+    Firehose(Box<FirehoseArgs>),
+    /// Emulate SQS: one standard queue, its limits, and faults on request.
+    Sqs(Box<SqsArgs>),
+    /// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
+    S3(Box<S3Args>),
     /// Send events to an HTTP collector, and measure.
     Run(RunArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.

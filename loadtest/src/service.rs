@@ -2,17 +2,23 @@
 //! latency, signatures, the ledger of stored events.
 //! Knows no service: what a call does is behind the trait `Service`.
 
+mod budget;
+mod emulator;
 mod faults;
 mod frame;
 mod http;
 mod latency;
+mod retain;
 mod script;
 mod signature;
 
+pub(crate) use budget::Budget;
+pub(crate) use emulator::emulator_methods;
 pub(crate) use faults::FaultPlan;
 pub use faults::{Faults, FaultsError, Portion, Reject, RejectCode, WINDOWS_MAX, WRITES};
 pub(crate) use frame::{Call, Frame, Shared, State};
 pub use latency::{DELAY_MAX, Latency, LatencyError, LogNormal, Pauses};
+pub(crate) use retain::Retained;
 pub use script::{FaultScript, SCRIPT_BYTES_MAX, ScriptError};
 pub(crate) use signature::SignatureProblem;
 pub use signature::{CLOCK_SKEW_MAX, Key, Signatures};
@@ -324,6 +330,8 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     /// Counters since the start.
     fn stats(&self, state: &State<Self::Own>) -> Self::Stats;
 
-    /// The last thing before the ledger is written out.
-    fn finish(&self, _state: &mut State<Self::Own>) {}
+    /// The last thing before the ledger is written out. An error is what the emulator ends with.
+    fn finish(&self, _state: &mut State<Self::Own>) -> Result<(), EmulatorError> {
+        Ok(())
+    }
 }

@@ -175,7 +175,7 @@ pub struct FaultArgs {
     /// Stop faulting calls after this many.
     #[arg(long, value_name = "N")]
     pub fault_calls_max: Option<u64>,
-    /// TOML file of [[window]]s, each with from_s, for_s, seed and faults named as these (without
+    /// TOML file of `[[window]]` tables, each with from_s, for_s, seed and faults named as these (without
     /// --, with _ for -); gone = true closes the port and resets connections for that while. The
     /// first window that matches counts; outside of them the faults given here.
     #[arg(long, value_name = "FILE")]

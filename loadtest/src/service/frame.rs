@@ -34,6 +34,9 @@ const LEDGER_PENDING_MAX: usize = 1 << 20;
 /// Wait after a failed accept, for instance without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a connection that set faults outlives the endpoint.
+const ADMIN_GRACE: Duration = Duration::from_millis(50);
+
 /// Bytes of a `POST /_faults`.
 const ADMIN_BODY_MAX: usize = 1 << 20;
 
@@ -197,7 +200,10 @@ impl<S: Service> Frame<S> {
                 }
                 // Ends every connection, those that hang on purpose too.
                 runtime.shutdown_timeout(Duration::from_secs(1));
-                for_thread.service.finish(&mut for_thread.lock());
+                let finished = for_thread.service.finish(&mut for_thread.lock());
+                if let Err(error) = finished {
+                    for_thread.fail(error);
+                }
                 for_thread.flush_ledger();
             })
             .map_err(EmulatorError::Start)?;
@@ -338,35 +344,49 @@ async fn connection<S: Service>(socket: TcpStream, shared: Arc<Shared<S>>) {
     let _ = socket.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
     let socket = Socket::new(socket, Arc::clone(&reset));
+    let asked_admin = AtomicBool::new(false);
     let service = hyper::service::service_fn(|request| {
-        let (shared, reset) = (&shared, &reset);
+        let (shared, reset, asked_admin) = (&shared, &reset, &asked_admin);
         async move {
-            answer(request, shared).await.inspect_err(|fault| {
-                if let ConnectionEnd::Reset = fault {
-                    reset.store(true, Ordering::Relaxed);
-                }
-            })
+            answer(request, shared, asked_admin)
+                .await
+                .inspect_err(|fault| {
+                    if let ConnectionEnd::Reset = fault {
+                        reset.store(true, Ordering::Relaxed);
+                    }
+                })
         }
     });
     let mut gone = shared.gone.subscribe();
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(socket), service);
+    let gone = async {
+        let told = gone.wait_for(|gone| *gone).await.is_ok();
+        if told && asked_admin.load(Ordering::Relaxed) {
+            // The answer to whoever asked for it is on its way here.
+            tokio::time::sleep(ADMIN_GRACE).await;
+        }
+        // Before the socket is dropped, as it is when this ends.
+        reset.store(true, Ordering::Relaxed);
+    };
     tokio::select! {
         // Its error is a client that went away, or the end that a fault asked for.
         _ = served => {}
-        _ = gone.wait_for(|gone| *gone) => reset.store(true, Ordering::Relaxed),
+        () = gone => {}
     }
 }
 
 async fn answer<S: Service>(
     request: Request<Incoming>,
     shared: &Shared<S>,
+    asked_admin: &AtomicBool,
 ) -> Result<Response<AnswerBody>, ConnectionEnd> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/_stats") => Ok(admin_json(200, &shared.stats())),
         (&Method::GET, "/_faults") => Ok(faults_json(shared)),
         (&Method::POST, "/_faults") => {
+            asked_admin.store(true, Ordering::Relaxed);
             let Some(body) = read_body(request.into_body(), ADMIN_BODY_MAX).await? else {
                 return Ok(too_large(Reply::new(413, "")));
             };

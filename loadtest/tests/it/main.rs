@@ -5,9 +5,13 @@
 
 mod audit;
 mod command_line;
+mod firehose;
 mod generator;
 mod kinesis_faults;
 mod kinesis_reading;
 mod kinesis_reshard;
 mod kinesis_rules;
 mod responder;
+mod s3;
+mod service;
+mod sqs;
