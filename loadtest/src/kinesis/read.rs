@@ -173,3 +173,34 @@ fn parse_iterator(text: &str) -> Option<(u32, u64)> {
     let (shard, position) = text.strip_prefix("it:")?.split_once(':')?;
     Some((shard.parse().ok()?, position.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinesis::Mode;
+    use crate::kinesis::stream::tests::{put, stream};
+
+    #[test]
+    fn what_readers_took_keeps_them_waiting_and_a_throttled_call_takes_nothing() {
+        let second = Duration::from_secs(1);
+        let mut stream = stream(Mode::Provisioned);
+        for turn in 0..3 {
+            assert_eq!(put(&mut stream, turn * second, 1 << 18), 4);
+        }
+        let now = 10 * second;
+        let mut refusal = |now| {
+            let answer = get_records(&mut stream, now, br#"{"ShardIterator":"it:0:0"}"#);
+            answer.err().map(|error| error.code)
+        };
+        let throttled = Some("ProvisionedThroughputExceededException");
+        // Three answers of 0.75 MiB are more than the 2 MiB of a second: 0.25 MiB of debt.
+        for _ in 0..3 {
+            assert_eq!(refusal(now), None);
+        }
+        for _ in 0..50 {
+            assert_eq!(refusal(now), throttled);
+        }
+        assert_eq!(refusal(now + Duration::from_millis(100)), throttled);
+        assert_eq!(refusal(now + Duration::from_millis(125)), None);
+    }
+}

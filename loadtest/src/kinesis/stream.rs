@@ -518,13 +518,14 @@ fn reshard_error(stream: &str, error: ReshardError) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kinesis::call::decode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn stream(mode: Mode) -> Stream {
+    /// A stream of 4 shards with their limits, that is UPDATING for 10 s.
+    pub(in crate::kinesis) fn stream(mode: Mode) -> Stream {
         let config = StreamConfig {
             name: "clicks".to_owned(),
             shards: 4,
@@ -534,14 +535,14 @@ mod tests {
             shard_limits: true,
             update: 10 * SECOND,
             on_demand_period: 15 * SECOND,
-            retain_bytes_max: Some(1 << 20),
+            retain_bytes_max: Some(64 << 20),
             ids: false,
         };
         Stream::new(config, SystemTime::UNIX_EPOCH)
     }
 
     /// Puts one record of `bytes` in each quarter of the hash space; returns how many were taken.
-    fn put(stream: &mut Stream, now: Duration, bytes: usize) -> u64 {
+    pub(in crate::kinesis) fn put(stream: &mut Stream, now: Duration, bytes: usize) -> u64 {
         let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; bytes - 1]);
         let records: Vec<_> = (0..4u128)
             .map(|quarter| {
