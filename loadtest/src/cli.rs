@@ -2,6 +2,7 @@
 
 mod audit;
 mod find_max;
+mod firehose;
 mod kinesis;
 mod load;
 mod run;
@@ -9,10 +10,18 @@ mod traffic;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use find_max::FindMaxArgs;
-pub use kinesis::{FaultArgs, KinesisArgs};
 pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
 pub use run::{RunArgs, TrafficArgs};
 pub use traffic::{BodyArgs, ConnectArgs};
+mod s3;
+mod service;
+mod sqs;
+
+pub use firehose::{FirehoseArgs, QuotaName};
+pub use kinesis::KinesisArgs;
+pub use s3::S3Args;
+pub use service::{FaultArgs, LatencyArgs, ServiceArgs};
+pub use sqs::SqsArgs;
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -31,7 +40,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
-    Kinesis(KinesisArgs),
+    Kinesis(Box<KinesisArgs>),
+    /// Emulate Firehose with Direct PUT: one delivery stream, its quotas, and faults on request.
+    Firehose(Box<FirehoseArgs>),
+    /// Emulate SQS: one standard queue, its limits, and faults on request.
+    Sqs(Box<SqsArgs>),
+    /// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
+    S3(Box<S3Args>),
     /// Send events to an HTTP collector, and measure.
     ///
     /// An open loop unless --closed is given: requests start on a schedule whether or not earlier ones

@@ -1,20 +1,34 @@
 //! A Kinesis Data Streams emulator: one stream, the AWS JSON 1.1 protocol, the limits of the
 //! service as producers meet them, and faults on request. Keeps records in memory.
-//! Checks no signatures, limits no readers, and cannot reshard.
+//! Its shards split, merge and double while it runs.
 
+pub(crate) mod aggregate;
 mod api;
-mod faults;
+mod call;
+mod control;
+mod cost;
+mod demand;
+mod listing;
 mod parse;
+mod read;
 mod server;
 mod shard;
+mod shards;
 mod stream;
 
-pub use faults::{Faults, FaultsError, Portion, Reject, RejectCode};
+pub use call::{CALL_BYTES_MAX, CALL_RECORDS_MAX, KEY_CHARS_MAX};
+pub use cost::{CostMeter, CostPerHour, ON_DEMAND_ROUNDING_BYTES, PUT_PAYLOAD_UNIT_BYTES};
 pub use server::{Emulator, Stats};
-pub use shard::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
-pub use stream::{CALL_BYTES_MAX, CALL_RECORDS_MAX, Distribution, KEY_CHARS_MAX, Mode};
+pub use shard::{
+    SHARD_BYTES_PER_SECOND, SHARD_READ_BYTES_PER_SECOND, SHARD_READS_PER_SECOND,
+    SHARD_RECORDS_PER_SECOND,
+};
+pub use stream::{Distribution, Mode};
+
+pub use crate::service::{Faults, FaultsError, Portion, Reject, RejectCode};
 
 use crate::ledger::LedgerError;
+use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures};
 use bytes::Bytes;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,35 +41,80 @@ pub const RECORD_BYTES_MAX: usize = 10 << 20;
 /// Shards that a stream has at most (service limit).
 pub const SHARDS_MAX: u32 = 10_000;
 
+/// Longest time that a stream may be UPDATING.
+pub const UPDATE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Longest time between two doublings of an on-demand stream that can be asked for.
+pub const ON_DEMAND_PERIOD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Characters that a stream's name has at most (service limit).
+pub const STREAM_NAME_MAX: usize = 128;
+
 /// What to emulate, and where.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// The stream's name.
+    /// The stream's name: 1 to [`STREAM_NAME_MAX`] of `a-z A-Z 0-9 _ . -`.
     pub stream: String,
     /// Its shards, 1 to [`SHARDS_MAX`].
     pub shards: u32,
-    /// Its capacity mode, as DescribeStreamSummary tells it.
+    /// Its capacity mode at the start. In on-demand mode the shards double when the load asks
+    /// for it.
     pub mode: Mode,
     /// Who chooses the shard of a record.
     pub distribution: Distribution,
     /// Largest record, data and partition key together: 1 MiB to [`RECORD_BYTES_MAX`], whole KiB.
     pub record_bytes_max: usize,
-    /// Whether shards throttle over 1,000 records/s or 1 MiB/s.
+    /// Whether shards throttle writers over 1,000 records/s or 1 MiB/s, and readers over 5 calls/s
+    /// or 2 MiB/s.
     pub shard_limits: bool,
+    /// How long the stream is UPDATING after a change of its shards, mode or record maximum was
+    /// asked for; the change comes at its end. At most [`UPDATE_MAX`].
+    pub update: Duration,
+    /// The shortest time between two doublings of an on-demand stream; the load is averaged over
+    /// a fifteenth of it. 100 ms to [`ON_DEMAND_PERIOD_MAX`].
+    pub on_demand_period: Duration,
     /// Delay before each answer.
     pub latency: Duration,
     /// Up to this much more delay, evenly spread, chosen by the faults' seed.
     pub latency_jitter: Duration,
+    /// More delay, with a long tail.
+    pub latency_log_normal: Option<LogNormal>,
+    /// Times in which the service stands still.
+    pub latency_pauses: Option<Pauses>,
+    /// Whether calls have to be signed.
+    pub signatures: Signatures,
     /// Memory for records, in bytes; over it the oldest of a shard go. `None` keeps no record.
     pub retain_bytes_max: Option<usize>,
     /// File that gets the id of each stored event.
     pub ledger: Option<PathBuf>,
     /// Threads that serve, 1 to 64.
     pub threads: usize,
-    /// Faults from the start.
+    /// Faults from the start, outside the windows of the script.
     pub faults: Faults,
+    /// Faults at set times.
+    pub fault_script: FaultScript,
+}
+
+impl Options {
+    /// How the emulator is run.
+    fn frame(&self) -> service::Options {
+        service::Options {
+            listen: self.listen,
+            threads: self.threads,
+            latency: Latency {
+                fixed: self.latency,
+                jitter: self.latency_jitter,
+                log_normal: self.latency_log_normal,
+                pauses: self.latency_pauses,
+            },
+            ledger: self.ledger.clone(),
+            signatures: self.signatures.clone(),
+            faults: self.faults.clone(),
+            script: self.fault_script.clone(),
+        }
+    }
 }
 
 impl Default for Options {
@@ -68,12 +127,18 @@ impl Default for Options {
             distribution: Distribution::default(),
             record_bytes_max: 1 << 20,
             shard_limits: true,
+            update: Duration::from_secs(1),
+            on_demand_period: Duration::from_secs(15 * 60),
             latency: Duration::ZERO,
             latency_jitter: Duration::ZERO,
+            latency_log_normal: None,
+            latency_pauses: None,
+            signatures: Signatures::default(),
             retain_bytes_max: Some(256 << 20),
             ledger: None,
             threads: 1,
             faults: Faults::default(),
+            fault_script: FaultScript::default(),
         }
     }
 }
@@ -101,6 +166,12 @@ pub enum EmulatorError {
         /// The value given.
         actual: usize,
     },
+    /// The stream's name is not one that the service allows.
+    #[error("stream must be 1 to {STREAM_NAME_MAX} of a-z A-Z 0-9 _ . -, not {actual:?}")]
+    StreamName {
+        /// The name given.
+        actual: String,
+    },
     /// The service refuses AUTO distribution on provisioned streams.
     #[error("distribution auto needs mode on-demand; the mode is provisioned")]
     AutoNeedsOnDemand,
@@ -113,6 +184,23 @@ pub enum EmulatorError {
     /// The system gives no thread or runtime.
     #[error("cannot start: {0}")]
     Start(io::Error),
+    /// What every emulator refuses.
+    #[error(transparent)]
+    Frame(service::EmulatorError),
+}
+
+impl From<service::EmulatorError> for EmulatorError {
+    fn from(error: service::EmulatorError) -> EmulatorError {
+        match error {
+            service::EmulatorError::Listen { addr, source } => {
+                EmulatorError::Listen { addr, source }
+            }
+            service::EmulatorError::Faults(error) => EmulatorError::Faults(error),
+            service::EmulatorError::Ledger(error) => EmulatorError::Ledger(error),
+            service::EmulatorError::Start(error) => EmulatorError::Start(error),
+            error => EmulatorError::Frame(error),
+        }
+    }
 }
 
 /// A record as a shard retains it.
@@ -137,6 +225,10 @@ pub struct NotRetained {
     pub missing: u64,
 }
 
+fn millis(time: Duration) -> usize {
+    usize::try_from(time.as_millis()).unwrap_or(usize::MAX)
+}
+
 /// Refuses options that contradict the service or each other.
 fn check(options: &Options) -> Result<(), EmulatorError> {
     let ranges = [
@@ -148,6 +240,13 @@ fn check(options: &Options) -> Result<(), EmulatorError> {
             RECORD_BYTES_MAX,
         ),
         ("threads", options.threads, 1, 64),
+        ("update_ms", millis(options.update), 0, millis(UPDATE_MAX)),
+        (
+            "on_demand_period_ms",
+            millis(options.on_demand_period),
+            100,
+            millis(ON_DEMAND_PERIOD_MAX),
+        ),
     ];
     for (option, actual, min, max) in ranges {
         if !(min..=max).contains(&actual) {
@@ -158,6 +257,13 @@ fn check(options: &Options) -> Result<(), EmulatorError> {
                 actual,
             });
         }
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let length = options.stream.len();
+    if !(1..=STREAM_NAME_MAX).contains(&length) || !options.stream.bytes().all(allowed) {
+        return Err(EmulatorError::StreamName {
+            actual: options.stream.chars().take(STREAM_NAME_MAX + 1).collect(),
+        });
     }
     if options.distribution == Distribution::Auto && options.mode == Mode::Provisioned {
         return Err(EmulatorError::AutoNeedsOnDemand);

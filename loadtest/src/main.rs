@@ -9,10 +9,12 @@ use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
 use sluice_loadtest::audit::audit;
-use sluice_loadtest::cli::{AuditArgs, Cli, Command, FindMaxArgs, KinesisArgs, RunArgs};
+use sluice_loadtest::cli::{
+    AuditArgs, Cli, Command, FindMaxArgs, FirehoseArgs, KinesisArgs, RunArgs, S3Args, SqsArgs,
+};
 use sluice_loadtest::find_max::find_max;
-use sluice_loadtest::kinesis::Emulator;
 use sluice_loadtest::run::{RunError, run};
+use sluice_loadtest::{firehose, kinesis, s3, sqs};
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,7 +30,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Kinesis(args) => run_kinesis(args),
+        Command::Firehose(args) => run_firehose(*args),
+        Command::Kinesis(args) => run_kinesis(*args),
+        Command::S3(args) => run_s3(*args),
+        Command::Sqs(args) => run_sqs(*args),
         Command::Run(args) => run_load(&args),
         Command::FindMax(args) => run_find_max(&args),
         Command::Audit(args) => run_audit(&args),
@@ -46,15 +51,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
-    let (_runtime, mut stop) = stop_signals()?;
-    let emulator = Emulator::start(args.options())?;
+fn run_firehose(args: FirehoseArgs) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, stop) = stop_signals()?;
+    let emulator = firehose::Emulator::start(args.options()?)?;
     print(&format!("listening on {}", emulator.addr()))?;
-    emulator.run_until(async {
-        // An error means that nobody watches for signals any more; then it ends too.
-        let _ = stop.wait_for(|stop| *stop).await;
-    })?;
+    emulator.run_until(stopped(stop))?;
     Ok(true)
+}
+
+fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, stop) = stop_signals()?;
+    let emulator = kinesis::Emulator::start(args.options()?)?;
+    print(&format!("listening on {}", emulator.addr()))?;
+    emulator.run_until(stopped(stop))?;
+    Ok(true)
+}
+
+fn run_s3(args: S3Args) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, stop) = stop_signals()?;
+    let emulator = s3::Emulator::start(args.options()?)?;
+    print(&format!("listening on {}", emulator.addr()))?;
+    emulator.run_until(stopped(stop))?;
+    Ok(true)
+}
+
+fn run_sqs(args: SqsArgs) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, stop) = stop_signals()?;
+    let emulator = sqs::Emulator::start(args.options()?)?;
+    print(&format!("listening on {}", emulator.addr()))?;
+    emulator.run_until(stopped(stop))?;
+    Ok(true)
+}
+
+/// Waits for a signal.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody watches for signals any more; then it ends too.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {

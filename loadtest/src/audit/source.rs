@@ -3,19 +3,29 @@
 
 use super::AuditError;
 use crate::event_id::{EventId, IdScanner};
+use crate::kinesis::aggregate;
 use crate::ledger;
 use crate::run::Target;
 use crate::wire;
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// Bytes that one line of stored data may have: more than any record of a service.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
+
+/// Wait after a call that the stream throttled: a shard answers 5 calls per second.
+const THROTTLED_PAUSE: Duration = Duration::from_millis(200);
+
+/// Times that one call is throttled before the reading is given up: a minute of pauses.
+const THROTTLED_MAX: u32 = 300;
 
 /// Directories inside each other.
 const DEPTH_MAX: usize = 64;
@@ -161,6 +171,24 @@ struct Shards {
 #[serde(rename_all = "PascalCase")]
 struct Shard {
     shard_id: String,
+    hash_key_range: HashKeyRange,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HashKeyRange {
+    starting_hash_key: String,
+    ending_hash_key: String,
+}
+
+impl HashKeyRange {
+    fn hashes(&self) -> Result<RangeInclusive<u128>, String> {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("ListShards: {text} is no hash key"))
+        };
+        Ok(parse(&self.starting_hash_key)?..=parse(&self.ending_hash_key)?)
+    }
 }
 
 #[derive(Deserialize)]
@@ -190,16 +218,23 @@ fn call<T: serde::de::DeserializeOwned>(
 ) -> Result<T, String> {
     let target = format!("X-Amz-Target: Kinesis_20131202.{operation}");
     let headers = [target.as_str(), "Content-Type: application/x-amz-json-1.1"];
-    let reply = wire::post(authority, "/", &headers, body.to_string().as_bytes())
-        .map_err(|error| format!("{operation}: {error}"))?;
-    if reply.status != 200 {
-        return Err(format!(
-            "{operation}: status {}: {:.300}",
-            reply.status,
-            reply.text()
-        ));
+    let body = body.to_string();
+    let mut throttled = 0;
+    loop {
+        let reply = wire::post(authority, "/", &headers, body.as_bytes())
+            .map_err(|error| format!("{operation}: {error}"))?;
+        if reply.status == 200 {
+            return serde_json::from_slice(&reply.body)
+                .map_err(|error| format!("{operation}: {error}"));
+        }
+        let text = reply.text();
+        let wait = text.contains("ProvisionedThroughputExceededException");
+        if !wait || throttled == THROTTLED_MAX {
+            return Err(format!("{operation}: status {}: {text:.300}", reply.status));
+        }
+        throttled += 1;
+        thread::sleep(THROTTLED_PAUSE);
     }
-    serde_json::from_slice(&reply.body).map_err(|error| format!("{operation}: {error}"))
 }
 
 fn read_stream(
@@ -223,8 +258,10 @@ fn read_stream(
     loop {
         let shards: Shards = call(authority, "ListShards", &list)?;
         for shard in &shards.shards {
+            let hashes = shard.hash_key_range.hashes()?;
             read_shard(authority, stream, &shard.shard_id, |data| {
-                scanner.scan(data, &mut found)
+                // What readers drop is not stored for anybody; the count is in the stats.
+                aggregate::scan_delivered(&scanner, data, &hashes, &mut found);
             })?;
         }
         match shards.next_token {

@@ -42,7 +42,8 @@ pub struct StoredArgs {
     /// Ledger of an emulator, from `kinesis --ledger`.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// Endpoint of a Kinesis emulator, read from the oldest record on.
+    /// Endpoint of a Kinesis emulator, read from the oldest record on, as fast as the shards'
+    /// limits for readers allow; containers of the Kinesis Producer Library are unpacked.
     #[arg(long, value_name = "URL", value_parser = plain_target)]
     pub kinesis: Option<Target>,
 }

@@ -1,4 +1,4 @@
-//! Reads the body of a PutRecords call: strings borrowed from it, no tree of values.
+//! Reads the body of a PutRecords or PutRecord call: strings borrowed from it, no tree of values.
 //! Knows JSON and the member names; knows none of the service's limits.
 
 use memchr::memchr2;
@@ -63,10 +63,27 @@ pub(super) fn put_records(body: &[u8], entries_max: usize) -> Result<PutRecords<
         }
         Ok(())
     })?;
-    cursor.space();
-    if cursor.at != body.len() {
-        return Err(cursor.error("the end of the body"));
-    }
+    cursor.end()?;
+    Ok(call)
+}
+
+/// Reads a PutRecord call: as a call of one entry, whose members are the call's own.
+pub(super) fn put_record(body: &[u8]) -> Result<PutRecords<'_>, ParseError> {
+    let mut cursor = Cursor { body, at: 0 };
+    let mut call = PutRecords::default();
+    let mut entry = Entry::default();
+    cursor.object(|cursor, name| {
+        match name {
+            b"StreamName" => call.stream_name = cursor.text_or_null()?,
+            b"StreamARN" => call.stream_arn = cursor.text_or_null()?,
+            b"DryRun" => call.dry_run = cursor.bool_or_null()?,
+            _ => cursor.entry_member(name, &mut entry)?,
+        }
+        Ok(())
+    })?;
+    cursor.end()?;
+    call.entries = Some(vec![entry]);
+    call.entries_seen = 1;
     Ok(call)
 }
 
@@ -251,16 +268,27 @@ impl<'a> Cursor<'a> {
 
     fn entry(&mut self) -> Result<Entry<'a>, ParseError> {
         let mut entry = Entry::default();
-        self.object(|cursor, name| {
-            match name {
-                b"Data" => entry.data = cursor.bytes_or_null()?,
-                b"PartitionKey" => entry.key = cursor.text_or_null()?,
-                b"ExplicitHashKey" => entry.explicit_hash_key = cursor.text_or_null()?,
-                _ => cursor.skip()?,
-            }
-            Ok(())
-        })?;
+        self.object(|cursor, name| cursor.entry_member(name, &mut entry))?;
         Ok(entry)
+    }
+
+    fn entry_member(&mut self, name: &[u8], entry: &mut Entry<'a>) -> Result<(), ParseError> {
+        match name {
+            b"Data" => entry.data = self.bytes_or_null()?,
+            b"PartitionKey" => entry.key = self.text_or_null()?,
+            b"ExplicitHashKey" => entry.explicit_hash_key = self.text_or_null()?,
+            _ => self.skip()?,
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), ParseError> {
+        self.space();
+        if self.at == self.body.len() {
+            Ok(())
+        } else {
+            Err(self.error("the end of the body"))
+        }
     }
 
     /// Passes over a value that nobody asked for: brackets and strings are matched, numbers and
@@ -337,6 +365,20 @@ mod tests {
         assert_eq!(call.stream_name.as_deref(), Some("cl"));
         assert_eq!(keys(&call), [Some("\u{e4}\"\\")]);
         assert_eq!(call.entries.unwrap()[0].data.as_deref(), Some(&b"a/b="[..]));
+    }
+
+    #[test]
+    fn the_members_of_a_single_record_are_those_of_its_call() {
+        let body = br#"{"Data":"aGk=","SequenceNumberForOrdering":"1","PartitionKey":"k",
+            "StreamName":"clicks","DryRun":true}"#;
+        let call = put_record(body).unwrap();
+        assert_eq!(call.stream_name.as_deref(), Some("clicks"));
+        assert!(call.dry_run);
+        assert_eq!((call.entries_seen, keys(&call)), (1, vec![Some("k")]));
+        assert_eq!(call.entries.unwrap()[0].data.as_deref(), Some(&b"aGk="[..]));
+        for end in 0..body.len() {
+            assert!(put_record(&body[..end]).is_err(), "cut at {end}");
+        }
     }
 
     #[test]

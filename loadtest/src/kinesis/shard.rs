@@ -1,8 +1,9 @@
-//! One shard: its hash range, its write limits, its sequence numbers and what it retains.
+//! One shard: its hash range, its limits, its lineage, its sequence numbers and what it retains.
 //! Time comes in as an argument; nothing here waits, reads a clock or locks.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Records per second that a shard takes (service quota).
@@ -10,6 +11,12 @@ pub const SHARD_RECORDS_PER_SECOND: u32 = 1_000;
 
 /// Bytes per second that a shard takes, partition keys included (service quota).
 pub const SHARD_BYTES_PER_SECOND: u32 = 1 << 20;
+
+/// GetRecords calls per second that a shard answers (service quota).
+pub const SHARD_READS_PER_SECOND: u32 = 5;
+
+/// Bytes per second that a shard gives to readers (service quota).
+pub const SHARD_READ_BYTES_PER_SECOND: u32 = 2 << 20;
 
 /// What retaining a record costs beside its data and key, counted against the retention cap.
 const RECORD_OVERHEAD: usize = 96;
@@ -29,12 +36,6 @@ impl HashRanges {
         let exact = u128::MAX % divisor == divisor - 1;
         let size = (u128::MAX / divisor).saturating_add(u128::from(exact));
         HashRanges { count, size }
-    }
-
-    /// The shard that a hash belongs to.
-    pub(super) fn shard_of(self, hash: u128) -> u32 {
-        let last = self.count.saturating_sub(1);
-        u32::try_from(hash / self.size).map_or(last, |at| at.min(last))
     }
 
     /// First and last hash of a shard.
@@ -123,6 +124,47 @@ impl WriteLimits {
     }
 }
 
+/// The read limits of one shard.
+#[derive(Debug)]
+pub(super) struct ReadLimits {
+    calls: Level,
+    bytes: Level,
+    at: Duration,
+}
+
+impl Default for ReadLimits {
+    fn default() -> ReadLimits {
+        ReadLimits {
+            calls: Level::full(SHARD_READS_PER_SECOND),
+            bytes: Level::full(SHARD_READ_BYTES_PER_SECOND),
+            at: Duration::ZERO,
+        }
+    }
+}
+
+impl ReadLimits {
+    /// Takes one call at `now`, or says that the reader is throttled, in which case nothing is
+    /// taken. `now` never goes back.
+    pub(super) fn admit(&mut self, now: Duration) -> bool {
+        let elapsed = now.saturating_sub(self.at);
+        self.at = now.max(self.at);
+        self.calls.refill(elapsed);
+        self.bytes.refill(elapsed);
+        let admitted = self.calls.has(1) && self.bytes.has(0);
+        if admitted {
+            self.calls.take(1);
+        }
+        admitted
+    }
+
+    /// Takes the bytes of an answer. They may be more than a second's worth, as a full answer of
+    /// 10 MiB is; the next calls then wait until the debt is paid, as the service has it.
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.bytes
+            .take(i64::try_from(bytes).unwrap_or(i64::MAX / BILLION / 2));
+    }
+}
+
 /// A record as a shard retains it.
 #[derive(Clone, Debug)]
 pub(super) struct Retained {
@@ -139,10 +181,22 @@ impl Retained {
     }
 }
 
-/// One shard.
-#[derive(Debug, Default)]
+/// One shard. Times are since the stream's creation.
+#[derive(Debug)]
 pub(super) struct Shard {
+    /// First and last hash that belong to it.
+    pub(super) range: RangeInclusive<u128>,
+    /// The shard that was split, or the first of the two that were merged.
+    pub(super) parent: Option<u32>,
+    /// The second of the two that were merged.
+    pub(super) adjacent_parent: Option<u32>,
+    pub(super) opened: Duration,
+    /// Since when it takes no records any more.
+    pub(super) closed: Option<Duration>,
+    /// Who took over its hashes.
+    pub(super) children: Vec<u32>,
     pub(super) limits: WriteLimits,
+    pub(super) reads: ReadLimits,
     /// Sequence numbers given so far; the next one is this plus 1.
     numbers: u64,
     records: VecDeque<Retained>,
@@ -154,9 +208,47 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// An open and empty shard.
+    pub(super) fn new(range: RangeInclusive<u128>, opened: Duration) -> Shard {
+        Shard {
+            range,
+            parent: None,
+            adjacent_parent: None,
+            opened,
+            closed: None,
+            children: Vec::new(),
+            limits: WriteLimits::default(),
+            reads: ReadLimits::default(),
+            numbers: 0,
+            records: VecDeque::new(),
+            retained_bytes: 0,
+            stored: 0,
+            stored_bytes: 0,
+            throttled: 0,
+            evicted: 0,
+        }
+    }
+
+    /// The same as the child of a split shard, or of two merged ones.
+    pub(super) fn child_of(mut self, parent: u32, adjacent_parent: Option<u32>) -> Shard {
+        self.parent = Some(parent);
+        self.adjacent_parent = adjacent_parent;
+        self
+    }
+
+    /// Whether it took records at `time`.
+    pub(super) fn was_open(&self, time: Duration) -> bool {
+        self.opened <= time && self.closed.is_none_or(|closed| closed > time)
+    }
+
     /// The number for the next accepted record: increasing, never reused.
     pub(super) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
+        self.numbers
+    }
+
+    /// The number of the last accepted record; 0 before the first.
+    pub(super) fn last_number(&self) -> u64 {
         self.numbers
     }
 
@@ -165,17 +257,20 @@ impl Shard {
         self.numbers + 1
     }
 
-    /// Keeps a record, and lets the oldest go while more than `bytes_max` are kept.
-    pub(super) fn retain(&mut self, record: Retained, bytes_max: usize) {
-        self.retained_bytes += record.cost();
+    /// Keeps a record, and says what memory it takes.
+    pub(super) fn retain(&mut self, record: Retained) -> usize {
+        let cost = record.cost();
+        self.retained_bytes += cost;
         self.records.push_back(record);
-        while self.retained_bytes > bytes_max {
-            let Some(oldest) = self.records.pop_front() else {
-                break;
-            };
-            self.retained_bytes -= oldest.cost();
-            self.evicted += 1;
-        }
+        cost
+    }
+
+    /// Lets the oldest record go, and says what memory it took; `None` when there is none.
+    pub(super) fn evict(&mut self) -> Option<usize> {
+        let cost = self.records.pop_front()?.cost();
+        self.retained_bytes -= cost;
+        self.evicted += 1;
+        Some(cost)
     }
 
     /// What is retained, oldest first.
@@ -202,6 +297,13 @@ pub(super) fn push_sequence_number(out: &mut Vec<u8>, shard: u32, number: u64) {
     out.extend_from_slice(&digits);
 }
 
+/// [`push_sequence_number`] as text.
+pub(super) fn sequence_number(shard: u32, number: u64) -> String {
+    let mut text = Vec::new();
+    push_sequence_number(&mut text, shard, number);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// The number within its shard of a sequence number that this emulator gave.
 pub(super) fn parse_sequence_number(text: &str, shard: u32) -> Option<u64> {
     let number = text.get(36..)?.parse().ok()?;
@@ -215,6 +317,13 @@ pub(super) fn push_shard_id(out: &mut Vec<u8>, shard: u32) {
     let mut id = *b"shardId-000000000000";
     put_decimal(&mut id[8..], u64::from(shard));
     out.extend_from_slice(&id);
+}
+
+/// [`push_shard_id`] as text.
+pub(super) fn shard_id(shard: u32) -> String {
+    let mut id = Vec::new();
+    push_shard_id(&mut id, shard);
+    String::from_utf8(id).unwrap_or_default()
 }
 
 /// The index in a shard's id.
@@ -243,8 +352,6 @@ mod tests {
             for shard in 0..count {
                 let (start, end) = ranges.range(shard);
                 assert_eq!(Some(start), next, "{count} shards");
-                assert_eq!(ranges.shard_of(start), shard);
-                assert_eq!(ranges.shard_of(end), shard);
                 next = end.checked_add(1);
             }
             assert_eq!(next, None);
@@ -327,21 +434,45 @@ mod tests {
     }
 
     #[test]
-    fn over_the_retention_cap_the_oldest_records_go_and_are_counted() {
-        let mut shard = Shard::default();
+    fn a_shard_answers_five_reads_at_once_and_throttles_the_sixth() {
+        let mut reads = ReadLimits::default();
+        for _ in 0..SHARD_READS_PER_SECOND {
+            assert!(reads.admit(Duration::ZERO));
+        }
+        assert!(!reads.admit(Duration::ZERO));
+        assert!(!reads.admit(Duration::from_millis(199)));
+        assert!(reads.admit(Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn an_answer_of_10_mib_stops_the_readers_of_a_shard_for_four_more_seconds() {
+        let mut reads = ReadLimits::default();
+        assert!(reads.admit(Duration::ZERO));
+        reads.took(10 << 20);
+        assert!(!reads.admit(Duration::from_millis(3_999)));
+        assert!(reads.admit(Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn records_are_found_from_any_number_and_leave_from_the_oldest() {
+        let mut shard = Shard::new(0..=u128::MAX, Duration::ZERO);
+        let mut costs = 0;
         for _ in 0..10 {
             let number = shard.next_number();
-            let record = Retained {
+            costs += shard.retain(Retained {
                 number,
                 key: None,
                 data: Bytes::from_static(&[0; 4]),
                 arrival_ms: 0,
-            };
-            shard.retain(record, 3 * (RECORD_OVERHEAD + 4));
+            });
+        }
+        assert_eq!((costs, shard.retained_bytes), (1_000, 1_000));
+        for _ in 0..7 {
+            assert_eq!(shard.evict(), Some(100));
         }
         let kept: Vec<u64> = shard.records().map(|record| record.number).collect();
         assert_eq!(kept, [8, 9, 10]);
-        assert_eq!(shard.evicted, 7);
+        assert_eq!((shard.evicted, shard.retained_bytes), (7, 300));
         assert_eq!(shard.records_from(9).count(), 2);
         assert_eq!(shard.records_from(1).count(), 3);
         assert_eq!(shard.records_from(11).count(), 0);

@@ -37,7 +37,9 @@ pub(crate) fn signal(child: &Child, signal: &str) {
 fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
-    for tool in ["kinesis", "run", "find-max", "audit"] {
+    for tool in [
+        "kinesis", "firehose", "sqs", "s3", "run", "find-max", "audit",
+    ] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
     }
@@ -126,6 +128,19 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
             "cannot be used with",
         ),
         (&["kinesis", "--reject", "2/1"], "expected K/N"),
+        (&["sqs", "--require-signature=key"], "expected ID:SECRET"),
+        (
+            &["s3", "--latency-median-ms", "2", "--latency-p99-ms", "1"],
+            "p99 from the median on",
+        ),
+        (
+            &["firehose", "--pause-every-s", "1", "--pause-ms", "1000"],
+            "must be shorter than",
+        ),
+        (
+            &["firehose", "--fault-script", "/nonexistent/faults.toml"],
+            "/nonexistent/faults.toml: ",
+        ),
         (&["kinesis", "--ledger", "/nonexistent/x"], "/nonexistent/x"),
         (
             &["audit", "--acks", "/dev/null", "--ledger", "/dev/null"],

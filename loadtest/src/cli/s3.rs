@@ -1,0 +1,55 @@
+//! The command line of `s3`, and how it becomes the emulator's options.
+
+use super::service::ServiceArgs;
+use crate::s3;
+use crate::service::ScriptError;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
+///
+/// Speaks PutObject (also with If-None-Match: *), CreateMultipartUpload, UploadPart,
+/// CompleteMultipartUpload, AbortMultipartUpload, HeadObject, GetObject, HeadBucket and
+/// ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
+/// AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
+///
+/// --ledger is written when it ends, from the objects as they are then (gzip is read, zstd is
+/// not), so that an object which was replaced counts once.
+///
+/// While it runs: `GET /_stats` has its counters and the requests that would be billed,
+/// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
+/// out is off, so `{}` ends all faults.
+#[derive(Debug, Args)]
+pub struct S3Args {
+    /// Address to listen on; port 0 lets the system choose. Printed when ready.
+    #[arg(long, default_value = "127.0.0.1:4572", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// A bucket; repeat for more.
+    #[arg(long, value_name = "NAME", default_values = ["clicks"])]
+    pub bucket: Vec<String>,
+    /// Memory for objects and for parts in bytes; over it uploads are refused.
+    #[arg(long, default_value_t = 1 << 30, value_name = "BYTES")]
+    pub memory_bytes_max: usize,
+    /// Keep objects in this directory, which must be empty or absent, instead of in memory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// What all emulators can be asked.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+}
+
+impl S3Args {
+    /// The emulator's options.
+    ///
+    /// # Errors
+    /// When the fault script cannot be read.
+    pub fn options(self) -> Result<s3::Options, ScriptError> {
+        Ok(s3::Options {
+            buckets: self.bucket,
+            memory_bytes_max: self.memory_bytes_max,
+            dir: self.dir,
+            service: self.service.options(self.listen)?,
+        })
+    }
+}

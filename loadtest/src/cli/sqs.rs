@@ -1,0 +1,54 @@
+//! The command line of `sqs`, and how it becomes the emulator's options.
+
+use super::service::ServiceArgs;
+use crate::service::ScriptError;
+use crate::sqs;
+use clap::Args;
+use std::net::SocketAddr;
+
+/// Emulate SQS: one standard queue, its limits, and faults on request.
+///
+/// Speaks SendMessage, SendMessageBatch, GetQueueUrl, GetQueueAttributes, ReceiveMessage,
+/// DeleteMessage and DeleteMessageBatch of the AWS JSON 1.0 protocol. Point a producer at it with
+/// AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4576 and any credentials; the queue's URL is
+/// http://127.0.0.1:4576/000000000000/clicks.
+///
+/// While it runs: `GET /_stats` has its counters and the requests that would be billed,
+/// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
+/// out is off, so `{}` ends all faults.
+#[derive(Debug, Args)]
+pub struct SqsArgs {
+    /// Address to listen on; port 0 lets the system choose. Printed when ready.
+    #[arg(long, default_value = "127.0.0.1:4576", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Name of the queue.
+    #[arg(long, default_value = "clicks")]
+    pub queue: String,
+    /// Largest message in KiB, 1 to 1024.
+    #[arg(long, default_value_t = 1024, value_name = "KIB")]
+    pub message_kib_max: usize,
+    /// Memory for messages in bytes; over it the oldest go, and are counted.
+    #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
+    pub retain_bytes_max: usize,
+    /// Keep no messages, only count them (for benchmarks).
+    #[arg(long)]
+    pub discard: bool,
+    /// What all emulators can be asked.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+}
+
+impl SqsArgs {
+    /// The emulator's options.
+    ///
+    /// # Errors
+    /// When the fault script cannot be read.
+    pub fn options(self) -> Result<sqs::Options, ScriptError> {
+        Ok(sqs::Options {
+            queue: self.queue,
+            message_bytes_max: self.message_kib_max.saturating_mul(1024),
+            retain_bytes_max: (!self.discard).then_some(self.retain_bytes_max),
+            service: self.service.options(self.listen)?,
+        })
+    }
+}

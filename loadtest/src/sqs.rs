@@ -1,0 +1,40 @@
+//! An emulator of SQS: one standard queue, the AWS JSON 1.0 protocol, the limits that producers
+//! meet, the meter that bills a request per 64 KiB, and faults on request.
+//! Keeps messages in memory; no FIFO queues, no long polling.
+
+mod api;
+mod queue;
+mod server;
+
+pub use crate::service::EmulatorError;
+pub use api::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ID_CHARS_MAX};
+pub use server::{Emulator, Stats};
+
+use crate::service;
+
+/// Bytes that are billed as one request (service rule).
+pub const BILLED_UNIT: u64 = 64 << 10;
+
+/// What to emulate, and how to run it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How it is run.
+    pub service: service::Options,
+    /// The queue's name: 1 to 80 of `[a-zA-Z0-9_-]`.
+    pub queue: String,
+    /// Largest message in bytes, 1 KiB to [`BATCH_BYTES_MAX`].
+    pub message_bytes_max: usize,
+    /// Memory for messages, in bytes; over it the oldest go. `None` keeps no message.
+    pub retain_bytes_max: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            service: service::Options::default(),
+            queue: "clicks".to_owned(),
+            message_bytes_max: BATCH_BYTES_MAX,
+            retain_bytes_max: Some(256 << 20),
+        }
+    }
+}
