@@ -2,10 +2,12 @@
 
 mod audit;
 mod kinesis;
+mod report;
 mod run;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use kinesis::{FaultArgs, KinesisArgs};
+pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
 pub use run::RunArgs;
 
 use crate::run::Target;
@@ -30,6 +32,8 @@ pub enum Command {
     Run(RunArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
+    /// Make one HTML page of a run, or of several runs to compare.
+    Report(ReportArgs),
 }
 
 fn target(text: &str) -> Result<Target, String> {

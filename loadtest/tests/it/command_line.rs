@@ -12,7 +12,7 @@ fn program(args: &[&str]) -> Command {
     command
 }
 
-fn output(args: &[&str]) -> (i32, String, String) {
+pub(crate) fn output(args: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,
@@ -37,7 +37,7 @@ fn signal(child: &Child, signal: &str) {
 fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
-    for tool in ["kinesis", "run", "audit"] {
+    for tool in ["kinesis", "run", "audit", "report"] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
     }

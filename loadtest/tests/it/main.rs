@@ -8,4 +8,5 @@ mod command_line;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
+mod report;
 mod responder;
