@@ -1,14 +1,18 @@
 //! The command line: what can be asked. Each command's arguments have a file of their own.
 
 mod audit;
+mod find_max;
 mod kinesis;
+mod load;
 mod report;
 mod run;
 
 pub use audit::{AuditArgs, StoredArgs};
+pub use find_max::FindMaxArgs;
 pub use kinesis::{FaultArgs, KinesisArgs};
+pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
 pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
-pub use run::RunArgs;
+pub use run::{RunArgs, TrafficArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -30,6 +34,8 @@ pub enum Command {
     Kinesis(KinesisArgs),
     /// Send events to an HTTP collector, and measure.
     Run(RunArgs),
+    /// Search the highest rate at which a target meets an objective.
+    FindMax(FindMaxArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
     /// Make one HTML page of a run, or of several runs to compare.

@@ -76,7 +76,10 @@ pub fn page(findings: &Findings) -> Result<String, ReportError> {
 fn what_and_when(run: &Report) -> String {
     let when = text::date(run.started_unix_ms);
     let load = match run.load.rate {
-        Some(rate) => format!("open loop at {} requests/s", text::short(rate)),
+        Some(rate) if run.load.schedule.is_empty() => {
+            format!("open loop at {} requests/s", text::short(rate))
+        }
+        Some(_) => format!("open loop, {} requests/s", run.load.schedule),
         None => "closed loop".to_owned(),
     };
     format!(

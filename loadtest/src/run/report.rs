@@ -1,19 +1,27 @@
 //! What a run found, as text and as JSON.
 
+use super::Options;
+use super::collect::Collected;
+use super::hdr_log::base64;
 use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
-use super::{Load, Options};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// A generator that did not wait for events in more than this share of a run had no time left.
-const BUSY_MAX: f64 = 0.95;
+pub(super) const BUSY_MAX: f64 = 0.95;
 
 /// A request that was due, with a connection free, and started later than this (p99), was late
 /// by the generator's fault, in microseconds.
-const SLIP_US_MAX: f64 = 5_000.0;
+pub(super) const SLIP_US_MAX: f64 = 5_000.0;
+
+/// A generator that was late, or had no time left, in more than this share of a run's seconds, and in
+/// at least so many, was the bottleneck in them: a rate that changes does not ask for the same all
+/// the time. A single such second may be the machine's hiccup.
+const LATE_SHARE_MAX: f64 = 0.05;
+const LATE_SECONDS_MIN: u64 = 2;
 
 /// A generator that could have run and had no CPU for more than this share of a run measured the
 /// machine.
@@ -82,7 +90,7 @@ pub struct Report {
     pub schedule_slip: Option<Latency>,
     /// What the generator itself used.
     pub generator: Generator,
-    /// Second by second.
+    /// Second by second, up to [`super::SERIES_SECONDS_MAX`] of them.
     pub series: Vec<Second>,
     /// Latencies from the intended start in the compressed V2 form of HdrHistogram, base64, in
     /// nanoseconds; absent in a closed loop.
@@ -96,8 +104,11 @@ pub struct Report {
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// Requests per second; absent in a closed loop.
+    /// Requests per second, of a rate that changes the mean; absent in a closed loop.
     pub rate: Option<f64>,
+    /// The rate over time as the command line has it, for instance `ramp 100:1000`, or `closed`.
+    #[serde(default)]
+    pub schedule: String,
     /// Connections.
     pub connections: usize,
     /// Threads.
@@ -138,12 +149,24 @@ pub struct Generator {
     pub cpu_us_per_request: f64,
     /// Share of the run in which the busiest thread did not wait for events.
     pub busy_share_max: f64,
+    /// Whole seconds in which it was late (p99 of the slip over 5 ms) or had no time left (a thread
+    /// waited for events in less than 5 % of the second).
+    #[serde(default)]
+    pub late_seconds: u64,
     /// Seconds in which its threads could have run and had no CPU.
     pub cpu_wait_seconds: f64,
     /// Whether the figures show the generator's limits rather than the target's.
     pub is_bottleneck: bool,
     /// Whether the generator waited so long for a CPU that latencies show it.
     pub is_starved: bool,
+}
+
+/// What was measured second by second, and around the run.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) collected: Collected,
+    pub(super) watched: Vec<WatchedProcess>,
+    pub(super) started_unix_ms: u64,
 }
 
 fn latency(histogram: &Histogram<u64>) -> Latency {
@@ -172,8 +195,21 @@ fn labels(failures: &BTreeMap<Failure, u64>) -> BTreeMap<String, u64> {
 }
 
 impl Report {
-    pub(super) fn new(options: &Options, run: u32, tally: &Tally, interrupted: bool) -> Report {
-        let open_loop = matches!(options.load, Load::Open { .. });
+    /// `rate` is the mean, `None` in a closed loop.
+    pub(super) fn new(
+        options: &Options,
+        rate: Option<f64>,
+        tally: &Tally,
+        measured: Measured,
+        interrupted: bool,
+    ) -> Report {
+        let open_loop = rate.is_some();
+        let Collected {
+            times,
+            series,
+            whole_seconds,
+            late_seconds,
+        } = measured.collected;
         let seconds = tally.last_answer as f64 / 1e9;
         let per_second = |count: u64| {
             if seconds > 0.0 {
@@ -182,26 +218,24 @@ impl Report {
                 0.0
             }
         };
-        let slip = open_loop.then(|| latency(&tally.slip));
+        let slip = open_loop.then(|| latency(&times.slip));
         let busy_share_max = tally.busy_max;
         let statuses = tally.statuses.iter().zip(0u16..);
         Report {
             format: REPORT_FORMAT.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: std::env::args().collect(),
-            machine: Machine::default(),
-            started_unix_ms: 0,
-            run: format!("{run:08x}"),
+            machine: Machine::here(),
+            started_unix_ms: measured.started_unix_ms,
+            run: format!("{:08x}", options.run),
             target: format!(
                 "http://{}{}",
                 options.target.authority(),
                 options.target.path.as_deref().unwrap_or_default()
             ),
             load: LoadReport {
-                rate: match options.load {
-                    Load::Open { per_second } => Some(per_second),
-                    Load::Closed => None,
-                },
+                rate,
+                schedule: options.load.label(),
                 connections: options.connections,
                 threads: options.threads,
                 mode: options.body.mode.label().to_owned(),
@@ -227,8 +261,8 @@ impl Report {
             events_refused: tally.events_refused,
             bytes_out: tally.bytes_out,
             bytes_in: tally.bytes_in,
-            latency_from_intended_start: open_loop.then(|| latency(&tally.intended)),
-            latency_from_start: latency(&tally.actual),
+            latency_from_intended_start: open_loop.then(|| latency(&times.intended)),
+            latency_from_start: latency(&times.actual),
             schedule_slip: slip,
             generator: Generator {
                 cpu_us_per_request: match tally.sent {
@@ -236,15 +270,18 @@ impl Report {
                     sent => tally.cpu as f64 / 1_000.0 / sent as f64,
                 },
                 busy_share_max,
+                late_seconds,
                 cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
                 is_bottleneck: busy_share_max > BUSY_MAX
-                    || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX),
+                    || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX)
+                    || (late_seconds >= LATE_SECONDS_MIN
+                        && late_seconds as f64 > LATE_SHARE_MAX * whole_seconds as f64),
                 is_starved: tally.starved_max > STARVED_MAX,
             },
-            series: Vec::new(),
-            histogram_from_intended_start: None,
-            histogram_from_start: String::new(),
-            watched: Vec::new(),
+            series,
+            histogram_from_intended_start: open_loop.then(|| base64(&times.intended)),
+            histogram_from_start: base64(&times.actual),
+            watched: measured.watched,
         }
     }
 
@@ -302,7 +339,7 @@ impl fmt::Display for Report {
             self.target, load.connections, load.threads
         )?;
         match load.rate {
-            Some(rate) => writeln!(f, "open loop at {rate} requests/s")?,
+            Some(_) => writeln!(f, "open loop, {} requests/s", load.schedule)?,
             None => writeln!(f, "closed loop")?,
         }
         writeln!(
@@ -368,8 +405,10 @@ impl fmt::Display for Report {
         if generator.is_bottleneck {
             write!(
                 f,
-                "\n               THE GENERATOR WAS THE BOTTLENECK: figures show its limits, not \
-                 the target's; use more --threads or a lower rate"
+                "\n               THE GENERATOR WAS THE BOTTLENECK in {} of {} seconds: figures show its \
+                 limits, not the target's; use more --threads or a lower rate",
+                generator.late_seconds,
+                self.series.len()
             )?;
         }
         if generator.is_starved {

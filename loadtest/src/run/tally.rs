@@ -70,7 +70,48 @@ impl Failure {
 /// One past the largest status that HTTP has.
 const STATUS_END: usize = 1_000;
 
-/// Counts and latencies of one thread, or of all. Times in nanoseconds.
+/// Latencies of one second, or of all.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// From the intended start to the answer; empty in a closed loop.
+    pub(super) intended: Histogram<u64>,
+    /// From the real start to the answer.
+    pub(super) actual: Histogram<u64>,
+    /// From the moment when a request was due and a connection was free, to its start; empty in a
+    /// closed loop.
+    pub(super) slip: Histogram<u64>,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times {
+            intended: histogram(),
+            actual: histogram(),
+            slip: histogram(),
+        }
+    }
+}
+
+impl Times {
+    pub(super) fn is_empty(&self) -> bool {
+        self.intended.is_empty() && self.actual.is_empty() && self.slip.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: &Times) {
+        // All have the same bounds, so adding cannot fail.
+        let _ = self.intended.add(&other.intended);
+        let _ = self.actual.add(&other.actual);
+        let _ = self.slip.add(&other.slip);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.intended.reset();
+        self.actual.reset();
+        self.slip.reset();
+    }
+}
+
+/// Counts of one thread, or of all. Times in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) sent: u64,
@@ -90,12 +131,8 @@ pub(super) struct Tally {
     pub(super) unsent: u64,
     pub(super) bytes_out: u64,
     pub(super) bytes_in: u64,
-    /// From the intended start to the answer.
-    pub(super) intended: Histogram<u64>,
-    /// From the real start to the answer.
-    pub(super) actual: Histogram<u64>,
-    /// From the moment when a request was due and a connection was free, to its start.
-    pub(super) slip: Histogram<u64>,
+    /// Latencies of the second under way.
+    pub(super) times: Times,
     /// Time of the run, of waiting for events in it, on a CPU, and waiting for a CPU.
     pub(super) wall: u64,
     pub(super) idle: u64,
@@ -129,9 +166,7 @@ impl Default for Tally {
             unsent: 0,
             bytes_out: 0,
             bytes_in: 0,
-            intended: histogram(),
-            actual: histogram(),
-            slip: histogram(),
+            times: Times::default(),
             wall: 0,
             idle: 0,
             cpu: 0,
@@ -158,7 +193,7 @@ impl Tally {
         part as f64 / self.wall as f64
     }
 
-    /// Adds another thread's counts.
+    /// Adds another thread's counts. Its latencies were handed over second by second.
     pub(super) fn add(&mut self, other: &Tally) {
         self.sent += other.sent;
         self.answered += other.answered;
@@ -178,10 +213,6 @@ impl Tally {
         self.unsent += other.unsent;
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;
-        // All have the same bounds, so adding cannot fail.
-        let _ = self.intended.add(&other.intended);
-        let _ = self.actual.add(&other.actual);
-        let _ = self.slip.add(&other.slip);
         self.wall = self.wall.max(other.wall);
         self.idle += other.idle;
         self.cpu += other.cpu;

@@ -1,20 +1,21 @@
 //! One thread of the generator: its connections, one epoll instance, one timer.
 //! Decides when each request starts and writes down what became of it; knows no report.
 
-use super::ANSWER_BYTES_MAX;
 use super::body::Requests;
+use super::interval::Seconds;
 use super::schedule::Schedule;
 use super::tally::{Failure, Tally};
 use super::timer::Timer;
+use super::{ANSWER_BYTES_MAX, RunError};
 use crate::answer::{Answer, AnswerReader, BadAnswer, refused_indices};
-use crate::ledger::{Ack, LedgerError, LineFile};
+use crate::ledger::{Ack, LineFile};
 use fastrand::Rng;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,14 +72,20 @@ pub(super) struct Task {
     pub(super) answers_per_event: bool,
 }
 
-/// Counts that another thread may look at while the run goes on.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Live {
-    pub(super) sent: AtomicU64,
-    pub(super) answered: AtomicU64,
-    pub(super) ok: AtomicU64,
-    pub(super) unanswered: AtomicU64,
+impl Task {
+    /// How many requests were meant to start before a time, and before the end or an interrupt.
+    /// Times count from the run's start.
+    fn due_before(&self, time: u64, stopped_at: Option<u64>) -> u64 {
+        let end = [self.duration_ns, stopped_at]
+            .into_iter()
+            .flatten()
+            .fold(time, u64::min);
+        let due = self
+            .schedule
+            .as_ref()
+            .map_or(0, |schedule| schedule.due_before(end));
+        self.requests_max.map_or(due, |max| due.min(max))
+    }
 }
 
 /// What threads share.
@@ -86,9 +93,8 @@ pub(super) struct Live {
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     pub(super) acks: Option<Mutex<LineFile>>,
-    /// Set once, when answers cannot be written any more.
-    pub(super) failure: Mutex<Option<LedgerError>>,
-    pub(super) live: Vec<Live>,
+    /// Set once, when answers or histograms cannot be written any more.
+    pub(super) failure: Mutex<Option<RunError>>,
     /// Threads meet here when their connections are open.
     pub(super) ready: Barrier,
     /// Zero of all times.
@@ -111,10 +117,15 @@ impl Shared {
         file.push_lines(lines);
         lines.clear();
         if let Err(error) = file.flush() {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert(error);
-            self.stop.store(true, Ordering::Relaxed);
+            self.fail(error.into());
         }
+    }
+
+    /// Ends the run. Only the first reason is kept.
+    pub(super) fn fail(&self, error: RunError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -174,6 +185,11 @@ pub(super) struct Worker<'a> {
     stopped_at: Option<u64>,
     last_open: u64,
     rng: Rng,
+    /// Intended start of the next request, since `zero`; `u64::MAX` is never.
+    next_intended: u64,
+    /// When the second under way is over, since `zero`.
+    second_end: u64,
+    seconds: Seconds,
     tally: Tally,
 }
 
@@ -182,6 +198,7 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         task: Task,
         requests: Requests,
+        seconds: Seconds,
         shared: &'a Shared,
     ) -> io::Result<Worker<'a>> {
         let poll = Poll::new()?;
@@ -217,6 +234,9 @@ impl<'a> Worker<'a> {
             stopped_at: None,
             last_open: 0,
             rng: Rng::with_seed(u64::from(task.run) << 8 | task.thread as u64),
+            next_intended: 0,
+            second_end: u64::MAX,
+            seconds,
             tally: Tally::default(),
             task,
         })
@@ -233,6 +253,8 @@ impl<'a> Worker<'a> {
         opened?;
         self.start = *self.shared.start.get_or_init(|| self.shared.now());
         self.last_open = self.start;
+        self.second_end = self.start + self.seconds.end();
+        self.plan_next();
         let (cpu, cpu_wait) = thread_times();
         let mut check_at = 0;
         loop {
@@ -265,12 +287,14 @@ impl<'a> Worker<'a> {
             }
         }
         self.shared.write_acks(&mut self.acks);
-        self.publish();
-        self.tally.unsent = self.unsent(end);
         self.tally.wall = end - self.start;
         let (cpu_end, cpu_wait_end) = thread_times();
         self.tally.cpu = cpu_end - cpu;
         self.tally.cpu_wait = cpu_wait_end - cpu_wait;
+        let stopped_at = self.stopped_at.map(|at| at - self.start);
+        let due = |end| self.task.due_before(end, stopped_at);
+        self.tally.unsent = due(end - self.start).saturating_sub(self.issued);
+        self.seconds.finish(end - self.start, &mut self.tally, due);
         Ok(self.tally)
     }
 
@@ -318,7 +342,7 @@ impl<'a> Worker<'a> {
             .duration_ns
             .map_or(u64::MAX, |duration| self.start + duration);
         let intended = match &self.task.schedule {
-            Some(schedule) => self.start + schedule.intended(self.issued),
+            Some(_) => self.next_intended,
             None => now,
         };
         // What is still waiting for a connection when the end is past is not sent any more.
@@ -363,19 +387,20 @@ impl<'a> Worker<'a> {
             .set(next.map(|next| next.max(now + PACE_NS) - now));
     }
 
-    /// Requests that were meant to start before the end and did not.
-    fn unsent(&self, end: u64) -> u64 {
-        let Some(schedule) = &self.task.schedule else {
-            return 0;
-        };
-        let end = self.stopped_at.unwrap_or(end) - self.start;
-        let end = self
-            .task
-            .duration_ns
-            .map_or(end, |duration| duration.min(end));
-        let due = schedule.due_before(end);
-        let due = self.task.requests_max.map_or(due, |max| due.min(max));
-        due.saturating_sub(self.issued)
+    /// Looks up when the next request is meant to start.
+    fn plan_next(&mut self) {
+        if let Some(schedule) = &self.task.schedule {
+            self.next_intended = self.start.saturating_add(schedule.intended(self.issued));
+        }
+    }
+
+    /// Hands over the seconds that are over.
+    #[cold]
+    fn pass_second(&mut self, now: u64) {
+        let stopped_at = self.stopped_at.map(|at| at - self.start);
+        let due = |end| self.task.due_before(end, stopped_at);
+        self.seconds.pass(now - self.start, &mut self.tally, due);
+        self.second_end = self.start + self.seconds.end();
     }
 
     /// Deadlines, lost connections, the stop flag, and what others want to see.
@@ -410,18 +435,9 @@ impl<'a> Worker<'a> {
             self.acks_flushed = now;
             self.shared.write_acks(&mut self.acks);
         }
-        self.publish();
-    }
-
-    fn publish(&self) {
-        let Some(live) = self.shared.live.get(self.task.thread) else {
-            return;
-        };
-        live.sent.store(self.tally.sent, Ordering::Relaxed);
-        live.answered.store(self.tally.answered, Ordering::Relaxed);
-        live.ok.store(self.tally.statuses[200], Ordering::Relaxed);
-        let unanswered = self.tally.unanswered.values().sum();
-        live.unanswered.store(unanswered, Ordering::Relaxed);
+        if now >= self.second_end {
+            self.pass_second(now);
+        }
     }
 
     /// Starts to open a connection.
@@ -550,10 +566,13 @@ impl<'a> Worker<'a> {
     /// Starts the next request on an idle connection. Returns the time of its start.
     fn send(&mut self, at: usize, intended: u64) -> u64 {
         let now = self.shared.now();
+        if now >= self.second_end {
+            self.pass_second(now);
+        }
         let connection = &mut self.connections[at];
         if let (State::Idle { since }, Some(_)) = (&connection.state, &self.task.schedule) {
             let slip = now.saturating_sub(intended.max(*since));
-            self.tally.slip.saturating_record(slip);
+            self.tally.times.slip.saturating_record(slip);
         }
         let first = self.task.first_seq + self.issued * u64::from(self.task.batch);
         self.issued += 1;
@@ -576,6 +595,7 @@ impl<'a> Worker<'a> {
             Ok(written) => connection.unwritten.extend_from_slice(&request[written..]),
             Err(error) => self.fail(at, Failure::of(&error), now),
         }
+        self.plan_next();
         now
     }
 
@@ -708,6 +728,9 @@ impl<'a> Worker<'a> {
 
     /// Writes an answer down. Returns whether the connection is still open.
     fn complete(&mut self, at: usize, answer: &Answer, bytes: &[u8], now: u64) -> bool {
+        if now >= self.second_end {
+            self.pass_second(now);
+        }
         let connection = &mut self.connections[at];
         let State::Busy {
             intended,
@@ -720,10 +743,11 @@ impl<'a> Worker<'a> {
         self.tally.answered += 1;
         self.tally.last_answer = now - self.start;
         self.tally.status(answer.status);
-        self.tally
-            .intended
-            .saturating_record(now.saturating_sub(intended));
-        self.tally.actual.saturating_record(now - started);
+        if self.task.schedule.is_some() {
+            let latency = now.saturating_sub(intended);
+            self.tally.times.intended.saturating_record(latency);
+        }
+        self.tally.times.actual.saturating_record(now - started);
         connection.failures = 0;
         // Surplus bytes, or an answer before the whole request went out: nothing after this
         // could be told apart.

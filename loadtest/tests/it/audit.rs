@@ -277,6 +277,8 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
             headers: vec![],
         },
         acks: Some(acks.to_owned()),
+        hdr_log: None,
+        watch: vec![],
         run: 5,
     };
     run::run(&options, &AtomicBool::new(false), |_| {}).unwrap()

@@ -6,7 +6,7 @@ use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
-fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-loadtest"));
     command.args(args);
     command
@@ -22,7 +22,7 @@ pub(crate) fn output(args: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
@@ -37,7 +37,7 @@ fn signal(child: &Child, signal: &str) {
 fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
-    for tool in ["kinesis", "run", "audit", "report"] {
+    for tool in ["kinesis", "run", "find-max", "audit", "report"] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
     }
@@ -75,6 +75,49 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
             "needs mode on-demand",
         ),
         (&["kinesis", "--hang", "2"], "hang is a share"),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--watch",
+                "4194305",
+            ],
+            "there is no process 4194305 to watch",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--ramp",
+                "1:2",
+                "--requests",
+                "3",
+            ],
+            "a ramp needs a duration",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--burst",
+                "9:2:20:5",
+            ],
+            "burst's begin",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--closed",
+                "--rate",
+                "3",
+            ],
+            "cannot be used with",
+        ),
         (&["kinesis", "--reject", "2/1"], "expected K/N"),
         (&["kinesis", "--ledger", "/nonexistent/x"], "/nonexistent/x"),
         (
@@ -235,4 +278,35 @@ fn an_audit_judges_by_exit_code() {
     );
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["lost"], &report["acked"]), (&1.into(), &2.into()));
+}
+
+#[test]
+fn a_generator_that_was_late_says_that_it_was_the_bottleneck() {
+    let server = Responder::start(|_| status(200));
+    let mut child = program(&["run", "--target", &server.url(), "--duration", "3"])
+        .args(["--rate", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    // It stands still, and the server does not.
+    signal(&child, "-STOP");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&child, "-CONT");
+    let mut stdout = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(
+        stdout.contains("THE GENERATOR WAS THE BOTTLENECK"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("target answered too slowly"), "{stdout}");
 }

@@ -30,6 +30,8 @@ fn options(url: &str, requests: u64) -> Options {
             headers: vec![],
         },
         acks: None,
+        hdr_log: None,
+        watch: vec![],
         run: 0xabcd,
     }
 }

@@ -5,8 +5,11 @@
 
 mod audit;
 mod command_line;
+mod find_max;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
+mod load;
 mod report;
 mod responder;
+mod truth;

@@ -132,6 +132,7 @@ pub(crate) fn run(shape: Shape) -> Report {
         target: "http://127.0.0.1:8088/v1/events".to_owned(),
         load: LoadReport {
             rate: Some(shape.rate as f64),
+            schedule: format!("{}", shape.rate),
             connections: 64,
             threads: 1,
             mode: "event".to_owned(),
@@ -160,6 +161,7 @@ pub(crate) fn run(shape: Shape) -> Report {
         generator: Generator {
             cpu_us_per_request: 5.9,
             busy_share_max: 0.4,
+            late_seconds: 0,
             cpu_wait_seconds: 0.1,
             is_bottleneck: false,
             is_starved: false,

@@ -1,0 +1,66 @@
+//! The command line of `find-max`.
+
+use super::run::TrafficArgs;
+use super::seconds;
+use crate::find_max::{FindMaxOptions, Slo};
+use crate::run::{Load, RATE_MAX};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Search the highest rate at which a target meets an objective.
+///
+/// Runs at constant rates in an open loop: doubles the rate until the objective is missed, halves the
+/// interval down to the precision, and makes the answer hold again. A probe that misses the objective
+/// while the generator was the bottleneck is no limit of the target, and is called by its name.
+///
+/// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
+#[derive(Debug, Args)]
+pub struct FindMaxArgs {
+    /// Where requests go, and what they are.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
+    /// The objective: conditions with commas between them that all have to hold, as in
+    /// 'p99<50ms,errors<0.1%'. p50, p90, p99, p99.9, p99.99 and max of the latency from the intended
+    /// start, in us, ms or s; errors in % are all requests that were due and not answered 200.
+    /// Without a condition on errors they do not matter.
+    #[arg(long, value_name = "CONDITIONS")]
+    pub slo: Slo,
+    /// First rate, in requests per second. Lower ones are tried when it fails, down to 1.
+    #[arg(long, default_value_t = 1_000.0, value_name = "N")]
+    pub from: f64,
+    /// Highest rate that is tried.
+    #[arg(long, default_value_t = RATE_MAX, value_name = "N")]
+    pub to: f64,
+    /// Length of each probe in seconds.
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    pub seconds: f64,
+    /// How often the answer has to be met again.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub confirm: u32,
+    /// Precision of the answer in percent.
+    #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+    pub precision: f64,
+    /// Seconds after each probe in which the target may settle.
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    pub pause: f64,
+    /// Write the answer and all probes as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl FindMaxArgs {
+    /// The search's options.
+    #[must_use]
+    pub fn options(&self) -> FindMaxOptions {
+        FindMaxOptions {
+            run: self.traffic.options(Load::Closed),
+            slo: self.slo.clone(),
+            from: self.from,
+            to: self.to,
+            probe: seconds(self.seconds),
+            confirmations: self.confirm,
+            precision: self.precision / 100.0,
+            pause: seconds(self.pause),
+        }
+    }
+}
