@@ -112,21 +112,21 @@ impl Axis {
         let max = drawable(max).max(min * 1.001);
         let rounds = |decade: i32| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade));
         let (low, high) = (min.log10().floor() as i32, max.log10().ceil() as i32);
-        let all: Vec<f64> = (low..=high).flat_map(rounds).collect();
+        let mut ends: Vec<f64> = (low..=high).flat_map(rounds).collect();
         let below = |value: f64, limit: f64| value <= limit * (1.0 + 1e-9);
-        let from = all.iter().copied().rfind(|tick| below(*tick, min));
-        let to = all.iter().copied().find(|tick| below(max, *tick));
-        let (from, to) = (from.unwrap_or(min), to.unwrap_or(max));
-        let decades_only = (to / from).log10() > 3.2;
         let is_decade = |tick: f64| (tick.log10() - tick.log10().round()).abs() < 1e-9;
+        let decades_only = (max / min).log10() > 2.8;
+        ends.retain(|tick| !decades_only || is_decade(*tick));
+        let from = ends.iter().copied().rfind(|tick| below(*tick, min));
+        let to = ends.iter().copied().find(|tick| below(max, *tick));
+        let (from, to) = (from.unwrap_or(min), to.unwrap_or(max));
         Axis {
             label: label.to_owned(),
             from,
             to,
-            ticks: all
+            ticks: ends
                 .into_iter()
                 .filter(|tick| below(from, *tick) && below(*tick, to))
-                .filter(|tick| !decades_only || is_decade(*tick))
                 .take(TICKS_MAX)
                 .collect(),
             is_log: true,

@@ -20,14 +20,7 @@ const COUNTERS_MAX: usize = 500;
 const DEPTH_MAX: usize = 8;
 
 /// A name with one of these in it counts what a service bills for.
-const BILLED: [&str; 6] = [
-    "bill",
-    "cost",
-    "payload_unit",
-    "shard_hour",
-    "rounded_bytes",
-    "chargeable",
-];
+const BILLED: [&str; 2] = ["bill", "cost"];
 
 /// One run, with what else is known of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -92,13 +85,13 @@ pub struct Usage {
     pub rss_bytes_max: u64,
 }
 
-/// A counter of an emulator.
+/// A counter or state of an emulator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Meter {
     /// Its path in the statistics, names joined by dots.
     pub name: String,
-    /// Its value.
-    pub value: f64,
+    /// Its value: a number, or a word.
+    pub value: Value,
 }
 
 /// Reads a run, and what else there is of it.
@@ -195,7 +188,7 @@ fn cpu_us_per_request(run: &Report) -> Option<f64> {
     sampled.then(|| usage.iter().map(|process| process.cpu_us_per_request).sum())
 }
 
-/// The numbers in an emulator's statistics: what is billed, the others, and how many are too many.
+/// The numbers and words in an emulator's statistics: what is billed, the others, and how many are too many.
 fn meters(stats: &Map<String, Value>) -> (Vec<Meter>, Vec<Meter>, usize) {
     let mut all = Vec::new();
     for (name, value) in stats {
@@ -214,10 +207,10 @@ fn collect(name: &str, value: &Value, depth: usize, into: &mut Vec<Meter>) {
         return;
     }
     match value {
-        Value::Number(number) => into.extend(number.as_f64().map(|value| Meter {
+        Value::Number(_) | Value::String(_) => into.push(Meter {
             name: name.to_owned(),
-            value,
-        })),
+            value: value.clone(),
+        }),
         Value::Object(members) => {
             for (key, value) in members {
                 collect(&format!("{name}.{key}"), value, depth + 1, into);
@@ -228,7 +221,7 @@ fn collect(name: &str, value: &Value, depth: usize, into: &mut Vec<Meter>) {
                 collect(&format!("{name}.{index}"), value, depth + 1, into);
             }
         }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
+        Value::Null | Value::Bool(_) => {}
     }
 }
 
@@ -254,7 +247,7 @@ mod tests {
             names(&billed),
             "billing.put_payload_units billing.shard_hours"
         );
-        assert_eq!(names(&others), "shard_stored.0 shard_stored.1 stored");
+        assert_eq!(names(&others), "mode shard_stored.0 shard_stored.1 stored");
         assert_eq!(left_out, 0);
     }
 

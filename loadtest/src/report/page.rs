@@ -75,23 +75,30 @@ pub fn page(findings: &Findings) -> Result<String, ReportError> {
 
 fn what_and_when(run: &Report) -> String {
     let when = text::date(run.started_unix_ms);
+    let schedule = &run.load.schedule;
     let load = match run.load.rate {
-        Some(rate) if run.load.schedule.is_empty() => {
+        Some(rate) if schedule.is_empty() || schedule.starts_with("constant") => {
             format!("open loop at {} requests/s", text::short(rate))
         }
-        Some(_) => format!("open loop, {} requests/s", run.load.schedule),
+        Some(rate) => format!(
+            "open loop, {schedule} requests/s, {} on average",
+            text::short(rate)
+        ),
         None => "closed loop".to_owned(),
     };
+    let bodies = match (run.load.batch, text::bytes(run.load.event_bytes as f64)) {
+        (0, _) => format!("bodies of {}", run.load.mode),
+        (1, bytes) => format!("1 event of {bytes} per request"),
+        (batch, bytes) => format!(
+            "{} events of {bytes} per request",
+            text::grouped(f64::from(batch))
+        ),
+    };
     format!(
-        "{}, {}, {load}, {} connections, {} of {} per request.",
+        "{}, {}, {load}, {} connections, {bodies}.",
         when.unwrap_or_else(|| "start not recorded".to_owned()),
         text::duration(run.seconds),
         text::grouped(run.load.connections as f64),
-        match run.load.batch {
-            1 => "1 event".to_owned(),
-            batch => format!("{} events", text::grouped(f64::from(batch))),
-        },
-        text::bytes(run.load.event_bytes as f64),
     )
 }
 
@@ -104,14 +111,22 @@ fn verdict(findings: &Findings) -> Markup {
             Mood::Doubtful,
             "Not audited: whether acknowledged events were stored is not known.".to_owned(),
         ),
-        Some(audit) if audit.holds() => (
-            Mood::Good,
-            format!(
-                "Every promise was kept: of {} acknowledged events none was lost, and none of {} refused ones was stored.",
-                text::grouped(audit.acked as f64),
-                text::grouped(audit.refused as f64)
-            ),
-        ),
+        Some(audit) if audit.holds() => {
+            let refused = match audit.refused {
+                0 => String::new(),
+                refused => format!(
+                    ", and none of {} refused ones was stored",
+                    text::grouped(refused as f64)
+                ),
+            };
+            (
+                Mood::Good,
+                format!(
+                    "Every promise was kept: of {} acknowledged events none was lost{refused}.",
+                    text::grouped(audit.acked as f64)
+                ),
+            )
+        }
         Some(audit) => (
             Mood::Bad,
             format!(
@@ -333,6 +348,10 @@ fn generator(run: &Report) -> Markup {
         row("CPU per request sent", time(generator.cpu_us_per_request)),
         row("busiest thread busy", share(generator.busy_share_max)),
         row(
+            "seconds in which it was late",
+            count(generator.late_seconds),
+        ),
+        row(
             "waited for a CPU",
             number(
                 generator.cpu_wait_seconds,
@@ -433,8 +452,12 @@ fn cost(findings: &Findings) -> Markup {
         let rows: Vec<_> = meters
             .iter()
             .map(|meter| {
-                let text = text::short(meter.value);
-                (meter.name.clone(), number(meter.value, &text))
+                let value = match (&meter.value, meter.value.as_f64()) {
+                    (_, Some(value)) => number(value, &text::short(value)),
+                    (Value::String(word), _) => html! { (word) },
+                    (other, _) => html! { (other.to_string()) },
+                };
+                (meter.name.clone(), value)
             })
             .collect();
         facts(&rows)

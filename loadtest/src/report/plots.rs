@@ -86,7 +86,7 @@ impl Time {
     fn steps(
         &self,
         stretches: &[Stretch],
-        value: impl Fn(&Stretch) -> f64,
+        value: impl Fn(&Stretch) -> Option<f64>,
     ) -> Vec<(f64, Option<f64>)> {
         let ends = |stretch: &Stretch| {
             let half = stretch.seconds / 2.0;
@@ -94,7 +94,7 @@ impl Time {
         };
         stretches
             .iter()
-            .flat_map(|stretch| ends(stretch).map(|at| (at / self.unit, Some(value(stretch)))))
+            .flat_map(|stretch| ends(stretch).map(|at| (at / self.unit, value(stretch))))
             .collect()
     }
 
@@ -229,8 +229,12 @@ pub(super) fn curve_line(
 pub(super) fn throughput(time: &Time, stretches: &[Stretch]) -> Chart {
     let mut series = Vec::new();
     if stretches.iter().any(|stretch| stretch.intended.is_some()) {
-        let name = Some("intended by the schedule".to_owned());
-        series.push(time.line(name, Color::GREY, 7, stretches, |s| s.intended));
+        series.push(Series {
+            name: Some("intended by the schedule".to_owned()),
+            color: Color::GREY,
+            shape: Shape::Line(7),
+            points: time.steps(stretches, |s| s.intended),
+        });
     }
     let name = Some("answered".to_owned());
     series.push(time.line(name, Color::BLUE, 2, stretches, |s| Some(s.answered)));
@@ -253,7 +257,7 @@ pub(super) fn statuses(time: &Time, stretches: &[Stretch]) -> Chart {
             name: Some(name.to_owned()),
             color,
             shape: Shape::Area,
-            points: time.steps(stretches, value),
+            points: time.steps(stretches, |s| Some(value(s))),
         })
         .collect();
     let total = |s: &Stretch| s.answered + s.unanswered;

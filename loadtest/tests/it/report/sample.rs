@@ -1,12 +1,11 @@
-//! Reports of runs that were never made: series, histograms and processes by formula.
+//! Reports of runs that were never made: series, histograms and processes by formula. Read from
+//! JSON as any other, so that a report may get new members.
 
 use base64_simd::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-use sluice_loadtest::run::{
-    Generator, Latency, LoadReport, Machine, ProcessSample, REPORT_FORMAT, Report, Second,
-    WatchedProcess,
-};
+use serde_json::json;
+use sluice_loadtest::run::{Latency, ProcessSample, REPORT_FORMAT, Report, Second};
 use std::collections::BTreeMap;
 
 /// What the formula is told.
@@ -113,66 +112,74 @@ pub(crate) fn run(shape: Shape) -> Report {
     }
     let unanswered_by = match unanswered {
         0 => BTreeMap::new(),
-        n => BTreeMap::from([("timeout".to_owned(), n)]),
+        n => BTreeMap::from([("timeout", n)]),
     };
-    Report {
-        format: REPORT_FORMAT.to_owned(),
-        version: "0.1.0".to_owned(),
-        command: ["sluice-loadtest", "run", "--rate", "10000"]
-            .map(str::to_owned)
-            .to_vec(),
-        machine: Machine {
-            cpu: "Example CPU at 2.0 GHz".to_owned(),
-            cores: 8,
-            memory_bytes: 16 << 30,
-            system: "Linux 6.18".to_owned(),
-        },
-        started_unix_ms: 1_700_000_000_000,
-        run: "00000abc".to_owned(),
-        target: "http://127.0.0.1:8088/v1/events".to_owned(),
-        load: LoadReport {
-            rate: Some(shape.rate as f64),
-            schedule: format!("{}", shape.rate),
-            connections: 64,
-            threads: 1,
-            mode: "event".to_owned(),
-            batch: 1,
-            event_bytes: 1_024,
-        },
-        seconds,
-        interrupted: false,
-        sent: ok + failed + unanswered,
-        answered: ok + failed,
-        unsent: 0,
-        statuses,
-        unanswered: unanswered_by,
-        connect_failures: BTreeMap::new(),
-        connects: 64,
-        closed_by_server: 0,
-        answered_per_second: exact((ok + failed) as f64 / seconds),
-        events_ok: ok,
-        events_ok_per_second: exact(ok as f64 / seconds),
-        events_refused: 0,
-        bytes_out: (ok + failed) * 1_200,
-        bytes_in: (ok + failed) * 90,
-        latency_from_intended_start: Some(latency(&intended)),
-        latency_from_start: latency(&actual),
-        schedule_slip: Some(Latency::default()),
-        generator: Generator {
-            cpu_us_per_request: 5.9,
-            busy_share_max: 0.4,
-            late_seconds: 0,
-            cpu_wait_seconds: 0.1,
-            is_bottleneck: false,
-            is_starved: false,
-        },
-        series,
-        histogram_from_intended_start: Some(encoded(&intended)),
-        histogram_from_start: encoded(&actual),
-        watched: vec![WatchedProcess {
-            pid: 4_711,
-            name: "sluice".to_owned(),
-            samples,
-        }],
+    let parts = [
+        json!({
+            "format": REPORT_FORMAT,
+            "version": "0.1.0",
+            "command": ["sluice-loadtest", "run", "--rate", shape.rate.to_string()],
+            "started_unix_ms": 1_700_000_000_000u64,
+            "run": "00000abc",
+            "target": "http://127.0.0.1:8088/v1/events",
+            "seconds": seconds,
+            "interrupted": false,
+        }),
+        json!({
+            "machine": {
+                "cpu": "Example CPU at 2.0 GHz",
+                "cores": 8,
+                "memory_bytes": 16u64 << 30,
+                "system": "Linux 6.18",
+            },
+            "load": {
+                "rate": shape.rate as f64,
+                "schedule": shape.rate.to_string(),
+                "connections": 64,
+                "threads": 1,
+                "mode": "event",
+                "batch": 1,
+                "event_bytes": 1_024,
+            },
+            "generator": {
+                "cpu_us_per_request": 5.9,
+                "busy_share_max": 0.4,
+                "cpu_wait_seconds": 0.1,
+                "is_bottleneck": false,
+                "is_starved": false,
+            },
+        }),
+        json!({
+            "sent": ok + failed + unanswered,
+            "answered": ok + failed,
+            "ok": ok,
+            "preflights": 0,
+            "unsent": 0,
+            "statuses": statuses,
+            "unanswered": unanswered_by,
+            "connect_failures": {},
+            "connects": 64,
+            "closed_by_server": 0,
+            "answered_per_second": exact((ok + failed) as f64 / seconds),
+            "events_ok": ok,
+            "events_ok_per_second": exact(ok as f64 / seconds),
+            "events_refused": 0,
+            "bytes_out": (ok + failed) * 1_200,
+            "bytes_in": (ok + failed) * 90,
+        }),
+        json!({
+            "latency_from_intended_start": latency(&intended),
+            "latency_from_start": latency(&actual),
+            "schedule_slip": Latency::default(),
+            "series": series,
+            "histogram_from_intended_start": encoded(&intended),
+            "histogram_from_start": encoded(&actual),
+            "watched": [{ "pid": 4_711, "name": "sluice", "samples": samples }],
+        }),
+    ];
+    let mut report = serde_json::Map::new();
+    for part in parts {
+        report.extend(part.as_object().unwrap().clone());
     }
+    serde_json::from_value(report.into()).unwrap()
 }
