@@ -6,6 +6,7 @@ mod kinesis;
 mod load;
 mod report;
 mod run;
+mod traffic;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use find_max::FindMaxArgs;
@@ -13,6 +14,7 @@ pub use kinesis::{FaultArgs, KinesisArgs};
 pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
 pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
 pub use run::{RunArgs, TrafficArgs};
+pub use traffic::{BodyArgs, ConnectArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -33,9 +35,9 @@ pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
     Kinesis(KinesisArgs),
     /// Send events to an HTTP collector, and measure.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Search the highest rate at which a target meets an objective.
-    FindMax(FindMaxArgs),
+    FindMax(Box<FindMaxArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
     /// Make one HTML page of a run, or of several runs to compare.
@@ -44,6 +46,15 @@ pub enum Command {
 
 fn target(text: &str) -> Result<Target, String> {
     Target::parse(text).map_err(|error| error.to_string())
+}
+
+/// A target of tools that speak no TLS.
+fn plain_target(text: &str) -> Result<Target, String> {
+    let target = target(text)?;
+    match target.tls {
+        true => Err("no TLS here: use an http:// URL".to_owned()),
+        false => Ok(target),
+    }
 }
 
 /// A time that options can hold; what is out of range is refused where the options are checked.

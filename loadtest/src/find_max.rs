@@ -207,7 +207,7 @@ pub fn find_max(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
         machine: Machine::here(),
-        target: format!("http://{}", options.run.target.authority()),
+        target: options.run.target.url(),
         slo: options.slo.to_string(),
         probe_seconds: options.probe.as_secs_f64(),
         confirmations: options.confirmations,
@@ -328,7 +328,7 @@ impl fmt::Display for Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{BodyMode, BodyOptions, Target};
+    use crate::run::{BodyMode, BodyOptions, ConnectOptions, Target};
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -359,8 +359,9 @@ mod tests {
                 mode: BodyMode::Event,
                 batch: 1,
                 event_bytes: 400,
-                headers: vec![],
+                ..BodyOptions::default()
             },
+            connect: ConnectOptions::default(),
             acks: None,
             hdr_log: None,
             watch: vec![],
@@ -378,7 +379,7 @@ mod tests {
         report.sent = 990;
         report.unsent = 10;
         report.answered = 985;
-        report.statuses = [(200, 980), (503, 5)].into();
+        report.ok = 980;
         let latency = report.latency_from_intended_start.as_mut().unwrap();
         latency.p99_us = 20_000.0;
         report.latency_from_start.p99_us = 10.0;

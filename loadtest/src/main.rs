@@ -16,7 +16,7 @@ use sluice_loadtest::cli::{
 use sluice_loadtest::find_max::find_max;
 use sluice_loadtest::kinesis::Emulator;
 use sluice_loadtest::report;
-use sluice_loadtest::run::run;
+use sluice_loadtest::run::{RunError, run};
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,10 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::FAILURE
+            match error.downcast_ref::<RunError>() {
+                Some(error) if error.is_bad_argument() => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

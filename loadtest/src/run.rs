@@ -4,20 +4,28 @@
 
 mod body;
 mod collect;
+mod connect;
 mod hdr_log;
 mod interval;
 mod machine;
+mod profile;
 mod rate;
 mod report;
 mod schedule;
 mod series;
+mod stream;
 mod tally;
 mod target;
 mod timer;
 mod watch;
 mod worker;
 
-pub use body::{BODY_BYTES_MAX, BodyError, BodyMode, BodyOptions, EVENT_BYTES_MIN};
+pub use body::{
+    BODY_BYTES_MAX, BODY_FILES_BYTES_MAX, BODY_FILES_MAX, BodyError, BodyMode, BodyOptions,
+    BodySource, EVENT_BYTES_MIN, FileOptions, PREFLIGHTS_MAX, USERS_MAX, UserOptions, ZIPF_MAX,
+};
+pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
+pub use profile::Profile;
 pub use rate::{Load, STEPS_MAX, TRACE_POINTS_MAX, Trace, TraceError};
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
 pub use series::{Machine, ProcessSample, Second, WatchedProcess};
@@ -27,15 +35,15 @@ pub use watch::WATCHED_MAX;
 
 use crate::event_id::EventId;
 use crate::ledger::{ACKS_HEADER, LedgerError, LineFile};
-use body::Requests;
+use body::Bodies;
 use collect::Collector;
+use connect::Peer;
 use hdr_log::HdrLog;
 use interval::{Seconds, TimesPool};
 use rate::RateCurve;
 use report::Measured;
 use schedule::Schedule;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -79,8 +87,10 @@ pub struct Options {
     pub target: Target,
     /// When they start.
     pub load: Load,
-    /// Connections, all kept alive, 1 to [`CONNECTIONS_MAX`].
+    /// Connections, 1 to [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// How they are made and used.
+    pub connect: ConnectOptions,
     /// Threads, 1 to [`THREADS_MAX`]; no more are used than there are connections.
     pub threads: usize,
     /// For how long requests are started. This or `requests` must be set.
@@ -134,6 +144,9 @@ pub enum RunError {
     /// The body is not possible.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// Connections are not possible as asked.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The name has no address.
     #[error("cannot resolve {authority}: {source}")]
     Resolve {
@@ -164,6 +177,26 @@ pub enum RunError {
     /// The system gives no thread, or no way to wait for events.
     #[error("cannot run: {0}")]
     System(io::Error),
+}
+
+impl RunError {
+    /// Whether other options would help, as against a target or a system in another state.
+    #[must_use]
+    pub fn is_bad_argument(&self) -> bool {
+        match self {
+            RunError::Range { .. }
+            | RunError::Endless
+            | RunError::NeedsDuration { .. }
+            | RunError::NoProcess { .. }
+            | RunError::Body(_)
+            | RunError::Connect(_) => true,
+            RunError::Resolve { .. }
+            | RunError::Unreachable { .. }
+            | RunError::Acks(_)
+            | RunError::HdrLog { .. }
+            | RunError::System(_) => false,
+        }
+    }
 }
 
 /// How far a run is, at the end of a second.
@@ -241,33 +274,19 @@ fn check(options: &Options) -> Result<Plan, RunError> {
         (None, Some(_)) => {}
     }
     if let Some(requests) = options.requests {
-        let max = SEQ_PER_THREAD / u64::from(options.body.batch.max(1));
+        let max = SEQ_PER_THREAD / u64::from(options.body.events_max().max(1));
         in_range("requests", requests, 1, max)?;
     }
+    in_range("pipeline", options.connect.pipeline, 1, PIPELINE_MAX)?;
+    if let Some(requests) = options.connect.requests_per_connection {
+        in_range("requests-per-connection", requests, 1, u64::MAX)?;
+    }
     options.body.check()?;
+    if options.acks.is_some() && options.body.events_max() == 0 {
+        return Err(BodyError::NoIds.into());
+    }
     let curve = options.load.curve(duration)?.map(Arc::new);
     Ok(Plan { duration, curve })
-}
-
-/// The first address that takes a connection.
-fn reach(target: &Target, timeout: Duration) -> Result<SocketAddr, RunError> {
-    let authority = target.authority();
-    let addresses = (target.host.as_str(), target.port).to_socket_addrs();
-    let addresses = addresses.map_err(|source| RunError::Resolve {
-        authority: authority.clone(),
-        source,
-    })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(address),
-            Err(error) => last = error,
-        }
-    }
-    Err(RunError::Unreachable {
-        authority,
-        source: last,
-    })
 }
 
 /// Sends until the end, or until `stop` is set; `progress` is told at the end of each second.
@@ -282,7 +301,8 @@ pub fn run(
 ) -> Result<Report, RunError> {
     let plan = check(options)?;
     let watch = Watch::new(&options.watch)?;
-    let address = reach(&options.target, options.timeout)?;
+    let bodies = Bodies::load(&options.body, &options.target)?;
+    let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
         Some(path) => Some(Mutex::new(LineFile::create(path, ACKS_HEADER)?)),
         None => None,
@@ -305,9 +325,8 @@ pub fn run(
     let mut workers = Vec::with_capacity(threads);
     let mut handed = Vec::with_capacity(threads);
     for thread in 0..threads {
-        let task = task(options, &plan, address, threads, thread);
-        let seed = u64::from(options.run) << 16 | thread as u64;
-        let requests = Requests::new(&options.body, &options.target, options.run, seed);
+        let task = task(options, &plan, peer.clone(), threads, thread);
+        let requests = bodies.requests(options.run, thread);
         let (to, from) = channel();
         let seconds = Seconds::new(thread, to, Arc::clone(&pool));
         let worker = Worker::new(task, requests, seconds, &shared);
@@ -441,13 +460,7 @@ impl Beside<'_> {
     }
 }
 
-fn task(
-    options: &Options,
-    plan: &Plan,
-    address: SocketAddr,
-    threads: usize,
-    thread: usize,
-) -> Task {
+fn task(options: &Options, plan: &Plan, peer: Peer, threads: usize, thread: usize) -> Task {
     // Remainders go to the first threads.
     let share = |total: u64| {
         let (threads, thread) = (threads as u64, thread as u64);
@@ -455,7 +468,7 @@ fn task(
     };
     Task {
         thread,
-        address,
+        peer,
         connections: usize::try_from(share(options.connections as u64)).unwrap_or(1),
         schedule: plan
             .curve
@@ -466,8 +479,9 @@ fn task(
         timeout_ns: nanos(options.timeout),
         run: options.run,
         first_seq: thread as u64 * SEQ_PER_THREAD,
-        batch: options.body.batch,
-        answers_per_event: options.body.mode == BodyMode::Event,
+        pipeline: options.connect.pipeline,
+        requests_per_connection: options.connect.requests_per_connection,
+        answers_per_event: options.body.answers_per_event(),
     }
 }
 

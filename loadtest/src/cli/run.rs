@@ -1,8 +1,9 @@
 //! The command line of `run`, and how it becomes the generator's options.
 
 use super::load::LoadArgs;
+use super::traffic::{BodyArgs, ConnectArgs};
 use super::{seconds, target};
-use crate::run::{self, BodyMode, BodyOptions, Load, Target};
+use crate::run::{self, Load, Target};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -59,10 +60,11 @@ impl RunArgs {
 /// Where requests go, what they are, and over which connections.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Collector, for instance http://127.0.0.1:8088; a path replaces the mode's default one.
+    /// Collector, for instance http://127.0.0.1:8088 or https://[::1]:8443; a path replaces the
+    /// mode's or profile's default one.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
-    /// Connections, all kept alive.
+    /// Connections, kept alive unless --requests-per-connection says otherwise.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub connections: usize,
     /// Threads of the generator.
@@ -71,19 +73,12 @@ pub struct TrafficArgs {
     /// Seconds after which a request without an answer is given up.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
-    /// envelope: POST /collect as a web SDK does, a JSON array behind a query string.
-    /// event: POST /v1/events, one JSON object, or an array with --batch.
-    #[arg(long, value_enum, default_value = "event")]
-    pub mode: BodyMode,
-    /// Events in each request.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub batch: u32,
-    /// Exact size of each event in bytes.
-    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
-    pub event_bytes: usize,
-    /// One more header line; repeat for more.
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    pub headers: Vec<String>,
+    /// What requests carry.
+    #[command(flatten)]
+    pub body: BodyArgs,
+    /// How connections are made and used.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// Number of this run in event ids, up to 8 hex digits; random by default.
     #[arg(long, value_name = "HEX", value_parser = run_number)]
     pub run: Option<u32>,
@@ -100,16 +95,12 @@ impl TrafficArgs {
             target: self.target.clone(),
             load,
             connections: self.connections,
+            connect: self.connect.options(),
             threads: self.threads,
             duration: None,
             requests: None,
             timeout: seconds(self.timeout),
-            body: BodyOptions {
-                mode: self.mode,
-                batch: self.batch,
-                event_bytes: self.event_bytes,
-                headers: self.headers.clone(),
-            },
+            body: self.body.options(),
             acks: None,
             hdr_log: None,
             watch: Vec::new(),

@@ -29,7 +29,7 @@ pub struct Findings {
     pub format: &'static str,
     /// What it comes to.
     pub verdict: Verdict,
-    /// Share of requests that failed, 0 to 1: answered other than 200, not answered, or due and
+    /// Share of requests that failed, 0 to 1: answered other than 200 (204 to a CORS preflight), not answered, or due and
     /// never sent. Requests that the end of the run cut off count for neither side.
     pub error_share: f64,
     /// What the watched processes used.
@@ -154,7 +154,7 @@ impl Findings {
 fn error_share(run: &Report) -> f64 {
     let cut_off = run.unanswered.get(Failure::Interrupted.label()).copied();
     let due = (run.sent as f64 + run.unsent as f64) - cut_off.unwrap_or(0) as f64;
-    let ok = run.statuses.get(&200).copied().unwrap_or(0) as f64;
+    let ok = run.ok as f64;
     if due <= 0.0 {
         return 0.0;
     }

@@ -241,6 +241,9 @@ fn outcomes(run: &Report) -> Markup {
         row("requests sent", count(run.sent)),
         row("answered", count(run.answered)),
     ];
+    if run.preflights > 0 {
+        rows.push(row("of these CORS preflights", count(run.preflights)));
+    }
     rows.extend(counted("answered", &run.statuses));
     rows.extend(counted("not answered:", &run.unanswered));
     rows.push(row("due and never sent", count(run.unsent)));

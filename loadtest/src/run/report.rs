@@ -1,10 +1,10 @@
 //! What a run found, as text and as JSON.
 
-use super::Options;
 use super::collect::Collected;
 use super::hdr_log::base64;
 use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
+use super::{BodySource, Options};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,6 +61,10 @@ pub struct Report {
     pub unsent: u64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Answers as they should be: 200, or 204 to a CORS preflight.
+    pub ok: u64,
+    /// Answers to CORS preflights, which carry no event.
+    pub preflights: u64,
     /// Requests sent and not answered, by what happened.
     pub unanswered: BTreeMap<String, u64>,
     /// Connections that could not be opened or kept, by what happened.
@@ -113,11 +117,11 @@ pub struct LoadReport {
     pub connections: usize,
     /// Threads.
     pub threads: usize,
-    /// `envelope` or `event`.
+    /// `envelope` or `event`, the name of a profile, or `files`.
     pub mode: String,
-    /// Events in each request.
+    /// Events in each request; 0 where they differ.
     pub batch: u32,
-    /// Bytes of each event.
+    /// Bytes of each event; 0 where they differ.
     pub event_bytes: usize,
 }
 
@@ -218,6 +222,7 @@ impl Report {
                 0.0
             }
         };
+        let exact = options.body.source == BodySource::Exact;
         let slip = open_loop.then(|| latency(&times.slip));
         let busy_share_max = tally.busy_max;
         let statuses = tally.statuses.iter().zip(0u16..);
@@ -228,19 +233,15 @@ impl Report {
             machine: Machine::here(),
             started_unix_ms: measured.started_unix_ms,
             run: format!("{:08x}", options.run),
-            target: format!(
-                "http://{}{}",
-                options.target.authority(),
-                options.target.path.as_deref().unwrap_or_default()
-            ),
+            target: options.target.url(),
             load: LoadReport {
                 rate,
                 schedule: options.load.label(),
                 connections: options.connections,
                 threads: options.threads,
-                mode: options.body.mode.label().to_owned(),
-                batch: options.body.batch,
-                event_bytes: options.body.event_bytes,
+                mode: options.body.label().to_owned(),
+                batch: if exact { options.body.batch } else { 0 },
+                event_bytes: if exact { options.body.event_bytes } else { 0 },
             },
             seconds,
             interrupted,
@@ -251,6 +252,8 @@ impl Report {
                 .filter(|(count, _)| **count > 0)
                 .map(|(count, status)| (status, *count))
                 .collect(),
+            ok: tally.ok,
+            preflights: tally.preflights,
             unanswered: labels(&tally.unanswered),
             connect_failures: labels(&tally.connect_failures),
             connects: tally.connects,
@@ -285,11 +288,10 @@ impl Report {
         }
     }
 
-    /// Whether every request was answered 200, with no event refused.
+    /// Whether every request was answered 200, or 204 to a preflight, with no event refused.
     #[must_use]
     pub fn all_ok(&self) -> bool {
-        let ok = self.statuses.get(&200).copied().unwrap_or(0);
-        ok == self.sent && self.events_refused == 0
+        self.ok == self.sent && self.events_refused == 0
     }
 }
 
@@ -342,11 +344,14 @@ impl fmt::Display for Report {
             Some(_) => writeln!(f, "open loop, {} requests/s", load.schedule)?,
             None => writeln!(f, "closed loop")?,
         }
-        writeln!(
-            f,
-            "events         {} x {} bytes per request, mode {}, run {}",
-            load.batch, load.event_bytes, load.mode, self.run
-        )?;
+        match load.batch {
+            0 => writeln!(f, "bodies         {}, run {}", load.mode, self.run)?,
+            batch => writeln!(
+                f,
+                "events         {batch} x {} bytes per request, mode {}, run {}",
+                load.event_bytes, load.mode, self.run
+            )?,
+        }
         let interrupted = if self.interrupted {
             " (ended early)"
         } else {
@@ -363,6 +368,9 @@ impl fmt::Display for Report {
             self.answered_per_second, self.events_ok_per_second
         )?;
         writeln!(f, "status         {}", counts(&self.statuses))?;
+        if self.preflights > 0 {
+            writeln!(f, "preflights     {} answered", self.preflights)?;
+        }
         writeln!(f, "unanswered     {}", counts(&self.unanswered))?;
         writeln!(
             f,

@@ -12,6 +12,8 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection could not be opened for another reason.
     ConnectFailed,
+    /// TLS failed: no handshake, or what came was not what was sent.
+    Tls,
     /// No whole answer came in time.
     Timeout,
     /// The connection was reset.
@@ -36,6 +38,7 @@ impl Failure {
             Failure::ConnectRefused => "connect_refused",
             Failure::ConnectTimeout => "connect_timeout",
             Failure::ConnectFailed => "connect_failed",
+            Failure::Tls => "tls",
             Failure::Timeout => "timeout",
             Failure::Reset => "reset",
             Failure::Closed => "closed",
@@ -52,6 +55,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::ConnectionReset => Failure::Reset,
             ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Failure::Closed,
+            ErrorKind::InvalidData => Failure::Tls,
             _ => Failure::Socket,
         }
     }
@@ -62,6 +66,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::ConnectRefused,
             ErrorKind::TimedOut => Failure::ConnectTimeout,
+            ErrorKind::InvalidData => Failure::Tls,
             _ => Failure::ConnectFailed,
         }
     }
@@ -118,6 +123,10 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     /// Answers by status.
     pub(super) statuses: Vec<u64>,
+    /// Answers as they should be: 200, or 204 to a preflight.
+    pub(super) ok: u64,
+    /// Answers to preflights.
+    pub(super) preflights: u64,
     /// Events in requests that were answered 200, less those that the answer refused.
     pub(super) events_ok: u64,
     /// Events that an answer of 200 refused.
@@ -157,6 +166,8 @@ impl Default for Tally {
             sent: 0,
             answered: 0,
             statuses: vec![0; STATUS_END],
+            ok: 0,
+            preflights: 0,
             events_ok: 0,
             events_refused: 0,
             unanswered: BTreeMap::new(),
@@ -200,6 +211,8 @@ impl Tally {
         for (count, more) in self.statuses.iter_mut().zip(&other.statuses) {
             *count += more;
         }
+        self.ok += other.ok;
+        self.preflights += other.preflights;
         self.events_ok += other.events_ok;
         self.events_refused += other.events_refused;
         for (failure, more) in &other.unanswered {

@@ -7,7 +7,7 @@ use sluice_loadtest::audit::{AuditError, AuditReport, Source, audit};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, RejectCode};
 use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
-use sluice_loadtest::run::{self, BodyMode, BodyOptions, Load, Target};
+use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -270,11 +270,12 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
         duration: None,
         requests: Some(requests),
         timeout: Duration::from_secs(30),
+        connect: ConnectOptions::default(),
         body: BodyOptions {
             mode: BodyMode::Envelope,
             batch: 3,
             event_bytes: 400,
-            headers: vec![],
+            ..BodyOptions::default()
         },
         acks: Some(acks.to_owned()),
         hdr_log: None,

@@ -47,7 +47,7 @@ fn help_names_every_tool_and_no_tool_is_an_error() {
 #[test]
 fn bad_arguments_are_refused_with_one_line_that_names_them() {
     for (args, part) in [
-        (&["run", "--target", "https://x"][..], "https://x"),
+        (&["run", "--target", "ftp://x"][..], "ftp://x"),
         (
             &["run", "--target", "http://127.0.0.1:1"],
             "cannot connect to 127.0.0.1:1",

@@ -113,22 +113,22 @@ fn bad_objectives_and_ranges_are_refused_in_one_line() {
         (&["--slo", "p99<5"], 2, "us, ms or s"),
         (
             &["--slo", "p99<5ms", "--from", "0"],
-            1,
+            2,
             "from must be between 1",
         ),
         (
             &["--slo", "p99<5ms", "--to", "10"],
-            1,
+            2,
             "to must be between 1000",
         ),
         (
             &["--slo", "p99<5ms", "--confirm", "21"],
-            1,
+            2,
             "between 0 and 20, not 21",
         ),
         (
             &["--slo", "p99<5ms", "--precision", "0"],
-            1,
+            2,
             "precision (percent) must be",
         ),
         (&["--slo", "p99<5ms"], 1, "cannot connect to 127.0.0.1:1"),

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use sluice_loadtest::run::{
-    BodyMode, BodyOptions, Load, Options, Report, Target, Trace, WATCHED_MAX, run,
+    BodyMode, BodyOptions, ConnectOptions, Load, Options, Report, Target, Trace, WATCHED_MAX, run,
 };
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,8 +23,9 @@ fn options(url: &str, load: Load, seconds: Option<f64>) -> Options {
             mode: BodyMode::Event,
             batch: 2,
             event_bytes: 400,
-            headers: vec![],
+            ..BodyOptions::default()
         },
+        connect: ConnectOptions::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],

@@ -2,7 +2,9 @@
 //! what a stalled server looks like from the intended start, from the real one, and in a closed loop.
 
 use crate::responder::{Action, Responder, status};
-use sluice_loadtest::run::{BodyMode, BodyOptions, Load, Options, Report, Target, run};
+use sluice_loadtest::run::{
+    BodyMode, BodyOptions, ConnectOptions, Load, Options, Report, Target, run,
+};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,8 +23,9 @@ fn options(url: &str, load: Load) -> Options {
             mode: BodyMode::Event,
             batch: 1,
             event_bytes: 400,
-            headers: vec![],
+            ..BodyOptions::default()
         },
+        connect: ConnectOptions::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],
