@@ -5,10 +5,12 @@
 use super::input::ReportError;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::{
-    ChartBuilder, Color as _, IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor,
-    SVGBackend, ShapeStyle, TRANSPARENT,
+    ChartBuilder, Circle, Color as _, DrawingAreaErrorKind, IntoDrawingArea, IntoFont, PathElement,
+    Polygon, RGBColor, SVGBackend, ShapeStyle, TRANSPARENT,
 };
 use std::ops::Range;
+
+type DrawError = DrawingAreaErrorKind<std::io::Error>;
 
 /// Plots are drawn at twice the size at which a page shows them, because the drawing crate rounds
 /// to whole pixels.
@@ -220,7 +222,7 @@ impl Chart {
         Ok(svg)
     }
 
-    fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+    fn draw(&self, svg: &mut String) -> Result<(), DrawError> {
         let (x, y) = (&self.x, &self.y);
         let text = |gray| {
             (FONT, FONT_SIZE)
@@ -300,6 +302,39 @@ impl Chart {
     }
 }
 
+/// Values as dots on a line from `from` to `to`, `median` as a bar: a plot for a table's cell.
+pub(super) fn strip(
+    values: &[f64],
+    median: f64,
+    (from, to): (f64, f64),
+    color: Color,
+) -> Result<String, ReportError> {
+    const SIZE: (u32, u32) = (360, 40);
+    const MARGIN: f64 = 16.0;
+    let room = f64::from(SIZE.0) - 2.0 * MARGIN;
+    let place = |value: f64| {
+        // Where all are the same, in the middle.
+        let share = (value - from) / (to - from);
+        let share = if share.is_finite() { share } else { 0.5 };
+        (MARGIN + share.clamp(0.0, 1.0) * room).round() as i32
+    };
+    let mut svg = String::new();
+    let draw = |svg: &mut String| -> Result<(), DrawError> {
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        let line = vec![(0, 20), (SIZE.0 as i32, 20)];
+        root.draw(&PathElement::new(line, stroke(Color::GREY, 2)))?;
+        let bar = vec![(place(median), 3), (place(median), 37)];
+        root.draw(&PathElement::new(bar, stroke(color, 5)))?;
+        for value in values {
+            let style = color.rgb().mix(0.6).filled();
+            root.draw(&Circle::new((place(*value), 20), 9, style))?;
+        }
+        root.present()
+    };
+    draw(&mut svg).map_err(|error| ReportError::Draw(error.to_string()))?;
+    Ok(svg)
+}
+
 fn stroke(color: Color, width: u32) -> ShapeStyle {
     color.rgb().stroke_width(width)
 }
@@ -331,6 +366,29 @@ mod tests {
         assert_eq!(axis.ticks, [100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4]);
         let wide = Axis::log("", 1.0, 1e6, plain);
         assert_eq!(wide.ticks, [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]);
+    }
+
+    #[test]
+    fn a_log_axis_gives_equal_ratios_equal_room() {
+        let places = |axis: Axis| [1.0, 10.0, 100.0].map(|value| axis.map(&value, (0, 100)));
+        assert_eq!(places(Axis::log("", 1.0, 100.0, plain)), [0, 50, 100]);
+        assert_eq!(places(Axis::to_end("", 100.0, plain)), [1, 10, 100]);
+    }
+
+    #[test]
+    fn a_strip_shows_each_value_even_when_all_are_the_same() {
+        let circles = |values: &[f64], range| {
+            let svg = strip(values, 1.0, range, Color::BLUE).unwrap();
+            let document = roxmltree::Document::parse(&svg).unwrap();
+            let circles = document
+                .descendants()
+                .filter(|node| node.has_tag_name("circle"));
+            circles
+                .filter_map(|node| node.attribute("cx")?.parse().ok())
+                .collect::<Vec<i32>>()
+        };
+        assert_eq!(circles(&[1.0, 1.0], (1.0, 1.0)), [180, 180]);
+        assert_eq!(circles(&[0.0, 1.0, 2.0], (0.0, 2.0)), [16, 180, 344]);
     }
 
     #[test]

@@ -26,8 +26,12 @@ pub const REPEATS_MAX: usize = 32;
 pub(super) const RULE: &str = "Of each figure the median of a variant's repeats counts; its noise \
     is the range of the repeats, largest less smallest. A difference is beyond the noise when the \
     repeats of the two variants do not overlap and their medians are further apart than the larger \
-    of the two ranges. Otherwise it is within the noise. With a single run of either variant the \
-    noise is unknown, and nothing is judged.";
+    of the two ranges. Otherwise it is within the noise, as is any difference of less than 1 % of \
+    the base: machines drift by that much. With a single run of either variant the noise is \
+    unknown, and nothing is judged.";
+
+/// A difference below this share of the base is within the noise, whatever repeats say.
+const DRIFT: f64 = 0.01;
 
 /// A variant as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,8 +171,8 @@ impl Judgement {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Judgement::Better => "better, beyond the noise",
-            Judgement::Worse => "worse, beyond the noise",
+            Judgement::Better => "better",
+            Judgement::Worse => "worse",
             Judgement::WithinNoise => "within the noise",
             Judgement::NoiseUnknown => "noise unknown",
         }
@@ -400,7 +404,7 @@ fn difference(variant: &str, base: &Spread, other: &Spread) -> Difference {
         chance: repeated.then(|| chance(base.values.len(), other.values.len())),
         judgement: match noise {
             None => Judgement::NoiseUnknown,
-            Some(noise) if apart && difference.abs() > noise => {
+            Some(noise) if apart && difference.abs() > noise.max(DRIFT * base.median.abs()) => {
                 match (difference > 0.0) == more_is_better {
                     true => Judgement::Better,
                     false => Judgement::Worse,
@@ -599,6 +603,15 @@ mod tests {
                 Metric::P50Us,
                 &[100.0, 101.0, 130.0],
                 &[129.0, 140.0, 141.0]
+            ),
+            Judgement::WithinNoise
+        );
+        // As sure as can be, and too little to mean anything.
+        assert_eq!(
+            judged(
+                Metric::AnsweredPerSecond,
+                &[1_000.0, 1_000.1],
+                &[995.0, 995.1]
             ),
             Judgement::WithinNoise
         );

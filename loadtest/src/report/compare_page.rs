@@ -1,12 +1,12 @@
 //! The page of several runs.
 
-use super::chart::{Chart, Color, Series};
-use super::compare::{Comparison, Difference, Judgement, Metric, Spread, Variant};
+use super::chart::{self, Chart, Color, Series};
+use super::compare::{Comparison, Judgement, Metric, Spread, Variant};
 use super::html::{Mood, figure, finding, number, sheet};
 use super::input::ReportError;
 use super::plots;
 use super::text;
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 /// The page, one HTML file that needs nothing besides it.
 ///
@@ -31,7 +31,7 @@ pub fn compare_page(comparison: &Comparison) -> Result<String, ReportError> {
             }
         }
         h2 { "Differences" }
-        (table(comparison))
+        (table(comparison)?)
         p.quiet { (comparison.rule) (by_chance(comparison)) }
         h2 { "Over each other" }
         @if let Some(note) = &comparison.note { p.quiet { (note) } }
@@ -76,10 +76,10 @@ fn headline(comparison: &Comparison, variant: &Variant) -> Markup {
     let unknown = of_variant().any(|d| d.judgement == Judgement::NoiseUnknown);
     html! {
         @if !better.is_empty() {
-            (finding(Mood::Good, &format!("{}, better beyond the noise: {better}.", variant.name)))
+            (finding(Mood::Good, &format!("{} is better, beyond the noise: {better}.", variant.name)))
         }
         @if !worse.is_empty() {
-            (finding(Mood::Bad, &format!("{}, worse beyond the noise: {worse}.", variant.name)))
+            (finding(Mood::Bad, &format!("{} is worse, beyond the noise: {worse}.", variant.name)))
         }
         @if unknown {
             (finding(Mood::Doubtful, &format!(
@@ -108,13 +108,15 @@ fn swatch(index: usize) -> Markup {
     html! { span.swatch style=(format!("background:{}", color.unwrap_or_default())) {} }
 }
 
-fn table(comparison: &Comparison) -> Markup {
-    html! {
+fn table(comparison: &Comparison) -> Result<Markup, ReportError> {
+    Ok(html! {
         table.grid {
             thead {
                 tr {
                     @for name in ["figure", "variant"] { th.text scope="col" { (name) } }
-                    @for name in ["median", "range of repeats", "MAD", "difference"] { th scope="col" { (name) } }
+                    @for name in ["median", "range", "MAD"] { th scope="col" { (name) } }
+                    th.text scope="col" { "repeats" }
+                    th scope="col" { "difference" }
                     th.text scope="col" { "judgement" }
                 }
             }
@@ -125,39 +127,51 @@ fn table(comparison: &Comparison) -> Markup {
                             th scope="row" { @if index == 0 { (metric.label()) } }
                             td.text { (swatch(index)) (variant.name) }
                             @match variant.spread(metric) {
-                                Some(spread) => (figures(spread, comparison.difference(variant, metric), index == 0)),
-                                None => { td.text colspan="5" { "not measured" } }
+                                Some(spread) => (figures(comparison, variant, index, spread)?),
+                                None => { td.text colspan="6" { "not measured" } }
                             }
                         }
                     }
                 }
             }
         }
-    }
+    })
 }
 
-fn figures(spread: &Spread, difference: Option<&Difference>, is_base: bool) -> Markup {
-    let exact = |value: f64| number(value, &spread.metric.text(value));
-    let single = spread.values.len() == 1;
+/// The cells of one figure of one variant.
+fn figures(
+    comparison: &Comparison,
+    variant: &Variant,
+    index: usize,
+    spread: &Spread,
+) -> Result<Markup, ReportError> {
+    let metric = spread.metric;
+    let exact = |value: f64| number(value, &metric.text(value));
     let beyond = |judgement| matches!(judgement, Judgement::Better | Judgement::Worse);
-    html! {
+    let color = Color::ALL.get(index).copied().unwrap_or(Color::BLACK);
+    let all = || comparison.variants.iter().filter_map(|v| v.spread(metric));
+    let min = all().map(|spread| spread.min).fold(spread.min, f64::min);
+    let max = all().map(|spread| spread.max).fold(spread.max, f64::max);
+    let strip = chart::strip(&spread.values, spread.median, (min, max), color)?;
+    Ok(html! {
         td { (exact(spread.median)) }
-        @if single {
+        @if spread.values.len() == 1 {
             td { "one run" }
             td { "–" }
         } @else {
             td { (exact(spread.min)) " to " (exact(spread.max)) }
             td { (exact(spread.mad)) }
         }
-        @match difference {
+        td.text { (PreEscaped(strip)) }
+        @match comparison.difference(variant, metric) {
             Some(difference) => {
                 td { (number(difference.difference, &difference.text())) }
                 td.text.beyond[beyond(difference.judgement)] { (difference.judgement.label()) }
             }
-            None if is_base => { td { "base" } td {} }
+            None if index == 0 => { td { "base" } td {} }
             None => { td { "–" } td.text { "the base did not measure it" } }
         }
-    }
+    })
 }
 
 /// Lines of all repeats, each in its variant's colour; the legend names a variant once.

@@ -87,6 +87,8 @@ pub(super) fn finding(mood: Mood, text: &str) -> Markup {
         Mood::Bad => ("bad", "✗"),
         Mood::Doubtful => ("doubtful", "?"),
     };
+    // A number stays on one line with its unit.
+    let text = text.replace(" %", "\u{a0}%");
     html! { li class=(class) { span.sign { (sign) } (text) } }
 }
 
