@@ -35,8 +35,23 @@ pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
     Kinesis(KinesisArgs),
     /// Send events to an HTTP collector, and measure.
+    ///
+    /// An open loop unless --closed is given: requests start on a schedule whether or not earlier ones
+    /// were answered, and latency counts from the intended start, so that a stalled target shows. The
+    /// schedule is a constant rate, a ramp, steps, a burst, or a trace of rates from a file.
+    /// In a closed loop each connection sends when its last request was answered.
+    /// Ctrl-C ends the run cleanly with the report so far.
+    ///
+    /// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request was not
+    /// answered 200; 2 for bad arguments.
     Run(Box<RunArgs>),
     /// Search the highest rate at which a target meets an objective.
+    ///
+    /// Runs at constant rates in an open loop: doubles the rate until the objective is missed, halves the
+    /// interval down to the precision, and makes the answer hold again. A probe that misses the objective
+    /// while the generator was the bottleneck is no limit of the target, and is called by its name.
+    ///
+    /// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
     FindMax(Box<FindMaxArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),

@@ -79,6 +79,8 @@ pub struct Probe {
     pub verdict: Verdict,
     /// Answers per second.
     pub answered_per_second: f64,
+    /// Requests that were due and never sent, for want of a free connection.
+    pub unsent: u64,
     /// Each condition of the objective.
     pub measured: Vec<Measured>,
     /// Whether the generator was the bottleneck.
@@ -126,6 +128,10 @@ pub struct Found {
     pub unconfirmed: Option<f64>,
     /// Why there is no higher one.
     pub limit: Limit,
+    /// Connections of each probe.
+    pub connections: usize,
+    /// Whether they were all in use at the next higher rate, so that more of them may do more.
+    pub connections_exhausted: bool,
     /// All runs, in their order.
     pub probes: Vec<Probe>,
 }
@@ -221,6 +227,8 @@ pub fn find_max(
         } else {
             limit(&probes, highest, options.to)
         },
+        connections: options.run.connections,
+        connections_exhausted: first_failed(&probes, highest).is_some_and(|probe| probe.unsent > 0),
         probes,
     })
 }
@@ -251,22 +259,26 @@ fn judge(slo: &Slo, rate: f64, confirmation: bool, report: &Report) -> Probe {
         confirmation,
         verdict,
         answered_per_second: report.answered_per_second,
+        unsent: report.unsent,
         measured: measured.collect(),
         generator_is_bottleneck: generator.is_bottleneck,
         generator_is_starved: generator.is_starved,
     }
 }
 
-/// What ended the search: how the lowest rate above the answer failed.
+/// The lowest rate above the answer that was not met: it ended the search.
+fn first_failed(probes: &[Probe], highest: Option<f64>) -> Option<&Probe> {
+    probes
+        .iter()
+        .filter(|probe| probe.verdict != Verdict::Met && highest.is_none_or(|h| probe.rate > h))
+        .min_by(|a, b| a.rate.total_cmp(&b.rate))
+}
+
 fn limit(probes: &[Probe], highest: Option<f64>, to: f64) -> Limit {
     if highest.is_some_and(|highest| highest >= to) {
         return Limit::Range;
     }
-    let failed = probes
-        .iter()
-        .filter(|probe| probe.verdict != Verdict::Met && highest.is_none_or(|h| probe.rate > h))
-        .min_by(|a, b| a.rate.total_cmp(&b.rate));
-    match failed.map(|probe| probe.verdict) {
+    match first_failed(probes, highest).map(|probe| probe.verdict) {
         Some(Verdict::GeneratorTooSlow) => Limit::Generator,
         _ => Limit::Target,
     }
@@ -321,7 +333,16 @@ impl fmt::Display for Found {
             ),
             Limit::Range => write!(f, "\n               no more was asked for (--to)"),
             Limit::Interrupt => write!(f, "\n               the search was interrupted"),
+        }?;
+        if self.connections_exhausted {
+            write!(
+                f,
+                "\n               above that requests waited for one of {} connections: more \
+                 --connections may do more",
+                self.connections
+            )?;
         }
+        Ok(())
     }
 }
 
@@ -414,6 +435,7 @@ mod tests {
             confirmation: false,
             verdict,
             answered_per_second: rate,
+            unsent: 0,
             measured: vec![],
             generator_is_bottleneck: false,
             generator_is_starved: false,

@@ -68,8 +68,8 @@ impl ProgressView {
                 // Progress that nobody can see is no reason to fail.
                 let _ = writeln!(
                     io::stderr(),
-                    "{:>4} s  {}",
-                    now.elapsed.as_secs(),
+                    "{:>6.1} s  {}",
+                    now.elapsed.as_secs_f64(),
                     figures(&now.second)
                 );
             }
@@ -86,9 +86,9 @@ impl ProgressView {
 /// One second in one line.
 fn figures(second: &Second) -> String {
     let answered = second.ok + second.other + second.client_errors + second.server_errors;
-    let mut text = format!("{answered} answered/s");
+    let mut text = format!("{answered} answered");
     if let Some(intended) = second.intended {
-        text.push_str(&format!(" of {intended}"));
+        text.push_str(&format!(", {intended} due"));
     }
     for (name, count) in [
         ("200", second.ok),
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_second_is_one_line_with_what_there_is() {
         let quiet = figures(&Second::default());
-        assert_eq!(quiet, "0 answered/s  p50 0.00 ms  p99 0.00 ms  in flight 0");
+        assert_eq!(quiet, "0 answered  p50 0.00 ms  p99 0.00 ms  in flight 0");
         let second = Second {
             intended: Some(20),
             ok: 15,
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(
             figures(&second),
-            "17 answered/s of 20  200: 15  5xx: 2  unanswered: 1  p50 1.25 ms  p99 30.00 ms  \
+            "17 answered, 20 due  200: 15  5xx: 2  unanswered: 1  p50 1.25 ms  p99 30.00 ms  \
              in flight 2  slip p99 0.06 ms"
         );
     }

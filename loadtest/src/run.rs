@@ -292,8 +292,9 @@ fn check(options: &Options) -> Result<Plan, RunError> {
 /// Sends until the end, or until `stop` is set; `progress` is told at the end of each second.
 ///
 /// # Errors
-/// When options are out of range, the target cannot be reached at all, a process that is to be watched
-/// does not run, or the file of answers or the log of histograms cannot be written. Trouble with the target during the run is part of the report.
+/// When options are out of range, the target cannot be reached at all, a process that is to be
+/// watched does not run, or the file of answers or the log of histograms cannot be written. Trouble
+/// with the target during the run is part of the report.
 pub fn run(
     options: &Options,
     stop: &AtomicBool,
@@ -421,8 +422,15 @@ impl Beside<'_> {
                 .try_iter()
                 .for_each(|interval| self.collector.take(interval));
         }
+        self.tell(progress)
+    }
+
+    fn tell(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
         while let Some(now) = self.collector.next()? {
-            progress(now);
+            // The report tells of what is left of a second when the run ends, unless it is most of one.
+            if !(1..500).contains(&now.elapsed.subsec_millis()) {
+                progress(now);
+            }
         }
         Ok(())
     }
@@ -444,12 +452,7 @@ impl Beside<'_> {
                 .for_each(|interval| self.collector.take(interval));
             self.collector.ended(thread);
         }
-        while let Some(now) = self.collector.next()? {
-            // What is left of a second is told by the report.
-            if now.elapsed.subsec_nanos() == 0 {
-                progress(now);
-            }
-        }
+        self.tell(progress)?;
         let wall = self.wall_zero + Duration::from_nanos(start);
         let since_epoch = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Measured {

@@ -7,13 +7,7 @@ use crate::run::{Load, RATE_MAX};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Search the highest rate at which a target meets an objective.
-///
-/// Runs at constant rates in an open loop: doubles the rate until the objective is missed, halves the
-/// interval down to the precision, and makes the answer hold again. A probe that misses the objective
-/// while the generator was the bottleneck is no limit of the target, and is called by its name.
-///
-/// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
+/// Arguments of `find-max`.
 #[derive(Debug, Args)]
 pub struct FindMaxArgs {
     /// Where requests go, and what they are.
@@ -23,28 +17,48 @@ pub struct FindMaxArgs {
     /// 'p99<50ms,errors<0.1%'. p50, p90, p99, p99.9, p99.99 and max of the latency from the intended
     /// start, in us, ms or s; errors in % are all requests that were due and not answered 200.
     /// Without a condition on errors they do not matter.
-    #[arg(long, value_name = "CONDITIONS")]
+    #[arg(long, value_name = "CONDITIONS", help_heading = "Search")]
     pub slo: Slo,
     /// First rate, in requests per second. Lower ones are tried when it fails, down to 1.
-    #[arg(long, default_value_t = 1_000.0, value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 1_000.0,
+        value_name = "N",
+        help_heading = "Search"
+    )]
     pub from: f64,
     /// Highest rate that is tried.
-    #[arg(long, default_value_t = RATE_MAX, value_name = "N")]
+    #[arg(long, default_value_t = RATE_MAX, value_name = "N", help_heading = "Search")]
     pub to: f64,
     /// Length of each probe in seconds.
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        default_value_t = 10.0,
+        value_name = "SECONDS",
+        help_heading = "Search"
+    )]
     pub seconds: f64,
     /// How often the answer has to be met again.
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 2, value_name = "N", help_heading = "Search")]
     pub confirm: u32,
     /// Precision of the answer in percent.
-    #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+    #[arg(
+        long,
+        default_value_t = 5.0,
+        value_name = "PERCENT",
+        help_heading = "Search"
+    )]
     pub precision: f64,
     /// Seconds after each probe in which the target may settle.
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        default_value_t = 1.0,
+        value_name = "SECONDS",
+        help_heading = "Search"
+    )]
     pub pause: f64,
     /// Write the answer and all probes as JSON to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Search")]
     pub json: Option<PathBuf>,
 }
 

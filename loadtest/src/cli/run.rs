@@ -7,38 +7,29 @@ use crate::run::{self, Load, Target};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Send events to an HTTP collector, and measure.
-///
-/// An open loop unless --closed is given: requests start on a schedule whether or not earlier ones
-/// were answered, and latency counts from the intended start, so that a stalled target shows. The
-/// schedule is a constant rate, a ramp, steps, a burst, or a trace of rates from a file.
-/// In a closed loop each connection sends when its last request was answered.
-/// Ctrl-C ends the run cleanly with the report so far.
-///
-/// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request was not
-/// answered 200; 2 for bad arguments.
+/// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Where requests go, and what they are.
     #[command(flatten)]
     pub traffic: TrafficArgs,
     /// When they start.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "When requests start, and for how long")]
     pub load: LoadArgs,
     /// Write what was answered for which event to this file, for `audit --acks`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
     pub acks: Option<PathBuf>,
     /// Write the report as JSON to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
     pub json: Option<PathBuf>,
     /// Write the latencies of each second to this file, as a log that HdrHistogram's tools read.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
     pub hdr_log: Option<PathBuf>,
     /// Write down CPU and memory of this process, each second; repeat for more.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", help_heading = "What is written down")]
     pub watch: Vec<u32>,
     /// Exit with 1 unless every request was answered 200 and no event was refused.
-    #[arg(long)]
+    #[arg(long, help_heading = "What is written down")]
     pub expect_all_ok: bool,
 }
 
@@ -60,7 +51,7 @@ impl RunArgs {
 /// Where requests go, what they are, and over which connections.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Collector, for instance http://127.0.0.1:8088 or https://[::1]:8443; a path replaces the
+    /// Collector, for instance http://127.0.0.1:8088 or https://example.org; a path replaces the
     /// mode's or profile's default one.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
@@ -74,13 +65,13 @@ pub struct TrafficArgs {
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
     /// What requests carry.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "What requests carry")]
     pub body: BodyArgs,
     /// How connections are made and used.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Connections")]
     pub connect: ConnectArgs,
     /// Number of this run in event ids, up to 8 hex digits; random by default.
-    #[arg(long, value_name = "HEX", value_parser = run_number)]
+    #[arg(long, value_name = "HEX", value_parser = run_number, help_heading = "What requests carry")]
     pub run: Option<u32>,
 }
 

@@ -41,6 +41,13 @@ fn help_names_every_tool_and_no_tool_is_an_error() {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
     }
+    // The whole explanation, not only its first line.
+    for tool in ["run", "find-max"] {
+        assert!(
+            output(&[tool, "--help"]).1.contains("Exit code 0"),
+            "{tool}"
+        );
+    }
     assert_eq!(output(&[]).0, 2);
 }
 

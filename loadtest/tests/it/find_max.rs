@@ -67,10 +67,36 @@ fn the_limit_of_a_server_is_found_and_confirmed() {
     let last = found.probes.last().unwrap();
     assert!(last.confirmation && last.verdict == Verdict::Met);
     assert_eq!(last.rate, highest);
-    assert_eq!(stdout.lines().count() - 1, found.probes.len(), "{stdout}");
+    let told = stdout.lines().filter(|line| line.contains("/s  "));
+    assert_eq!(told.count(), found.probes.len(), "{stdout}");
     assert!(stdout.contains(&format!(
         "highest        {highest:.0} requests/s meet errors<10%"
     )));
+}
+
+#[test]
+fn too_few_connections_are_named() {
+    let server = Responder::start(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        status(200)
+    });
+    let more = ["--slo", "errors<1%", "--from", "2", "--confirm", "0"];
+    let few = ["--connections", "1", "--timeout", "20", "--precision", "50"];
+    let url = server.url();
+    let fixed = [
+        "find-max",
+        "--target",
+        &url,
+        "--seconds",
+        "1",
+        "--pause",
+        "0",
+    ];
+    let (_, stdout, _) = output(&[&fixed[..], &more, &few].concat());
+    assert!(
+        stdout.contains("waited for one of 1 connections"),
+        "{stdout}"
+    );
 }
 
 #[test]
