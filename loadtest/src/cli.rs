@@ -56,6 +56,12 @@ pub enum Command {
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
     /// Make one HTML page of a run, or of several runs to compare.
+    ///
+    /// Reads what `run --json` wrote; an audit and an emulator's counters go with it. The page needs no
+    /// network and runs no script; its plots are part of it. `report compare` is the page of several runs.
+    ///
+    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
+    /// report, or is that of a run without a single answer; 2 for bad arguments.
     Report(ReportArgs),
 }
 

@@ -4,13 +4,7 @@ use crate::report::VariantFiles;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Make one HTML page of a run, or of several runs to compare.
-///
-/// Reads what `run --json` wrote. The page needs no network and runs no script; its plots are
-/// part of it.
-///
-/// Exit code 0 when the page was written; 1 when a file cannot be read, is no report, or is that
-/// of a run without a single answer; 2 for bad arguments.
+/// What to make a page of.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ReportArgs {
@@ -46,14 +40,18 @@ pub struct OneArgs {
 #[derive(Debug, Subcommand)]
 pub enum SeveralArgs {
     /// Lay runs over each other, and tell differences from noise.
+    ///
+    /// The first variant is the base of all differences. Repeats of a variant show how far its figures
+    /// vary by themselves: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a
+    /// difference is shown, and not judged. Prints a table, and writes a page.
+    ///
+    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
+    /// report, or is that of a run without a single answer, and when there are fewer than 2 variants, more
+    /// than 8, or more than 32 repeats of one; 2 for bad arguments.
     Compare(CompareArgs),
 }
 
-/// Lay runs over each other, and tell differences from noise.
-///
-/// The first variant is the base of all differences. Repeats of a variant show how far its figures
-/// vary by themselves: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a
-/// difference is shown, and not judged.
+/// Several runs.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Report of a run, or a name and the reports of its repeats; two or more of these.

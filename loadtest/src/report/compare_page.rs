@@ -13,12 +13,12 @@ use maud::{Markup, PreEscaped, html};
 /// # Errors
 /// When a plot cannot be drawn.
 pub fn compare_page(comparison: &Comparison) -> Result<String, ReportError> {
-    let names: Vec<_> = comparison
-        .variants
-        .iter()
-        .map(|v| v.name.as_str())
-        .collect();
-    let title = names.join(" against ");
+    let (base, others) = match comparison.variants.split_first() {
+        Some((base, others)) => (base.name.as_str(), others),
+        None => ("nothing", &[][..]),
+    };
+    let others: Vec<_> = others.iter().map(|v| v.name.as_str()).collect();
+    let title = format!("{} against {base}", others.join(", "));
     let body = html! {
         header {
             h1 { (title) }
