@@ -17,6 +17,9 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 16 << 20;
 /// Latest second that a series may have: two months, which is more than a run may take.
 const AT_MAX: f64 = 60.0 * 86_400.0;
 
+/// Largest time, rate or share that is taken for one: 30 years in microseconds.
+const NUMBER_MAX: f64 = 1e15;
+
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -126,10 +129,7 @@ pub(super) fn run(path: &Path) -> Result<Report, ReportError> {
         return Err(wrong(path, WHAT, reason));
     }
     let report: Report = json(path, &bytes, WHAT)?;
-    check_series(&report.series).map_err(|reason| wrong(path, WHAT, reason))?;
-    for process in &report.watched {
-        check_process(process).map_err(|reason| wrong(path, WHAT, reason))?;
-    }
+    check(&report).map_err(|reason| wrong(path, WHAT, reason))?;
     if report.answered == 0 {
         return Err(ReportError::Empty {
             path: path.to_owned(),
@@ -152,13 +152,59 @@ fn check_times(name: &str, times: impl Iterator<Item = f64>) -> Result<(), Strin
     Ok(())
 }
 
-fn check_series(series: &[Second]) -> Result<(), String> {
-    check_times("series", series.iter().map(|second| second.at))
+/// Times, rates and shares are not below 0, and not so large that sums of them are infinite.
+fn check_numbers(name: &str, numbers: &[f64]) -> Result<(), String> {
+    match numbers.iter().find(|n| !(0.0..=NUMBER_MAX).contains(*n)) {
+        Some(number) => Err(format!(
+            "{name} has {number:e}: 0 to {NUMBER_MAX:e} was expected"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check(report: &Report) -> Result<(), String> {
+    let generator = &report.generator;
+    let figures = [
+        report.seconds,
+        report.answered_per_second,
+        report.events_ok_per_second,
+        generator.cpu_us_per_request,
+        generator.busy_share_max,
+        generator.cpu_wait_seconds,
+        report.load.rate.unwrap_or(0.0),
+    ];
+    check_numbers("the run", &figures)?;
+    let latencies = [
+        report.latency_from_intended_start,
+        Some(report.latency_from_start),
+        report.schedule_slip,
+    ];
+    for l in latencies.into_iter().flatten() {
+        let of_all = [l.mean_us, l.p50_us, l.p90_us, l.p99_us];
+        check_numbers("a latency", &of_all)?;
+        check_numbers("a latency", &[l.p99_9_us, l.p99_99_us, l.max_us])?;
+    }
+    check_times("series", report.series.iter().map(|second| second.at))?;
+    for second in &report.series {
+        let Second {
+            p50_us,
+            p99_us,
+            p99_9_us,
+            max_us,
+            slip_p99_us,
+            ..
+        } = *second;
+        let slip = slip_p99_us.unwrap_or(0.0);
+        check_numbers("series", &[p50_us, p99_us, p99_9_us, max_us, slip])?;
+    }
+    report.watched.iter().try_for_each(check_process)
 }
 
 fn check_process(process: &WatchedProcess) -> Result<(), String> {
     let name = format!("samples of process {}", process.pid);
-    check_times(&name, process.samples.iter().map(|sample| sample.at))
+    check_times(&name, process.samples.iter().map(|sample| sample.at))?;
+    let cores: Vec<f64> = process.samples.iter().map(|s| s.cpu_cores).collect();
+    check_numbers(&name, &cores)
 }
 
 /// What an audit found.

@@ -441,7 +441,7 @@ fn audit(audit: Option<&AuditReport>) -> Markup {
         (examples("Lost", &audit.lost_examples))
         (examples("Refused and stored", &audit.refused_stored_examples))
         (examples("Stored more than once", &audit.duplicated_examples))
-        @if audit.unfinished_files + audit.cut_ledgers > 0 {
+        @if audit.unfinished_files > 0 || audit.cut_ledgers > 0 {
             p.quiet {
                 (audit.unfinished_files) " stored files and " (audit.cut_ledgers)
                 " ledgers end in an unfinished line, which is not counted."

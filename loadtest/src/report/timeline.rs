@@ -72,14 +72,25 @@ pub(super) fn stretches(series: &[Second]) -> Vec<Stretch> {
     stretches
 }
 
+/// Answers of a second; as a sum that has no end.
+fn answered(second: &Second) -> f64 {
+    let Second {
+        ok,
+        other,
+        client_errors,
+        server_errors,
+        ..
+    } = second;
+    [ok, other, client_errors, server_errors]
+        .iter()
+        .map(|count| **count as f64)
+        .sum()
+}
+
 fn stretch(piece: &[Second], start: f64, end: f64) -> Stretch {
     let seconds = end - start;
-    let rate = |count: fn(&Second) -> u64| {
-        piece.iter().map(|second| count(second) as f64).sum::<f64>() / seconds
-    };
-    let answered =
-        |second: &Second| second.ok + second.other + second.client_errors + second.server_errors;
-    let with_answers = || piece.iter().filter(move |second| answered(second) > 0);
+    let rate = |count: fn(&Second) -> f64| piece.iter().map(count).sum::<f64>() / seconds;
+    let with_answers = || piece.iter().filter(|second| answered(second) > 0.0);
     let largest = |value: fn(&Second) -> f64| with_answers().map(value).fold(0.0, f64::max);
     Stretch {
         middle: start + seconds / 2.0,
@@ -87,15 +98,13 @@ fn stretch(piece: &[Second], start: f64, end: f64) -> Stretch {
         intended: piece
             .iter()
             .all(|second| second.intended.is_some())
-            .then(|| rate(|second| second.intended.unwrap_or(0))),
-        answered: rate(|second| {
-            second.ok + second.other + second.client_errors + second.server_errors
-        }),
-        ok: rate(|second| second.ok),
-        other: rate(|second| second.other),
-        client_errors: rate(|second| second.client_errors),
-        server_errors: rate(|second| second.server_errors),
-        unanswered: rate(|second| second.unanswered),
+            .then(|| rate(|second| second.intended.unwrap_or(0) as f64)),
+        answered: rate(answered),
+        ok: rate(|second| second.ok as f64),
+        other: rate(|second| second.other as f64),
+        client_errors: rate(|second| second.client_errors as f64),
+        server_errors: rate(|second| second.server_errors as f64),
+        unanswered: rate(|second| second.unanswered as f64),
         latency: with_answers().next().map(|_| Latencies {
             p50_us: largest(|second| second.p50_us),
             p99_us: largest(|second| second.p99_us),

@@ -336,6 +336,49 @@ fn requests_cut_off_by_the_end_of_a_run_are_no_failures() {
 }
 
 #[test]
+fn numbers_at_the_end_of_their_range_still_make_a_page() {
+    let desk = Desk::new();
+    for (count, number) in [(u64::MAX, 1e15), (0, 0.0), (7, 5e-324)] {
+        let mut report = run(Shape {
+            seconds: 3,
+            ..SHAPE
+        });
+        for second in &mut report.series {
+            second.ok = count;
+            second.server_errors = count;
+            second.unanswered = count;
+            second.in_flight = count;
+            second.p50_us = number;
+            second.max_us = number;
+        }
+        for sample in &mut report.watched[0].samples {
+            sample.cpu_cores = number;
+            sample.rss_bytes = count;
+        }
+        report.sent = count;
+        report.unsent = count;
+        report.answered = count.max(1);
+        report.answered_per_second = number;
+        report.latency_from_start.max_us = number;
+        report.seconds = number;
+        report.started_unix_ms = count;
+        let mut audit = audit_report();
+        audit.unfinished_files = count;
+        audit.cut_ledgers = count;
+        let path = desk.save("run.json", &report);
+        let audit = desk.save("audit.json", &audit);
+        let page = desk.page(&["--run", &path, "--audit", &audit]);
+        let compared = desk.page(&["compare", &path, &format!("b={path},{path}")]);
+        for page in [page, compared] {
+            assert!(!page.contains("NaN"));
+            with_document(&page, |document| {
+                assert!(elements(document, "figure").count() >= 5);
+            });
+        }
+    }
+}
+
+#[test]
 fn a_run_of_days_is_drawn_with_as_many_points_as_a_plot_has_room_for() {
     let desk = Desk::new();
     let mut report = run(Shape {

@@ -43,6 +43,10 @@ fn a_file_that_is_no_report_is_refused_by_its_fault() {
         .unwrap();
     let mut back = run(SHAPE);
     back.series[3].at = 2.0;
+    let mut far = run(SHAPE);
+    far.series[3].max_us = 1e16;
+    let mut below = run(SHAPE);
+    below.watched[0].samples[0].cpu_cores = -0.5;
     let mut stale = run(SHAPE);
     stale.watched[0].samples[0].at = -1.0;
     for (file, part) in [
@@ -73,6 +77,18 @@ fn a_file_that_is_no_report_is_refused_by_its_fault() {
             "compressed V2",
         ),
         (desk.save("back.json", &back), "series[3] is at 2 s"),
+        (
+            desk.save("far.json", &far),
+            "series has 1e16: 0 to 1e15 was expected",
+        ),
+        (
+            desk.save("below.json", &below),
+            "samples of process 4711 has -5e-1",
+        ),
+        (
+            changed("seconds", json!(-1.0)),
+            "the run has -1e0: 0 to 1e15",
+        ),
         (
             desk.save("stale.json", &stale),
             "samples of process 4711[0] is at -1 s",
