@@ -314,7 +314,7 @@ impl fmt::Display for Found {
         match (self.highest, self.unconfirmed) {
             (Some(rate), _) => write!(
                 f,
-                "highest        {rate:.0} requests/s meet {}, met again {} times, {} s each",
+                "highest        {rate:.0} requests/s meet {}, confirmed {}x, {} s each",
                 self.slo, self.confirmations, self.probe_seconds
             )?,
             (None, Some(rate)) => write!(

@@ -7,6 +7,7 @@ use super::report::{BUSY_MAX, SLIP_US_MAX};
 use super::series::Second;
 use super::tally::Times;
 use super::{Progress, RunError, SERIES_SECONDS_MAX};
+use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -153,15 +154,23 @@ impl Collector {
                 true => &times.intended,
                 false => &times.actual,
             };
-            let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+            let us =
+                |times: &Histogram<u64>, quantile| times.value_at_quantile(quantile) as f64 / 1e3;
             if !latency.is_empty() {
-                second.p50_us = us(0.5);
-                second.p99_us = us(0.99);
-                second.p99_9_us = us(0.999);
+                second.p50_us = us(latency, 0.5);
+                second.p90_us = us(latency, 0.9);
+                second.p99_us = us(latency, 0.99);
+                second.p99_9_us = us(latency, 0.999);
+                second.p99_99_us = us(latency, 0.9999);
                 second.max_us = latency.max() as f64 / 1e3;
             }
+            if self.open_loop && !times.actual.is_empty() {
+                second.p50_from_start_us = Some(us(&times.actual, 0.5));
+                second.p99_from_start_us = Some(us(&times.actual, 0.99));
+                second.max_from_start_us = Some(times.actual.max() as f64 / 1e3);
+            }
             if self.open_loop && !times.slip.is_empty() {
-                second.slip_p99_us = Some(times.slip.value_at_quantile(0.99) as f64 / 1e3);
+                second.slip_p99_us = Some(us(&times.slip, 0.99));
             }
             if let Some(log) = &mut self.log {
                 let from = Duration::from_nanos(index * SECOND_NS);

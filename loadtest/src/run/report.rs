@@ -173,6 +173,13 @@ pub(super) struct Measured {
     pub(super) started_unix_ms: u64,
 }
 
+/// Whether the generator held a run up, by the busiest thread's share, the slip, and its seconds.
+fn is_bottleneck(busy_max: f64, slip: Option<Latency>, late: u64, whole: u64) -> bool {
+    busy_max > BUSY_MAX
+        || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX)
+        || (late >= LATE_SECONDS_MIN && late as f64 > LATE_SHARE_MAX * whole as f64)
+}
+
 fn latency(histogram: &Histogram<u64>) -> Latency {
     let us = |nanos: u64| nanos as f64 / 1_000.0;
     let at = |quantile| us(histogram.value_at_quantile(quantile));
@@ -275,10 +282,7 @@ impl Report {
                 busy_share_max,
                 late_seconds,
                 cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
-                is_bottleneck: busy_share_max > BUSY_MAX
-                    || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX)
-                    || (late_seconds >= LATE_SECONDS_MIN
-                        && late_seconds as f64 > LATE_SHARE_MAX * whole_seconds as f64),
+                is_bottleneck: is_bottleneck(busy_share_max, slip, late_seconds, whole_seconds),
                 is_starved: tally.starved_max > STARVED_MAX,
             },
             series,
@@ -413,10 +417,16 @@ impl fmt::Display for Report {
         if generator.is_bottleneck {
             write!(
                 f,
-                "\n               THE GENERATOR WAS THE BOTTLENECK in {} of {} seconds: figures show its \
-                 limits, not the target's; use more --threads or a lower rate",
+                "\n               THE GENERATOR WAS THE BOTTLENECK: figures show its limits, not \
+                 the target's; use more --threads or a lower rate"
+            )?;
+        }
+        if generator.late_seconds > 0 {
+            write!(
+                f,
+                "\n               it was late or had no time left in {} of {:.0} seconds",
                 generator.late_seconds,
-                self.series.len()
+                self.seconds.ceil()
             )?;
         }
         if generator.is_starved {
@@ -433,5 +443,29 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generator_is_the_bottleneck_when_it_is_late_or_busy_overall_or_in_enough_seconds() {
+        let slip = |p99_us| {
+            Some(Latency {
+                p99_us,
+                ..Latency::default()
+            })
+        };
+        assert!(!is_bottleneck(0.5, slip(100.0), 0, 60));
+        assert!(is_bottleneck(0.96, None, 0, 60));
+        assert!(is_bottleneck(0.1, slip(5_001.0), 0, 60));
+        // The top of a ramp, or a burst: too little of the run to show in its p99.
+        assert!(is_bottleneck(0.5, slip(100.0), 4, 60));
+        assert!(!is_bottleneck(0.5, slip(100.0), 3, 60));
+        // One bad second is the machine's.
+        assert!(!is_bottleneck(0.5, slip(100.0), 1, 3));
+        assert!(is_bottleneck(0.5, slip(100.0), 2, 3));
     }
 }

@@ -65,8 +65,19 @@ fn check_series(report: &Report) {
     }
     assert_eq!(last.in_flight, 0, "{last:?}");
     for second in &report.series {
-        let rising = [second.p50_us, second.p99_us, second.p99_9_us];
+        let rising = [
+            second.p50_us,
+            second.p90_us,
+            second.p99_us,
+            second.p99_9_us,
+            second.p99_99_us,
+        ];
         assert!(rising.is_sorted(), "{second:?}");
+        // The histogram rounds up to 0.1 %; nobody starts before they are meant to.
+        let from_start = second.p50_from_start_us.unwrap_or(0.0);
+        assert!(from_start <= second.p50_us * 1.001, "{second:?}");
+        let open = report.load.rate.is_some() && second.ok > 0;
+        assert_eq!(second.max_from_start_us.is_some_and(|us| us > 0.0), open);
     }
 }
 
