@@ -1,7 +1,7 @@
 //! Reads the files that a report is made of, with a bound, and refuses what is none of them.
 
 use crate::audit::AuditReport;
-use crate::run::{REPORT_FORMAT, Report, Second, WatchedProcess};
+use crate::run::{REPORT_FORMAT, Report, WatchedProcess};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -186,16 +186,18 @@ fn check(report: &Report) -> Result<(), String> {
     }
     check_times("series", report.series.iter().map(|second| second.at))?;
     for second in &report.series {
-        let Second {
-            p50_us,
-            p99_us,
-            p99_9_us,
-            max_us,
-            slip_p99_us,
-            ..
-        } = *second;
-        let slip = slip_p99_us.unwrap_or(0.0);
-        check_numbers("series", &[p50_us, p99_us, p99_9_us, max_us, slip])?;
+        let s = second;
+        let percentiles = [s.p50_us, s.p90_us, s.p99_us, s.p99_9_us, s.p99_99_us];
+        check_numbers("series", &percentiles)?;
+        let from_start = [
+            s.p50_from_start_us,
+            s.p99_from_start_us,
+            s.max_from_start_us,
+        ];
+        let others = [Some(s.max_us), s.slip_p99_us]
+            .into_iter()
+            .chain(from_start);
+        check_numbers("series", &others.flatten().collect::<Vec<_>>())?;
     }
     report.watched.iter().try_for_each(check_process)
 }

@@ -16,6 +16,7 @@ const LATENCY_US_MIN: f64 = 1.0;
 
 /// What a line shows of that which it goes over.
 type Value<T> = fn(&T) -> f64;
+type ValueIfAny<T> = fn(&T) -> Option<f64>;
 
 /// The time axis that all plots of a page share.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -272,17 +273,24 @@ pub(super) fn statuses(time: &Time, stretches: &[Stretch]) -> Chart {
 
 /// Percentiles of each second.
 pub(super) fn latencies(time: &Time, stretches: &[Stretch]) -> Chart {
-    let lines: [(&str, Color, Value<Latencies>); 4] = [
-        ("max", Color::GREY, |l| l.max_us),
-        ("p99.9", Color::RED, |l| l.p99_9_us),
-        ("p99", Color::ORANGE, |l| l.p99_us),
-        ("p50", Color::BLUE, |l| l.p50_us),
+    let lines: [(&str, Color, ValueIfAny<Latencies>); 6] = [
+        ("max", Color::GREY, |l| Some(l.max_us)),
+        ("p99.9", Color::RED, |l| Some(l.p99_9_us)),
+        ("p99", Color::ORANGE, |l| Some(l.p99_us)),
+        ("p99 from the real start", Color::PURPLE, |l| {
+            l.p99_from_start_us
+        }),
+        ("p90", Color::GREEN, |l| Some(l.p90_us)),
+        ("p50", Color::BLUE, |l| Some(l.p50_us)),
     ];
-    let series = lines.into_iter().map(|(name, color, value)| {
-        time.line(Some(name.to_owned()), color, 2, stretches, |stretch| {
-            stretch.latency.as_ref().map(value)
+    let series = lines
+        .into_iter()
+        .map(|(name, color, value)| {
+            time.line(Some(name.to_owned()), color, 2, stretches, |stretch| {
+                stretch.latency.as_ref().and_then(value)
+            })
         })
-    });
+        .filter(|series| series.points.iter().any(|(_, y)| y.is_some()));
     time.latencies("Latency over time", "latency (log scale)", series.collect())
 }
 

@@ -35,9 +35,12 @@ pub(super) struct Stretch {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Latencies {
     pub(super) p50_us: f64,
+    pub(super) p90_us: f64,
     pub(super) p99_us: f64,
     pub(super) p99_9_us: f64,
     pub(super) max_us: f64,
+    /// From the real start, where that is another one.
+    pub(super) p99_from_start_us: Option<f64>,
 }
 
 /// How many seconds one point stands for.
@@ -107,9 +110,13 @@ fn stretch(piece: &[Second], start: f64, end: f64) -> Stretch {
         unanswered: rate(|second| second.unanswered as f64),
         latency: with_answers().next().map(|_| Latencies {
             p50_us: largest(|second| second.p50_us),
+            p90_us: largest(|second| second.p90_us),
             p99_us: largest(|second| second.p99_us),
             p99_9_us: largest(|second| second.p99_9_us),
             max_us: largest(|second| second.max_us),
+            p99_from_start_us: with_answers()
+                .filter_map(|second| second.p99_from_start_us)
+                .reduce(f64::max),
         }),
         slip_p99_us: piece
             .iter()

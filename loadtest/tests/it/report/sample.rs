@@ -84,6 +84,8 @@ pub(crate) fn run(shape: Shape) -> Report {
             let base = 400.0 * shape.slow * (1.0 + wave * 4.0);
             second.p50_us = exact(base);
             second.p99_us = exact(base * (6.0 + random.f64() * 4.0));
+            second.p90_us = exact(base * 3.0);
+            second.p99_from_start_us = Some(exact(base * 5.0));
             second.p99_9_us = exact(base * (20.0 + random.f64() * 30.0));
             second.max_us = exact(base * (60.0 + random.f64() * 200.0));
             for k in 0..second.ok.min(2_000) {
