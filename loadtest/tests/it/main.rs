@@ -5,6 +5,7 @@
 
 mod audit;
 mod command_line;
+mod connections;
 mod find_max;
 mod generator;
 mod kinesis_faults;
@@ -12,4 +13,6 @@ mod kinesis_rules;
 mod load;
 mod report;
 mod responder;
+mod traffic;
+mod traffic_command_line;
 mod truth;
