@@ -7,7 +7,7 @@ pub use source::Source;
 
 use crate::event_id::EventId;
 use crate::ledger::{self, Ack, LedgerError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -112,7 +112,7 @@ const COPY: u8 = 0b1000;
 const COPIES_MAX: u8 = u8::MAX / COPY;
 
 /// What an audit found. Counts are of events, unless they say copies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Events sent.
     pub sent: u64,

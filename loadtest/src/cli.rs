@@ -5,12 +5,14 @@ mod find_max;
 mod firehose;
 mod kinesis;
 mod load;
+mod report;
 mod run;
 mod traffic;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use find_max::FindMaxArgs;
 pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
+pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
 pub use run::{RunArgs, TrafficArgs};
 pub use traffic::{BodyArgs, ConnectArgs};
 mod s3;
@@ -68,6 +70,14 @@ pub enum Command {
     FindMax(Box<FindMaxArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
+    /// Make one HTML page of a run, or of several runs to compare.
+    ///
+    /// Reads what `run --json` wrote; an audit and an emulator's counters go with it. The page needs no
+    /// network and runs no script; its plots are part of it. `report compare` is the page of several runs.
+    ///
+    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
+    /// report, or is that of a run without a single answer; 2 for bad arguments.
+    Report(ReportArgs),
 }
 
 fn target(text: &str) -> Result<Target, String> {

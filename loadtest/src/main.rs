@@ -10,14 +10,16 @@ use progress::ProgressView;
 use serde::Serialize;
 use sluice_loadtest::audit::audit;
 use sluice_loadtest::cli::{
-    AuditArgs, Cli, Command, FindMaxArgs, FirehoseArgs, KinesisArgs, RunArgs, S3Args, SqsArgs,
+    AuditArgs, Cli, Command, CompareArgs, FindMaxArgs, FirehoseArgs, KinesisArgs, OneArgs,
+    ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
 };
 use sluice_loadtest::find_max::find_max;
+use sluice_loadtest::report;
 use sluice_loadtest::run::{RunError, run};
 use sluice_loadtest::{firehose, kinesis, s3, sqs};
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_load(&args),
         Command::FindMax(args) => run_find_max(&args),
         Command::Audit(args) => run_audit(&args),
+        Command::Report(args) => run_report(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -144,6 +147,63 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
     print(&report.to_string())?;
     write_json(args.json.as_deref(), &report)?;
     Ok(report.holds())
+}
+
+fn run_report(args: &ReportArgs) -> Result<bool, Box<dyn Error>> {
+    match &args.several {
+        Some(SeveralArgs::Compare(args)) => compare_runs(args),
+        None => report_run(&args.one),
+    }
+}
+
+fn report_run(args: &OneArgs) -> Result<bool, Box<dyn Error>> {
+    let (Some(run), Some(out)) = (&args.run, &args.out) else {
+        return Err("--run and --out are needed".into());
+    };
+    let inputs = [Some(run), args.audit.as_ref(), args.stats.as_ref()];
+    keep_inputs(
+        inputs.into_iter().flatten(),
+        [Some(out), args.json.as_ref()],
+    )?;
+    let findings = report::findings(run, args.audit.as_deref(), args.stats.as_deref())?;
+    write_page(out, &report::page(&findings)?)?;
+    write_json(args.json.as_deref(), &findings)?;
+    print(&format!("wrote {}", out.display()))?;
+    Ok(true)
+}
+
+fn compare_runs(args: &CompareArgs) -> Result<bool, Box<dyn Error>> {
+    let variants = args.all();
+    let inputs = variants.iter().flat_map(|variant| &variant.files);
+    keep_inputs(inputs, [Some(&args.out), args.json.as_ref()])?;
+    let comparison = report::compare(&variants)?;
+    write_page(&args.out, &report::compare_page(&comparison)?)?;
+    write_json(args.json.as_deref(), &comparison)?;
+    print(&comparison.to_string())?;
+    Ok(true)
+}
+
+/// Refuses to write a file that is also read.
+fn keep_inputs<'a>(
+    inputs: impl Iterator<Item = &'a PathBuf>,
+    outputs: [Option<&PathBuf>; 2],
+) -> Result<(), String> {
+    // A file that does not exist has no canonical path, and is overwritten by nobody.
+    let known = |path: &PathBuf| path.canonicalize().ok();
+    let inputs: Vec<PathBuf> = inputs.filter_map(known).collect();
+    for output in outputs.into_iter().flatten() {
+        if known(output).is_some_and(|output| inputs.contains(&output)) {
+            return Err(format!(
+                "{}: would overwrite what is read",
+                output.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn write_page(out: &Path, page: &str) -> Result<(), String> {
+    std::fs::write(out, page).map_err(|error| format!("{}: {error}", out.display()))
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -14,6 +14,7 @@ mod kinesis_reading;
 mod kinesis_reshard;
 mod kinesis_rules;
 mod load;
+mod report;
 mod responder;
 mod s3;
 mod service;

@@ -1,0 +1,125 @@
+//! The command line of `report`, and of `report compare`.
+
+use crate::report::VariantFiles;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// What to make a page of.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ReportArgs {
+    /// Several runs in one page.
+    #[command(subcommand)]
+    pub several: Option<SeveralArgs>,
+    /// One run.
+    #[command(flatten)]
+    pub one: OneArgs,
+}
+
+/// One run. What is required is optional here, for `compare` needs none of it.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Report of the run, from `run --json`.
+    #[arg(long, required = true, value_name = "FILE")]
+    pub run: Option<PathBuf>,
+    /// What the audit found, from `audit --json`.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Counters of an emulator, from its `GET /_stats`: the cost meter is among them.
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+    /// Where the page goes.
+    #[arg(long, required = true, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the findings as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What else `report` can do.
+#[derive(Debug, Subcommand)]
+pub enum SeveralArgs {
+    /// Lay runs over each other, and tell differences from noise.
+    ///
+    /// The first variant is the base of all differences. Repeats of a variant show how far its figures
+    /// vary by themselves: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a
+    /// difference is shown, and not judged. Prints a table, and writes a page.
+    ///
+    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
+    /// report, or is that of a run without a single answer, and when there are fewer than 2 variants, more
+    /// than 8, or more than 32 repeats of one; 2 for bad arguments.
+    Compare(CompareArgs),
+}
+
+/// Several runs.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Report of a run, or a name and the reports of its repeats; two or more of these.
+    #[arg(value_name = "[NAME=]FILE[,FILE...]", value_parser = variant)]
+    pub variants: Vec<VariantFiles>,
+    /// The same as an option.
+    #[arg(long, value_name = "NAME=FILE[,FILE...]", value_parser = named_variant)]
+    pub label: Vec<VariantFiles>,
+    /// Where the page goes.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Write the comparison as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    /// All variants: those without an option first, the base before all.
+    #[must_use]
+    pub fn all(&self) -> Vec<VariantFiles> {
+        self.variants.iter().chain(&self.label).cloned().collect()
+    }
+}
+
+/// A name before the first `=`, unless that is part of a path.
+fn variant(text: &str) -> Result<VariantFiles, String> {
+    match text.split_once('=') {
+        Some((name, files)) if !name.contains('/') => named(name, files),
+        _ => named(text, text),
+    }
+}
+
+fn named_variant(text: &str) -> Result<VariantFiles, String> {
+    let (name, files) = text.split_once('=').ok_or("expected NAME=FILE")?;
+    named(name, files)
+}
+
+fn named(name: &str, files: &str) -> Result<VariantFiles, String> {
+    if name.is_empty() {
+        return Err("a name is missing before `=`".to_owned());
+    }
+    let files: Vec<PathBuf> = files.split(',').map(PathBuf::from).collect();
+    if files.iter().any(|file| file.as_os_str().is_empty()) {
+        return Err("a file's name is empty".to_owned());
+    }
+    Ok(VariantFiles {
+        name: name.to_owned(),
+        files,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_a_file_or_a_name_with_files() {
+        let parsed = |text: &str| {
+            let variant = variant(text)?;
+            let files: Vec<_> = variant.files.iter().map(|file| file.display()).collect();
+            Ok::<_, String>(format!("{} {files:?}", variant.name))
+        };
+        assert_eq!(parsed("a.json").unwrap(), "a.json [\"a.json\"]");
+        assert_eq!(parsed("new=a,b").unwrap(), "new [\"a\", \"b\"]");
+        assert_eq!(parsed("d/k=1.json").unwrap(), "d/k=1.json [\"d/k=1.json\"]");
+        assert!(parsed("=a").is_err());
+        assert!(parsed("n=").is_err());
+        assert!(parsed("n=a,,b").is_err());
+        assert!(named_variant("a.json").is_err());
+    }
+}
