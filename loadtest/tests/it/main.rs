@@ -5,10 +5,13 @@
 
 mod audit;
 mod command_line;
+mod connections;
 mod find_max;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
 mod load;
 mod responder;
+mod traffic;
+mod traffic_command_line;
 mod truth;
