@@ -111,6 +111,16 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
                 "run",
                 "--target",
                 "http://127.0.0.1:1",
+                "--trace",
+                "Cargo.toml",
+            ],
+            "Cargo.toml: line 1: expected `SECONDS RATE`",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
                 "--burst",
                 "9:2:20:5",
             ],

@@ -199,3 +199,15 @@ fn more_processes_than_the_limit_are_refused() {
         "watched processes must be between 0 and 64, not 65"
     );
 }
+
+#[test]
+fn a_log_that_cannot_be_written_ends_the_run_with_its_path() {
+    let server = Responder::start(|_| status(200));
+    for path in ["/nonexistent/run.hlog", "/dev/full"] {
+        let mut options = options(&server.url(), Load::Closed, Some(60.0));
+        options.hdr_log = Some(path.into());
+        let error = run(&options, &AtomicBool::new(false), |_| {}).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("histograms: {path}: ")), "{text}");
+    }
+}
