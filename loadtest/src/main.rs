@@ -8,7 +8,7 @@ mod progress;
 use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
-use sluice_loadtest::audit::audit;
+use sluice_loadtest::audit::audit_by_window;
 use sluice_loadtest::cli::{AuditArgs, Cli, Command, KinesisArgs, RunArgs};
 use sluice_loadtest::kinesis::Emulator;
 use sluice_loadtest::run::run;
@@ -82,7 +82,7 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
     let source = args
         .source()
         .ok_or("name one of --dir, --ledger and --kinesis")?;
-    let report = audit(&args.acks, &source)?;
+    let report = audit_by_window(&args.acks, &source, args.window)?;
     print(&report.to_string())?;
     write_json(args.json.as_deref(), &report)?;
     Ok(report.holds())

@@ -18,16 +18,16 @@ pub use tally::Failure;
 pub use target::{Target, TargetError};
 
 use crate::event_id::EventId;
-use crate::ledger::{ACKS_HEADER, LedgerError, LineFile};
+use crate::ledger::{self, LedgerError, LineFile, RunStart};
 use body::Requests;
 use schedule::Schedule;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tally::Tally;
 use worker::{Live, Shared, Task, Worker};
 
@@ -237,7 +237,7 @@ pub fn run(
     check(options)?;
     let address = reach(&options.target, options.timeout)?;
     let acks = match &options.acks {
-        Some(path) => Some(Mutex::new(LineFile::create(path, ACKS_HEADER)?)),
+        Some(path) => Some(Mutex::new(acks_file(path, options)?)),
         None => None,
     };
     let threads = options.threads.min(options.connections);
@@ -293,6 +293,16 @@ pub fn run(
     let short = options.duration.is_none() && options.requests.is_some_and(|max| total.sent < max);
     let interrupted = stop.load(Ordering::Relaxed) || short;
     Ok(Report::new(options, options.run, &total, interrupted))
+}
+
+fn acks_file(path: &Path, options: &Options) -> Result<LineFile, LedgerError> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let run = RunStart {
+        run: options.run,
+        start: since_epoch.unwrap_or_default().as_secs(),
+        profile: options.body.mode.label().to_owned(),
+    };
+    ledger::create_acks(path, &run)
 }
 
 fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -> Task {

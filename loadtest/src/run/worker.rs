@@ -480,10 +480,10 @@ impl<'a> Worker<'a> {
 
     /// Counts a request as unanswered, and closes its connection.
     fn fail(&mut self, at: usize, failure: Failure, now: u64) {
-        if let State::Busy { first, .. } = self.connections[at].state {
+        if let State::Busy { first, started, .. } = self.connections[at].state {
             *self.tally.unanswered.entry(failure).or_default() += 1;
             if self.shared.acks.is_some() {
-                self.ack(first, None)
+                self.ack(first, started, None)
                     .write_unanswered(&mut self.acks, failure.label());
             }
         }
@@ -491,11 +491,13 @@ impl<'a> Worker<'a> {
         self.close(at, now);
     }
 
-    fn ack(&self, first: u64, status: Option<u16>) -> Ack {
+    fn ack(&self, first: u64, started: u64, status: Option<u16>) -> Ack {
+        let second = started.saturating_sub(self.start) / 1_000_000_000;
         Ack {
             run: self.task.run,
             first,
             count: self.task.batch,
+            second: Some(u32::try_from(second).unwrap_or(u32::MAX)),
             status,
             refused: Vec::new(),
         }
@@ -729,7 +731,7 @@ impl<'a> Worker<'a> {
         // could be told apart.
         let keep =
             answer.keep_alive && answer.length == bytes.len() && connection.unwritten.is_empty();
-        let mut ack = self.ack(first, Some(answer.status));
+        let mut ack = self.ack(first, started, Some(answer.status));
         if answer.status == 200 {
             if self.task.answers_per_event && !answer.body.is_empty() {
                 ack.refused = refused_indices(answer, bytes, self.task.batch);

@@ -6,13 +6,13 @@ use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
-fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-loadtest"));
     command.args(args);
     command
 }
 
-fn output(args: &[&str]) -> (i32, String, String) {
+pub(crate) fn output(args: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,
@@ -22,7 +22,7 @@ fn output(args: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
@@ -205,7 +205,7 @@ fn an_audit_judges_by_exit_code() {
     };
     let acks = file(
         "acks",
-        format!("{ACKS_HEADER}\n00000001 000000000000 2 200\n"),
+        format!("{ACKS_HEADER}\nrun 00000001 1763000000 web\n00000001 000000000000 2 0 200\n"),
     );
     let whole = file(
         "whole",

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod audit;
+mod audit_windows;
 mod command_line;
 mod generator;
 mod kinesis_faults;
