@@ -2,10 +2,12 @@
 
 mod audit;
 mod kinesis;
+mod plan;
 mod run;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use kinesis::{FaultArgs, KinesisArgs};
+pub use plan::{LoadArgs, PlanArgs};
 pub use run::RunArgs;
 
 use crate::run::Target;
@@ -30,6 +32,8 @@ pub enum Command {
     Run(RunArgs),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     Audit(AuditArgs),
+    /// Size a fleet: hosts, shards or delivery streams, load balancer units, monthly bill.
+    Plan(Box<PlanArgs>),
 }
 
 fn target(text: &str) -> Result<Target, String> {

@@ -479,7 +479,8 @@ mod tests {
             refused: vec![],
         };
         ack.write_answer(&mut line, 200);
-        assert!(line.len() + EventId::LEN + 1 <= 64, "{}", line.len());
+        let stored = EventId::LEN + "\n".len();
+        assert!(line.len() + stored <= 64, "{}", line.len());
     }
 
     #[test]

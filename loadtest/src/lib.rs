@@ -12,5 +12,6 @@ pub mod cli;
 pub mod event_id;
 pub mod kinesis;
 pub mod ledger;
+pub mod plan;
 pub mod run;
 pub mod wire;

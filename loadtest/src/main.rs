@@ -9,8 +9,9 @@ use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
 use sluice_loadtest::audit::audit_by_window;
-use sluice_loadtest::cli::{AuditArgs, Cli, Command, KinesisArgs, RunArgs};
+use sluice_loadtest::cli::{AuditArgs, Cli, Command, KinesisArgs, PlanArgs, RunArgs};
 use sluice_loadtest::kinesis::Emulator;
+use sluice_loadtest::plan::{Plan, PlanError, Prices, plan};
 use sluice_loadtest::run::run;
 use std::error::Error;
 use std::io::{self, Write};
@@ -30,13 +31,18 @@ fn main() -> ExitCode {
         Command::Kinesis(args) => run_kinesis(args),
         Command::Run(args) => run_load(&args),
         Command::Audit(args) => run_audit(&args),
+        Command::Plan(args) => run_plan(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::FAILURE
+            // What cannot be planned was asked wrongly.
+            match error.is::<PlanError>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -86,6 +92,21 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
     print(&report.to_string())?;
     write_json(args.json.as_deref(), &report)?;
     Ok(report.holds())
+}
+
+fn run_plan(args: &PlanArgs) -> Result<bool, Box<dyn Error>> {
+    if args.print_prices {
+        print(Prices::BUILT_IN.trim_end())?;
+        return Ok(true);
+    }
+    let (prices, file) = args.price_table()?;
+    let inputs = args.inputs()?;
+    let plans = inputs.iter().map(|input| plan(input, &prices, &file));
+    let plans = plans.collect::<Result<Vec<Plan>, PlanError>>()?;
+    let texts: Vec<String> = plans.iter().map(Plan::to_string).collect();
+    print(&texts.join("\n\n"))?;
+    write_json(args.json.as_deref(), &plans)?;
+    Ok(true)
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -37,7 +37,7 @@ pub(crate) fn signal(child: &Child, signal: &str) {
 fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
-    for tool in ["kinesis", "run", "audit"] {
+    for tool in ["kinesis", "run", "audit", "plan"] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
     }

@@ -9,4 +9,5 @@ mod command_line;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
+mod plan;
 mod responder;
