@@ -317,3 +317,49 @@ fn a_window_of_no_length_is_a_bad_argument() {
         assert!(stderr.contains("--window"), "{stderr}");
     }
 }
+
+#[test]
+fn cut_and_damaged_ledgers_of_the_program_are_told_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| file(&dir, name, text).to_str().unwrap().to_owned();
+    let head = format!("{ACKS_HEADER}\nrun 00000001 1 web\n");
+    let good = path("good", &format!("{head}00000001 000000000000 1 0 200\n"));
+    let whole = path(
+        "whole",
+        &format!("{STORED_HEADER}\nlt-00000001-000000000000\n"),
+    );
+    let damaged = path("damaged", &format!("{head}00000001 00000000 1 0 200\n"));
+    let stranger = path(
+        "stranger",
+        &format!("{head}00000002 000000000000 1 0 200\n"),
+    );
+    let bare = path(
+        "bare",
+        &format!("{ACKS_HEADER}\n00000001 000000000000 1 0 200\n"),
+    );
+    let noise = path("noise", &format!("{STORED_HEADER}\nlt-00000001\n"));
+    for (acks, stored, part) in [
+        (&damaged, &whole, "damaged line 3: not a ledger line"),
+        (
+            &stranger,
+            &whole,
+            "stranger line 3: run 00000002 has no line",
+        ),
+        (&bare, &whole, "bare line 2: run 00000001 has no line"),
+        (&good, &noise, "noise line 2: not a ledger line"),
+        (&whole, &whole, "whole is no ledger: its first line is not"),
+    ] {
+        let (code, stdout, stderr) = output(&["audit", "--acks", acks, "--ledger", stored]);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains(part), "{stderr}");
+        assert!(stderr.starts_with("sluice-loadtest: ") && stderr.lines().count() == 1);
+        assert!(stdout.is_empty(), "{stdout}");
+    }
+    let cut = path(
+        "cut",
+        &format!("{head}00000001 000000000000 1 0 200\n00000001 0000"),
+    );
+    let (code, stdout, _) = output(&["audit", "--acks", &cut, "--ledger", &whole]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("cut ledgers        1"), "{stdout}");
+}
