@@ -49,7 +49,11 @@ pub fn run(
         .args(["--batch", &workload.batch.to_string()])
         .args(["--event-bytes", &workload.event_bytes.to_string()])
         .args(["--duration", &seconds.to_string()])
-        .args(workload.rate.map(|rate| format!("--rate={rate}")))
+        .arg(
+            workload
+                .rate
+                .map_or("--closed".to_owned(), |rate| format!("--rate={rate}")),
+        )
         .arg("--expect-all-ok")
         .arg("--json")
         .arg(&report)

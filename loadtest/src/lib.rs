@@ -10,6 +10,7 @@ mod answer;
 pub mod audit;
 pub mod cli;
 pub mod event_id;
+pub mod find_max;
 pub mod kinesis;
 pub mod ledger;
 pub mod plan;

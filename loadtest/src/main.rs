@@ -9,10 +9,11 @@ use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
 use sluice_loadtest::audit::audit_by_window;
-use sluice_loadtest::cli::{AuditArgs, Cli, Command, KinesisArgs, PlanArgs, RunArgs};
+use sluice_loadtest::cli::{AuditArgs, Cli, Command, FindMaxArgs, KinesisArgs, PlanArgs, RunArgs};
+use sluice_loadtest::find_max::find_max;
 use sluice_loadtest::kinesis::Emulator;
 use sluice_loadtest::plan::{Plan, PlanError, Prices, plan};
-use sluice_loadtest::run::run;
+use sluice_loadtest::run::{RunError, run};
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Kinesis(args) => run_kinesis(args),
         Command::Run(args) => run_load(&args),
+        Command::FindMax(args) => run_find_max(&args),
         Command::Audit(args) => run_audit(&args),
         Command::Plan(args) => run_plan(&args),
     };
@@ -38,8 +40,9 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             complain(&error.to_string());
+            let of_run = error.downcast_ref::<RunError>();
             // What cannot be planned was asked wrongly.
-            match error.is::<PlanError>() {
+            match error.is::<PlanError>() || of_run.is_some_and(RunError::is_bad_argument) {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
             }
@@ -60,15 +63,9 @@ fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
 
 fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     let options = args.options();
-    let stop = Arc::new(AtomicBool::new(false));
-    let for_signal = Arc::clone(&stop);
-    let (runtime, mut signalled) = stop_signals()?;
-    runtime.spawn(async move {
-        let _ = signalled.wait_for(|stop| *stop).await;
-        for_signal.store(true, Ordering::Relaxed);
-    });
-    let mut view = ProgressView::new(&options);
-    let report = run(&options, &stop, |progress| view.show(&progress));
+    let (_runtime, stop) = stop_flag()?;
+    let view = ProgressView::new(&options);
+    let report = run(&options, &stop, |progress| view.show(progress));
     view.finish();
     let report = report?;
     print(&report.to_string())?;
@@ -82,6 +79,33 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
         return Ok(false);
     }
     Ok(true)
+}
+
+fn run_find_max(args: &FindMaxArgs) -> Result<bool, Box<dyn Error>> {
+    let options = args.options();
+    let (_runtime, stop) = stop_flag()?;
+    let view = ProgressView::of_probes(&options);
+    let mut printed = Ok(());
+    let found = find_max(
+        &options,
+        &stop,
+        |probe| {
+            view.quiet(|| printed = print(&probe.to_string()));
+            if printed.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+        |progress| view.show(progress),
+    );
+    view.finish();
+    printed?;
+    let found = found?;
+    print(&found.to_string())?;
+    write_json(args.json.as_deref(), &found)?;
+    if found.highest.is_none() {
+        complain("no rate was found and confirmed to meet the objective");
+    }
+    Ok(found.highest.is_some())
 }
 
 fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
@@ -127,6 +151,18 @@ fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Box<dy
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// A flag that SIGINT and SIGTERM set, as long as the runtime lives.
+fn stop_flag() -> io::Result<(Runtime, Arc<AtomicBool>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let for_signal = Arc::clone(&stop);
+    let (runtime, mut signalled) = stop_signals()?;
+    runtime.spawn(async move {
+        let _ = signalled.wait_for(|stop| *stop).await;
+        for_signal.store(true, Ordering::Relaxed);
+    });
+    Ok((runtime, stop))
 }
 
 /// Watches for SIGINT and SIGTERM from now on, as long as the runtime lives.

@@ -1,35 +1,58 @@
-//! The generator: sends events over HTTP/1.1 at a constant rate or as fast as they are answered,
+//! The generator: sends events over HTTP/1.1 on a schedule or as fast as they are answered,
 //! measures latency, and writes down what was answered for which event.
 //! Judges nothing: whether acknowledged events arrived is the audit's question.
 
 mod body;
+mod collect;
+mod connect;
+mod hdr_log;
+mod interval;
+mod machine;
+mod profile;
+mod rate;
 mod report;
 mod schedule;
 mod series;
+mod stream;
 mod tally;
 mod target;
 mod timer;
+mod watch;
 mod worker;
 
-pub use body::{BODY_BYTES_MAX, BodyError, BodyMode, BodyOptions, EVENT_BYTES_MIN};
+pub use body::{
+    BODY_BYTES_MAX, BODY_FILES_BYTES_MAX, BODY_FILES_MAX, BodyError, BodyMode, BodyOptions,
+    BodySource, EVENT_BYTES_MIN, FileOptions, PREFLIGHTS_MAX, USERS_MAX, UserOptions, ZIPF_MAX,
+};
+pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
+pub use profile::Profile;
+pub use rate::{Load, STEPS_MAX, TRACE_POINTS_MAX, Trace, TraceError};
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
 pub use series::{Machine, ProcessSample, Second, WatchedProcess};
 pub use tally::Failure;
 pub use target::{Target, TargetError};
+pub use watch::WATCHED_MAX;
 
 use crate::event_id::EventId;
 use crate::ledger::{self, LedgerError, LineFile, RunStart};
-use body::Requests;
+use body::Bodies;
+use collect::Collector;
+use connect::Peer;
+use hdr_log::HdrLog;
+use interval::{Seconds, TimesPool};
+use rate::RateCurve;
+use report::Measured;
 use schedule::Schedule;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tally::Tally;
-use worker::{Live, Shared, Task, Worker};
+use watch::Watch;
+use worker::{Shared, Task, Worker};
 
 /// Connections that one run may keep.
 pub const CONNECTIONS_MAX: usize = 100_000;
@@ -43,23 +66,19 @@ pub const RATE_MAX: f64 = 100_000_000.0;
 /// Bytes of an answer, head and body, that are read before its connection is given up.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// How often progress is told.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// Seconds that a report holds one by one, a day. Sums, overall latencies and the log of histograms
+/// know no such end.
+pub const SERIES_SECONDS_MAX: usize = 86_400;
+
+/// How often the ends of threads and the stop flag are looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Seconds between samples of watched processes, and the shortest rest of a run that gets one.
+const SAMPLE: f64 = 1.0;
+const SAMPLE_MIN: f64 = 0.1;
 
 /// Sequence numbers that each thread has for itself.
 const SEQ_PER_THREAD: u64 = EventId::SEQ_END / THREADS_MAX as u64;
-
-/// When requests start.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Load {
-    /// At a constant rate, whether or not earlier ones were answered.
-    Open {
-        /// Requests per second.
-        per_second: f64,
-    },
-    /// On each connection, when the one before was answered.
-    Closed,
-}
 
 /// What to send, where, and for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +87,10 @@ pub struct Options {
     pub target: Target,
     /// When they start.
     pub load: Load,
-    /// Connections, all kept alive, 1 to [`CONNECTIONS_MAX`].
+    /// Connections, 1 to [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// How they are made and used.
+    pub connect: ConnectOptions,
     /// Threads, 1 to [`THREADS_MAX`]; no more are used than there are connections.
     pub threads: usize,
     /// For how long requests are started. This or `requests` must be set.
@@ -82,6 +103,10 @@ pub struct Options {
     pub body: BodyOptions,
     /// File that gets what was answered for which event.
     pub acks: Option<PathBuf>,
+    /// File that gets the latencies of each second as a log of HdrHistograms.
+    pub hdr_log: Option<PathBuf>,
+    /// Processes whose CPU time and memory are written down, up to [`WATCHED_MAX`].
+    pub watch: Vec<u32>,
     /// The run's number in event ids; should not repeat among runs whose events meet.
     pub run: u32,
 }
@@ -104,9 +129,24 @@ pub enum RunError {
     /// Neither a duration nor a number of requests.
     #[error("a run needs a duration or a number of requests")]
     Endless,
+    /// A shape of load that spans the run, and the run has no length.
+    #[error("a {shape} needs a duration")]
+    NeedsDuration {
+        /// The shape.
+        shape: &'static str,
+    },
+    /// A process that is to be watched does not run.
+    #[error("there is no process {pid} to watch")]
+    NoProcess {
+        /// Its number.
+        pid: u32,
+    },
     /// The body is not possible.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// Connections are not possible as asked.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The name has no address.
     #[error("cannot resolve {authority}: {source}")]
     Resolve {
@@ -126,13 +166,41 @@ pub enum RunError {
     /// The file of answers cannot be written.
     #[error("answers: {0}")]
     Acks(#[from] LedgerError),
+    /// The log of histograms cannot be written.
+    #[error("histograms: {}: {source}", path.display())]
+    HdrLog {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
     /// The system gives no thread, or no way to wait for events.
     #[error("cannot run: {0}")]
     System(io::Error),
 }
 
-/// How far a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl RunError {
+    /// Whether other options would help, as against a target or a system in another state.
+    #[must_use]
+    pub fn is_bad_argument(&self) -> bool {
+        match self {
+            RunError::Range { .. }
+            | RunError::Endless
+            | RunError::NeedsDuration { .. }
+            | RunError::NoProcess { .. }
+            | RunError::Body(_)
+            | RunError::Connect(_) => true,
+            RunError::Resolve { .. }
+            | RunError::Unreachable { .. }
+            | RunError::Acks(_)
+            | RunError::HdrLog { .. }
+            | RunError::System(_) => false,
+        }
+    }
+}
+
+/// How far a run is, at the end of a second.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Time since the start.
     pub elapsed: Duration,
@@ -144,6 +212,8 @@ pub struct Progress {
     pub ok: u64,
     /// Requests that will not be answered any more.
     pub unanswered: u64,
+    /// The second that has just ended.
+    pub second: Second,
 }
 
 impl Progress {
@@ -155,7 +225,7 @@ impl Progress {
 }
 
 /// A range of allowed values, for the message.
-fn in_range<T: PartialOrd + ToString>(
+pub(crate) fn in_range<T: PartialOrd + ToString>(
     option: &'static str,
     actual: T,
     min: T,
@@ -172,7 +242,15 @@ fn in_range<T: PartialOrd + ToString>(
     })
 }
 
-fn check(options: &Options) -> Result<(), RunError> {
+/// What remains to be known when options are in range.
+struct Plan {
+    /// For how long requests are started.
+    duration: Option<Duration>,
+    /// The rate over time; `None` in a closed loop.
+    curve: Option<Arc<RateCurve>>,
+}
+
+fn check(options: &Options) -> Result<Plan, RunError> {
     in_range("connections", options.connections, 1, CONNECTIONS_MAX)?;
     in_range("threads", options.threads, 1, THREADS_MAX)?;
     in_range(
@@ -181,10 +259,9 @@ fn check(options: &Options) -> Result<(), RunError> {
         0.001,
         3_600.0,
     )?;
-    if let Load::Open { per_second } = options.load {
-        in_range("rate", per_second, 0.001, RATE_MAX)?;
-    }
-    match (options.duration, options.requests) {
+    in_range("watched processes", options.watch.len(), 0, WATCHED_MAX)?;
+    let duration = options.duration.or_else(|| options.load.end());
+    match (duration, options.requests) {
         (None, None) => return Err(RunError::Endless),
         (Some(duration), _) => {
             in_range(
@@ -197,47 +274,42 @@ fn check(options: &Options) -> Result<(), RunError> {
         (None, Some(_)) => {}
     }
     if let Some(requests) = options.requests {
-        let max = SEQ_PER_THREAD / u64::from(options.body.batch.max(1));
+        let max = SEQ_PER_THREAD / u64::from(options.body.events_max().max(1));
         in_range("requests", requests, 1, max)?;
     }
-    Ok(options.body.check()?)
-}
-
-/// The first address that takes a connection.
-fn reach(target: &Target, timeout: Duration) -> Result<SocketAddr, RunError> {
-    let authority = target.authority();
-    let addresses = (target.host.as_str(), target.port).to_socket_addrs();
-    let addresses = addresses.map_err(|source| RunError::Resolve {
-        authority: authority.clone(),
-        source,
-    })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(address),
-            Err(error) => last = error,
-        }
+    in_range("pipeline", options.connect.pipeline, 1, PIPELINE_MAX)?;
+    if let Some(requests) = options.connect.requests_per_connection {
+        in_range("requests-per-connection", requests, 1, u64::MAX)?;
     }
-    Err(RunError::Unreachable {
-        authority,
-        source: last,
-    })
+    options.body.check()?;
+    if options.acks.is_some() && options.body.events_max() == 0 {
+        return Err(BodyError::NoIds.into());
+    }
+    let curve = options.load.curve(duration)?.map(Arc::new);
+    Ok(Plan { duration, curve })
 }
 
-/// Sends until the end, or until `stop` is set; `progress` is told once per second.
+/// Sends until the end, or until `stop` is set; `progress` is told at the end of each second.
 ///
 /// # Errors
-/// When options are out of range, the target cannot be reached at all, or the file of answers
-/// cannot be written. Trouble with the target during the run is part of the report.
+/// When options are out of range, the target cannot be reached at all, a process that is to be
+/// watched does not run, or the file of answers or the log of histograms cannot be written. Trouble
+/// with the target during the run is part of the report.
 pub fn run(
     options: &Options,
     stop: &AtomicBool,
-    mut progress: impl FnMut(Progress),
+    mut progress: impl FnMut(&Progress),
 ) -> Result<Report, RunError> {
-    check(options)?;
-    let address = reach(&options.target, options.timeout)?;
+    let plan = check(options)?;
+    let watch = Watch::new(&options.watch)?;
+    let bodies = Bodies::load(&options.body, &options.target)?;
+    let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
         Some(path) => Some(Mutex::new(acks_file(path, options)?)),
+        None => None,
+    };
+    let log = match &options.hdr_log {
+        Some(path) => Some(HdrLog::create(path)?),
         None => None,
     };
     let threads = options.threads.min(options.connections);
@@ -245,33 +317,46 @@ pub fn run(
         stop: AtomicBool::new(false),
         acks,
         failure: Mutex::new(None),
-        live: (0..threads).map(|_| Live::default()).collect(),
         ready: Barrier::new(threads),
         zero: Instant::now(),
         start: OnceLock::new(),
     };
+    let wall_zero = SystemTime::now();
+    let pool = TimesPool::new(threads);
     let mut workers = Vec::with_capacity(threads);
+    let mut handed = Vec::with_capacity(threads);
     for thread in 0..threads {
-        let task = task(options, address, threads, thread);
-        let seed = u64::from(options.run) << 16 | thread as u64;
-        let requests = Requests::new(&options.body, &options.target, options.run, seed);
-        workers.push(Worker::new(task, requests, &shared).map_err(RunError::System)?);
+        let task = task(options, &plan, peer.clone(), threads, thread);
+        let requests = bodies.requests(options.run, thread);
+        let (to, from) = channel();
+        let seconds = Seconds::new(thread, to, Arc::clone(&pool));
+        let worker = Worker::new(task, requests, seconds, &shared);
+        workers.push(worker.map_err(RunError::System)?);
+        handed.push(from);
     }
+    let mut beside = Beside {
+        shared: &shared,
+        wall_zero,
+        started: None,
+        handed,
+        collector: Collector::new(threads, plan.curve.is_some(), pool, log),
+        watch,
+        sampled: 0.0,
+    };
     let mut total = Tally::default();
     thread::scope(|scope| {
         let mut running = Vec::with_capacity(threads);
         for worker in workers {
             running.push(scope.spawn(|| worker.run()));
         }
-        let mut told = Instant::now();
         while running.iter().any(|thread| !thread.is_finished()) {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK);
             if stop.load(Ordering::Relaxed) {
                 shared.stop.store(true, Ordering::Relaxed);
             }
-            if told.elapsed() >= PROGRESS {
-                told += PROGRESS;
-                progress(look(&shared));
+            // The first error ends the run; it is told when the threads have ended.
+            if let Err(error) = beside.look(&mut progress) {
+                shared.fail(error);
             }
         }
         for thread in running {
@@ -282,17 +367,20 @@ pub fn run(
         }
         Ok::<(), RunError>(())
     })?;
+    let measured = beside.finish(&mut progress);
     let failure = shared
         .failure
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failure {
-        return Err(error.into());
+        return Err(error);
     }
     // A number of requests that was not reached without a time limit: it gave up.
-    let short = options.duration.is_none() && options.requests.is_some_and(|max| total.sent < max);
+    let short = plan.duration.is_none() && options.requests.is_some_and(|max| total.sent < max);
     let interrupted = stop.load(Ordering::Relaxed) || short;
-    Ok(Report::new(options, options.run, &total, interrupted))
+    let whole = plan.duration.unwrap_or(Duration::from_nanos(total.wall));
+    let rate = plan.curve.map(|curve| curve.mean(whole.as_secs_f64()));
+    Ok(Report::new(options, rate, &total, measured?, interrupted))
 }
 
 fn acks_file(path: &Path, options: &Options) -> Result<LineFile, LedgerError> {
@@ -300,12 +388,92 @@ fn acks_file(path: &Path, options: &Options) -> Result<LineFile, LedgerError> {
     let run = RunStart {
         run: options.run,
         start: since_epoch.unwrap_or_default().as_secs(),
-        profile: options.body.mode.label().to_owned(),
+        profile: options.body.label().to_owned(),
     };
     ledger::create_acks(path, &run)
 }
 
-fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -> Task {
+/// What goes on beside the threads while they run.
+struct Beside<'a> {
+    shared: &'a Shared,
+    /// Wall clock time at the run's time zero.
+    wall_zero: SystemTime,
+    /// When the threads started to send, since time zero.
+    started: Option<u64>,
+    handed: Vec<Receiver<interval::Interval>>,
+    collector: Collector,
+    watch: Watch,
+    /// Seconds from the start to the last sample of watched processes.
+    sampled: f64,
+}
+
+impl Beside<'_> {
+    fn begin(&mut self, start: u64) -> Result<(), RunError> {
+        self.started = Some(start);
+        self.watch.begin(Instant::now());
+        self.collector
+            .begin(self.wall_zero + Duration::from_nanos(start))
+    }
+
+    fn look(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
+        let Some(start) = self.started else {
+            return match self.shared.start.get() {
+                Some(&start) => self.begin(start),
+                None => Ok(()),
+            };
+        };
+        let elapsed = self.shared.now().saturating_sub(start) as f64 / 1e9;
+        if elapsed >= self.sampled + SAMPLE {
+            self.sampled = elapsed;
+            self.watch.sample(Instant::now(), elapsed);
+        }
+        for handed in &self.handed {
+            handed
+                .try_iter()
+                .for_each(|interval| self.collector.take(interval));
+        }
+        self.tell(progress)
+    }
+
+    fn tell(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
+        while let Some(now) = self.collector.next()? {
+            // The report tells of what is left of a second when the run ends, unless it is most of one.
+            if !(1..500).contains(&now.elapsed.subsec_millis()) {
+                progress(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what came last, after all threads have ended.
+    fn finish(mut self, progress: &mut impl FnMut(&Progress)) -> Result<Measured, RunError> {
+        // Threads may have started and ended between two looks.
+        if let (None, Some(&start)) = (self.started, self.shared.start.get()) {
+            self.begin(start)?;
+        }
+        let start = self.started.unwrap_or_else(|| self.shared.now());
+        let elapsed = self.shared.now().saturating_sub(start) as f64 / 1e9;
+        if elapsed >= self.sampled + SAMPLE_MIN {
+            self.watch.sample(Instant::now(), elapsed);
+        }
+        for (thread, handed) in self.handed.iter().enumerate() {
+            handed
+                .try_iter()
+                .for_each(|interval| self.collector.take(interval));
+            self.collector.ended(thread);
+        }
+        self.tell(progress)?;
+        let wall = self.wall_zero + Duration::from_nanos(start);
+        let since_epoch = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Measured {
+            collected: self.collector.finish(),
+            watched: self.watch.finish(),
+            started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+fn task(options: &Options, plan: &Plan, peer: Peer, threads: usize, thread: usize) -> Task {
     // Remainders go to the first threads.
     let share = |total: u64| {
         let (threads, thread) = (threads as u64, thread as u64);
@@ -313,40 +481,23 @@ fn task(options: &Options, address: SocketAddr, threads: usize, thread: usize) -
     };
     Task {
         thread,
-        address,
+        peer,
         connections: usize::try_from(share(options.connections as u64)).unwrap_or(1),
-        schedule: match options.load {
-            Load::Open { per_second } => Some(Schedule::new(per_second, threads, thread)),
-            Load::Closed => None,
-        },
-        duration_ns: options.duration.map(nanos),
+        schedule: plan
+            .curve
+            .as_ref()
+            .map(|curve| Schedule::new(Arc::clone(curve), threads, thread)),
+        duration_ns: plan.duration.map(nanos),
         requests_max: options.requests.map(share),
         timeout_ns: nanos(options.timeout),
         run: options.run,
         first_seq: thread as u64 * SEQ_PER_THREAD,
-        batch: options.body.batch,
-        answers_per_event: options.body.mode == BodyMode::Event,
+        pipeline: options.connect.pipeline,
+        requests_per_connection: options.connect.requests_per_connection,
+        answers_per_event: options.body.answers_per_event(),
     }
 }
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn look(shared: &Shared) -> Progress {
-    let sum = |count: fn(&Live) -> &std::sync::atomic::AtomicU64| {
-        shared
-            .live
-            .iter()
-            .map(|live| count(live).load(Ordering::Relaxed))
-            .sum()
-    };
-    let start = shared.start.get().copied().unwrap_or_else(|| shared.now());
-    Progress {
-        elapsed: Duration::from_nanos(shared.now().saturating_sub(start)),
-        sent: sum(|live| &live.sent),
-        answered: sum(|live| &live.answered),
-        ok: sum(|live| &live.ok),
-        unanswered: sum(|live| &live.unanswered),
-    }
 }

@@ -1,6 +1,6 @@
 //! The command line of `audit`, and what it names as stored.
 
-use super::target;
+use super::plain_target;
 use crate::audit::Source;
 use crate::run::Target;
 use clap::Args;
@@ -48,7 +48,7 @@ pub struct StoredArgs {
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
     /// Endpoint of a Kinesis emulator, read from the oldest record on.
-    #[arg(long, value_name = "URL", value_parser = target)]
+    #[arg(long, value_name = "URL", value_parser = plain_target)]
     pub kinesis: Option<Target>,
 }
 

@@ -25,7 +25,7 @@ pub struct PlanArgs {
     pub scenario: Vec<PathBuf>,
     /// The load.
     #[command(flatten)]
-    pub load: LoadArgs,
+    pub load: ScenarioArgs,
     /// Price table in place of the one in the program; `--print-prices` shows its form.
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub struct PlanArgs {
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = "Load")]
 #[group(id = "load", multiple = true, conflicts_with = "scenario")]
-pub struct LoadArgs {
+pub struct ScenarioArgs {
     /// What to call it.
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
@@ -132,7 +132,7 @@ impl PlanArgs {
             return Ok(vec![self.load.input("plan")?]);
         }
         let read = |path: &PathBuf| {
-            let load: LoadArgs = read_toml(path)?;
+            let load: ScenarioArgs = read_toml(path)?;
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             load.input(&stem).map_err(|source| PlanError::Scenario {
                 path: path.clone(),
@@ -158,7 +158,7 @@ fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
-impl LoadArgs {
+impl ScenarioArgs {
     fn input(&self, name: &str) -> Result<Input, PlanError> {
         let value = |option| move |message| PlanError::Value { option, message };
         let host_price = self.host_price.as_deref().map(Usd::parse).transpose();

@@ -1,67 +1,77 @@
 //! The command line of `run`, and how it becomes the generator's options.
 
+use super::load::LoadArgs;
+use super::traffic::{BodyArgs, ConnectArgs};
 use super::{seconds, target};
-use crate::run::{self, BodyMode, BodyOptions, Load, Target};
+use crate::run::{self, Load, Target};
 use clap::Args;
 use std::path::PathBuf;
-use std::time::Duration;
 
-/// Send events to an HTTP collector, and measure.
-///
-/// With --rate an open loop: requests start on a schedule whether or not earlier ones were
-/// answered, and latency counts from the intended start, so that a stalled target shows.
-/// Without, a closed loop: each connection sends when its last request was answered.
-/// Ctrl-C ends the run cleanly with the report so far.
-///
-/// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request was not
-/// answered 200; 2 for bad arguments.
+/// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Collector, for instance http://127.0.0.1:8088; a path replaces the mode's default one.
+    /// Where requests go, and what they are.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
+    /// When they start.
+    #[command(flatten, next_help_heading = "When requests start, and for how long")]
+    pub load: LoadArgs,
+    /// Write what was answered for which event to this file, for `audit --acks`.
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    pub acks: Option<PathBuf>,
+    /// Write the report as JSON to this file.
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    pub json: Option<PathBuf>,
+    /// Write the latencies of each second to this file, as a log that HdrHistogram's tools read.
+    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    pub hdr_log: Option<PathBuf>,
+    /// Write down CPU and memory of this process, each second; repeat for more.
+    #[arg(long, value_name = "PID", help_heading = "What is written down")]
+    pub watch: Vec<u32>,
+    /// Exit with 1 unless every request was answered 200 and no event was refused.
+    #[arg(long, help_heading = "What is written down")]
+    pub expect_all_ok: bool,
+}
+
+impl RunArgs {
+    /// The generator's options.
+    #[must_use]
+    pub fn options(&self) -> run::Options {
+        run::Options {
+            duration: self.load.duration(),
+            requests: self.load.requests,
+            acks: self.acks.clone(),
+            hdr_log: self.hdr_log.clone(),
+            watch: self.watch.clone(),
+            ..self.traffic.options(self.load.load())
+        }
+    }
+}
+
+/// Where requests go, what they are, and over which connections.
+#[derive(Debug, Args)]
+pub struct TrafficArgs {
+    /// Collector, for instance http://127.0.0.1:8088 or https://example.org; a path replaces the
+    /// mode's or profile's default one.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
-    /// Requests per second; without it, as fast as they are answered.
-    #[arg(long, value_name = "N")]
-    pub rate: Option<f64>,
-    /// Connections, all kept alive.
+    /// Connections, kept alive unless --requests-per-connection says otherwise.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub connections: usize,
     /// Threads of the generator.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
-    /// For how long requests are started, in seconds; 10 unless --requests is given.
-    #[arg(long, value_name = "SECONDS")]
-    pub duration: Option<f64>,
-    /// Send at most this many requests.
-    #[arg(long, value_name = "N")]
-    pub requests: Option<u64>,
     /// Seconds after which a request without an answer is given up.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
-    /// envelope: POST /collect as a web SDK does, a JSON array behind a query string.
-    /// event: POST /v1/events, one JSON object, or an array with --batch.
-    #[arg(long, value_enum, default_value = "event")]
-    pub mode: BodyMode,
-    /// Events in each request.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub batch: u32,
-    /// Exact size of each event in bytes.
-    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
-    pub event_bytes: usize,
-    /// One more header line; repeat for more.
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    pub headers: Vec<String>,
-    /// Write what was answered for which event to this file, for `audit --acks`.
-    #[arg(long, value_name = "FILE")]
-    pub acks: Option<PathBuf>,
-    /// Write the report as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Exit with 1 unless every request was answered 200 and no event was refused.
-    #[arg(long)]
-    pub expect_all_ok: bool,
+    /// What requests carry.
+    #[command(flatten, next_help_heading = "What requests carry")]
+    pub body: BodyArgs,
+    /// How connections are made and used.
+    #[command(flatten, next_help_heading = "Connections")]
+    pub connect: ConnectArgs,
     /// Number of this run in event ids, up to 8 hex digits; random by default.
-    #[arg(long, value_name = "HEX", value_parser = run_number)]
+    #[arg(long, value_name = "HEX", value_parser = run_number, help_heading = "What requests carry")]
     pub run: Option<u32>,
 }
 
@@ -69,33 +79,22 @@ fn run_number(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 16).map_err(|_| "expected up to 8 hex digits".to_owned())
 }
 
-impl RunArgs {
-    /// The generator's options.
-    #[must_use]
-    pub fn options(&self) -> run::Options {
-        let duration = match (self.duration, self.requests) {
-            (Some(duration), _) => Some(seconds(duration)),
-            (None, Some(_)) => None,
-            (None, None) => Some(Duration::from_secs(10)),
-        };
+impl TrafficArgs {
+    /// The generator's options, for a run that has no end yet and writes no files.
+    pub(super) fn options(&self, load: Load) -> run::Options {
         run::Options {
             target: self.target.clone(),
-            load: match self.rate {
-                Some(per_second) => Load::Open { per_second },
-                None => Load::Closed,
-            },
+            load,
             connections: self.connections,
+            connect: self.connect.options(),
             threads: self.threads,
-            duration,
-            requests: self.requests,
+            duration: None,
+            requests: None,
             timeout: seconds(self.timeout),
-            body: BodyOptions {
-                mode: self.mode,
-                batch: self.batch,
-                event_bytes: self.event_bytes,
-                headers: self.headers.clone(),
-            },
-            acks: self.acks.clone(),
+            body: self.body.options(),
+            acks: None,
+            hdr_log: None,
+            watch: Vec::new(),
             run: self.run.unwrap_or_else(|| fastrand::u32(..)),
         }
     }

@@ -1,12 +1,22 @@
-//! Requests as bytes: made once, then only ids, times and users are written over in place.
-//! Knows the shape of events and of the two dialects; sends nothing.
+//! What requests carry, and the bytes of each request: events of an exact size, a profile of traffic,
+//! or files. Sends nothing; where the events of a request are is known here alone.
 
+mod exact;
+mod files;
+
+pub use files::{BODY_FILES_BYTES_MAX, BODY_FILES_MAX, FileOptions};
+
+pub(super) use exact::push_event;
+
+use super::profile::random::{Users, Zipf};
+use super::profile::{Profile, ProfileRequests};
 use super::target::Target;
-use crate::event_id::{EventId, put_hex};
 use crate::ledger::EVENTS_PER_REQUEST_MAX;
-use fastrand::Rng;
+use exact::ExactRequests;
+use files::{FileRequest, FileRequests};
 use std::fmt::Write;
-use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Smallest event that can be asked for, in bytes: room for every field with an empty remark.
 pub const EVENT_BYTES_MIN: usize = 320;
@@ -14,9 +24,21 @@ pub const EVENT_BYTES_MIN: usize = 320;
 /// Largest body of one request, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Different requests that a thread goes through, as long as their bodies fit in this memory.
-const VARIANTS_MAX: usize = 16;
-const VARIANT_BYTES_MAX: usize = 4 << 20;
+/// Users that events may come from at most; their numbers have 9 digits.
+pub const USERS_MAX: u32 = 1_000_000_000;
+
+/// Largest exponent of Zipf's law. At 10 all but one in a thousand events are the first user's.
+pub const ZIPF_MAX: f64 = 10.0;
+
+/// Largest share of preflights among the requests of the profile `web`.
+pub const PREFLIGHTS_MAX: f64 = 0.9;
+
+/// The browser that requests name.
+pub(super) const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+     Chrome/142.0.0.0 Safari/537.36";
+
+/// What requests name that stand for no browser and no SDK.
+pub(super) const OWN_AGENT: &str = concat!("sluice-loadtest/", env!("CARGO_PKG_VERSION"));
 
 /// Who a request pretends to come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,21 +60,84 @@ impl BodyMode {
     }
 }
 
+/// Where bodies come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BodySource {
+    /// Events of an exact size: `mode`, `batch` and `event_bytes` count.
+    #[default]
+    Exact,
+    /// Traffic of a kind, with its own sizes and paths.
+    Profile(Profile),
+    /// Files, sent as they are.
+    Files(FileOptions),
+}
+
+/// Which users events come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UserOptions {
+    /// How many there are, 1 to [`USERS_MAX`].
+    pub count: u32,
+    /// Exponent of Zipf's law over them, above 0 up to [`ZIPF_MAX`]; without it all are alike.
+    pub zipf: Option<f64>,
+}
+
+impl Default for UserOptions {
+    fn default() -> UserOptions {
+        UserOptions {
+            count: 1_000_000,
+            zipf: None,
+        }
+    }
+}
+
+impl UserOptions {
+    pub(super) fn law(&self) -> Users {
+        match self.zipf {
+            Some(exponent) => Users::Zipf(Zipf::new(self.count, exponent)),
+            None => Users::Uniform(self.count),
+        }
+    }
+}
+
 /// What requests carry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BodyOptions {
-    /// Who they pretend to come from.
+    /// Where bodies come from.
+    pub source: BodySource,
+    /// Who requests with events of an exact size pretend to come from.
     pub mode: BodyMode,
-    /// Events in each request.
+    /// Events of an exact size in each request.
     pub batch: u32,
     /// Exact size of each event in bytes.
     pub event_bytes: usize,
     /// More header lines, `Name: value` each.
     pub headers: Vec<String>,
+    /// What sizes, mixes and users are drawn from; the run's number unless given.
+    pub seed: Option<u64>,
+    /// Which users events come from.
+    pub users: UserOptions,
+    /// Share of CORS preflights among the requests of the profile `web`, up to [`PREFLIGHTS_MAX`].
+    pub preflights: f64,
+}
+
+impl Default for BodyOptions {
+    /// One event of 1 KiB per request, as a server sends it.
+    fn default() -> BodyOptions {
+        BodyOptions {
+            source: BodySource::Exact,
+            mode: BodyMode::Event,
+            batch: 1,
+            event_bytes: 1024,
+            headers: Vec::new(),
+            seed: None,
+            users: UserOptions::default(),
+            preflights: 0.2,
+        }
+    }
 }
 
 /// Why requests cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BodyError {
     /// The batch is empty or too large.
     #[error("batch must be between 1 and {EVENTS_PER_REQUEST_MAX} events, not {0}")]
@@ -71,23 +156,71 @@ pub enum BodyError {
     /// A header is not `Name: value`.
     #[error("header {0:?} is not of the form `Name: value`")]
     Header(String),
+    /// No users, or too many.
+    #[error("users must be between 1 and {USERS_MAX}, not {0}")]
+    Users(u32),
+    /// The exponent is out of range.
+    #[error("zipf must be above 0 and at most {ZIPF_MAX}, not {0}")]
+    Zipf(f64),
+    /// The share of preflights is out of range.
+    #[error("preflights must be between 0 and {PREFLIGHTS_MAX}, not {0}")]
+    Preflights(f64),
+    /// A file cannot be read.
+    #[error("body {}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        message: String,
+    },
+    /// A file is too large.
+    #[error("body {}: {actual} bytes or more are over the limit of {BODY_BYTES_MAX}", path.display())]
+    FileBytes {
+        /// The file.
+        path: PathBuf,
+        /// Its size, as far as it was looked at.
+        actual: u64,
+    },
+    /// No file, or too many.
+    #[error("body files must be between 1 and {BODY_FILES_MAX}, not {0}")]
+    Files(usize),
+    /// Files are too large together.
+    #[error("body files of more than {BODY_FILES_BYTES_MAX} bytes together")]
+    FilesBytes,
+    /// The method is none, or one whose answers would be read wrongly.
+    #[error("method {0:?} is not a name in capitals other than HEAD and CONNECT")]
+    Method(String),
+    /// The content type cannot stand in a header.
+    #[error("content-type {0:?} has control characters")]
+    ContentType(String),
+    /// Events without ids cannot be written down.
+    #[error(
+        "bodies from files carry no known event ids, so that no answers can be written for an audit"
+    )]
+    NoIds,
 }
 
 impl BodyOptions {
-    /// Refuses sizes out of range and malformed headers.
+    /// Refuses sizes out of range and malformed headers. Files are looked at when they are read.
     ///
     /// # Errors
     /// Names the limit and the value.
     pub fn check(&self) -> Result<(), BodyError> {
-        if !(1..=EVENTS_PER_REQUEST_MAX).contains(&self.batch) {
-            return Err(BodyError::Batch(self.batch));
+        match &self.source {
+            BodySource::Exact => self.check_exact()?,
+            BodySource::Profile(_) => {}
+            BodySource::Files(files) => files.check()?,
         }
-        if self.event_bytes < EVENT_BYTES_MIN {
-            return Err(BodyError::EventBytes(self.event_bytes));
+        if !(1..=USERS_MAX).contains(&self.users.count) {
+            return Err(BodyError::Users(self.users.count));
         }
-        let actual = self.event_bytes.saturating_mul(self.batch as usize);
-        if actual > BODY_BYTES_MAX {
-            return Err(BodyError::Body { actual });
+        if let Some(exponent) = self.users.zipf
+            && !(exponent > 0.0 && exponent <= ZIPF_MAX)
+        {
+            return Err(BodyError::Zipf(exponent));
+        }
+        if !(0.0..=PREFLIGHTS_MAX).contains(&self.preflights) {
+            return Err(BodyError::Preflights(self.preflights));
         }
         for header in &self.headers {
             let token = |name: &str| {
@@ -105,392 +238,147 @@ impl BodyOptions {
         }
         Ok(())
     }
+
+    fn check_exact(&self) -> Result<(), BodyError> {
+        if !(1..=EVENTS_PER_REQUEST_MAX).contains(&self.batch) {
+            return Err(BodyError::Batch(self.batch));
+        }
+        if self.event_bytes < EVENT_BYTES_MIN {
+            return Err(BodyError::EventBytes(self.event_bytes));
+        }
+        let actual = self.event_bytes.saturating_mul(self.batch as usize);
+        if actual > BODY_BYTES_MAX {
+            return Err(BodyError::Body { actual });
+        }
+        Ok(())
+    }
+
+    /// Events that one request may have at most; none in files, whose events nobody knows.
+    pub(super) fn events_max(&self) -> u32 {
+        match &self.source {
+            BodySource::Exact => self.batch,
+            BodySource::Profile(profile) => profile.events_max(),
+            BodySource::Files(_) => 0,
+        }
+    }
+
+    /// Whether an answer of 200 may refuse single events.
+    pub(super) fn answers_per_event(&self) -> bool {
+        match &self.source {
+            BodySource::Exact => self.mode == BodyMode::Event,
+            BodySource::Profile(profile) => profile.answers_per_event(),
+            BodySource::Files(_) => false,
+        }
+    }
+
+    /// What requests carry, in a word, for reports.
+    pub(super) fn label(&self) -> &'static str {
+        match &self.source {
+            BodySource::Exact => self.mode.label(),
+            BodySource::Profile(profile) => profile.label(),
+            BodySource::Files(_) => "files",
+        }
+    }
 }
 
-/// Where the changing parts of one event are.
-#[derive(Clone, Debug)]
-struct EventSlots {
-    /// The 12 hex digits of the sequence number.
-    seq: Range<usize>,
-    /// 13 decimal digits: milliseconds since the Unix epoch.
-    timestamp: Range<usize>,
-    /// 9 decimal digits.
-    user: Range<usize>,
+/// A request that is ready to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prepared<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Where its header lines begin.
+    pub(super) headers_at: usize,
+    /// Known events that it carries.
+    pub(super) events: u32,
+    /// Whether it is a CORS preflight, which carries no event by its nature.
+    pub(super) preflight: bool,
 }
 
-/// One request as bytes.
+/// What all threads of a run share.
 #[derive(Clone, Debug)]
-struct Request {
-    bytes: Vec<u8>,
-    events: Vec<EventSlots>,
-    /// The query string of the web SDK: 13 digits of time, 9 of sequence, 8 hex of hash.
-    upload: Option<(Range<usize>, Range<usize>, Range<usize>)>,
+pub(super) struct Bodies {
+    options: BodyOptions,
+    target: Target,
+    files: Arc<[FileRequest]>,
+}
+
+impl Bodies {
+    /// Checks the options, and reads the files that they name.
+    pub(super) fn load(options: &BodyOptions, target: &Target) -> Result<Bodies, BodyError> {
+        options.check()?;
+        let files = match &options.source {
+            BodySource::Files(files) => files.read(&options.headers, target)?,
+            BodySource::Exact | BodySource::Profile(_) => Vec::new(),
+        };
+        Ok(Bodies {
+            options: options.clone(),
+            target: target.clone(),
+            files: files.into(),
+        })
+    }
+
+    /// Makes the requests of one thread.
+    pub(super) fn requests(&self, run: u32, thread: usize) -> Requests {
+        let seed = self.options.seed.unwrap_or(u64::from(run));
+        // Neighbouring seeds and threads shall have nothing in common: 2^64 over the golden ratio.
+        let seed = seed
+            .wrapping_add(thread as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(thread as u64);
+        let (options, target) = (&self.options, &self.target);
+        match options.source {
+            BodySource::Exact => Requests::Exact(ExactRequests::new(options, target, run, seed)),
+            BodySource::Profile(profile) => {
+                Requests::Profile(ProfileRequests::new(profile, options, target, run, seed))
+            }
+            BodySource::Files(_) => Requests::Files(FileRequests::new(Arc::clone(&self.files))),
+        }
+    }
 }
 
 /// Requests of one thread.
 #[derive(Debug)]
-pub(super) struct Requests {
-    variants: Vec<Request>,
-    at: usize,
-    sent: u64,
-    rng: Rng,
+pub(super) enum Requests {
+    Exact(ExactRequests),
+    Profile(ProfileRequests),
+    Files(FileRequests),
 }
 
 impl Requests {
-    /// Makes the requests that a thread goes through. `options` have been checked.
-    pub(super) fn new(options: &BodyOptions, target: &Target, run: u32, seed: u64) -> Requests {
-        let mut rng = Rng::with_seed(seed);
-        let body = options.event_bytes * options.batch as usize;
-        let variants = (VARIANT_BYTES_MAX / body).clamp(1, VARIANTS_MAX);
-        Requests {
-            variants: (0..variants)
-                .map(|_| Request::new(options, target, run, &mut rng))
-                .collect(),
-            at: 0,
-            sent: 0,
-            rng,
-        }
-    }
-
     /// The next request: events `first` and following, at `now_ms` since the Unix epoch.
-    pub(super) fn next(&mut self, first: u64, now_ms: u64) -> &[u8] {
-        self.at = (self.at + 1) % self.variants.len();
-        self.sent += 1;
-        let request = &mut self.variants[self.at];
-        for (slots, seq) in request.events.iter().zip(first..) {
-            put_hex(&mut request.bytes[slots.seq.clone()], seq);
-            put_decimal(&mut request.bytes[slots.timestamp.clone()], now_ms);
-            let user = u64::from(self.rng.u32(..1_000_000));
-            put_decimal(&mut request.bytes[slots.user.clone()], user);
+    pub(super) fn next(&mut self, first: u64, now_ms: u64) -> Prepared<'_> {
+        match self {
+            Requests::Exact(requests) => requests.next(first, now_ms),
+            Requests::Profile(requests) => requests.next(first, now_ms),
+            Requests::Files(requests) => requests.next(),
         }
-        if let Some((timestamp, sequence, hash)) = &request.upload {
-            put_decimal(&mut request.bytes[timestamp.clone()], now_ms);
-            // The SDK's number has no zeros in front.
-            put_decimal(
-                &mut request.bytes[sequence.clone()],
-                100_000_000 + self.sent,
-            );
-            // Looks like the SDK's digest of the body; computing that would cost as much as
-            // everything else here.
-            put_hex(
-                &mut request.bytes[hash.clone()],
-                u64::from(self.rng.u32(..)),
-            );
-        }
-        &request.bytes
     }
 }
 
-fn put_decimal(out: &mut [u8], mut number: u64) {
-    for digit in out.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-}
-
-impl Request {
-    fn new(options: &BodyOptions, target: &Target, run: u32, rng: &mut Rng) -> Request {
-        let mut body = String::new();
-        let mut events = Vec::new();
-        let array = options.mode == BodyMode::Envelope || options.batch > 1;
-        if array {
-            body.push('[');
-        }
-        for at in 0..options.batch {
-            if at > 0 {
-                body.push(',');
-            }
-            events.push(push_event(&mut body, options.event_bytes, run, rng));
-        }
-        if array {
-            body.push(']');
-        }
-
-        let mut path = target.path.clone().unwrap_or_else(|| {
-            match options.mode {
-                BodyMode::Envelope => "/collect",
-                BodyMode::Event => "/v1/events",
-            }
-            .to_owned()
-        });
-        let agent = match options.mode {
-            BodyMode::Envelope => {
-                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
-                 Chrome/142.0.0.0 Safari/537.36"
-            }
-            BodyMode::Event => concat!("sluice-loadtest/", env!("CARGO_PKG_VERSION")),
-        };
-        let mut upload = None;
-        if options.mode == BodyMode::Envelope {
-            path.push(if path.contains('?') { '&' } else { '?' });
-            path.push_str("appId=shop&platform=Web&event_bundle_sequence_id=");
-            let sequence = slot(&mut path, 9);
-            path.push_str("&upload_timestamp=");
-            let timestamp = slot(&mut path, 13);
-            path.push_str("&hashCode=");
-            let hash = slot(&mut path, 8);
-            upload = Some((timestamp, sequence, hash));
-        }
-        let mut head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\n", target.authority());
-        // Slots in the path move behind the method.
-        let moved = |slot: Range<usize>| slot.start + 5..slot.end + 5;
-        let upload = upload.map(|(a, b, c)| (moved(a), moved(b), moved(c)));
-        for (name, value) in [
-            ("User-Agent", agent),
-            ("Accept", "*/*"),
-            ("Content-Type", "application/json"),
-        ] {
-            let own = options
-                .headers
-                .iter()
-                .filter_map(|header| header.split_once(':'));
-            if !own
-                .into_iter()
-                .any(|(own, _)| own.eq_ignore_ascii_case(name))
-            {
-                push(&mut head, format_args!("{name}: {value}\r\n"));
-            }
-        }
-        for header in &options.headers {
-            push(&mut head, format_args!("{header}\r\n"));
-        }
-        push(
-            &mut head,
-            format_args!("Content-Length: {}\r\n\r\n", body.len()),
-        );
-
-        let moved = |slot: Range<usize>| slot.start + head.len()..slot.end + head.len();
-        let events = events
-            .into_iter()
-            .map(|slots| EventSlots {
-                seq: moved(slots.seq),
-                timestamp: moved(slots.timestamp),
-                user: moved(slots.user),
-            })
-            .collect();
-        head.push_str(&body);
-        Request {
-            bytes: head.into_bytes(),
-            events,
-            upload,
+/// Appends the headers of a request and the empty line behind them. Own ones replace others.
+pub(super) fn push_headers(
+    head: &mut String,
+    target: &Target,
+    usual: &[(&str, &str)],
+    own: &[String],
+    length: Option<usize>,
+) {
+    let host = target.authority();
+    for (name, value) in std::iter::once(&("Host", host.as_str())).chain(usual) {
+        let mut names = own.iter().filter_map(|header| header.split_once(':'));
+        if !names.any(|(own, _)| own.eq_ignore_ascii_case(name)) {
+            push(head, format_args!("{name}: {value}\r\n"));
         }
     }
+    for header in own {
+        push(head, format_args!("{header}\r\n"));
+    }
+    if let Some(length) = length {
+        push(head, format_args!("Content-Length: {length}\r\n"));
+    }
+    head.push_str("\r\n");
 }
 
 /// Writing to a string does not fail.
 fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(what);
-}
-
-/// Appends room that is written over later.
-fn slot(text: &mut String, length: usize) -> Range<usize> {
-    let start = text.len();
-    text.extend(std::iter::repeat_n('0', length));
-    start..text.len()
-}
-
-/// Names of events, with how many of 100 have them: visitors look more than they buy.
-const NAMES: [(&str, u32); 4] = [
-    ("ViewContent", 60),
-    ("Search", 22),
-    ("AddToCart", 13),
-    ("Purchase", 5),
-];
-
-/// Appends one event of exactly `size` bytes.
-fn push_event(body: &mut String, size: usize, run: u32, rng: &mut Rng) -> EventSlots {
-    let start = body.len();
-    let mut roll = rng.u32(..100);
-    let name = NAMES.iter().find(|(_, share)| {
-        let found = roll < *share;
-        roll = roll.wrapping_sub(*share);
-        found
-    });
-    let name = name.map_or("ViewContent", |(name, _)| name);
-    body.push_str("{\"event_id\":\"");
-    let id = EventId { run, seq: 0 };
-    push(body, format_args!("{id}"));
-    let seq = body.len() - 12..body.len();
-    body.push_str("\",\"timestamp\":");
-    let timestamp = slot(body, 13);
-    push(
-        body,
-        format_args!(",\"event_name\":\"{name}\",\"user_id\":\"u-"),
-    );
-    let user = slot(body, 9);
-    push(
-        body,
-        format_args!(
-            "\",\"user_ip\":\"198.51.100.{}\",\"pixel_id\":\"px-{}\",\"click_id\":\"{:016x}\",\
-             \"additional_data\":{{",
-            rng.u32(1..255),
-            rng.u32(1_000_000..9_999_999),
-            rng.u64(..),
-        ),
-    );
-    let parts = [
-        format!(
-            "\"page\":{{\"url\":\"https://shop.example/products/{}\",\"title\":\"Product {}\",\
-             \"referrer\":\"https://search.example/?q=shoes\"}},",
-            rng.u32(..100_000),
-            rng.u32(..100_000)
-        ),
-        format!(
-            "\"item\":{{\"sku\":\"SKU-{:06}\",\"category\":\"Shoes/Running\",\"price\":{}.{:02},\
-             \"currency\":\"EUR\",\"quantity\":{}}},",
-            rng.u32(..1_000_000),
-            rng.u32(5..500),
-            rng.u32(..100),
-            rng.u32(1..4)
-        ),
-        format!(
-            "\"device\":{{\"os\":\"Android 16\",\"model\":\"Pixel 9\",\"locale\":\"de-DE\",\
-             \"screen\":[1080,2424],\"timezone_offset\":{}}},",
-            rng.i32(-12..14) * 3_600_000
-        ),
-    ];
-    const REMARK: &str = "\"remark\":\"";
-    const END: &str = "\"}}";
-    for part in parts {
-        if body.len() - start + part.len() + REMARK.len() + END.len() <= size {
-            body.push_str(&part);
-        }
-    }
-    body.push_str(REMARK);
-    let end = start + size - END.len();
-    while body.len() < end {
-        let word = ["red ", "blue ", "fast ", "light ", "new ", "large "][rng.usize(..6)];
-        body.push_str(&word[..word.len().min(end - body.len())]);
-    }
-    body.push_str(END);
-    EventSlots {
-        seq,
-        timestamp,
-        user,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event_id::IdScanner;
-    use serde_json::Value;
-
-    const NOW: u64 = 1_763_000_000_123;
-
-    fn options(mode: BodyMode, batch: u32, event_bytes: usize) -> BodyOptions {
-        BodyOptions {
-            mode,
-            batch,
-            event_bytes,
-            headers: vec![],
-        }
-    }
-
-    fn split(request: &[u8]) -> (String, Vec<u8>) {
-        let end = memchr::memmem::find(request, b"\r\n\r\n").unwrap() + 4;
-        let head = String::from_utf8(request[..end].to_vec()).unwrap();
-        (head, request[end..].to_vec())
-    }
-
-    fn target() -> Target {
-        Target::parse("http://127.0.0.1:8088").unwrap()
-    }
-
-    #[test]
-    fn every_event_has_exactly_the_size_asked_for_and_is_json_with_its_id() {
-        for size in [EVENT_BYTES_MIN, 400, 500, 600, 1024, 5_000] {
-            for seed in 0..50 {
-                let mut requests =
-                    Requests::new(&options(BodyMode::Event, 1, size), &target(), 7, seed);
-                let (head, body) = split(requests.next(0x1234, NOW));
-                assert_eq!(body.len(), size);
-                assert!(head.contains(&format!("Content-Length: {size}\r\n")));
-                let event: Value = serde_json::from_slice(&body).unwrap();
-                assert_eq!(event["event_id"], "lt-00000007-000000001234");
-                assert_eq!(event["timestamp"], NOW);
-                for field in ["event_name", "user_id", "user_ip", "pixel_id", "click_id"] {
-                    assert!(event[field].is_string(), "{field}");
-                }
-                assert!(event["additional_data"].is_object());
-            }
-        }
-    }
-
-    #[test]
-    fn a_batch_is_an_array_with_successive_ids() {
-        for mode in [BodyMode::Envelope, BodyMode::Event] {
-            let mut requests = Requests::new(&options(mode, 20, 800), &target(), 7, 1);
-            for first in [0, 20, 40] {
-                let (_, body) = split(requests.next(first, NOW));
-                let events: Vec<Value> = serde_json::from_slice(&body).unwrap();
-                assert_eq!(events.len(), 20);
-                let ids = IdScanner::default().ids(&body);
-                let seqs: Vec<u64> = ids.iter().map(|id| id.seq).collect();
-                assert_eq!(seqs, (first..first + 20).collect::<Vec<_>>());
-            }
-        }
-    }
-
-    #[test]
-    fn the_envelope_mode_speaks_like_the_web_sdk() {
-        let mut requests = Requests::new(&options(BodyMode::Envelope, 1, 1024), &target(), 7, 1);
-        let (head, body) = split(requests.next(0, NOW));
-        let line = head.lines().next().unwrap();
-        assert!(
-            line.starts_with(
-                "POST /collect?appId=shop&platform=Web&event_bundle_sequence_id=100000001\
-             &upload_timestamp=1763000000123&hashCode="
-            ),
-            "{line}"
-        );
-        assert!(line.ends_with(" HTTP/1.1"), "{line}");
-        assert!(body.starts_with(b"[{"));
-    }
-
-    #[test]
-    fn a_path_in_the_target_replaces_the_default_one() {
-        let target = Target::parse("http://h/x?k=1").unwrap();
-        let mut requests = Requests::new(&options(BodyMode::Envelope, 1, 1024), &target, 7, 1);
-        let (head, _) = split(requests.next(0, NOW));
-        assert!(head.starts_with("POST /x?k=1&appId=shop&"), "{head}");
-        let mut requests = Requests::new(&options(BodyMode::Event, 1, 1024), &target, 7, 1);
-        let (head, _) = split(requests.next(0, NOW));
-        assert!(
-            head.starts_with("POST /x?k=1 HTTP/1.1\r\nHost: h:80\r\n"),
-            "{head}"
-        );
-    }
-
-    #[test]
-    fn own_headers_are_added_and_replace_the_default_ones() {
-        let mut with = options(BodyMode::Event, 1, 1024);
-        with.headers = vec!["content-type: text/plain".to_owned(), "X-Key: 1".to_owned()];
-        with.check().unwrap();
-        let (head, _) = split(Requests::new(&with, &target(), 7, 1).next(0, NOW));
-        assert!(
-            head.contains("content-type: text/plain\r\nX-Key: 1\r\n"),
-            "{head}"
-        );
-        assert!(!head.contains("application/json"), "{head}");
-        for header in ["x", "a b: c", "x: y\r\nz: 1", ": x"] {
-            with.headers = vec![header.to_owned()];
-            assert_eq!(with.check(), Err(BodyError::Header(header.to_owned())));
-        }
-    }
-
-    #[test]
-    fn sizes_are_accepted_up_to_their_limits_and_refused_beyond() {
-        let check = |batch, size| options(BodyMode::Event, batch, size).check();
-        assert!(check(1, EVENT_BYTES_MIN).is_ok());
-        assert_eq!(
-            check(1, EVENT_BYTES_MIN - 1),
-            Err(BodyError::EventBytes(EVENT_BYTES_MIN - 1))
-        );
-        assert!(check(1, BODY_BYTES_MAX).is_ok());
-        assert!(check(1, BODY_BYTES_MAX + 1).is_err());
-        assert_eq!(check(0, 1024), Err(BodyError::Batch(0)));
-        let over = EVENTS_PER_REQUEST_MAX + 1;
-        assert_eq!(check(over, 1024), Err(BodyError::Batch(over)));
-    }
 }

@@ -1,19 +1,27 @@
 //! What a run found, as text and as JSON.
 
+use super::collect::Collected;
+use super::hdr_log::base64;
 use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
-use super::{Load, Options};
+use super::{BodySource, Options};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// A generator that did not wait for events in more than this share of a run had no time left.
-const BUSY_MAX: f64 = 0.95;
+pub(super) const BUSY_MAX: f64 = 0.95;
 
 /// A request that was due, with a connection free, and started later than this (p99), was late
 /// by the generator's fault, in microseconds.
-const SLIP_US_MAX: f64 = 5_000.0;
+pub(super) const SLIP_US_MAX: f64 = 5_000.0;
+
+/// A generator that was late, or had no time left, in more than this share of a run's seconds, and in
+/// at least so many, was the bottleneck in them: a rate that changes does not ask for the same all
+/// the time. A single such second may be the machine's hiccup.
+const LATE_SHARE_MAX: f64 = 0.05;
+const LATE_SECONDS_MIN: u64 = 2;
 
 /// A generator that could have run and had no CPU for more than this share of a run measured the
 /// machine.
@@ -53,6 +61,10 @@ pub struct Report {
     pub unsent: u64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Answers as they should be: 200, or 204 to a CORS preflight.
+    pub ok: u64,
+    /// Answers to CORS preflights, which carry no event.
+    pub preflights: u64,
     /// Requests sent and not answered, by what happened.
     pub unanswered: BTreeMap<String, u64>,
     /// Connections that could not be opened or kept, by what happened.
@@ -82,7 +94,7 @@ pub struct Report {
     pub schedule_slip: Option<Latency>,
     /// What the generator itself used.
     pub generator: Generator,
-    /// Second by second.
+    /// Second by second, up to [`super::SERIES_SECONDS_MAX`] of them.
     pub series: Vec<Second>,
     /// Latencies from the intended start in the compressed V2 form of HdrHistogram, base64, in
     /// nanoseconds; absent in a closed loop.
@@ -96,17 +108,20 @@ pub struct Report {
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// Requests per second; absent in a closed loop.
+    /// Requests per second, of a rate that changes the mean; absent in a closed loop.
     pub rate: Option<f64>,
+    /// The rate over time as the command line has it, for instance `ramp 100:1000`, or `closed`.
+    #[serde(default)]
+    pub schedule: String,
     /// Connections.
     pub connections: usize,
     /// Threads.
     pub threads: usize,
-    /// `envelope` or `event`.
+    /// `envelope` or `event`, the name of a profile, or `files`.
     pub mode: String,
-    /// Events in each request.
+    /// Events in each request; 0 where they differ.
     pub batch: u32,
-    /// Bytes of each event.
+    /// Bytes of each event; 0 where they differ.
     pub event_bytes: usize,
 }
 
@@ -138,12 +153,31 @@ pub struct Generator {
     pub cpu_us_per_request: f64,
     /// Share of the run in which the busiest thread did not wait for events.
     pub busy_share_max: f64,
+    /// Whole seconds in which it was late (p99 of the slip over 5 ms) or had no time left (a thread
+    /// waited for events in less than 5 % of the second).
+    #[serde(default)]
+    pub late_seconds: u64,
     /// Seconds in which its threads could have run and had no CPU.
     pub cpu_wait_seconds: f64,
     /// Whether the figures show the generator's limits rather than the target's.
     pub is_bottleneck: bool,
     /// Whether the generator waited so long for a CPU that latencies show it.
     pub is_starved: bool,
+}
+
+/// What was measured second by second, and around the run.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) collected: Collected,
+    pub(super) watched: Vec<WatchedProcess>,
+    pub(super) started_unix_ms: u64,
+}
+
+/// Whether the generator held a run up, by the busiest thread's share, the slip, and its seconds.
+fn is_bottleneck(busy_max: f64, slip: Option<Latency>, late: u64, whole: u64) -> bool {
+    busy_max > BUSY_MAX
+        || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX)
+        || (late >= LATE_SECONDS_MIN && late as f64 > LATE_SHARE_MAX * whole as f64)
 }
 
 fn latency(histogram: &Histogram<u64>) -> Latency {
@@ -172,8 +206,21 @@ fn labels(failures: &BTreeMap<Failure, u64>) -> BTreeMap<String, u64> {
 }
 
 impl Report {
-    pub(super) fn new(options: &Options, run: u32, tally: &Tally, interrupted: bool) -> Report {
-        let open_loop = matches!(options.load, Load::Open { .. });
+    /// `rate` is the mean, `None` in a closed loop.
+    pub(super) fn new(
+        options: &Options,
+        rate: Option<f64>,
+        tally: &Tally,
+        measured: Measured,
+        interrupted: bool,
+    ) -> Report {
+        let open_loop = rate.is_some();
+        let Collected {
+            times,
+            series,
+            whole_seconds,
+            late_seconds,
+        } = measured.collected;
         let seconds = tally.last_answer as f64 / 1e9;
         let per_second = |count: u64| {
             if seconds > 0.0 {
@@ -182,31 +229,26 @@ impl Report {
                 0.0
             }
         };
-        let slip = open_loop.then(|| latency(&tally.slip));
+        let exact = options.body.source == BodySource::Exact;
+        let slip = open_loop.then(|| latency(&times.slip));
         let busy_share_max = tally.busy_max;
         let statuses = tally.statuses.iter().zip(0u16..);
         Report {
             format: REPORT_FORMAT.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: std::env::args().collect(),
-            machine: Machine::default(),
-            started_unix_ms: 0,
-            run: format!("{run:08x}"),
-            target: format!(
-                "http://{}{}",
-                options.target.authority(),
-                options.target.path.as_deref().unwrap_or_default()
-            ),
+            machine: Machine::here(),
+            started_unix_ms: measured.started_unix_ms,
+            run: format!("{:08x}", options.run),
+            target: options.target.url(),
             load: LoadReport {
-                rate: match options.load {
-                    Load::Open { per_second } => Some(per_second),
-                    Load::Closed => None,
-                },
+                rate,
+                schedule: options.load.label(),
                 connections: options.connections,
                 threads: options.threads,
-                mode: options.body.mode.label().to_owned(),
-                batch: options.body.batch,
-                event_bytes: options.body.event_bytes,
+                mode: options.body.label().to_owned(),
+                batch: if exact { options.body.batch } else { 0 },
+                event_bytes: if exact { options.body.event_bytes } else { 0 },
             },
             seconds,
             interrupted,
@@ -217,6 +259,8 @@ impl Report {
                 .filter(|(count, _)| **count > 0)
                 .map(|(count, status)| (status, *count))
                 .collect(),
+            ok: tally.ok,
+            preflights: tally.preflights,
             unanswered: labels(&tally.unanswered),
             connect_failures: labels(&tally.connect_failures),
             connects: tally.connects,
@@ -227,8 +271,8 @@ impl Report {
             events_refused: tally.events_refused,
             bytes_out: tally.bytes_out,
             bytes_in: tally.bytes_in,
-            latency_from_intended_start: open_loop.then(|| latency(&tally.intended)),
-            latency_from_start: latency(&tally.actual),
+            latency_from_intended_start: open_loop.then(|| latency(&times.intended)),
+            latency_from_start: latency(&times.actual),
             schedule_slip: slip,
             generator: Generator {
                 cpu_us_per_request: match tally.sent {
@@ -236,23 +280,22 @@ impl Report {
                     sent => tally.cpu as f64 / 1_000.0 / sent as f64,
                 },
                 busy_share_max,
+                late_seconds,
                 cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
-                is_bottleneck: busy_share_max > BUSY_MAX
-                    || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX),
+                is_bottleneck: is_bottleneck(busy_share_max, slip, late_seconds, whole_seconds),
                 is_starved: tally.starved_max > STARVED_MAX,
             },
-            series: Vec::new(),
-            histogram_from_intended_start: None,
-            histogram_from_start: String::new(),
-            watched: Vec::new(),
+            series,
+            histogram_from_intended_start: open_loop.then(|| base64(&times.intended)),
+            histogram_from_start: base64(&times.actual),
+            watched: measured.watched,
         }
     }
 
-    /// Whether every request was answered 200, with no event refused.
+    /// Whether every request was answered 200, or 204 to a preflight, with no event refused.
     #[must_use]
     pub fn all_ok(&self) -> bool {
-        let ok = self.statuses.get(&200).copied().unwrap_or(0);
-        ok == self.sent && self.events_refused == 0
+        self.ok == self.sent && self.events_refused == 0
     }
 }
 
@@ -302,14 +345,17 @@ impl fmt::Display for Report {
             self.target, load.connections, load.threads
         )?;
         match load.rate {
-            Some(rate) => writeln!(f, "open loop at {rate} requests/s")?,
+            Some(_) => writeln!(f, "open loop, {} requests/s", load.schedule)?,
             None => writeln!(f, "closed loop")?,
         }
-        writeln!(
-            f,
-            "events         {} x {} bytes per request, mode {}, run {}",
-            load.batch, load.event_bytes, load.mode, self.run
-        )?;
+        match load.batch {
+            0 => writeln!(f, "bodies         {}, run {}", load.mode, self.run)?,
+            batch => writeln!(
+                f,
+                "events         {batch} x {} bytes per request, mode {}, run {}",
+                load.event_bytes, load.mode, self.run
+            )?,
+        }
         let interrupted = if self.interrupted {
             " (ended early)"
         } else {
@@ -326,6 +372,9 @@ impl fmt::Display for Report {
             self.answered_per_second, self.events_ok_per_second
         )?;
         writeln!(f, "status         {}", counts(&self.statuses))?;
+        if self.preflights > 0 {
+            writeln!(f, "preflights     {} answered", self.preflights)?;
+        }
         writeln!(f, "unanswered     {}", counts(&self.unanswered))?;
         writeln!(
             f,
@@ -372,6 +421,14 @@ impl fmt::Display for Report {
                  the target's; use more --threads or a lower rate"
             )?;
         }
+        if generator.late_seconds > 0 {
+            write!(
+                f,
+                "\n               it was late or had no time left in {} of {:.0} seconds",
+                generator.late_seconds,
+                self.seconds.ceil()
+            )?;
+        }
         if generator.is_starved {
             write!(
                 f,
@@ -386,5 +443,29 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generator_is_the_bottleneck_when_it_is_late_or_busy_overall_or_in_enough_seconds() {
+        let slip = |p99_us| {
+            Some(Latency {
+                p99_us,
+                ..Latency::default()
+            })
+        };
+        assert!(!is_bottleneck(0.5, slip(100.0), 0, 60));
+        assert!(is_bottleneck(0.96, None, 0, 60));
+        assert!(is_bottleneck(0.1, slip(5_001.0), 0, 60));
+        // The top of a ramp, or a burst: too little of the run to show in its p99.
+        assert!(is_bottleneck(0.5, slip(100.0), 4, 60));
+        assert!(!is_bottleneck(0.5, slip(100.0), 3, 60));
+        // One bad second is the machine's.
+        assert!(!is_bottleneck(0.5, slip(100.0), 1, 3));
+        assert!(is_bottleneck(0.5, slip(100.0), 2, 3));
     }
 }

@@ -30,12 +30,27 @@ pub struct Second {
     /// Latencies of its answers in microseconds: from the intended start in an open loop, else from
     /// the real start.
     pub p50_us: f64,
+    /// 90th percentile of the same.
+    #[serde(default)]
+    pub p90_us: f64,
     /// 99th percentile of the same.
     pub p99_us: f64,
     /// 99.9th percentile of the same.
     pub p99_9_us: f64,
+    /// 99.99th percentile of the same.
+    #[serde(default)]
+    pub p99_99_us: f64,
     /// Largest of the same.
     pub max_us: f64,
+    /// Median from the real start in an open loop, where it is another one.
+    #[serde(default)]
+    pub p50_from_start_us: Option<f64>,
+    /// 99th percentile of the same.
+    #[serde(default)]
+    pub p99_from_start_us: Option<f64>,
+    /// Largest of the same.
+    #[serde(default)]
+    pub max_from_start_us: Option<f64>,
     /// 99th percentile of the schedule's slip in microseconds; absent in a closed loop.
     pub slip_p99_us: Option<f64>,
 }

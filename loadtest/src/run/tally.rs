@@ -12,6 +12,8 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection could not be opened for another reason.
     ConnectFailed,
+    /// TLS failed: no handshake, or what came was not what was sent.
+    Tls,
     /// No whole answer came in time.
     Timeout,
     /// The connection was reset.
@@ -36,6 +38,7 @@ impl Failure {
             Failure::ConnectRefused => "connect_refused",
             Failure::ConnectTimeout => "connect_timeout",
             Failure::ConnectFailed => "connect_failed",
+            Failure::Tls => "tls",
             Failure::Timeout => "timeout",
             Failure::Reset => "reset",
             Failure::Closed => "closed",
@@ -52,6 +55,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::ConnectionReset => Failure::Reset,
             ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Failure::Closed,
+            ErrorKind::InvalidData => Failure::Tls,
             _ => Failure::Socket,
         }
     }
@@ -62,6 +66,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::ConnectRefused,
             ErrorKind::TimedOut => Failure::ConnectTimeout,
+            ErrorKind::InvalidData => Failure::Tls,
             _ => Failure::ConnectFailed,
         }
     }
@@ -70,13 +75,58 @@ impl Failure {
 /// One past the largest status that HTTP has.
 const STATUS_END: usize = 1_000;
 
-/// Counts and latencies of one thread, or of all. Times in nanoseconds.
+/// Latencies of one second, or of all.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// From the intended start to the answer; empty in a closed loop.
+    pub(super) intended: Histogram<u64>,
+    /// From the real start to the answer.
+    pub(super) actual: Histogram<u64>,
+    /// From the moment when a request was due and a connection was free, to its start; empty in a
+    /// closed loop.
+    pub(super) slip: Histogram<u64>,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times {
+            intended: histogram(),
+            actual: histogram(),
+            slip: histogram(),
+        }
+    }
+}
+
+impl Times {
+    pub(super) fn is_empty(&self) -> bool {
+        self.intended.is_empty() && self.actual.is_empty() && self.slip.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: &Times) {
+        // All have the same bounds, so adding cannot fail.
+        let _ = self.intended.add(&other.intended);
+        let _ = self.actual.add(&other.actual);
+        let _ = self.slip.add(&other.slip);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.intended.reset();
+        self.actual.reset();
+        self.slip.reset();
+    }
+}
+
+/// Counts of one thread, or of all. Times in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) answered: u64,
     /// Answers by status.
     pub(super) statuses: Vec<u64>,
+    /// Answers as they should be: 200, or 204 to a preflight.
+    pub(super) ok: u64,
+    /// Answers to preflights.
+    pub(super) preflights: u64,
     /// Events in requests that were answered 200, less those that the answer refused.
     pub(super) events_ok: u64,
     /// Events that an answer of 200 refused.
@@ -90,12 +140,8 @@ pub(super) struct Tally {
     pub(super) unsent: u64,
     pub(super) bytes_out: u64,
     pub(super) bytes_in: u64,
-    /// From the intended start to the answer.
-    pub(super) intended: Histogram<u64>,
-    /// From the real start to the answer.
-    pub(super) actual: Histogram<u64>,
-    /// From the moment when a request was due and a connection was free, to its start.
-    pub(super) slip: Histogram<u64>,
+    /// Latencies of the second under way.
+    pub(super) times: Times,
     /// Time of the run, of waiting for events in it, on a CPU, and waiting for a CPU.
     pub(super) wall: u64,
     pub(super) idle: u64,
@@ -120,6 +166,8 @@ impl Default for Tally {
             sent: 0,
             answered: 0,
             statuses: vec![0; STATUS_END],
+            ok: 0,
+            preflights: 0,
             events_ok: 0,
             events_refused: 0,
             unanswered: BTreeMap::new(),
@@ -129,9 +177,7 @@ impl Default for Tally {
             unsent: 0,
             bytes_out: 0,
             bytes_in: 0,
-            intended: histogram(),
-            actual: histogram(),
-            slip: histogram(),
+            times: Times::default(),
             wall: 0,
             idle: 0,
             cpu: 0,
@@ -158,13 +204,15 @@ impl Tally {
         part as f64 / self.wall as f64
     }
 
-    /// Adds another thread's counts.
+    /// Adds another thread's counts. Its latencies were handed over second by second.
     pub(super) fn add(&mut self, other: &Tally) {
         self.sent += other.sent;
         self.answered += other.answered;
         for (count, more) in self.statuses.iter_mut().zip(&other.statuses) {
             *count += more;
         }
+        self.ok += other.ok;
+        self.preflights += other.preflights;
         self.events_ok += other.events_ok;
         self.events_refused += other.events_refused;
         for (failure, more) in &other.unanswered {
@@ -178,10 +226,6 @@ impl Tally {
         self.unsent += other.unsent;
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;
-        // All have the same bounds, so adding cannot fail.
-        let _ = self.intended.add(&other.intended);
-        let _ = self.actual.add(&other.actual);
-        let _ = self.slip.add(&other.slip);
         self.wall = self.wall.max(other.wall);
         self.idle += other.idle;
         self.cpu += other.cpu;

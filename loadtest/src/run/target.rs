@@ -1,11 +1,13 @@
-//! Where requests go: an `http://` URL, split.
+//! Where requests go: an `http://` or `https://` URL, split.
 
 /// A target that requests can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Whether connections are TLS.
+    pub tls: bool,
     /// Host name or address, IPv6 without its brackets.
     pub host: String,
-    /// Port, 80 unless given.
+    /// Port; unless given 80, or 443 with TLS.
     pub port: u16,
     /// Path and query as given, or `None` when the URL ends with its authority.
     pub path: Option<String>,
@@ -14,8 +16,8 @@ pub struct Target {
 /// Why a URL cannot be a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// The scheme is not `http`.
-    #[error("target {0} is not an http:// URL (TLS is not supported)")]
+    /// The scheme is neither `http` nor `https`.
+    #[error("target {0} is not an http:// or https:// URL")]
     Scheme(String),
     /// Host or port are missing or malformed.
     #[error("target {0} has no valid host and port")]
@@ -31,9 +33,11 @@ impl Target {
     /// # Errors
     /// Names the URL and what is wrong with it.
     pub fn parse(url: &str) -> Result<Target, TargetError> {
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or_else(|| TargetError::Scheme(url.to_owned()))?;
+        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(TargetError::Scheme(url.to_owned())),
+        };
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
         let wrong = || TargetError::Authority(url.to_owned());
@@ -64,6 +68,7 @@ impl Target {
                 .ok()
                 .filter(|port| *port > 0)
                 .ok_or_else(wrong)?,
+            None if tls => 443,
             None => 80,
         };
         // A fragment stays with the client.
@@ -77,10 +82,19 @@ impl Target {
             path => Some(path.to_owned()),
         };
         Ok(Target {
+            tls,
             host: host.to_owned(),
             port,
             path,
         })
+    }
+
+    /// Scheme, host, port, and the path if one was given.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let path = self.path.as_deref().unwrap_or_default();
+        format!("{scheme}://{}{path}", self.authority())
     }
 
     /// Host and port as the `Host` header and messages have them.
@@ -120,12 +134,18 @@ mod tests {
             ("[::1]:9".to_owned(), some("/x"))
         );
         assert_eq!(split("http://[::1]"), ("[::1]:80".to_owned(), None));
+        assert_eq!(split("https://a"), ("a:443".to_owned(), None));
+        assert_eq!(split("https://[::1]:1"), ("[::1]:1".to_owned(), None));
+        for url in ["http://a:1/x?y", "https://[::1]:443"] {
+            assert_eq!(Target::parse(url).unwrap().url(), url);
+        }
     }
 
     #[test]
     fn a_wrong_url_is_refused_by_name() {
         for url in [
-            "https://a",
+            "ftp://a",
+            "https:a",
             "127.0.0.1:8088",
             "http://",
             "http://:80",

@@ -1,20 +1,24 @@
 //! One thread of the generator: its connections, one epoll instance, one timer.
 //! Decides when each request starts and writes down what became of it; knows no report.
 
-use super::ANSWER_BYTES_MAX;
+mod connections;
+
+use super::RunError;
 use super::body::Requests;
+use super::connect::Peer;
+use super::interval::Seconds;
 use super::schedule::Schedule;
+use super::stream::Stream;
 use super::tally::{Failure, Tally};
 use super::timer::Timer;
-use crate::answer::{Answer, AnswerReader, BadAnswer, refused_indices};
-use crate::ledger::{Ack, LedgerError, LineFile};
+use crate::answer::{Answer, refused_indices};
+use crate::ledger::{Ack, LineFile};
+use connections::{Connection, Flight, State};
 use fastrand::Rng;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,6 +52,9 @@ const BACKOFF_MAX_NS: u64 = 1_000_000_000;
 /// How long requests may still be answered after an interrupt.
 const INTERRUPT_GRACE_NS: u64 = 1_000_000_000;
 
+/// How long a server has to close a connection after a last request that said so.
+const CLOSING_NS: u64 = 1_000_000_000;
+
 /// How long opening all connections may take before the run starts anyway.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -55,7 +62,7 @@ const OPENING_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) thread: usize,
-    pub(super) address: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) connections: usize,
     /// `None` is a closed loop.
     pub(super) schedule: Option<Schedule>,
@@ -66,19 +73,27 @@ pub(super) struct Task {
     pub(super) timeout_ns: u64,
     pub(super) run: u32,
     pub(super) first_seq: u64,
-    pub(super) batch: u32,
+    /// Requests that may wait for their answers on one connection.
+    pub(super) pipeline: usize,
+    pub(super) requests_per_connection: Option<u64>,
     /// Whether an answer of 200 may refuse single events.
     pub(super) answers_per_event: bool,
 }
 
-/// Counts that another thread may look at while the run goes on.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Live {
-    pub(super) sent: AtomicU64,
-    pub(super) answered: AtomicU64,
-    pub(super) ok: AtomicU64,
-    pub(super) unanswered: AtomicU64,
+impl Task {
+    /// How many requests were meant to start before a time, and before the end or an interrupt.
+    /// Times count from the run's start.
+    fn due_before(&self, time: u64, stopped_at: Option<u64>) -> u64 {
+        let end = [self.duration_ns, stopped_at]
+            .into_iter()
+            .flatten()
+            .fold(time, u64::min);
+        let due = self
+            .schedule
+            .as_ref()
+            .map_or(0, |schedule| schedule.due_before(end));
+        self.requests_max.map_or(due, |max| due.min(max))
+    }
 }
 
 /// What threads share.
@@ -86,9 +101,8 @@ pub(super) struct Live {
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     pub(super) acks: Option<Mutex<LineFile>>,
-    /// Set once, when answers cannot be written any more.
-    pub(super) failure: Mutex<Option<LedgerError>>,
-    pub(super) live: Vec<Live>,
+    /// Set once, when answers or histograms cannot be written any more.
+    pub(super) failure: Mutex<Option<RunError>>,
     /// Threads meet here when their connections are open.
     pub(super) ready: Barrier,
     /// Zero of all times.
@@ -111,45 +125,16 @@ impl Shared {
         file.push_lines(lines);
         lines.clear();
         if let Err(error) = file.flush() {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert(error);
-            self.stop.store(true, Ordering::Relaxed);
+            self.fail(error.into());
         }
     }
-}
 
-#[derive(Debug)]
-enum State {
-    /// To be opened at this time.
-    Closed {
-        retry_at: u64,
-    },
-    Connecting {
-        since: u64,
-    },
-    Idle {
-        since: u64,
-    },
-    Busy {
-        intended: u64,
-        started: u64,
-        first: u64,
-    },
-}
-
-#[derive(Debug)]
-struct Connection {
-    state: State,
-    stream: Option<TcpStream>,
-    /// What of the request is not written yet.
-    unwritten: Vec<u8>,
-    /// The bytes of an unfinished answer.
-    partial: Vec<u8>,
-    reader: AnswerReader,
-    /// Failures in a row.
-    failures: u32,
-    /// Whether it stands in the queue of idle ones.
-    queued: bool,
+    /// Ends the run. Only the first reason is kept.
+    pub(super) fn fail(&self, error: RunError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One thread of the generator.
@@ -164,7 +149,11 @@ pub(super) struct Worker<'a> {
     opening: usize,
     busy: usize,
     issued: u64,
+    /// Sequence number of the next event.
+    next_seq: u64,
     buffer: Vec<u8>,
+    /// A last request with its header.
+    last_request: Vec<u8>,
     acks: Vec<u8>,
     acks_flushed: u64,
     start: u64,
@@ -174,6 +163,11 @@ pub(super) struct Worker<'a> {
     stopped_at: Option<u64>,
     last_open: u64,
     rng: Rng,
+    /// Intended start of the next request, since `zero`; `u64::MAX` is never.
+    next_intended: u64,
+    /// When the second under way is over, since `zero`.
+    second_end: u64,
+    seconds: Seconds,
     tally: Tally,
 }
 
@@ -182,6 +176,7 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         task: Task,
         requests: Requests,
+        seconds: Seconds,
         shared: &'a Shared,
     ) -> io::Result<Worker<'a>> {
         let poll = Poll::new()?;
@@ -190,15 +185,7 @@ impl<'a> Worker<'a> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(0);
-        let connections = (0..task.connections).map(|_| Connection {
-            state: State::Closed { retry_at: 0 },
-            stream: None,
-            unwritten: Vec::new(),
-            partial: Vec::new(),
-            reader: AnswerReader::new(ANSWER_BYTES_MAX),
-            failures: 0,
-            queued: false,
-        });
+        let connections = (0..task.connections).map(|_| Connection::new());
         Ok(Worker {
             connections: connections.collect(),
             shared,
@@ -209,7 +196,9 @@ impl<'a> Worker<'a> {
             opening: 0,
             busy: 0,
             issued: 0,
+            next_seq: task.first_seq,
             buffer: vec![0; READ_BYTES],
+            last_request: Vec::new(),
             acks: Vec::new(),
             acks_flushed: 0,
             start: 0,
@@ -217,6 +206,9 @@ impl<'a> Worker<'a> {
             stopped_at: None,
             last_open: 0,
             rng: Rng::with_seed(u64::from(task.run) << 8 | task.thread as u64),
+            next_intended: 0,
+            second_end: u64::MAX,
+            seconds,
             tally: Tally::default(),
             task,
         })
@@ -233,6 +225,8 @@ impl<'a> Worker<'a> {
         opened?;
         self.start = *self.shared.start.get_or_init(|| self.shared.now());
         self.last_open = self.start;
+        self.second_end = self.start + self.seconds.end();
+        self.plan_next();
         let (cpu, cpu_wait) = thread_times();
         let mut check_at = 0;
         loop {
@@ -260,17 +254,19 @@ impl<'a> Worker<'a> {
         }
         let end = self.shared.now();
         for at in 0..self.connections.len() {
-            if let State::Busy { .. } = self.connections[at].state {
+            if !self.connections[at].flights.is_empty() {
                 self.fail(at, Failure::Interrupted, end);
             }
         }
         self.shared.write_acks(&mut self.acks);
-        self.publish();
-        self.tally.unsent = self.unsent(end);
         self.tally.wall = end - self.start;
         let (cpu_end, cpu_wait_end) = thread_times();
         self.tally.cpu = cpu_end - cpu;
         self.tally.cpu_wait = cpu_wait_end - cpu_wait;
+        let stopped_at = self.stopped_at.map(|at| at - self.start);
+        let due = |end| self.task.due_before(end, stopped_at);
+        self.tally.unsent = due(end - self.start).saturating_sub(self.issued);
+        self.seconds.finish(end - self.start, &mut self.tally, due);
         Ok(self.tally)
     }
 
@@ -318,7 +314,7 @@ impl<'a> Worker<'a> {
             .duration_ns
             .map_or(u64::MAX, |duration| self.start + duration);
         let intended = match &self.task.schedule {
-            Some(schedule) => self.start + schedule.intended(self.issued),
+            Some(_) => self.next_intended,
             None => now,
         };
         // What is still waiting for a connection when the end is past is not sent any more.
@@ -337,9 +333,8 @@ impl<'a> Worker<'a> {
 
     fn next_idle(&mut self) -> Option<usize> {
         while let Some(at) = self.idle.pop_front() {
-            let connection = &mut self.connections[at];
-            connection.queued = false;
-            if let State::Idle { .. } = connection.state {
+            self.connections[at].queued = false;
+            if self.has_room(at) {
                 return Some(at);
             }
         }
@@ -363,19 +358,20 @@ impl<'a> Worker<'a> {
             .set(next.map(|next| next.max(now + PACE_NS) - now));
     }
 
-    /// Requests that were meant to start before the end and did not.
-    fn unsent(&self, end: u64) -> u64 {
-        let Some(schedule) = &self.task.schedule else {
-            return 0;
-        };
-        let end = self.stopped_at.unwrap_or(end) - self.start;
-        let end = self
-            .task
-            .duration_ns
-            .map_or(end, |duration| duration.min(end));
-        let due = schedule.due_before(end);
-        let due = self.task.requests_max.map_or(due, |max| due.min(max));
-        due.saturating_sub(self.issued)
+    /// Looks up when the next request is meant to start.
+    fn plan_next(&mut self) {
+        if let Some(schedule) = &self.task.schedule {
+            self.next_intended = self.start.saturating_add(schedule.intended(self.issued));
+        }
+    }
+
+    /// Hands over the seconds that are over.
+    #[cold]
+    fn pass_second(&mut self, now: u64) {
+        let stopped_at = self.stopped_at.map(|at| at - self.start);
+        let due = |end| self.task.due_before(end, stopped_at);
+        self.seconds.pass(now - self.start, &mut self.tally, due);
+        self.second_end = self.start + self.seconds.end();
     }
 
     /// Deadlines, lost connections, the stop flag, and what others want to see.
@@ -385,17 +381,22 @@ impl<'a> Worker<'a> {
         }
         let mut open = 0;
         for at in 0..self.connections.len() {
-            match self.connections[at].state {
-                State::Busy { started, .. } if now - started > self.task.timeout_ns => {
-                    self.fail(at, Failure::Timeout, now);
-                }
+            let connection = &self.connections[at];
+            if let Some(oldest) = connection.flights.front()
+                && now - oldest.started > self.task.timeout_ns
+            {
+                self.fail(at, Failure::Timeout, now);
+                continue;
+            }
+            match connection.state {
                 State::Connecting { since } if now - since > self.task.timeout_ns => {
                     self.connect_failed(at, Failure::ConnectTimeout, now);
                 }
                 State::Closed { retry_at } if retry_at <= now && self.opening < OPENING_MAX => {
                     self.open(at, now);
                 }
-                State::Idle { .. } | State::Busy { .. } => open += 1,
+                State::Closing { since } if now - since > CLOSING_NS => self.close(at, now),
+                State::Open { .. } | State::Closing { .. } => open += 1,
                 _ => {}
             }
         }
@@ -410,363 +411,172 @@ impl<'a> Worker<'a> {
             self.acks_flushed = now;
             self.shared.write_acks(&mut self.acks);
         }
-        self.publish();
-    }
-
-    fn publish(&self) {
-        let Some(live) = self.shared.live.get(self.task.thread) else {
-            return;
-        };
-        live.sent.store(self.tally.sent, Ordering::Relaxed);
-        live.answered.store(self.tally.answered, Ordering::Relaxed);
-        live.ok.store(self.tally.statuses[200], Ordering::Relaxed);
-        let unanswered = self.tally.unanswered.values().sum();
-        live.unanswered.store(unanswered, Ordering::Relaxed);
-    }
-
-    /// Starts to open a connection.
-    fn open(&mut self, at: usize, now: u64) {
-        let opened = TcpStream::connect(self.task.address).and_then(|mut stream| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut stream, Token(at), interest)?;
-            Ok(stream)
-        });
-        self.opening += 1;
-        self.connections[at].state = State::Connecting { since: now };
-        match opened {
-            Ok(stream) => self.connections[at].stream = Some(stream),
-            Err(error) => self.connect_failed(at, Failure::of_connect(&error), now),
+        if now >= self.second_end {
+            self.pass_second(now);
         }
     }
 
-    fn connect_failed(&mut self, at: usize, failure: Failure, now: u64) {
-        *self.tally.connect_failures.entry(failure).or_default() += 1;
+    /// Counts what a connection waits for as unanswered, and closes it.
+    fn fail(&mut self, at: usize, failure: Failure, now: u64) {
+        self.give_up(at, failure);
         self.connections[at].failures += 1;
         self.close(at, now);
     }
 
-    /// Forgets a connection, and says when it is to be opened again: at once when it worked
-    /// before, else after a wait that doubles with each failure in a row.
-    fn close(&mut self, at: usize, now: u64) {
-        let connection = &mut self.connections[at];
-        match connection.state {
-            State::Connecting { .. } => self.opening -= 1,
-            State::Busy { .. } => self.busy -= 1,
-            State::Idle { .. } | State::Closed { .. } => {}
-        }
-        // Dropping the stream closes it, and takes it out of the epoll set.
-        connection.stream = None;
-        connection.unwritten.clear();
-        connection.partial.clear();
-        connection.reader = AnswerReader::new(ANSWER_BYTES_MAX);
-        let retry_at = match connection.failures {
-            0 => now,
-            failures => {
-                let doubled = BACKOFF_MIN_NS << (failures - 1).min(7);
-                let wait = doubled.min(BACKOFF_MAX_NS);
-                now + wait / 2 + self.rng.u64(0..=wait / 2)
-            }
-        };
-        // Zero means never tried.
-        connection.state = State::Closed {
-            retry_at: retry_at.max(1),
-        };
-        if connection.failures == 0 && self.opening < OPENING_MAX {
-            self.open(at, now);
-        }
-    }
-
-    /// Counts a request as unanswered, and closes its connection.
-    fn fail(&mut self, at: usize, failure: Failure, now: u64) {
-        if let State::Busy { first, started, .. } = self.connections[at].state {
+    /// Counts what a connection waits for as unanswered.
+    fn give_up(&mut self, at: usize, failure: Failure) {
+        while let Some(flight) = self.connections[at].flights.pop_front() {
+            self.busy -= 1;
             *self.tally.unanswered.entry(failure).or_default() += 1;
-            if self.shared.acks.is_some() {
-                self.ack(first, started, None)
+            if self.shared.acks.is_some() && flight.events > 0 {
+                self.ack(&flight, None)
                     .write_unanswered(&mut self.acks, failure.label());
             }
         }
-        self.connections[at].failures += 1;
-        self.close(at, now);
     }
 
-    fn ack(&self, first: u64, started: u64, status: Option<u16>) -> Ack {
-        let second = started.saturating_sub(self.start) / 1_000_000_000;
+    fn ack(&self, flight: &Flight, status: Option<u16>) -> Ack {
+        let second = flight.started.saturating_sub(self.start) / 1_000_000_000;
         Ack {
             run: self.task.run,
-            first,
-            count: self.task.batch,
+            first: flight.first,
+            count: flight.events,
             second: Some(u32::try_from(second).unwrap_or(u32::MAX)),
             status,
             refused: Vec::new(),
         }
     }
 
-    /// Something happened on a connection.
-    fn ready(&mut self, at: usize, read_closed: bool) {
-        let now = self.shared.now();
-        match self.connections[at].state {
-            State::Closed { .. } => {}
-            State::Connecting { .. } => self.connected(at, now),
-            State::Idle { .. } | State::Busy { .. } => {
-                if self.write(at, now) {
-                    self.read(at, read_closed);
-                }
-            }
-        }
-    }
-
-    fn connected(&mut self, at: usize, now: u64) {
-        let Some(stream) = &self.connections[at].stream else {
-            return;
-        };
-        let failed = match (stream.take_error(), stream.peer_addr()) {
-            (Ok(Some(error)) | Err(error), _) => Some(error),
-            (Ok(None), Ok(_)) => None,
-            // Not there yet.
-            (Ok(None), Err(_)) => return,
-        };
-        match failed {
-            Some(error) => self.connect_failed(at, Failure::of_connect(&error), now),
-            None => {
-                // Requests are written whole; waiting to join them would only delay them.
-                let _ = stream.set_nodelay(true);
-                self.opening -= 1;
-                self.tally.connects += 1;
-                self.last_open = now;
-                self.set_idle(at, now);
-            }
-        }
-    }
-
-    fn set_idle(&mut self, at: usize, now: u64) {
-        let connection = &mut self.connections[at];
-        connection.state = State::Idle { since: now };
-        if !connection.queued {
-            connection.queued = true;
-            self.idle.push_back(at);
-        }
-    }
-
-    /// Starts the next request on an idle connection. Returns the time of its start.
+    /// Starts the next request on a connection with room. Returns the time of its start.
     fn send(&mut self, at: usize, intended: u64) -> u64 {
         let now = self.shared.now();
-        let connection = &mut self.connections[at];
-        if let (State::Idle { since }, Some(_)) = (&connection.state, &self.task.schedule) {
-            let slip = now.saturating_sub(intended.max(*since));
-            self.tally.slip.saturating_record(slip);
+        if now >= self.second_end {
+            self.pass_second(now);
         }
-        let first = self.task.first_seq + self.issued * u64::from(self.task.batch);
-        self.issued += 1;
-        self.tally.sent += 1;
-        self.busy += 1;
-        connection.state = State::Busy {
-            intended,
-            started: now,
-            first,
-        };
+        let connection = &mut self.connections[at];
+        if let (State::Open { free_since }, Some(_)) = (&connection.state, &self.task.schedule) {
+            let slip = now.saturating_sub(intended.max(*free_since));
+            self.tally.times.slip.saturating_record(slip);
+        }
+        let first = self.next_seq;
         let request = self
             .requests
             .next(first, self.wall_zero_ms + now / 1_000_000);
-        self.tally.bytes_out += request.len() as u64;
+        self.issued += 1;
+        self.next_seq += u64::from(request.events);
+        self.tally.sent += 1;
+        self.busy += 1;
+        connection.requests += 1;
+        connection.flights.push_back(Flight {
+            intended,
+            started: now,
+            first,
+            events: request.events,
+            preflight: request.preflight,
+        });
+        let mut bytes = request.bytes;
+        if Some(connection.requests) == self.task.requests_per_connection {
+            let (line, rest) = bytes.split_at(request.headers_at);
+            self.last_request.clear();
+            for part in [line, LAST_REQUEST, rest] {
+                self.last_request.extend_from_slice(part);
+            }
+            bytes = &self.last_request;
+        }
+        self.tally.bytes_out += bytes.len() as u64;
         let written = match &mut connection.stream {
-            Some(stream) => write_some(stream, request),
+            // It has to wait behind an earlier one.
+            Some(_) if !connection.unwritten.is_empty() => Ok(0),
+            Some(stream) => stream.write(bytes),
             None => Err(ErrorKind::NotConnected.into()),
         };
         match written {
-            Ok(written) => connection.unwritten.extend_from_slice(&request[written..]),
+            Ok(written) => {
+                connection.unwritten.extend_from_slice(&bytes[written..]);
+                self.queue(at);
+            }
             Err(error) => self.fail(at, Failure::of(&error), now),
         }
+        self.plan_next();
         now
-    }
-
-    /// Goes on writing a request. Returns whether the connection is still open.
-    fn write(&mut self, at: usize, now: u64) -> bool {
-        let connection = &mut self.connections[at];
-        if connection.unwritten.is_empty() {
-            return true;
-        }
-        let Some(stream) = &mut connection.stream else {
-            return false;
-        };
-        match write_some(stream, &connection.unwritten) {
-            Ok(written) => {
-                connection.unwritten.drain(..written);
-                true
-            }
-            // An answer may have come before the peer stopped reading.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => true,
-            Err(error) => {
-                self.fail(at, Failure::of(&error), now);
-                false
-            }
-        }
-    }
-
-    fn read(&mut self, at: usize, read_closed: bool) {
-        // Taken for the while, so that what was read and the rest of self can be used together.
-        let mut buffer = std::mem::take(&mut self.buffer);
-        while let Some(stream) = &mut self.connections[at].stream {
-            match stream.read(&mut buffer) {
-                Ok(0) => {
-                    self.end_of_stream(at);
-                    break;
-                }
-                Ok(count) => {
-                    self.tally.bytes_in += count as u64;
-                    let open = self.received(at, &buffer[..count]);
-                    // Less than asked for means that nothing is left, unless the end is near.
-                    if !open || (count < buffer.len() && !read_closed) {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let now = self.shared.now();
-                    match self.connections[at].state {
-                        State::Busy { .. } => self.fail(at, Failure::of(&error), now),
-                        _ => self.closed_by_server(at, now),
-                    }
-                    break;
-                }
-            }
-        }
-        self.buffer = buffer;
-    }
-
-    /// Takes bytes that came. Returns whether the connection is open and may have more.
-    fn received(&mut self, at: usize, bytes: &[u8]) -> bool {
-        let now = self.shared.now();
-        let connection = &mut self.connections[at];
-        if !matches!(connection.state, State::Busy { .. }) {
-            // Nobody asked.
-            *self
-                .tally
-                .connect_failures
-                .entry(Failure::BadAnswer)
-                .or_default() += 1;
-            self.fail(at, Failure::BadAnswer, now);
-            return false;
-        }
-        // Most answers come whole, and are read where they lie.
-        let mut partial = std::mem::take(&mut connection.partial);
-        let joined = !partial.is_empty();
-        if joined {
-            partial.extend_from_slice(bytes);
-        }
-        let so_far = if joined { &partial } else { bytes };
-        match connection.reader.read(so_far, false) {
-            Ok(Some(answer)) => {
-                let open = self.complete(at, &answer, so_far, now);
-                partial.clear();
-                self.connections[at].partial = partial;
-                open
-            }
-            Ok(None) => {
-                if !joined {
-                    partial.extend_from_slice(bytes);
-                }
-                connection.partial = partial;
-                true
-            }
-            Err(bad) => {
-                let failure = match bad {
-                    BadAnswer::Malformed => Failure::BadAnswer,
-                    BadAnswer::TooLarge => Failure::AnswerTooLarge,
-                };
-                self.fail(at, failure, now);
-                false
-            }
-        }
-    }
-
-    fn end_of_stream(&mut self, at: usize) {
-        let now = self.shared.now();
-        let connection = &mut self.connections[at];
-        if !matches!(connection.state, State::Busy { .. }) {
-            return self.closed_by_server(at, now);
-        }
-        let partial = std::mem::take(&mut connection.partial);
-        match connection.reader.read(&partial, true) {
-            Ok(Some(answer)) => {
-                self.complete(at, &answer, &partial, now);
-            }
-            _ => self.fail(at, Failure::Closed, now),
-        }
-    }
-
-    fn closed_by_server(&mut self, at: usize, now: u64) {
-        self.tally.closed_by_server += 1;
-        if let State::Idle { since } = self.connections[at].state
-            && since + BACKOFF_MIN_NS > now
-        {
-            // A server that closes what it just accepted is not to be hammered.
-            self.connections[at].failures += 1;
-        }
-        self.close(at, now);
     }
 
     /// Writes an answer down. Returns whether the connection is still open.
     fn complete(&mut self, at: usize, answer: &Answer, bytes: &[u8], now: u64) -> bool {
+        if now >= self.second_end {
+            self.pass_second(now);
+        }
         let connection = &mut self.connections[at];
-        let State::Busy {
-            intended,
-            started,
-            first,
-        } = connection.state
-        else {
+        let Some(flight) = connection.flights.pop_front() else {
             return false;
         };
-        self.tally.answered += 1;
-        self.tally.last_answer = now - self.start;
-        self.tally.status(answer.status);
-        self.tally
-            .intended
-            .saturating_record(now.saturating_sub(intended));
-        self.tally.actual.saturating_record(now - started);
+        self.busy -= 1;
         connection.failures = 0;
+        let is_last = Some(connection.requests) == self.task.requests_per_connection
+            && connection.flights.is_empty();
         // Surplus bytes, or an answer before the whole request went out: nothing after this
         // could be told apart.
-        let keep =
-            answer.keep_alive && answer.length == bytes.len() && connection.unwritten.is_empty();
-        let mut ack = self.ack(first, started, Some(answer.status));
-        if answer.status == 200 {
-            if self.task.answers_per_event && !answer.body.is_empty() {
-                ack.refused = refused_indices(answer, bytes, self.task.batch);
+        let in_step = !connection.flights.is_empty()
+            || (answer.length == bytes.len()
+                && connection.unwritten.is_empty()
+                && connection.stream.as_ref().is_some_and(Stream::is_flushed));
+        self.count(&flight, answer, bytes, now);
+        if is_last && in_step {
+            if answer.keep_alive {
+                // A server that does not close when it is told to is left.
+                self.close(at, now);
+            } else {
+                self.connections[at].state = State::Closing { since: now };
             }
-            let refused = ack.refused.len() as u64;
-            self.tally.events_refused += refused;
-            self.tally.events_ok += u64::from(self.task.batch) - refused;
+            return !answer.keep_alive;
         }
-        if self.shared.acks.is_some() {
-            ack.write_answer(&mut self.acks, answer.status);
-        }
-        if !keep {
+        if !answer.keep_alive || !in_step {
             self.closed_by_server(at, now);
             return false;
         }
-        self.busy -= 1;
-        self.set_idle(at, now);
+        let connection = &mut self.connections[at];
+        if connection.flights.len() + 1 == self.task.pipeline {
+            connection.state = State::Open { free_since: now };
+        }
+        self.queue(at);
         // In a closed loop the next request follows at once.
         if self.task.schedule.is_none() {
             self.issue(now);
         }
-        true
+        matches!(self.connections[at].state, State::Open { .. })
     }
-}
 
-/// Writes as much as the socket takes now.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match stream.write(bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => return other,
+    /// Counts an answer.
+    fn count(&mut self, flight: &Flight, answer: &Answer, bytes: &[u8], now: u64) {
+        self.tally.answered += 1;
+        self.tally.last_answer = now - self.start;
+        self.tally.status(answer.status);
+        if self.task.schedule.is_some() {
+            let latency = now.saturating_sub(flight.intended);
+            self.tally.times.intended.saturating_record(latency);
+        }
+        let latency = now - flight.started;
+        self.tally.times.actual.saturating_record(latency);
+        let ok = answer.status == 200 || (flight.preflight && answer.status == 204);
+        self.tally.ok += u64::from(ok);
+        self.tally.preflights += u64::from(flight.preflight);
+        let mut ack = self.ack(flight, Some(answer.status));
+        if answer.status == 200 {
+            if self.task.answers_per_event && !answer.body.is_empty() {
+                ack.refused = refused_indices(answer, bytes, flight.events);
+            }
+            let refused = ack.refused.len() as u64;
+            self.tally.events_refused += refused;
+            self.tally.events_ok += u64::from(flight.events) - refused;
+        }
+        if self.shared.acks.is_some() && flight.events > 0 {
+            ack.write_answer(&mut self.acks, answer.status);
         }
     }
 }
+
+/// The header of the last request on a connection.
+const LAST_REQUEST: &[u8] = b"Connection: close\r\n";
 
 /// Nanoseconds that this thread was on a CPU, and waited for one; zeros where the kernel keeps
 /// no such account.

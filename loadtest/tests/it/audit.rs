@@ -9,7 +9,7 @@ use sluice_loadtest::audit::{
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, RejectCode};
 use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
-use sluice_loadtest::run::{self, BodyMode, BodyOptions, Load, Target};
+use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -292,13 +292,16 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
         duration: None,
         requests: Some(requests),
         timeout: Duration::from_secs(30),
+        connect: ConnectOptions::default(),
         body: BodyOptions {
             mode: BodyMode::Envelope,
             batch: 3,
             event_bytes: 400,
-            headers: vec![],
+            ..BodyOptions::default()
         },
         acks: Some(acks.to_owned()),
+        hdr_log: None,
+        watch: vec![],
         run: 5,
     };
     run::run(&options, &AtomicBool::new(false), |_| {}).unwrap()

@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 use sluice_loadtest::audit::{
     AuditError, AuditReport, Counts, Source, WINDOWS_MAX, audit, audit_by_window,
 };
-use sluice_loadtest::ledger::{ACKS_HEADER, ACKS_HEADER_V1, STORED_HEADER};
+use sluice_loadtest::ledger::{
+    ACKS_HEADER, ACKS_HEADER_V1, AckLine, STORED_HEADER, read_ack_lines,
+};
 use sluice_loadtest::wire;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 fn file(dir: &TempDir, name: &str, content: &str) -> PathBuf {
@@ -362,4 +365,36 @@ fn cut_and_damaged_ledgers_of_the_program_are_told_in_one_line() {
     let (code, stdout, _) = output(&["audit", "--acks", &cut, "--ledger", &whole]);
     assert_eq!(code, 0);
     assert!(stdout.contains("cut ledgers        1"), "{stdout}");
+}
+
+#[test]
+fn a_file_of_answers_names_the_traffic_that_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let acks = dir.path().join("acks");
+    let collector = Responder::start(|_| status(200));
+    let (code, _, stderr) = output(&[
+        "run",
+        "--target",
+        &collector.url(),
+        "--profile",
+        "single",
+        "--rate",
+        "200",
+        "--requests",
+        "20",
+        "--run",
+        "7",
+        "--acks",
+        acks.to_str().unwrap(),
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    let mut lines = Vec::new();
+    let read = read_ack_lines(&acks, |line| lines.push(line)).unwrap();
+    assert_eq!((lines.len(), read.timed, read.cut), (21, true, false));
+    let AckLine::Run(run) = &lines[0] else {
+        panic!("{:?}", lines[0]);
+    };
+    assert_eq!((run.run, run.profile.as_str()), (7, "single"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!((now.as_secs() - 600..=now.as_secs()).contains(&run.start));
 }

@@ -37,9 +37,16 @@ pub(crate) fn signal(child: &Child, signal: &str) {
 fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
-    for tool in ["kinesis", "run", "audit", "plan"] {
+    for tool in ["kinesis", "run", "find-max", "audit", "plan"] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
+    }
+    // The whole explanation, not only its first line.
+    for tool in ["run", "find-max"] {
+        assert!(
+            output(&[tool, "--help"]).1.contains("Exit code 0"),
+            "{tool}"
+        );
     }
     assert_eq!(output(&[]).0, 2);
 }
@@ -47,7 +54,7 @@ fn help_names_every_tool_and_no_tool_is_an_error() {
 #[test]
 fn bad_arguments_are_refused_with_one_line_that_names_them() {
     for (args, part) in [
-        (&["run", "--target", "https://x"][..], "https://x"),
+        (&["run", "--target", "ftp://x"][..], "ftp://x"),
         (
             &["run", "--target", "http://127.0.0.1:1"],
             "cannot connect to 127.0.0.1:1",
@@ -75,6 +82,49 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
             "needs mode on-demand",
         ),
         (&["kinesis", "--hang", "2"], "hang is a share"),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--watch",
+                "4194305",
+            ],
+            "there is no process 4194305 to watch",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--ramp",
+                "1:2",
+                "--requests",
+                "3",
+            ],
+            "a ramp needs a duration",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--burst",
+                "9:2:20:5",
+            ],
+            "burst's begin",
+        ),
+        (
+            &[
+                "run",
+                "--target",
+                "http://127.0.0.1:1",
+                "--closed",
+                "--rate",
+                "3",
+            ],
+            "cannot be used with",
+        ),
         (&["kinesis", "--reject", "2/1"], "expected K/N"),
         (&["kinesis", "--ledger", "/nonexistent/x"], "/nonexistent/x"),
         (
@@ -235,4 +285,35 @@ fn an_audit_judges_by_exit_code() {
     );
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["lost"], &report["acked"]), (&1.into(), &2.into()));
+}
+
+#[test]
+fn a_generator_that_was_late_says_that_it_was_the_bottleneck() {
+    let server = Responder::start(|_| status(200));
+    let mut child = program(&["run", "--target", &server.url(), "--duration", "3"])
+        .args(["--rate", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    // It stands still, and the server does not.
+    signal(&child, "-STOP");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(&child, "-CONT");
+    let mut stdout = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(
+        stdout.contains("THE GENERATOR WAS THE BOTTLENECK"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("target answered too slowly"), "{stdout}");
 }

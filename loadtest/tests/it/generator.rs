@@ -4,8 +4,8 @@ use crate::responder::{Action, BODY_READ_MAX, Responder, ok, status};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::ledger::{Ack, read_acks};
 use sluice_loadtest::run::{
-    BodyMode, BodyOptions, CONNECTIONS_MAX, Load, Options, Report, RunError, THREADS_MAX, Target,
-    run,
+    BodyMode, BodyOptions, CONNECTIONS_MAX, ConnectOptions, Load, Options, Report, RunError,
+    THREADS_MAX, Target, run,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,13 +23,16 @@ fn options(url: &str, requests: u64) -> Options {
         duration: None,
         requests: Some(requests),
         timeout: Duration::from_secs(30),
+        connect: ConnectOptions::default(),
         body: BodyOptions {
             mode: BodyMode::Event,
             batch: 1,
             event_bytes: 1024,
-            headers: vec![],
+            ..BodyOptions::default()
         },
         acks: None,
+        hdr_log: None,
+        watch: vec![],
         run: 0xabcd,
     }
 }

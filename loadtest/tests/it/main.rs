@@ -6,8 +6,11 @@
 mod audit;
 mod audit_windows;
 mod command_line;
+mod find_max;
 mod generator;
 mod kinesis_faults;
 mod kinesis_rules;
+mod load;
 mod plan;
 mod responder;
+mod truth;
