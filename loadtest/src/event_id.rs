@@ -1,9 +1,12 @@
 //! The id that every generated event carries: `lt-<run, 8 hex>-<sequence, 12 hex>`.
 //! It has nothing that JSON escapes, so it is found by its bytes alone: in an event, in an
-//! envelope around an escaped event, in a decoded Kinesis record.
+//! envelope around an escaped event, in a decoded Kinesis record. Where an SDK sent base64 of gzip,
+//! and a collector stored it as it came, it is found inside.
 
+use flate2::read::MultiGzDecoder;
 use memchr::memmem;
 use std::fmt;
+use std::io::Read;
 
 /// The id of one generated event. Unique as long as run numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,21 +80,47 @@ pub(crate) fn put_hex(out: &mut [u8], mut number: u64) {
     }
 }
 
+/// How base64 of gzip begins: the first three bytes of RFC 1952 are always the same.
+const PACKED: &[u8; 4] = b"H4sI";
+
+/// Bytes of one compressed body that are inflated: four times the largest one that the generator
+/// makes.
+pub const INFLATED_BYTES_MAX: usize = 64 << 20;
+
 /// Finds ids in bytes. Made once and used for many texts.
 #[derive(Clone, Debug)]
-pub struct IdScanner(memmem::Finder<'static>);
+pub struct IdScanner {
+    ids: memmem::Finder<'static>,
+    packed: memmem::Finder<'static>,
+}
 
 impl Default for IdScanner {
     fn default() -> IdScanner {
-        IdScanner(memmem::Finder::new(PREFIX))
+        IdScanner {
+            ids: memmem::Finder::new(PREFIX),
+            packed: memmem::Finder::new(PACKED),
+        }
     }
 }
 
 impl IdScanner {
-    /// Calls `found` with each id in `text`, in order, repeated ones included.
+    /// Calls `found` with each id in `text`, in order, repeated ones included; then with those in
+    /// base64 of gzip, where a text is that or has it behind a quotation mark. Of such a body the
+    /// first [`INFLATED_BYTES_MAX`] bytes count, and a damaged one has no ids.
     pub fn scan(&self, text: &[u8], mut found: impl FnMut(EventId)) {
+        self.scan_plain(text, &mut found);
+        for start in self.packed.find_iter(text) {
+            if (start == 0 || text[start - 1] == b'"')
+                && let Some(inflated) = unpack(&text[start..])
+            {
+                self.scan_plain(&inflated, &mut found);
+            }
+        }
+    }
+
+    fn scan_plain(&self, text: &[u8], found: &mut impl FnMut(EventId)) {
         let mut at = 0;
-        while let Some(offset) = self.0.find(&text[at..]) {
+        while let Some(offset) = self.ids.find(&text[at..]) {
             let start = at + offset;
             match text
                 .get(start..start + EventId::LEN)
@@ -113,6 +142,22 @@ impl IdScanner {
         self.scan(text, |id| ids.push(id));
         ids
     }
+}
+
+/// Inflates the base64 of gzip that a text begins with. Some writers of JSON put a backslash before
+/// each slash of it.
+fn unpack(text: &[u8]) -> Option<Vec<u8>> {
+    let of_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\\".contains(byte);
+    let end = text.iter().position(|byte| !of_base64(byte));
+    let mut base64 = text[..end.unwrap_or(text.len())].to_vec();
+    base64.retain(|byte| *byte != b'\\');
+    let gzip = base64_simd::STANDARD.decode_inplace(&mut base64).ok()?;
+    let mut inflated = Vec::new();
+    MultiGzDecoder::new(&*gzip)
+        .take(INFLATED_BYTES_MAX as u64)
+        .read_to_end(&mut inflated)
+        .ok()?;
+    Some(inflated)
 }
 
 #[cfg(test)]
@@ -156,5 +201,49 @@ mod tests {
             r#"{{"event_id":"{ID}","x":"lt-"}} {{"data":"[{{\"event_id\":\"{ID}\"}}]"}}lt-lt-{ID}lt-00"#
         );
         assert_eq!(IdScanner::default().ids(text.as_bytes()), [ID, ID, ID]);
+    }
+
+    fn pack(text: &[u8]) -> String {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, text).unwrap();
+        base64_simd::STANDARD.encode_to_string(gzip.finish().unwrap())
+    }
+
+    #[test]
+    fn ids_are_found_inside_compressed_bodies() {
+        let scanner = IdScanner::default();
+        let body =
+            pack(format!("[{{\"event_id\":\"{ID}\"}},{{\"event_id\":\"{ID}\"}}]").as_bytes());
+        assert_eq!(scanner.ids(body.as_bytes()), [ID, ID]);
+        let records = format!("{{\"data\":\"{body}\",\"rid\":\"1\"}}\n{{\"data\":\"{body}\"}}\n");
+        assert_eq!(scanner.ids(records.as_bytes()), [ID; 4]);
+        // As some writers of JSON escape it. Some text has a slash in its base64.
+        let slashed = (0..100)
+            .map(|at| pack(format!("{at}{ID}").as_bytes()))
+            .find(|body| body.contains('/'))
+            .unwrap();
+        let escaped = format!("{{\"data\":\"{}\"}}", slashed.replace('/', "\\/"));
+        assert_eq!(scanner.ids(escaped.as_bytes()), [ID]);
+    }
+
+    #[test]
+    fn damaged_and_cut_bodies_have_no_ids() {
+        let scanner = IdScanner::default();
+        let body = pack(ID.to_string().as_bytes());
+        for cut in 0..body.len() {
+            assert_eq!(scanner.ids(&body.as_bytes()[..cut]), [], "{cut}");
+        }
+        let other = body.replacen("H4sI", "H4sIAAAA", 1);
+        assert_eq!(scanner.ids(other.as_bytes()), []);
+        assert_eq!(scanner.ids(format!("x{body}").as_bytes()), []);
+    }
+
+    #[test]
+    fn what_a_body_inflates_to_has_a_limit() {
+        let mut text = vec![b' '; INFLATED_BYTES_MAX];
+        text.extend(ID.to_bytes());
+        assert_eq!(IdScanner::default().ids(pack(&text).as_bytes()), []);
+        text.drain(..EventId::LEN);
+        assert_eq!(IdScanner::default().ids(pack(&text).as_bytes()), [ID]);
     }
 }

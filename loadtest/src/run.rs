@@ -22,7 +22,8 @@ mod worker;
 
 pub use body::{
     BODY_BYTES_MAX, BODY_FILES_BYTES_MAX, BODY_FILES_MAX, BodyError, BodyMode, BodyOptions,
-    BodySource, EVENT_BYTES_MIN, FileOptions, PREFLIGHTS_MAX, USERS_MAX, UserOptions, ZIPF_MAX,
+    BodySource, EVENT_BYTES_MIN, FileOptions, PREFLIGHTS, PREFLIGHTS_MAX, USERS_MAX, UserOptions,
+    ZIPF_MAX,
 };
 pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
 pub use profile::Profile;

@@ -28,7 +28,8 @@ pub struct RunArgs {
     /// Write down CPU and memory of this process, each second; repeat for more.
     #[arg(long, value_name = "PID", help_heading = "What is written down")]
     pub watch: Vec<u32>,
-    /// Exit with 1 unless every request was answered 200 and no event was refused.
+    /// Exit with 1 unless every request was answered 200 (a preflight 200 or 204) and no event was
+    /// refused.
     #[arg(long, help_heading = "What is written down")]
     pub expect_all_ok: bool,
 }
@@ -51,8 +52,8 @@ impl RunArgs {
 /// Where requests go, what they are, and over which connections.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Collector, for instance http://127.0.0.1:8088 or https://example.org; a path replaces the
-    /// mode's or profile's default one.
+    /// Collector, for instance http://127.0.0.1:8088; https:// too. A path replaces the default one
+    /// of mode or profile.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
     /// Connections, kept alive unless --requests-per-connection says otherwise.

@@ -24,7 +24,7 @@ pub struct BodyArgs {
     pub profile: Option<Profile>,
     /// Send this file as a body, up to 16 MiB; repeat for more, sent in turn. Its events are not
     /// known, so there is nothing to audit. Path and query are those of the target.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["mode", "batch", "event_bytes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mode", "batch", "event_bytes", "seed", "users", "zipf"])]
     pub body: Vec<PathBuf>,
     /// Method of requests with --body.
     #[arg(long, default_value = "POST", value_name = "NAME", requires = "body")]
@@ -61,7 +61,7 @@ pub struct BodyArgs {
     #[arg(long, value_name = "EXPONENT")]
     pub zipf: Option<f64>,
     /// Share of CORS preflights among the requests of --profile web; 0.2 unless given.
-    #[arg(long, value_name = "SHARE", requires = "profile")]
+    #[arg(long, value_name = "SHARE")]
     pub preflights: Option<f64>,
 }
 
@@ -77,7 +77,6 @@ impl BodyArgs {
     /// The generator's options.
     #[must_use]
     pub fn options(&self) -> BodyOptions {
-        let usual = BodyOptions::default();
         BodyOptions {
             source: match self.profile {
                 Some(profile) => BodySource::Profile(profile),
@@ -97,7 +96,7 @@ impl BodyArgs {
                 count: self.users,
                 zipf: self.zipf,
             },
-            preflights: self.preflights.unwrap_or(usual.preflights),
+            preflights: self.preflights,
         }
     }
 }

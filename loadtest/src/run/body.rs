@@ -30,6 +30,11 @@ pub const USERS_MAX: u32 = 1_000_000_000;
 /// Largest exponent of Zipf's law. At 10 all but one in a thousand events are the first user's.
 pub const ZIPF_MAX: f64 = 10.0;
 
+/// Usual share of preflights among the requests of the profile `web`. The replaced tier lets browsers
+/// keep a permission for their own default time, 5 s, and the SDK sends about as often: an
+/// assumption between one for each request and one per visit.
+pub const PREFLIGHTS: f64 = 0.2;
+
 /// Largest share of preflights among the requests of the profile `web`.
 pub const PREFLIGHTS_MAX: f64 = 0.9;
 
@@ -116,8 +121,9 @@ pub struct BodyOptions {
     pub seed: Option<u64>,
     /// Which users events come from.
     pub users: UserOptions,
-    /// Share of CORS preflights among the requests of the profile `web`, up to [`PREFLIGHTS_MAX`].
-    pub preflights: f64,
+    /// Share of CORS preflights among the requests of the profile `web`, up to [`PREFLIGHTS_MAX`];
+    /// [`PREFLIGHTS`] unless given, and for no other profile.
+    pub preflights: Option<f64>,
 }
 
 impl Default for BodyOptions {
@@ -131,7 +137,7 @@ impl Default for BodyOptions {
             headers: Vec::new(),
             seed: None,
             users: UserOptions::default(),
-            preflights: 0.2,
+            preflights: None,
         }
     }
 }
@@ -165,6 +171,9 @@ pub enum BodyError {
     /// The share of preflights is out of range.
     #[error("preflights must be between 0 and {PREFLIGHTS_MAX}, not {0}")]
     Preflights(f64),
+    /// No browser sends these requests.
+    #[error("preflights are for the profile web, not for {0}")]
+    PreflightsOf(&'static str),
     /// A file cannot be read.
     #[error("body {}: {message}", path.display())]
     File {
@@ -219,8 +228,13 @@ impl BodyOptions {
         {
             return Err(BodyError::Zipf(exponent));
         }
-        if !(0.0..=PREFLIGHTS_MAX).contains(&self.preflights) {
-            return Err(BodyError::Preflights(self.preflights));
+        if let Some(share) = self.preflights {
+            if self.source != BodySource::Profile(Profile::Web) {
+                return Err(BodyError::PreflightsOf(self.label()));
+            }
+            if !(0.0..=PREFLIGHTS_MAX).contains(&share) {
+                return Err(BodyError::Preflights(share));
+            }
         }
         for header in &self.headers {
             let token = |name: &str| {

@@ -10,6 +10,9 @@ pub enum Failure {
     ConnectRefused,
     /// The connection was not opened in time.
     ConnectTimeout,
+    /// This machine has no port left for another connection to the target: too many were closed
+    /// lately by us and not by the server.
+    NoLocalPort,
     /// The connection could not be opened for another reason.
     ConnectFailed,
     /// TLS failed: no handshake, or what came was not what was sent.
@@ -37,6 +40,7 @@ impl Failure {
         match self {
             Failure::ConnectRefused => "connect_refused",
             Failure::ConnectTimeout => "connect_timeout",
+            Failure::NoLocalPort => "no_local_port",
             Failure::ConnectFailed => "connect_failed",
             Failure::Tls => "tls",
             Failure::Timeout => "timeout",
@@ -66,6 +70,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::ConnectRefused,
             ErrorKind::TimedOut => Failure::ConnectTimeout,
+            ErrorKind::AddrNotAvailable => Failure::NoLocalPort,
             ErrorKind::InvalidData => Failure::Tls,
             _ => Failure::ConnectFailed,
         }

@@ -153,8 +153,9 @@ mod tests {
         let mut watch = Watch::new(&[std::process::id()]).unwrap();
         let begin = Instant::now();
         watch.begin(begin);
-        let before = Usage::of(std::process::id()).unwrap().cpu_ticks;
-        while Usage::of(std::process::id()).unwrap().cpu_ticks < before + 5 {}
+        let ticks = || Usage::of(std::process::id()).unwrap().cpu_ticks;
+        let before = ticks();
+        while ticks() < before + 5 && begin.elapsed() < Duration::from_secs(30) {}
         watch.sample(Instant::now(), 1.0);
         let seen = watch.finish();
         assert_eq!(seen[0].pid, std::process::id());

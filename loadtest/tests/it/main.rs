@@ -6,6 +6,7 @@
 mod audit;
 mod audit_windows;
 mod command_line;
+mod connections;
 mod find_max;
 mod generator;
 mod kinesis_faults;
@@ -13,4 +14,6 @@ mod kinesis_rules;
 mod load;
 mod plan;
 mod responder;
+mod traffic;
+mod traffic_command_line;
 mod truth;

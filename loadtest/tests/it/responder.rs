@@ -1,6 +1,7 @@
 //! A server of which everything is known: it tells what it was sent, and does what it is told.
 //! One thread per connection, blocking; good for a few connections.
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sluice_loadtest::event_id::{EventId, IdScanner};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,6 +17,8 @@ pub(crate) const BODY_READ_MAX: usize = 8 << 20;
 pub(crate) struct Request {
     /// Its number among all requests, from 0.
     pub(crate) number: usize,
+    /// The number of its connection, from 0.
+    pub(crate) connection: usize,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -47,8 +50,26 @@ pub(crate) fn ok(body: &str) -> Action {
     Action::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes())
 }
 
+/// A connection as it is, or in TLS.
+trait Wire: Read + Write {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for StreamOwned<ServerConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
 pub(crate) struct Responder {
     addr: SocketAddr,
+    scheme: &'static str,
     stop: Arc<AtomicBool>,
     received: Arc<Mutex<Vec<EventId>>>,
     thread: Option<JoinHandle<()>>,
@@ -56,7 +77,16 @@ pub(crate) struct Responder {
 
 impl Responder {
     pub(crate) fn start(respond: impl Fn(&Request) -> Action + Send + Sync + 'static) -> Responder {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Responder::start_on("127.0.0.1:0", None, respond)
+    }
+
+    pub(crate) fn start_on(
+        addr: &str,
+        tls: Option<Arc<ServerConfig>>,
+        respond: impl Fn(&Request) -> Action + Send + Sync + 'static,
+    ) -> Responder {
+        let listener = TcpListener::bind(addr).unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let addr = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -71,8 +101,16 @@ impl Responder {
                 }
                 let (stopping, ids) = (Arc::clone(&stopping), Arc::clone(&ids));
                 let (respond, number) = (Arc::clone(&respond), Arc::clone(&number));
+                let (tls, connection) = (tls.clone(), connections.len());
                 connections.push(std::thread::spawn(move || {
-                    serve(stream, &stopping, &ids, &number, &*respond);
+                    let mut wire: Box<dyn Wire> = match tls {
+                        None => Box::new(stream),
+                        Some(config) => {
+                            let tls = ServerConnection::new(config).unwrap();
+                            Box::new(StreamOwned::new(tls, stream))
+                        }
+                    };
+                    serve(&mut *wire, connection, &stopping, &ids, &number, &*respond);
                 }));
             }
             for connection in connections {
@@ -81,6 +119,7 @@ impl Responder {
         });
         Responder {
             addr,
+            scheme,
             stop,
             received,
             thread: Some(thread),
@@ -88,7 +127,7 @@ impl Responder {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
     /// The ids of all events that came, in the order in which they came.
@@ -109,21 +148,23 @@ impl Drop for Responder {
 }
 
 fn serve(
-    mut stream: TcpStream,
+    stream: &mut dyn Wire,
+    connection: usize,
     stop: &AtomicBool,
     ids: &Mutex<Vec<EventId>>,
     number: &AtomicUsize,
     respond: &dyn Fn(&Request) -> Action,
 ) {
-    stream.set_nodelay(true).unwrap();
+    stream.socket().set_nodelay(true).unwrap();
     stream
+        .socket()
         .set_read_timeout(Some(Duration::from_millis(20)))
         .unwrap();
     let scanner = IdScanner::default();
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     while !stop.load(Ordering::SeqCst) {
-        if let Some((request, length)) = split(&bytes, number) {
+        if let Some((request, length)) = split(&bytes, number, connection) {
             bytes.drain(..length);
             ids.lock().unwrap().extend(scanner.ids(&request.body));
             let (delay, answer, close) = match respond(&request) {
@@ -138,14 +179,16 @@ fn serve(
                     return;
                 }
                 Action::Reset => {
-                    let socket = socket2::SockRef::from(&stream);
+                    let socket = socket2::SockRef::from(stream.socket());
                     socket.set_linger(Some(Duration::ZERO)).unwrap();
                     return;
                 }
                 Action::Silence => continue,
             };
             std::thread::sleep(delay);
-            if stream.write_all(&answer).is_err() || close {
+            // TLS may hold back what it was given.
+            let sent = stream.write_all(&answer).and_then(|()| stream.flush());
+            if sent.is_err() || close {
                 return;
             }
             continue;
@@ -159,21 +202,35 @@ fn serve(
     }
 }
 
-fn split(bytes: &[u8], number: &AtomicUsize) -> Option<(Request, usize)> {
+fn split(bytes: &[u8], number: &AtomicUsize, connection: usize) -> Option<(Request, usize)> {
     let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
     let length: usize = head
         .lines()
         .find_map(|line| line.strip_prefix("Content-Length: "))
-        .unwrap()
-        .parse()
-        .unwrap();
+        .map_or(0, |length| length.parse().unwrap());
     if length > BODY_READ_MAX {
         let number = number.fetch_add(1, Ordering::SeqCst);
         let body = Vec::new();
-        return Some((Request { number, head, body }, head_end));
+        return Some((
+            Request {
+                number,
+                connection,
+                head,
+                body,
+            },
+            head_end,
+        ));
     }
     let body = bytes.get(head_end..head_end + length)?.to_vec();
     let number = number.fetch_add(1, Ordering::SeqCst);
-    Some((Request { number, head, body }, head_end + length))
+    Some((
+        Request {
+            number,
+            connection,
+            head,
+            body,
+        },
+        head_end + length,
+    ))
 }

@@ -19,7 +19,7 @@ const MATCH_MIN: usize = 4;
 const MATCH_MAX: usize = 258;
 
 /// Earlier places with the same four bytes that are tried.
-const TRIES_MAX: usize = 64;
+const TRIES_MAX: usize = 16;
 
 /// The hash of four symbols has so many bits.
 const HASH_BITS: u32 = 15;
@@ -247,7 +247,7 @@ fn longest(symbols: &[u32], at: usize, newest: &[usize], older: &[usize]) -> (us
     let here = &symbols[at..symbols.len().min(at + MATCH_MAX)];
     let mut candidate = newest[hash];
     for _ in 0..TRIES_MAX {
-        if candidate == usize::MAX || at - candidate > WINDOW {
+        if candidate == usize::MAX || at - candidate > WINDOW || best.0 == here.len() {
             break;
         }
         let same = here

@@ -10,8 +10,6 @@ use fastrand::Rng;
 pub(super) enum Sdk {
     Web,
     Android,
-    /// The published benchmark's events: the same fields, fewer attributes.
-    Benchmark,
 }
 
 /// What a visitor does after the page came, by how many of 100.
@@ -104,7 +102,7 @@ pub(super) fn push_events(text: &mut Text, sdk: Sdk, count: u32, run: u32, rng: 
                  \"screen_width\":1920,\"screen_height\":1080,\"viewport_width\":1680,\
                  \"viewport_height\":914,\"sdk_version\":\"0.12.6\"",
             ),
-            Sdk::Android | Sdk::Benchmark => text.format(format_args!(
+            Sdk::Android => text.format(format_args!(
                 ",\"platform\":\"Android\",\"os_version\":\"16\",\"make\":\"{make}\",\
                  \"brand\":\"{make}\",\"model\":\"{model}\",\"carrier\":\"UNKNOWN\",\
                  \"network_type\":\"WIFI\",\"screen_width\":{width},\"screen_height\":2424,\
@@ -128,10 +126,8 @@ pub(super) fn push_events(text: &mut Text, sdk: Sdk, count: u32, run: u32, rng: 
         text.slot(Value::SessionStart);
         text.push("\",\"_session_start_timestamp\":");
         text.slot(Value::SessionStart);
-        if sdk != Sdk::Benchmark {
-            text.push(",\"_session_duration\":");
-            text.slot(Value::SessionAge { back_ms });
-        }
+        text.push(",\"_session_duration\":");
+        text.slot(Value::SessionAge { back_ms });
         text.format(format_args!(",\"_session_number\":{visits}"));
         push_attributes(text, sdk, event_type, rng);
         text.push("}}");
@@ -164,7 +160,9 @@ fn push_attributes(text: &mut Text, sdk: Sdk, event_type: &str, rng: &mut Rng) {
         ));
     } else {
         text.format(format_args!(
-            ",\"_screen_name\":\"{title}\",\"_screen_id\":\"com.example.shop.ui.{product}\""
+            ",\"_screen_name\":\"{title}\",\"_screen_id\":\"com.example.shop.ui.{product}\",\
+             \"_screen_unique_id\":{}",
+            rng.u32(10_000_000..)
         ));
     }
     match event_type {

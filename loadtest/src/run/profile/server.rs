@@ -34,29 +34,40 @@ const FLAT_TYPES: [(&str, u32); 5] = [
     ("search", 9),
     ("order", 4),
 ];
-const FLAT_KEYS: [&str; 12] = [
-    "page_url",
-    "page_title",
-    "referrer",
-    "campaign",
-    "medium",
-    "source",
-    "category",
-    "brand",
-    "variant",
-    "locale",
-    "device_type",
-    "experiment",
-];
-const FLAT_VALUES: [&str; 8] = [
-    "https://shop.example/shoes/trail-running?color=red&size=44",
-    "newsletter-2025-11-week-47",
-    "organic",
-    "Trail Running Shoes",
-    "mobile",
-    "de-DE",
-    "control-group",
-    "https://search.example/?q=light+running+shoes",
+/// Keys, and what stands behind them.
+const FLAT_PAIRS: [(&str, [&str; 3]); 12] = [
+    (
+        "page_url",
+        [
+            "https://shop.example/shoes/trail-running?color=red&size=44",
+            "https://shop.example/cart",
+            "https://shop.example/search?q=light+rain+jacket",
+        ],
+    ),
+    ("page_title", ["Trail Running Shoes", "Cart", "Search"]),
+    (
+        "referrer",
+        [
+            "https://search.example/?q=running",
+            "https://mail.example/",
+            "",
+        ],
+    ),
+    ("campaign", ["newsletter-2025-11-week-47", "brand", "none"]),
+    ("medium", ["email", "organic", "cpc"]),
+    ("source", ["newsletter", "search.example", "direct"]),
+    (
+        "category",
+        ["Shoes/Running/Trail", "Jackets/Rain", "Offers"],
+    ),
+    (
+        "brand",
+        ["Example Sports", "North Example", "Example & Sons"],
+    ),
+    ("variant", ["red-44", "blue-42", "black-43"]),
+    ("locale", ["de-DE", "en-GB", "fr-FR"]),
+    ("device_type", ["mobile", "desktop", "tablet"]),
+    ("experiment", ["control-group", "checkout-b", "search-c"]),
 ];
 
 /// Smallest and largest object of string pairs, in bytes.
@@ -83,9 +94,9 @@ pub(super) fn push_flat(text: &mut Text, run: u32, rng: &mut Rng) {
     text.push("\"");
     let mut number = 0;
     loop {
-        let key = FLAT_KEYS[number % FLAT_KEYS.len()];
-        let round = number / FLAT_KEYS.len();
-        let value = FLAT_VALUES[rng.usize(..FLAT_VALUES.len())];
+        let (key, values) = &FLAT_PAIRS[number % FLAT_PAIRS.len()];
+        let round = number / FLAT_PAIRS.len();
+        let value = values[rng.usize(..values.len())];
         let pair = format!(",\"{key}_{round}\":\"{value}\"");
         let room = (start + size).saturating_sub(text.len() + 1);
         // What is left is filled by one last pair.

@@ -297,6 +297,10 @@ impl Worker<'_> {
         match connection.reader.read(&partial, true) {
             Ok(Some(answer)) => {
                 self.complete(at, &answer, &partial, now);
+                // What it was to wait for has happened.
+                if let State::Closing { .. } = self.connections[at].state {
+                    self.close(at, now);
+                }
             }
             _ => self.fail(at, Failure::Closed, now),
         }
