@@ -1,24 +1,24 @@
 //! Compares what was promised with what arrived: ids answered 2xx against ids stored.
-//! Exact; a byte of memory per id of the answers, and none for ids that no answer knows.
+//! Exact; a byte of memory per id of the answers, and none for ids that no answer knows. Time
+//! windows cost a second look at the answers instead of memory.
 
+mod book;
 mod source;
+mod windows;
 
+pub use book::Counts;
 pub use source::Source;
+pub use windows::{ProfileCounts, RunCounts, WINDOWS_MAX, WindowCounts};
 
 use crate::event_id::EventId;
-use crate::ledger::{self, Ack, LedgerError};
+use crate::ledger::{self, AckLine, LedgerError};
+use book::Book;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-
-/// Ids that are kept together: 64 KiB.
-const CHUNK_BITS: u32 = 16;
-const CHUNK: usize = 1 << CHUNK_BITS;
-
-/// Chunks that are kept at most: 4 GiB, for as many ids.
-const CHUNKS_MAX: usize = 1 << 16;
+use windows::Runs;
 
 /// Ids of each kind that a report names.
 const EXAMPLES_MAX: usize = 10;
@@ -78,38 +78,35 @@ pub enum AuditError {
         /// The limit.
         limit: usize,
     },
+    /// The answers are of too many runs.
+    #[error("more than {limit} runs in the answers")]
+    Runs {
+        /// The limit.
+        limit: usize,
+    },
+    /// Two files tell different things of a run, so its ids may mean two events each.
+    #[error("{}: run {run:08x} is in another file with another start or profile", path.display())]
+    RunTwice {
+        /// The second file.
+        path: PathBuf,
+        /// The run.
+        run: u32,
+    },
+    /// A file of answers of the former kind has no times.
+    #[error("{}: has no times (acks v1), so it cannot be told by windows", path.display())]
+    NoTimes {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The windows are too many to be told.
+    #[error("more than {limit} windows with events; use a longer one than {window_s} s")]
+    Windows {
+        /// The limit.
+        limit: usize,
+        /// The length asked for, in seconds.
+        window_s: u32,
+    },
 }
-
-/// What the sender knows of an event. Later ones outweigh earlier ones, should an event be in
-/// the answers more than once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-enum Answered {
-    /// Not in the answers.
-    Unknown = 0,
-    /// Sent, and no answer came.
-    Not = 1,
-    /// Neither accepted nor refused for good: 3xx, 5xx.
-    Failed = 2,
-    /// 4xx, or refused inside an answer of 200.
-    Refused = 3,
-    /// 2xx: a promise.
-    Acked = 4,
-}
-
-const ANSWERED: [Answered; 5] = [
-    Answered::Unknown,
-    Answered::Not,
-    Answered::Failed,
-    Answered::Refused,
-    Answered::Acked,
-];
-
-/// Low bits of an id's byte: what was answered. The others count stored copies, up to
-/// [`COPIES_MAX`].
-const ANSWERED_MASK: u8 = 0b111;
-const COPY: u8 = 0b1000;
-const COPIES_MAX: u8 = u8::MAX / COPY;
 
 /// What an audit found. Counts are of events, unless they say copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +149,19 @@ pub struct AuditReport {
     pub refused_stored_examples: Vec<String>,
     /// The first ids that were stored more than once.
     pub duplicated_examples: Vec<String>,
+    /// The same by run, in the order of their start; those of files that tell none at the end.
+    #[serde(default)]
+    pub runs: Vec<RunCounts>,
+    /// The same by profile; without events whose file tells none.
+    #[serde(default)]
+    pub profiles: Vec<ProfileCounts>,
+    /// Length of `windows` in seconds, when they were asked for.
+    #[serde(default)]
+    pub window_s: Option<u32>,
+    /// The same by the time at which requests were started, and by profile. An event that is in
+    /// the answers more than once counts where it comes first.
+    #[serde(default)]
+    pub windows: Vec<WindowCounts>,
 }
 
 impl AuditReport {
@@ -159,131 +169,6 @@ impl AuditReport {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.lost == 0 && self.refused_stored == 0
-    }
-}
-
-#[derive(Default)]
-struct Book {
-    chunks: HashMap<(u32, u64), Box<[u8]>>,
-    foreign_copies: u64,
-}
-
-impl Book {
-    fn answer(&mut self, id: EventId, answered: Answered) -> Result<(), AuditError> {
-        let key = (id.run, id.seq >> CHUNK_BITS);
-        if self.chunks.len() == CHUNKS_MAX && !self.chunks.contains_key(&key) {
-            return Err(AuditError::TooMany {
-                limit: CHUNKS_MAX * CHUNK,
-            });
-        }
-        let chunk = self
-            .chunks
-            .entry(key)
-            .or_insert_with(|| vec![0; CHUNK].into());
-        let byte = &mut chunk[id.seq as usize & (CHUNK - 1)];
-        *byte = (*byte).max(answered as u8);
-        Ok(())
-    }
-
-    fn ack(&mut self, ack: &Ack) -> Result<(), AuditError> {
-        let answered = match ack.status {
-            None => Answered::Not,
-            Some(200..=299) => Answered::Acked,
-            Some(400..=499) => Answered::Refused,
-            Some(_) => Answered::Failed,
-        };
-        let mut refused = ack.refused.iter().peekable();
-        for at in 0..ack.count {
-            let id = EventId {
-                run: ack.run,
-                seq: ack.first + u64::from(at),
-            };
-            let is_refused = refused.next_if(|index| **index == at).is_some();
-            self.answer(
-                id,
-                if is_refused {
-                    Answered::Refused
-                } else {
-                    answered
-                },
-            )?;
-        }
-        Ok(())
-    }
-
-    fn stored(&mut self, id: EventId, extra: &mut u64) {
-        let key = (id.run, id.seq >> CHUNK_BITS);
-        let byte = match self.chunks.get_mut(&key) {
-            Some(chunk) => &mut chunk[id.seq as usize & (CHUNK - 1)],
-            None => {
-                self.foreign_copies += 1;
-                return;
-            }
-        };
-        if *byte & ANSWERED_MASK == 0 {
-            self.foreign_copies += 1;
-            return;
-        }
-        *extra += u64::from(*byte >= COPY);
-        if *byte / COPY < COPIES_MAX {
-            *byte += COPY;
-        }
-    }
-
-    fn report(&self, extra_copies: u64) -> AuditReport {
-        let mut report = AuditReport {
-            extra_copies,
-            foreign_copies: self.foreign_copies,
-            ..AuditReport::default()
-        };
-        let mut keys: Vec<_> = self.chunks.keys().copied().collect();
-        keys.sort_unstable();
-        for key in keys {
-            let (run, chunk) = key;
-            for (byte, seq) in self.chunks[&key].iter().zip(chunk << CHUNK_BITS..) {
-                report.count(EventId { run, seq }, *byte);
-            }
-        }
-        report
-    }
-}
-
-impl AuditReport {
-    fn count(&mut self, id: EventId, byte: u8) {
-        let copies = byte / COPY;
-        let stored = u64::from(copies > 0);
-        let answered = ANSWERED.get(usize::from(byte & ANSWERED_MASK)).copied();
-        match answered.unwrap_or(Answered::Unknown) {
-            Answered::Unknown => return,
-            Answered::Not => {
-                self.unanswered += 1;
-                self.unanswered_stored += stored;
-            }
-            Answered::Failed => {
-                self.failed += 1;
-                self.failed_stored += stored;
-            }
-            Answered::Refused => {
-                self.refused += 1;
-                self.refused_stored += stored;
-                if stored > 0 {
-                    example(&mut self.refused_stored_examples, id);
-                }
-            }
-            Answered::Acked => {
-                self.acked += 1;
-                self.acked_stored += stored;
-                if stored == 0 {
-                    self.lost += 1;
-                    example(&mut self.lost_examples, id);
-                }
-            }
-        }
-        self.sent += 1;
-        if copies > 1 {
-            self.duplicated += 1;
-            example(&mut self.duplicated_examples, id);
-        }
     }
 }
 
@@ -298,34 +183,100 @@ fn example(examples: &mut Vec<String>, id: EventId) {
 /// # Errors
 /// When a file cannot be read, is no ledger, or the answers name no event.
 pub fn audit(acks: &[impl AsRef<Path>], source: &Source) -> Result<AuditReport, AuditError> {
+    audit_by_window(acks, source, None)
+}
+
+/// The same as [`audit`], and if a window is given also by windows of so many seconds, counted
+/// from the earliest start of a run.
+///
+/// # Errors
+/// Those of [`audit`]; when a file of answers has no times; when there are more than
+/// [`WINDOWS_MAX`] windows with events, profiles counted apart.
+pub fn audit_by_window(
+    acks: &[impl AsRef<Path>],
+    source: &Source,
+    window_s: Option<NonZeroU32>,
+) -> Result<AuditReport, AuditError> {
     let mut book = Book::default();
+    let mut runs = Runs::default();
     let mut cut_ledgers = 0;
     for path in acks {
+        let path = path.as_ref();
         let mut failed = None;
-        let cut = ledger::read_acks(path.as_ref(), |ack| {
+        let read = ledger::read_ack_lines(path, |line| {
+            let taken = match line {
+                AckLine::Run(run) => runs.begin(path, run),
+                AckLine::Ack(ack) => book.ack(&ack),
+            };
             if failed.is_none() {
-                failed = book.ack(&ack).err();
+                failed = taken.err();
             }
         })?;
-        cut_ledgers += u64::from(cut);
+        cut_ledgers += u64::from(read.cut);
         if let Some(error) = failed {
             return Err(error);
         }
+        if window_s.is_some() && !read.timed {
+            return Err(AuditError::NoTimes {
+                path: path.to_owned(),
+            });
+        }
     }
-    if book.chunks.is_empty() {
+    if book.is_empty() {
         return Err(AuditError::NoAnswers);
     }
     let mut extra = 0;
     let met = source.read(|id| book.stored(id, &mut extra))?;
-    let mut report = book.report(extra);
+    let mut report = AuditReport::of(&book, extra);
     report.cut_ledgers = cut_ledgers + met.cut_ledgers;
     report.unfinished_files = met.unfinished_files;
-    report.stored_copies = extra
-        + report.acked_stored
-        + report.refused_stored
-        + report.failed_stored
-        + report.unanswered_stored;
+    report.runs = runs.counts(&book);
+    report.profiles = windows::profiles(&report.runs);
+    if let Some(window_s) = window_s {
+        report.window_s = Some(window_s.get());
+        report.windows = windows::windows(acks, &mut book, &runs, window_s)?;
+    }
     Ok(report)
+}
+
+impl AuditReport {
+    fn of(book: &Book, extra_copies: u64) -> AuditReport {
+        let mut counts = Counts::default();
+        let mut report = AuditReport::default();
+        book.each(|id, known| {
+            counts.add(known);
+            if known.is_lost() {
+                example(&mut report.lost_examples, id);
+            }
+            if known.is_stored_though_refused() {
+                example(&mut report.refused_stored_examples, id);
+            }
+            if known.copies > 1 {
+                example(&mut report.duplicated_examples, id);
+            }
+        });
+        let stored = counts.acked_stored
+            + counts.refused_stored
+            + counts.failed_stored
+            + counts.unanswered_stored;
+        AuditReport {
+            sent: counts.sent,
+            acked: counts.acked,
+            refused: counts.refused,
+            failed: counts.failed,
+            unanswered: counts.unanswered,
+            acked_stored: counts.acked_stored,
+            lost: counts.lost,
+            refused_stored: counts.refused_stored,
+            failed_stored: counts.failed_stored,
+            unanswered_stored: counts.unanswered_stored,
+            duplicated: counts.duplicated,
+            extra_copies,
+            stored_copies: stored + extra_copies,
+            foreign_copies: book.foreign_copies,
+            ..report
+        }
+    }
 }
 
 impl fmt::Display for AuditReport {
@@ -373,6 +324,7 @@ impl fmt::Display for AuditReport {
         let examples = |f: &mut fmt::Formatter<'_>, ids: &[String]| {
             ids.iter().try_for_each(|id| writeln!(f, "    {id}"))
         };
+        self.write_tables(f)?;
         writeln!(
             f,
             "DUPLICATED         {} ({} extra copies)",

@@ -5,25 +5,26 @@ mod find_max;
 mod firehose;
 mod kinesis;
 mod load;
+mod plan;
 mod report;
 mod run;
+mod s3;
+mod service;
+mod sqs;
 mod traffic;
 
 pub use audit::{AuditArgs, StoredArgs};
 pub use find_max::FindMaxArgs;
-pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
-pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
-pub use run::{RunArgs, TrafficArgs};
-pub use traffic::{BodyArgs, ConnectArgs};
-mod s3;
-mod service;
-mod sqs;
-
 pub use firehose::{FirehoseArgs, QuotaName};
 pub use kinesis::KinesisArgs;
+pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
+pub use plan::{PlanArgs, ScenarioArgs};
+pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
+pub use run::{RunArgs, TrafficArgs};
 pub use s3::S3Args;
 pub use service::{FaultArgs, LatencyArgs, ServiceArgs};
 pub use sqs::SqsArgs;
+pub use traffic::{BodyArgs, ConnectArgs};
 
 use crate::run::Target;
 use clap::{Parser, Subcommand};
@@ -78,6 +79,8 @@ pub enum Command {
     /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
     /// report, or is that of a run without a single answer; 2 for bad arguments.
     Report(ReportArgs),
+    /// Size a fleet: hosts, shards or delivery streams, load balancer units, monthly bill.
+    Plan(Box<PlanArgs>),
 }
 
 fn target(text: &str) -> Result<Target, String> {

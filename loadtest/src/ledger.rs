@@ -2,6 +2,7 @@
 //! answered. Lines of text behind a first line that names the kind. No set arithmetic here.
 
 use crate::event_id::{EventId, hex};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,21 @@ use std::path::{Path, PathBuf};
 /// First line of a file of stored ids. Then one id per line, once per stored copy.
 pub const STORED_HEADER: &str = "sluice-loadtest stored v1";
 
-/// First line of a file of answers. Then one line per request that was sent:
-/// `<run> <first sequence> <count> <status> [<refused index>,...]`, or for a request without an
-/// answer `<run> <first sequence> <count> - <what happened>`; run and sequence in hex.
-pub const ACKS_HEADER: &str = "sluice-loadtest acks v1";
+/// First line of a file of answers. Then, before the requests of a run, its [`RunStart`]:
+/// `run <run> <unix second of its start> <profile>`; and one line per request that was sent:
+/// `<run> <first sequence> <count> <second> <status> [<refused index>,...]`, or for a request
+/// without an answer `<run> <first sequence> <count> <second> - <what happened>`; run and sequence
+/// in hex, the second counted from the run's start.
+///
+/// With a line of [`STORED_HEADER`]'s kind at most 64 bytes per event, if it has a request of its
+/// own: 25 there and 35 here, in a run of up to a week.
+pub const ACKS_HEADER: &str = "sluice-loadtest acks v2";
+
+/// First line of the former kind, which is still read: no line of a run, no seconds.
+pub const ACKS_HEADER_V1: &str = "sluice-loadtest acks v1";
+
+/// Bytes of a profile's name.
+pub const PROFILE_BYTES_MAX: usize = 64;
 
 /// Events that one request may carry, in a file of answers.
 pub const EVENTS_PER_REQUEST_MAX: u32 = 100_000;
@@ -46,6 +58,16 @@ pub enum LedgerError {
         path: PathBuf,
         /// Its number, from 1.
         line: u64,
+    },
+    /// A request of a run that no line introduced.
+    #[error("{} line {line}: run {run:08x} has no line that says when it began", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: u64,
+        /// The run.
+        run: u32,
     },
 }
 
@@ -101,8 +123,47 @@ impl LineFile {
     }
 }
 
-/// What became of one request, as its sender saw it.
+/// What a file of answers says of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunStart {
+    /// Its number in event ids.
+    pub run: u32,
+    /// When it began, in seconds since the Unix epoch.
+    pub start: u64,
+    /// What traffic it sent: 1 to [`PROFILE_BYTES_MAX`] of `a-z`, `0-9`, `-`, `_`.
+    pub profile: String,
+}
+
+impl RunStart {
+    fn parse(line: &str) -> Option<RunStart> {
+        let mut words = line.strip_prefix("run ")?.split(' ');
+        let run = words.next().filter(|word| word.len() == 8)?;
+        let start: u64 = words.next()?.parse().ok()?;
+        let profile = words.next()?;
+        let named = (1..=PROFILE_BYTES_MAX).contains(&profile.len())
+            && profile.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+            });
+        // Far beyond any clock, and far from overflow.
+        (named && start < 1 << 40 && words.next().is_none()).then_some(RunStart {
+            run: u32::try_from(hex(run.as_bytes())?).ok()?,
+            start,
+            profile: profile.to_owned(),
+        })
+    }
+}
+
+/// Makes or empties a file of answers, and writes what it is and of which run.
+pub(crate) fn create_acks(path: &Path, run: &RunStart) -> Result<LineFile, LedgerError> {
+    let mut file = LineFile::create(path, ACKS_HEADER)?;
+    let line = format!("run {:08x} {} {}\n", run.run, run.start, run.profile);
+    file.push_lines(line.as_bytes());
+    file.flush()?;
+    Ok(file)
+}
+
+/// What became of one request, as its sender saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// The run of its events.
     pub run: u32,
@@ -110,6 +171,9 @@ pub struct Ack {
     pub first: u64,
     /// How many events it carried.
     pub count: u32,
+    /// When it was started, in whole seconds since the run's start; `None` in files of the
+    /// former kind.
+    pub second: Option<u32>,
     /// The status, or `None` for a request that was sent and not answered.
     pub status: Option<u16>,
     /// Events, by index in the request, that the answer refused although its status is 200.
@@ -119,12 +183,9 @@ pub struct Ack {
 impl Ack {
     /// Appends the line of an answered request.
     pub(crate) fn write_answer(&self, out: &mut Vec<u8>, status: u16) {
+        self.write_request(out);
         // Writing to memory does not fail.
-        let _ = write!(
-            out,
-            "{:08x} {:012x} {} {status}",
-            self.run, self.first, self.count
-        );
+        let _ = write!(out, "{status}");
         for (at, index) in self.refused.iter().enumerate() {
             let separator = if at == 0 { ' ' } else { ',' };
             let _ = write!(out, "{separator}{index}");
@@ -134,18 +195,30 @@ impl Ack {
 
     /// Appends the line of a request that was not answered, and why.
     pub(crate) fn write_unanswered(&self, out: &mut Vec<u8>, what: &str) {
-        let _ = writeln!(
+        self.write_request(out);
+        let _ = writeln!(out, "- {what}");
+    }
+
+    fn write_request(&self, out: &mut Vec<u8>) {
+        let _ = write!(
             out,
-            "{:08x} {:012x} {} - {what}",
-            self.run, self.first, self.count
+            "{:08x} {:012x} {} {} ",
+            self.run,
+            self.first,
+            self.count,
+            self.second.unwrap_or(0)
         );
     }
 
-    fn parse(line: &str) -> Option<Ack> {
+    fn parse(line: &str, seconds: bool) -> Option<Ack> {
         let mut words = line.split(' ');
         let run = words.next().filter(|word| word.len() == 8)?;
         let first = words.next().filter(|word| word.len() == 12)?;
         let count: u32 = words.next()?.parse().ok()?;
+        let second = match seconds {
+            true => Some(words.next()?.parse().ok()?),
+            false => None,
+        };
         let status = words.next()?;
         let rest = words.next();
         if words.next().is_some() || count == 0 || count > EVENTS_PER_REQUEST_MAX {
@@ -155,6 +228,7 @@ impl Ack {
             run: u32::try_from(hex(run.as_bytes())?).ok()?,
             first: hex(first.as_bytes())?,
             count,
+            second,
             status: None,
             refused: Vec::new(),
         };
@@ -178,16 +252,78 @@ impl Ack {
     }
 }
 
+/// A line of a file of answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AckLine {
+    /// A run begins.
+    Run(RunStart),
+    /// What became of a request.
+    Ack(Ack),
+}
+
+/// How a file of answers ended, and of which kind it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcksRead {
+    /// Whether the last line was cut off, as it is when its writer was killed. It is not counted.
+    pub cut: bool,
+    /// Whether the file tells runs and seconds; the former kind ([`ACKS_HEADER_V1`]) does not.
+    pub timed: bool,
+}
+
 /// Calls `found` with each answer in a file of answers.
 /// Returns whether the last line was cut off, as it is when its writer was killed.
 ///
 /// # Errors
 /// When the file cannot be read, is no file of answers, or has a damaged line.
 pub fn read_acks(path: &Path, mut found: impl FnMut(Ack)) -> Result<bool, LedgerError> {
-    read_lines(path, ACKS_HEADER, |line| {
-        let ack = std::str::from_utf8(line).ok().and_then(Ack::parse);
-        ack.map(&mut found).is_some()
-    })
+    let read = read_ack_lines(path, |line| {
+        if let AckLine::Ack(ack) = line {
+            found(ack);
+        }
+    })?;
+    Ok(read.cut)
+}
+
+/// Calls `found` with each line of a file of answers.
+///
+/// # Errors
+/// When the file cannot be read, is no file of answers, has a damaged line, or a request of a run
+/// that no line before it introduced.
+pub fn read_ack_lines(
+    path: &Path,
+    mut found: impl FnMut(AckLine),
+) -> Result<AcksRead, LedgerError> {
+    let mut runs = HashSet::new();
+    let mut stranger = None;
+    let mut timed = true;
+    let read = read_lines(path, &[ACKS_HEADER, ACKS_HEADER_V1], |header, line| {
+        timed = header == ACKS_HEADER;
+        let Ok(line) = std::str::from_utf8(line) else {
+            return false;
+        };
+        if timed && let Some(run) = RunStart::parse(line) {
+            runs.insert(run.run);
+            found(AckLine::Run(run));
+            return true;
+        }
+        match Ack::parse(line, timed) {
+            Some(ack) if timed && !runs.contains(&ack.run) => {
+                stranger = Some(ack.run);
+                false
+            }
+            Some(ack) => {
+                found(AckLine::Ack(ack));
+                true
+            }
+            None => false,
+        }
+    });
+    match (read, stranger) {
+        (Err(LedgerError::Line { path, line }), Some(run)) => {
+            Err(LedgerError::Run { path, line, run })
+        }
+        (read, _) => Ok(AcksRead { cut: read?, timed }),
+    }
 }
 
 /// Calls `found` with each id in a file of stored ids.
@@ -196,15 +332,16 @@ pub fn read_acks(path: &Path, mut found: impl FnMut(Ack)) -> Result<bool, Ledger
 /// # Errors
 /// When the file cannot be read, is no file of stored ids, or has a damaged line.
 pub fn read_stored(path: &Path, mut found: impl FnMut(EventId)) -> Result<bool, LedgerError> {
-    read_lines(path, STORED_HEADER, |line| {
+    read_lines(path, &[STORED_HEADER], |_, line| {
         EventId::parse(line).map(&mut found).is_some()
     })
 }
 
+/// Calls `take` with the first line, which is one of `headers`, and each line after it.
 fn read_lines(
     path: &Path,
-    header: &'static str,
-    mut take: impl FnMut(&[u8]) -> bool,
+    headers: &[&'static str],
+    mut take: impl FnMut(&str, &[u8]) -> bool,
 ) -> Result<bool, LedgerError> {
     let io = |source| LedgerError::Io {
         path: path.to_owned(),
@@ -213,6 +350,7 @@ fn read_lines(
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
     let mut line = Vec::new();
     let mut number = 0;
+    let mut header = "";
     loop {
         line.clear();
         let limit = LINE_BYTES_MAX as u64;
@@ -223,18 +361,22 @@ fn read_lines(
         number += 1;
         let whole = line.pop_if(|last| *last == b'\n').is_some();
         if number == 1 {
-            if !whole || line != header.as_bytes() {
-                return Err(LedgerError::Header {
-                    path: path.to_owned(),
-                    expected: header,
-                });
-            }
+            let known = headers.iter().find(|known| line == known.as_bytes());
+            header = match known {
+                Some(known) if whole => known,
+                _ => {
+                    return Err(LedgerError::Header {
+                        path: path.to_owned(),
+                        expected: headers.first().copied().unwrap_or_default(),
+                    });
+                }
+            };
             continue;
         }
         if !whole && line.len() < LINE_BYTES_MAX {
             return Ok(true);
         }
-        if !whole || !take(&line) {
+        if !whole || !take(header, &line) {
             return Err(LedgerError::Line {
                 path: path.to_owned(),
                 line: number,
@@ -252,8 +394,19 @@ mod tests {
             run: 0xab,
             first: 0x1000,
             count: 20,
+            second: Some(77),
             status,
             refused: refused.to_vec(),
+        }
+    }
+
+    const RUN: &str = "run 000000ab 1763000000 web";
+
+    fn run() -> RunStart {
+        RunStart {
+            run: 0xab,
+            start: 1_763_000_000,
+            profile: "web".to_owned(),
         }
     }
 
@@ -266,7 +419,7 @@ mod tests {
     #[test]
     fn answers_survive_writing_and_reading() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut ledger = LineFile::create(file.path(), ACKS_HEADER).unwrap();
+        let mut ledger = create_acks(file.path(), &run()).unwrap();
         let acks = [
             ack(Some(200), &[]),
             ack(Some(200), &[0, 7, 19]),
@@ -283,8 +436,63 @@ mod tests {
         ledger.push_lines(&lines);
         ledger.flush().unwrap();
         let mut read = Vec::new();
-        assert!(!read_acks(file.path(), |ack| read.push(ack)).unwrap());
-        assert_eq!(read, acks);
+        let end = read_ack_lines(file.path(), |line| read.push(line)).unwrap();
+        let expected: Vec<AckLine> = std::iter::once(AckLine::Run(run()))
+            .chain(acks.map(AckLine::Ack))
+            .collect();
+        assert_eq!(read, expected);
+        assert_eq!(
+            end,
+            AcksRead {
+                cut: false,
+                timed: true
+            }
+        );
+    }
+
+    #[test]
+    fn files_of_the_former_kind_are_read_and_have_no_seconds() {
+        let old = file(&format!(
+            "{ACKS_HEADER_V1}\n000000ab 000000001000 20 200 0,7\n000000ab 000000001014 1 - reset\n"
+        ));
+        let mut read = Vec::new();
+        let end = read_ack_lines(old.path(), |line| read.push(line)).unwrap();
+        let first = Ack {
+            second: None,
+            ..ack(Some(200), &[0, 7])
+        };
+        assert_eq!(read[0], AckLine::Ack(first));
+        assert_eq!((read.len(), end.timed, end.cut), (2, false, false));
+        let mixed = file(&format!("{ACKS_HEADER_V1}\n{RUN}\n"));
+        assert!(read_acks(mixed.path(), |_| {}).is_err());
+    }
+
+    #[test]
+    fn an_event_takes_at_most_64_bytes_of_disk_in_both_ledgers_together() {
+        let mut line = Vec::new();
+        let ack = Ack {
+            run: u32::MAX,
+            first: EventId::SEQ_END - 1,
+            count: 1,
+            second: Some(7 * 86_400),
+            status: Some(200),
+            refused: vec![],
+        };
+        ack.write_answer(&mut line, 200);
+        let stored = EventId::LEN + "\n".len();
+        assert!(line.len() + stored <= 64, "{}", line.len());
+    }
+
+    #[test]
+    fn a_request_of_a_run_without_its_line_is_named() {
+        let stranger = file(&format!(
+            "{ACKS_HEADER}\n{RUN}\n000000ac 000000001000 1 0 200\n"
+        ));
+        let error = read_acks(stranger.path(), |_| {}).unwrap_err();
+        assert!(
+            error.to_string().contains("line 3: run 000000ac has no"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -302,11 +510,13 @@ mod tests {
     #[test]
     fn a_line_cut_off_at_the_end_is_said_and_not_counted() {
         let cut = file(&format!(
-            "{ACKS_HEADER}\n000000ab 000000001000 20 200\n000000ab 0000"
+            "{ACKS_HEADER}\n{RUN}\n000000ab 000000001000 20 0 200\n000000ab 0000"
         ));
         let mut count = 0;
         assert!(read_acks(cut.path(), |_| count += 1).unwrap());
         assert_eq!(count, 1);
+        let early = file(&format!("{ACKS_HEADER}\nrun 0000"));
+        assert!(read_acks(early.path(), |_| {}).unwrap());
     }
 
     #[test]
@@ -327,25 +537,34 @@ mod tests {
     #[test]
     fn a_damaged_line_is_named_by_its_number() {
         for line in [
-            "000000ab 000000001000 0 200",
-            "000000ab 000000001000 100001 200",
-            "000000ab 000000001000 20 99",
-            "000000ab 000000001000 20 200 20",
-            "000000ab 000000001000 20 200 1 2",
-            "000000ab 000000001000 20 -",
-            "ab 000000001000 20 200",
-            "000000ab ffffffffffff 2 200",
+            "000000ab 000000001000 0 0 200",
+            "000000ab 000000001000 100001 0 200",
+            "000000ab 000000001000 20 0 99",
+            "000000ab 000000001000 20 0 200 20",
+            "000000ab 000000001000 20 0 200 1 2",
+            "000000ab 000000001000 20 0 -",
+            "000000ab 000000001000 20 4294967296 200",
+            "000000ab 000000001000 20 -1 200",
+            "ab 000000001000 20 0 200",
+            "000000ab ffffffffffff 2 0 200",
+            "run 000000ab 1099511627776 web",
+            "run 000000ab 1 ",
+            "run 000000ab 1 We",
+            "run ab 1 web",
+            "run 000000ab 1 web more",
             "",
         ] {
-            let damaged = file(&format!("{ACKS_HEADER}\n{line}\n"));
+            let damaged = file(&format!("{ACKS_HEADER}\n{RUN}\n{line}\n"));
             let error = read_acks(damaged.path(), |_| {}).unwrap_err();
             assert!(
-                matches!(error, LedgerError::Line { line: 2, .. }),
+                matches!(error, LedgerError::Line { line: 3, .. }),
                 "{line}: {error}"
             );
         }
-        let limit = format!("{ACKS_HEADER}\n000000ab 000000001000 100000 200\n");
+        let limit = format!("{ACKS_HEADER}\n{RUN}\n000000ab 000000001000 100000 0 200\n");
         assert!(read_acks(file(&limit).path(), |_| {}).is_ok());
+        let long = format!("{ACKS_HEADER}\nrun 000000ab 1 {}\n", "x".repeat(65));
+        assert!(read_acks(file(&long).path(), |_| {}).is_err());
         let endless = format!("{ACKS_HEADER}\n{}", "x".repeat(LINE_BYTES_MAX + 1));
         assert!(read_acks(file(&endless).path(), |_| {}).is_err());
     }

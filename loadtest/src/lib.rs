@@ -14,6 +14,7 @@ pub mod find_max;
 pub mod firehose;
 pub mod kinesis;
 pub mod ledger;
+pub mod plan;
 pub mod report;
 pub mod run;
 pub mod s3;

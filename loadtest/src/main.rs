@@ -8,12 +8,13 @@ mod progress;
 use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
-use sluice_loadtest::audit::audit;
+use sluice_loadtest::audit::audit_by_window;
 use sluice_loadtest::cli::{
     AuditArgs, Cli, Command, CompareArgs, FindMaxArgs, FirehoseArgs, KinesisArgs, OneArgs,
-    ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
+    PlanArgs, ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
 };
 use sluice_loadtest::find_max::find_max;
+use sluice_loadtest::plan::{Plan, PlanError, Prices, plan};
 use sluice_loadtest::report;
 use sluice_loadtest::run::{RunError, run};
 use sluice_loadtest::{firehose, kinesis, s3, sqs};
@@ -40,15 +41,18 @@ fn main() -> ExitCode {
         Command::FindMax(args) => run_find_max(&args),
         Command::Audit(args) => run_audit(&args),
         Command::Report(args) => run_report(&args),
+        Command::Plan(args) => run_plan(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             complain(&error.to_string());
-            match error.downcast_ref::<RunError>() {
-                Some(error) if error.is_bad_argument() => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
+            let of_run = error.downcast_ref::<RunError>();
+            // What cannot be planned was asked wrongly.
+            match error.is::<PlanError>() || of_run.is_some_and(RunError::is_bad_argument) {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
             }
         }
     }
@@ -143,7 +147,7 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
     let source = args
         .source()
         .ok_or("name one of --dir, --ledger and --kinesis")?;
-    let report = audit(&args.acks, &source)?;
+    let report = audit_by_window(&args.acks, &source, args.window)?;
     print(&report.to_string())?;
     write_json(args.json.as_deref(), &report)?;
     Ok(report.holds())
@@ -204,6 +208,21 @@ fn keep_inputs<'a>(
 
 fn write_page(out: &Path, page: &str) -> Result<(), String> {
     std::fs::write(out, page).map_err(|error| format!("{}: {error}", out.display()))
+}
+
+fn run_plan(args: &PlanArgs) -> Result<bool, Box<dyn Error>> {
+    if args.print_prices {
+        print(Prices::BUILT_IN.trim_end())?;
+        return Ok(true);
+    }
+    let (prices, file) = args.price_table()?;
+    let inputs = args.inputs()?;
+    let plans = inputs.iter().map(|input| plan(input, &prices, &file));
+    let plans = plans.collect::<Result<Vec<Plan>, PlanError>>()?;
+    let texts: Vec<String> = plans.iter().map(Plan::to_string).collect();
+    print(&texts.join("\n\n"))?;
+    write_json(args.json.as_deref(), &plans)?;
+    Ok(true)
 }
 
 fn print(text: &str) -> io::Result<()> {

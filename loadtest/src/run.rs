@@ -35,7 +35,7 @@ pub use target::{Target, TargetError};
 pub use watch::WATCHED_MAX;
 
 use crate::event_id::EventId;
-use crate::ledger::{ACKS_HEADER, LedgerError, LineFile};
+use crate::ledger::{self, LedgerError, LineFile, RunStart};
 use body::Bodies;
 use collect::Collector;
 use connect::Peer;
@@ -45,7 +45,7 @@ use rate::RateCurve;
 use report::Measured;
 use schedule::Schedule;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
@@ -306,7 +306,7 @@ pub fn run(
     let bodies = Bodies::load(&options.body, &options.target)?;
     let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
-        Some(path) => Some(Mutex::new(LineFile::create(path, ACKS_HEADER)?)),
+        Some(path) => Some(Mutex::new(acks_file(path, options)?)),
         None => None,
     };
     let log = match &options.hdr_log {
@@ -382,6 +382,16 @@ pub fn run(
     let whole = plan.duration.unwrap_or(Duration::from_nanos(total.wall));
     let rate = plan.curve.map(|curve| curve.mean(whole.as_secs_f64()));
     Ok(Report::new(options, rate, &total, measured?, interrupted))
+}
+
+fn acks_file(path: &Path, options: &Options) -> Result<LineFile, LedgerError> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let run = RunStart {
+        run: options.run,
+        start: since_epoch.unwrap_or_default().as_secs(),
+        profile: options.body.label().to_owned(),
+    };
+    ledger::create_acks(path, &run)
 }
 
 /// What goes on beside the threads while they run.

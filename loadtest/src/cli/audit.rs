@@ -4,6 +4,7 @@ use super::plain_target;
 use crate::audit::Source;
 use crate::run::Target;
 use clap::Args;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
@@ -27,6 +28,10 @@ pub struct AuditArgs {
     /// Name of the stream that --kinesis reads.
     #[arg(long, default_value = "clicks")]
     pub stream: String,
+    /// Tell the counts also by windows of this many seconds, by the time at which requests were
+    /// started.
+    #[arg(long, value_name = "SECONDS")]
+    pub window: Option<NonZeroU32>,
     /// Write the findings as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -436,10 +436,12 @@ impl<'a> Worker<'a> {
     }
 
     fn ack(&self, flight: &Flight, status: Option<u16>) -> Ack {
+        let second = flight.started.saturating_sub(self.start) / 1_000_000_000;
         Ack {
             run: self.task.run,
             first: flight.first,
             count: flight.events,
+            second: Some(u32::try_from(second).unwrap_or(u32::MAX)),
             status,
             refused: Vec::new(),
         }

@@ -3,7 +3,9 @@
 use crate::kinesis_rules::{patient, put, record};
 use crate::responder::{Responder, status};
 use serde_json::Value;
-use sluice_loadtest::audit::{AuditError, AuditReport, Source, audit};
+use sluice_loadtest::audit::{
+    AuditError, AuditReport, Counts, ProfileCounts, RunCounts, Source, audit,
+};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, RejectCode};
 use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
@@ -14,6 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
+
+/// The line of the run that made the ids here.
+const RUN: &str = "run 00000001 1763000000 web";
 
 fn id(seq: u64) -> EventId {
     EventId { run: 1, seq }
@@ -38,7 +43,10 @@ impl Bench {
     }
 
     fn acks(&self, lines: &[&str]) -> PathBuf {
-        self.file("acks", &format!("{ACKS_HEADER}\n{}\n", lines.join("\n")))
+        self.file(
+            "acks",
+            &format!("{ACKS_HEADER}\n{RUN}\n{}\n", lines.join("\n")),
+        )
     }
 
     fn stored(&self, seqs: impl IntoIterator<Item = u64>) -> Source {
@@ -65,20 +73,34 @@ fn judge(acks: &Path, stored: &Source) -> AuditReport {
 fn when_every_promise_was_kept_nothing_is_lost() {
     let bench = Bench::new();
     let acks = bench.acks(&[
-        "00000001 000000000000 20 200",
-        "00000001 000000000014 1 200",
+        "00000001 000000000000 20 0 200",
+        "00000001 000000000014 1 0 200",
     ]);
     let report = judge(&acks, &bench.stored(0..21));
-    assert_eq!(
-        report,
-        AuditReport {
-            sent: 21,
-            acked: 21,
-            acked_stored: 21,
-            stored_copies: 21,
-            ..AuditReport::default()
-        }
-    );
+    let counts = Counts {
+        sent: 21,
+        acked: 21,
+        acked_stored: 21,
+        ..Counts::default()
+    };
+    let expected = AuditReport {
+        sent: 21,
+        acked: 21,
+        acked_stored: 21,
+        stored_copies: 21,
+        runs: vec![RunCounts {
+            run: "00000001".to_owned(),
+            profile: Some("web".to_owned()),
+            start: Some(1_763_000_000),
+            counts,
+        }],
+        profiles: vec![ProfileCounts {
+            profile: "web".to_owned(),
+            counts,
+        }],
+        ..AuditReport::default()
+    };
+    assert_eq!(report, expected);
     assert!(report.holds());
 }
 
@@ -86,7 +108,7 @@ fn when_every_promise_was_kept_nothing_is_lost() {
 fn k_events_that_were_promised_and_are_missing_are_exactly_k_lost() {
     let bench = Bench::new();
     // Across the border between two chunks of the bookkeeping.
-    let acks = bench.acks(&["00000001 00000000ff00 1000 200"]);
+    let acks = bench.acks(&["00000001 00000000ff00 1000 0 200"]);
     let all = 0xff00..0xff00 + 1_000u64;
     let missing = [0xff00, 0xff07, 0xffff, 0x1_0000, 0xff00 + 999];
     let report = judge(
@@ -101,7 +123,7 @@ fn k_events_that_were_promised_and_are_missing_are_exactly_k_lost() {
 #[test]
 fn copies_beyond_the_first_are_counted_and_no_loss() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 5 200"]);
+    let acks = bench.acks(&["00000001 000000000000 5 0 200"]);
     let twice = [0, 1, 1, 2, 2, 2, 3, 4];
     let report = judge(&acks, &bench.stored(twice));
     assert_eq!(
@@ -124,8 +146,8 @@ fn copies_beyond_the_first_are_counted_and_no_loss() {
 fn an_event_refused_for_good_must_not_be_stored() {
     let bench = Bench::new();
     let acks = bench.acks(&[
-        "00000001 000000000000 3 413",
-        "00000001 000000000003 3 200 0,2",
+        "00000001 000000000000 3 0 413",
+        "00000001 000000000003 3 0 200 0,2",
     ]);
     let kept = judge(&acks, &bench.stored([4]));
     assert_eq!(
@@ -146,8 +168,8 @@ fn an_event_refused_for_good_must_not_be_stored() {
 fn an_event_answered_503_or_not_at_all_may_be_stored_or_not() {
     let bench = Bench::new();
     let acks = bench.acks(&[
-        "00000001 000000000000 4 503",
-        "00000001 000000000004 4 - reset",
+        "00000001 000000000000 4 0 503",
+        "00000001 000000000004 4 0 - reset",
     ]);
     let report = judge(&acks, &bench.stored([0, 1, 4]));
     assert_eq!((report.failed, report.failed_stored), (4, 2));
@@ -159,7 +181,7 @@ fn an_event_answered_503_or_not_at_all_may_be_stored_or_not() {
 #[test]
 fn stored_events_of_others_are_counted_apart() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 1 200"]);
+    let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
     let other = EventId { run: 2, seq: 0 };
     let stored = format!("{STORED_HEADER}\n{}\n{}\n{other}\n", id(0), id(1));
     let report = judge(&acks, &Source::Ledger(bench.file("stored", &stored)));
@@ -172,11 +194,11 @@ fn several_files_of_answers_are_one_audit() {
     let bench = Bench::new();
     let one = bench.file(
         "one",
-        &format!("{ACKS_HEADER}\n00000001 000000000000 1 200\n"),
+        &format!("{ACKS_HEADER}\n{RUN}\n00000001 000000000000 1 0 200\n"),
     );
     let two = bench.file(
         "two",
-        &format!("{ACKS_HEADER}\n00000001 000000000001 1 200\n0000"),
+        &format!("{ACKS_HEADER}\n{RUN}\n00000001 000000000001 1 0 200\n0000"),
     );
     let report = audit(&[one, two], &bench.stored([0])).unwrap();
     assert_eq!((report.acked, report.lost, report.cut_ledgers), (2, 1, 1));
@@ -185,7 +207,7 @@ fn several_files_of_answers_are_one_audit() {
 #[test]
 fn files_are_searched_in_all_directories_and_ids_found_inside_envelopes() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 6 200"]);
+    let acks = bench.acks(&["00000001 000000000000 6 0 200"]);
     bench.file(
         "data/year=2026/hour=07/a.ndjson",
         &format!(
@@ -215,7 +237,7 @@ fn files_are_searched_in_all_directories_and_ids_found_inside_envelopes() {
 #[test]
 fn a_line_without_its_end_is_not_stored() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 2 200"]);
+    let acks = bench.acks(&["00000001 000000000000 2 0 200"]);
     bench.file(
         "data/a.ndjson",
         &format!("{}\n{{\"event_id\":\"{}\"}}", id(0), id(1)),
@@ -227,7 +249,7 @@ fn a_line_without_its_end_is_not_stored() {
 #[test]
 fn what_cannot_be_compared_is_an_error() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 2 200"]);
+    let acks = bench.acks(&["00000001 000000000000 2 0 200"]);
     let stored = bench.stored([0]);
     let swapped = Source::Ledger(acks.clone());
     let error = audit(&[&acks], &swapped).unwrap_err();
@@ -342,7 +364,7 @@ fn an_honest_emulator_yields_nothing_lost() {
 #[test]
 fn a_stream_that_let_records_go_cannot_be_audited() {
     let bench = Bench::new();
-    let acks = bench.acks(&["00000001 000000000000 2 200"]);
+    let acks = bench.acks(&["00000001 000000000000 2 0 200"]);
     let emulator = patient(Options {
         retain_bytes_max: Some(1_000),
         ..Options::default()

@@ -38,7 +38,7 @@ fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
     for tool in [
-        "kinesis", "firehose", "sqs", "s3", "run", "find-max", "audit", "report",
+        "kinesis", "firehose", "sqs", "s3", "run", "find-max", "audit", "report", "plan",
     ] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);
@@ -280,7 +280,7 @@ fn an_audit_judges_by_exit_code() {
     };
     let acks = file(
         "acks",
-        format!("{ACKS_HEADER}\n00000001 000000000000 2 200\n"),
+        format!("{ACKS_HEADER}\nrun 00000001 1763000000 web\n00000001 000000000000 2 0 200\n"),
     );
     let whole = file(
         "whole",

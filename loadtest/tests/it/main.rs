@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod audit;
+mod audit_windows;
 mod command_line;
 mod connections;
 mod find_max;
@@ -14,6 +15,7 @@ mod kinesis_reading;
 mod kinesis_reshard;
 mod kinesis_rules;
 mod load;
+mod plan;
 mod report;
 mod responder;
 mod s3;

@@ -1,0 +1,197 @@
+//! The command line of `plan`, its scenario files, and how both become inputs.
+
+use crate::plan::{Input, PlanError, Prices, Ratio, Sink, Usd, read_toml};
+use clap::Args;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Scenarios of one call.
+const SCENARIOS_MAX: usize = 100;
+
+/// Size a fleet: hosts, shards or delivery streams, load balancer units, and the monthly bill.
+///
+/// Takes a load by options, or several from TOML files with the same keys
+/// (requests_per_second = 500000). Rates are those of the peak. How many requests a host takes has
+/// to be measured: `run` against one host, at the highest rate that meets your objective.
+///
+/// Records as Sluice's event mode makes them: one per event, unless --micro-batch. For envelopes,
+/// one record per request, take --events-per-request 1 and the body's size for --event-bytes.
+///
+/// Exit code 0; 2 for bad arguments, files included; 1 when the JSON cannot be written.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Scenario in TOML; more than one for several plans. Excludes options of the load.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub scenario: Vec<PathBuf>,
+    /// The load.
+    #[command(flatten)]
+    pub load: ScenarioArgs,
+    /// Price table in place of the one in the program; `--print-prices` shows its form.
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Print the price table in the program, and plan nothing.
+    #[arg(long, exclusive = true)]
+    pub print_prices: bool,
+    /// Write the plans as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A load, by options or by the keys of a scenario file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Load")]
+#[group(id = "load", multiple = true, conflicts_with = "scenario")]
+pub struct ScenarioArgs {
+    /// What to call it.
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Requests per second at the peak.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub requests_per_second: Option<u64>,
+    /// Requests per second that one host was measured to take. No default: it depends on your
+    /// host, and every other number hangs on it.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub host_requests_per_second: Option<u64>,
+    /// Where events go.
+    #[arg(long, value_enum)]
+    pub sink: Option<Sink>,
+    /// Events in each request [default: 1].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub events_per_request: Option<u64>,
+    /// Bytes of an event as it is stored [default: 1024].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub event_bytes: Option<u64>,
+    /// Events joined into each record [default: 1].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub micro_batch: Option<u64>,
+    /// Pack records into KPL aggregates of up to 51,200 bytes (kinesis sinks).
+    #[arg(long)]
+    #[serde(default)]
+    pub aggregate: bool,
+    /// Bytes of a partition key, which Kinesis counts [default: 16, as Sluice's random keys].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub key_bytes: Option<u64>,
+    /// Percent of hosts, shards, delivery streams and brokers that stays free at the peak
+    /// [default: 30].
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    pub head_room: Option<u64>,
+    /// Price of a host-hour in USD, in place of the table's.
+    #[arg(long, value_name = "USD", allow_hyphen_values = true)]
+    pub host_price: Option<String>,
+    /// Hosts at least [default: 2].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub hosts_min: Option<u64>,
+    /// Hours of the bill [default: 730, a month].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub hours: Option<u64>,
+    /// How many times the average the peak is, for what is billed by use [default: 1].
+    #[arg(long, value_name = "RATIO", allow_hyphen_values = true)]
+    pub peak_to_average: Option<String>,
+    /// Requests that a client sends on one connection [default: 10].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub requests_per_connection: Option<u64>,
+    /// Seconds that a connection stays open [default: 60].
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub connection_seconds: Option<u64>,
+    /// Bytes of a request's and its answer's heads, which the load balancer counts
+    /// [default: 1000].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub head_bytes: Option<u64>,
+    /// The load balancer ends TLS.
+    #[arg(long)]
+    #[serde(default)]
+    pub tls_listener: bool,
+    /// How often everything is read from the sink [default: 1].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub consumers: Option<u64>,
+    /// Hours that Kafka keeps data [default: 24].
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
+    pub retention_hours: Option<u64>,
+    /// MiB at which an S3 object is closed [default: 64].
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    pub object_mib: Option<u64>,
+    /// Seconds after which an S3 object is closed [default: 300].
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub flush_seconds: Option<u64>,
+}
+
+impl PlanArgs {
+    /// The inputs to plan for, checked.
+    ///
+    /// # Errors
+    /// When a file cannot be read or understood, or a value is missing or out of range.
+    pub fn inputs(&self) -> Result<Vec<Input>, PlanError> {
+        if self.scenario.len() > SCENARIOS_MAX {
+            return Err(PlanError::Scenarios {
+                limit: SCENARIOS_MAX,
+                actual: self.scenario.len(),
+            });
+        }
+        if self.scenario.is_empty() {
+            return Ok(vec![self.load.input("plan")?]);
+        }
+        let read = |path: &PathBuf| {
+            let load: ScenarioArgs = read_toml(path)?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            load.input(&stem).map_err(|source| PlanError::Scenario {
+                path: path.clone(),
+                source: Box::new(source),
+            })
+        };
+        self.scenario.iter().map(read).collect()
+    }
+
+    /// The price table, and the name of its file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no price table.
+    pub fn price_table(&self) -> Result<(Prices, String), PlanError> {
+        match &self.prices {
+            Some(path) => Ok((Prices::read(path)?, name(path))),
+            None => Ok((Prices::built_in()?, "built in".to_owned())),
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl ScenarioArgs {
+    fn input(&self, name: &str) -> Result<Input, PlanError> {
+        let value = |option| move |message| PlanError::Value { option, message };
+        let host_price = self.host_price.as_deref().map(Usd::parse).transpose();
+        let peak_to_average = self.peak_to_average.as_deref().unwrap_or("1");
+        let input = Input {
+            name: self.name.clone().unwrap_or_else(|| name.to_owned()),
+            requests_per_second: self
+                .requests_per_second
+                .ok_or(PlanError::Missing("requests-per-second"))?,
+            events_per_request: self.events_per_request.unwrap_or(1),
+            event_bytes: self.event_bytes.unwrap_or(1_024),
+            sink: self.sink.ok_or(PlanError::Missing("sink"))?,
+            micro_batch: self.micro_batch.unwrap_or(1),
+            aggregate: self.aggregate,
+            key_bytes: self.key_bytes.unwrap_or(16),
+            head_room_percent: self.head_room.unwrap_or(30),
+            host_requests_per_second: self
+                .host_requests_per_second
+                .ok_or(PlanError::Missing("host-requests-per-second"))?,
+            host_price: host_price.map_err(value("host-price"))?,
+            hosts_min: self.hosts_min.unwrap_or(2),
+            hours: self.hours.unwrap_or(730),
+            peak_to_average: Ratio::parse(peak_to_average).map_err(value("peak-to-average"))?,
+            requests_per_connection: self.requests_per_connection.unwrap_or(10),
+            connection_seconds: self.connection_seconds.unwrap_or(60),
+            head_bytes: self.head_bytes.unwrap_or(1_000),
+            tls_listener: self.tls_listener,
+            consumers: self.consumers.unwrap_or(1),
+            retention_hours: self.retention_hours.unwrap_or(24),
+            object_mib: self.object_mib.unwrap_or(64),
+            flush_seconds: self.flush_seconds.unwrap_or(300),
+        };
+        input.check()?;
+        Ok(input)
+    }
+}
