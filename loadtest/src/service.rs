@@ -278,10 +278,9 @@ impl Trouble {
                     SignatureProblem::Missing => "MissingAuthenticationTokenException",
                     SignatureProblem::Malformed(_) => "IncompleteSignatureException",
                     SignatureProblem::UnknownKey => "UnrecognizedClientException",
-                    SignatureProblem::Skewed | SignatureProblem::Mismatch => {
-                        "InvalidSignatureException"
-                    }
-                    SignatureProblem::BodyHash => "InvalidSignatureException",
+                    SignatureProblem::Skewed
+                    | SignatureProblem::Mismatch
+                    | SignatureProblem::BodyHash => "InvalidSignatureException",
                 };
                 Refusal::client(code, problem.to_string())
             }

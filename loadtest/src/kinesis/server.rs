@@ -5,9 +5,9 @@ use super::api::{self, ApiError};
 use super::call::decode;
 use super::cost::CostMeter;
 use super::stream::{Aggregation, AnswerShape, Stream, StreamConfig};
-use super::{EmulatorError, Faults, FaultsError, NotRetained, Options, StoredRecord};
+use super::{EmulatorError, FaultsError, NotRetained, Options, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
-use crate::service::{self, Call, Frame, Refusal, Reply, Service, Trouble};
+use crate::service::{self, Call, FaultScript, Frame, Refusal, Reply, Service, Trouble};
 use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -188,12 +188,12 @@ impl Emulator {
         format!("http://{}", self.addr())
     }
 
-    /// Replaces the faults from the next call on, and starts their choices anew.
+    /// Replaces the faults from the next call on, and starts their choices and their clock anew.
     ///
     /// # Errors
     /// When they are impossible; the old ones then stay.
-    pub fn set_faults(&self, faults: Faults) -> Result<(), FaultsError> {
-        self.frame.set_faults(vec![faults])
+    pub fn set_faults(&self, faults: impl Into<FaultScript>) -> Result<(), FaultsError> {
+        self.frame.set_faults(faults.into().window)
     }
 
     /// Counters since the start.

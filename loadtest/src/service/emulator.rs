@@ -22,9 +22,9 @@ macro_rules! emulator_methods {
         /// When they are impossible; the old ones then stay.
         pub fn set_faults(
             &self,
-            script: $crate::service::FaultScript,
+            faults: impl Into<$crate::service::FaultScript>,
         ) -> Result<(), $crate::service::FaultsError> {
-            self.frame.set_faults(script.window)
+            self.frame.set_faults(faults.into().window)
         }
 
         /// Counters since the start.

@@ -678,21 +678,12 @@ mod tests {
     #[test]
     fn each_window_draws_from_its_own_seed_whatever_went_before() {
         let draw = |warm_up: usize| {
-            let windows = vec![
-                Faults {
-                    hang: 0.5,
-                    ..window(1, 0.0, Some(1.0))
-                },
-                Faults {
-                    internal_error: 0.5,
-                    ..window(2, 1.0, Some(1.0))
-                },
-            ];
-            let windows = windows.into_iter().map(|faults| Faults {
+            let half = |seed, from_s| Faults {
                 internal_error: 0.5,
-                ..faults
-            });
-            let mut plan = FaultPlan::new(windows.collect(), Duration::ZERO).unwrap();
+                ..window(seed, from_s, Some(1.0))
+            };
+            let windows = vec![half(1, 0.0), half(2, 1.0)];
+            let mut plan = FaultPlan::new(windows, Duration::ZERO).unwrap();
             for _ in 0..warm_up {
                 plan.call("PutRecords");
             }

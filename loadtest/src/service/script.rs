@@ -31,6 +31,14 @@ pub struct FaultScript {
     pub window: Vec<Faults>,
 }
 
+/// One window alone: its faults are in force from `from_s` for `for_s`.
+impl From<Faults> for FaultScript {
+    fn from(faults: Faults) -> FaultScript {
+        let window = vec![faults];
+        FaultScript { window }
+    }
+}
+
 /// Why a script cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
@@ -113,8 +121,7 @@ impl FaultScript {
         if script {
             return serde_json::from_slice(json);
         }
-        let window = vec![serde_json::from_slice(json)?];
-        Ok(FaultScript { window })
+        Ok(serde_json::from_slice::<Faults>(json)?.into())
     }
 }
 

@@ -391,6 +391,21 @@ mod tests {
     }
 
     #[test]
+    fn the_digest_of_attributes_is_the_one_that_senders_compute() {
+        // Attribute and digest of the tests of moto and LocalStack.
+        let body = json!({
+            "QueueUrl": "x/clicks",
+            "MessageBody": "x",
+            "MessageAttributes": {
+                "timestamp": {"DataType": "Number", "StringValue": "1493147359900"},
+            },
+        });
+        let message = send_message("clicks", 1_024, body.to_string().as_bytes()).unwrap();
+        let (_, digest) = message.attributes.unwrap();
+        assert_eq!(digest, "235c5c510d26fb653d073faed50ae77c");
+    }
+
+    #[test]
     fn a_message_over_the_queues_maximum_is_refused_with_both_sizes() {
         let body = json!({"QueueUrl": "x/clicks", "MessageBody": "x".repeat(1_025)}).to_string();
         assert!(send_message("clicks", 1_025, body.as_bytes()).is_ok());

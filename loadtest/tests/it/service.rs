@@ -42,28 +42,45 @@ fn set(emulator: &Emulator, faults: &str) -> Reply {
     wire::post(&addr, "/_faults", &[], faults.as_bytes()).unwrap()
 }
 
+/// Waits until the endpoint takes calls.
+fn back(emulator: &Emulator) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while put(emulator).is_err() {
+        assert!(Instant::now() < patience, "it does not come back");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
-fn an_endpoint_that_is_gone_resets_connections_refuses_new_ones_and_comes_back() {
+fn an_endpoint_that_is_gone_resets_connections_and_refuses_new_ones() {
     let emulator = faulty(Faults::default());
     let mut open = TcpStream::connect(emulator.addr()).unwrap();
     open.write_all(&raw_put()).unwrap();
     let mut buffer = [0; 4_096];
     assert!(open.read(&mut buffer).unwrap() > 0);
-    assert_eq!(
-        set(&emulator, r#"{"window":[{"gone":true,"for_s":0.5}]}"#).status,
-        200
-    );
+    let reply = set(&emulator, r#"{"gone":true,"for_s":3600}"#);
+    assert_eq!(reply.status, 200);
     let error = open.read(&mut buffer).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     let error = TcpStream::connect(emulator.addr()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
-    let patience = Instant::now() + Duration::from_secs(30);
-    while put(&emulator).is_err() {
-        assert!(Instant::now() < patience, "it does not come back");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(emulator.stats().common.faults["Gone"], 1);
+    // Its own process can still end it.
+    emulator.set_faults(Faults::default()).unwrap();
+    back(&emulator);
     assert_eq!(emulator.stats().stored, 2);
+}
+
+#[test]
+fn an_endpoint_that_is_gone_comes_back_by_itself() {
+    let emulator = faulty(Faults::default());
+    let script = r#"{"window":[{"from_s":0.01,"for_s":0.05,"gone":true}]}"#;
+    assert_eq!(set(&emulator, script).status, 200);
+    let gone = |emulator: &Emulator| emulator.stats().common.faults.contains_key("Gone");
+    while !gone(&emulator) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    back(&emulator);
+    assert_eq!(emulator.stats().common.faults["Gone"], 1);
     emulator.stop().unwrap();
 }
 
