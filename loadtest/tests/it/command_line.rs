@@ -83,6 +83,18 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
             &["kinesis", "--distribution", "auto"],
             "needs mode on-demand",
         ),
+        (
+            &["kinesis", "--update-ms", "3600001"],
+            "update_ms must be between 0 and 3600000, not 3600001",
+        ),
+        (
+            &["kinesis", "--on-demand-period-ms", "99"],
+            "on_demand_period_ms must be between 100 and 86400000, not 99",
+        ),
+        (
+            &["kinesis", "--stream", "a b"],
+            "stream must be 1 to 128 of a-z",
+        ),
         (&["kinesis", "--hang", "2"], "hang is a share"),
         (
             &[
