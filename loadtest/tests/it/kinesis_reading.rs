@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluice_loadtest::audit::{Source, audit};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Mode, Options, Reject, RejectCode, Stats};
-use sluice_loadtest::ledger::ACKS_HEADER;
+use sluice_loadtest::ledger::ACKS_HEADER_V1;
 use sluice_loadtest::run::Target;
 use sluice_loadtest::wire;
 use std::time::{Duration, Instant};
@@ -195,7 +195,7 @@ fn user_records_in_containers_are_stored_where_readers_get_them_and_lost_elsewhe
 
     let acks = dir.path().join("acks");
     let line = "00000001 000000000000 5 200";
-    std::fs::write(&acks, format!("{ACKS_HEADER}\n{line}\n")).unwrap();
+    std::fs::write(&acks, format!("{ACKS_HEADER_V1}\n{line}\n")).unwrap();
     let report = audit(&[acks], &source(&emulator)).unwrap();
     assert_eq!((report.acked, report.lost), (5, 1));
     assert_eq!(report.lost_examples, [texts[3].clone()]);
@@ -235,7 +235,7 @@ fn an_audit_reads_closed_shards_too_and_waits_for_throttled_ones() {
     while get_records(&emulator).0 == 200 {}
     let acks = dir.path().join("acks");
     let line = "00000001 000000000000 2 200";
-    std::fs::write(&acks, format!("{ACKS_HEADER}\n{line}\n")).unwrap();
+    std::fs::write(&acks, format!("{ACKS_HEADER_V1}\n{line}\n")).unwrap();
     let report = audit(&[acks], &source(&emulator)).unwrap();
     assert_eq!((report.acked_stored, report.lost), (2, 0));
 }
