@@ -10,6 +10,7 @@
 
 pub mod counter;
 pub mod generator;
+pub mod input;
 pub mod measure;
 pub mod micro;
 pub mod peer;

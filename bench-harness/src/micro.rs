@@ -4,6 +4,7 @@
 //! Criterion's own interval tells how sure one run is of itself, not how far the next one will be off.
 //! So runs are repeated, and the range of their medians is the noise.
 
+use crate::input;
 use crate::record::{Origin, median, range};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,9 +17,6 @@ use std::process::{Command, Stdio};
 
 /// First words of a baseline's file.
 const FORMAT: &str = "sluice-bench micro v1";
-
-/// Largest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Folders below criterion's own in which results are looked for: group, benchmark, value, `new`.
 const DEPTH_MAX: usize = 6;
@@ -178,14 +176,8 @@ fn collect(home: &Path) -> Result<BTreeMap<String, Timing>, String> {
 }
 
 fn json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {
-    let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = fs::metadata(path).map_err(|error| bad(&error))?.len();
-    if bytes > FILE_BYTES_MAX {
-        let why = format!("{bytes} bytes, at most {FILE_BYTES_MAX} are read");
-        return Err(bad(&why));
-    }
-    let text = fs::read_to_string(path).map_err(|error| bad(&error))?;
-    serde_json::from_str(&text).map_err(|error| bad(&error))
+    let text = input::read(path, input::SMALL_BYTES_MAX)?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl Baseline {
@@ -443,7 +435,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big.json");
         let big = fs::File::create(&path).unwrap();
-        big.set_len(FILE_BYTES_MAX + 1).unwrap();
+        big.set_len(input::SMALL_BYTES_MAX + 1).unwrap();
         let error = Baseline::read(&path).unwrap_err();
         assert!(error.contains("4194305 bytes, at most 4194304"), "{error}");
     }

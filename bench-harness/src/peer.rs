@@ -1,6 +1,6 @@
 //! A peer's row: how to come by a server, start it, drive it, count it and stop it. No processes here.
 
-use crate::counter::Counter;
+use crate::counter::{Counter, Counts};
 use crate::workload::{Row, Shape, Workload};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -72,7 +72,8 @@ pub struct Endpoint {
     pub bodies: Vec<Shape>,
     /// Status of an answer that accepts the request. By any but 200 it accepts all events in it.
     pub status: u16,
-    /// Whether it promises to refuse bad events one by one and to list them in an answer of 200.
+    /// Whether it promises to refuse bad events one by one and to list them in an answer of 200. It
+    /// then needs counters of accepted and rejected events, which decide.
     pub rejects_events: bool,
 }
 
@@ -186,6 +187,10 @@ impl Row for Peer {
                 "rejects_events needs answers of 200 that list them, endpoint.status is {}",
                 self.endpoint.status
             ));
+        }
+        let has = |counts| self.counters.iter().any(|counter| counter.counts == counts);
+        if self.endpoint.rejects_events && !(has(Counts::Accepted) && has(Counts::Rejected)) {
+            return Err("rejects_events needs counters of accepted and rejected events".to_owned());
         }
         for counter in &self.counters {
             if counter.prometheus.is_some() == counter.json.is_some() {
@@ -334,6 +339,7 @@ mod tests {
             ("[endpoint]\nmethod = 'PUT'", "PUT"),
             ("[endpoint]\nstatus = 500", "500"),
             ("[endpoint]\nstatus = 204\nrejects_events = true", "204"),
+            ("[endpoint]\nrejects_events = true", "counters of accepted"),
             ("[ready]\nseconds = 601", "at most 600"),
             ("[stop]\nseconds = 61", "at most 60"),
             (

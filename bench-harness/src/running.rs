@@ -2,6 +2,7 @@
 //! skipped, which is said and recorded.
 
 use crate::counter::{self, Counts};
+use crate::input;
 use crate::peer::{Peer, StopSignal, fill};
 use crate::process;
 use rustix::process::Signal;
@@ -89,9 +90,9 @@ impl Running {
         }
         for file in &peer.files {
             let (from, to) = (places.rows.join(file), dir.join(base_name(file)));
-            let copied =
-                fs::read_to_string(&from).and_then(|text| fs::write(to, fill(&text, &words)));
-            copied.map_err(|error| at(&format!("{}: {error}", from.display())))?;
+            let text = input::read(&from, input::SMALL_BYTES_MAX).map_err(|error| at(&error))?;
+            fs::write(&to, fill(&text, &words))
+                .map_err(|error| at(&format!("{}: {error}", to.display())))?;
         }
         let port = |word: &str| -> Result<u16, String> {
             let port = fill(word, &words);

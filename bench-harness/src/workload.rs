@@ -1,5 +1,6 @@
 //! A workload: what the generator sends, and what has to come of it.
 
+use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -134,7 +135,7 @@ pub fn rows<T: Row>(folder: &Path) -> Result<Vec<(String, T)>, String> {
             continue;
         };
         let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = fs::read_to_string(&path).map_err(|error| bad(&error))?;
+        let text = input::read(&path, input::SMALL_BYTES_MAX)?;
         let row: T = toml::from_str(&text).map_err(|error| bad(&error))?;
         row.check().map_err(|error| bad(&error))?;
         rows.push((stem.to_owned(), row));
