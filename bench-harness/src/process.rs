@@ -178,7 +178,7 @@ mod tests {
         false
     }
 
-    const SPIN: &str = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    const SPIN: &str = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done";
 
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
