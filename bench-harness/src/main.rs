@@ -1,108 +1,203 @@
-//! `sluice-bench`: drives every workload against every peer, in turn, and writes down what came of it.
+//! `sluice-bench`: whole processes side by side (`peers`), and micro-benchmarks against stored
+//! baselines (`micro`). Exit code 0 when all that was asked for was measured, 1 when not, 2 for bad
+//! arguments.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use sluice_bench::measure;
-use sluice_bench::peer::{Peer, Running};
-use sluice_bench::record::{Cell, Origin, Record};
+use sluice_bench::micro::{self, Baseline};
+use sluice_bench::peer::Peer;
+use sluice_bench::record::{Cell, FLOOR, Origin, PeerNote, Record};
+use sluice_bench::running::{Places, Running, Started};
 use sluice_bench::workload::{Workload, rows};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{fs, io};
 
-/// Compares whole processes: CPU per request and requests per second, interleaved, counts checked
+/// Is it fast, and against whom: whole processes side by side, and micro-benchmarks.
 #[derive(Debug, Parser)]
-#[command(name = "sluice-bench", version)]
-struct Arguments {
-    /// Folder of the release binaries: sluice, sluice-loadtest, limit-responder
+#[command(name = "sluice-bench", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Peers(PeersArgs),
+    Micro(MicroArgs),
+}
+
+/// Drive every workload against every peer in turn; CPU per request, counts checked.
+///
+/// A peer whose program is not here is skipped with a line that says so; one whose counts are wrong
+/// gets no figure, and the exit code is 1.
+#[derive(Debug, Args)]
+struct PeersArgs {
+    /// Folder of the release binaries: sluice, sluice-loadtest, limit-responder.
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
-    /// Folder of the peer rows
+    /// Folder of the peer rows.
     #[arg(long, default_value = "bench-harness/peers")]
     peers: PathBuf,
-    /// Folder of the workload rows
+    /// Folder of the workload rows.
     #[arg(long, default_value = "bench-harness/workloads")]
     workloads: PathBuf,
-    /// Only workloads whose name contains this
+    /// Folder that rows install their programs into.
+    #[arg(long, default_value = "target/peers")]
+    tools: PathBuf,
+    /// Run the install command of rows whose programs are missing.
+    #[arg(long)]
+    install: bool,
+    /// Only workloads whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Times that every workload meets every peer
+    /// Only peers whose name contains this, and the floor; repeat for more.
+    #[arg(long = "peer", value_name = "TEXT")]
+    only_peers: Vec<String>,
+    /// Times that every workload meets every peer.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
-    /// Seconds per meeting
+    /// Seconds per meeting.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Write <OUT>.json with every sample and <OUT>.md with the table
+    /// Write <OUT>.json with every sample and <OUT>.md with the table.
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
+/// Run the micro-benchmarks by `cargo bench`; store what came of it, or compare it with what was stored.
+#[derive(Debug, Args)]
+struct MicroArgs {
+    /// Store it under this name.
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Print ratios to what is stored under this name.
+    #[arg(long, value_name = "NAME")]
+    compare: Option<String>,
+    /// Times that every benchmark is run; the range between runs is the noise.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    runs: u32,
+    /// Folder of stored baselines.
+    #[arg(long, default_value = "bench-harness/record/micro")]
+    folder: PathBuf,
+    /// For criterion: part of a benchmark's name, or options such as --measurement-time 1.
+    #[arg(last = true)]
+    criterion: Vec<String>,
+}
+
 fn main() -> ExitCode {
-    match compare(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match Cli::parse().command {
+        Command::Peers(arguments) => peers(&arguments),
+        Command::Micro(arguments) => micro(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // When stderr is gone there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "sluice-bench: {error}");
+            tell(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn compare(arguments: &Arguments) -> Result<(), String> {
+fn tell(text: &str) {
+    // When stderr is gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "sluice-bench: {text}");
+}
+
+fn print(text: &str) -> Result<(), String> {
+    write!(io::stdout(), "{text}").map_err(|error| format!("stdout: {error}"))
+}
+
+/// A folder that is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, String> {
+        let path = std::env::temp_dir().join(format!("sluice-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is in the folder for what may stay behind.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether every figure could be given.
+fn peers(arguments: &PeersArgs) -> Result<bool, String> {
     let origin = Origin::here();
-    let workloads: Vec<Workload> = rows(&arguments.workloads)?
+    let workloads: Vec<Workload> = rows::<Workload>(&arguments.workloads)?
         .into_iter()
         .map(|(name, workload)| Workload { name, ..workload })
         .filter(|workload| workload.name.contains(&arguments.only))
         .collect();
-    let peers = rows::<Peer>(&arguments.peers)?
-        .into_iter()
-        .map(|(name, peer)| Running::start(name, peer, &arguments.bin))
-        .collect::<Result<Vec<_>, _>>()?;
-    let scratch = std::env::temp_dir().join(format!("sluice-bench-{}", std::process::id()));
-    fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    if workloads.is_empty() {
+        return Err(format!("no workload's name contains {:?}", arguments.only));
+    }
+    let scratch = Scratch::new()?;
+    let (running, notes) = start(arguments, &scratch)?;
 
-    let mut cells: Vec<Cell> = workloads
-        .iter()
-        .flat_map(|workload| {
-            peers.iter().map(|peer| Cell {
+    let generator = arguments.bin.join("sluice-loadtest");
+    let mut cells: Vec<(&Workload, &Running, Cell)> = Vec::new();
+    for workload in &workloads {
+        for peer in &running {
+            if let Some(why) = peer.peer.declines(workload) {
+                tell(&format!(
+                    "{} does not meet {}: {why}",
+                    workload.name, peer.name
+                ));
+                continue;
+            }
+            let cell = Cell {
                 workload: workload.name.clone(),
                 peer: peer.name.clone(),
                 samples: Vec::new(),
-            })
-        })
-        .collect();
-    for round in 1..=arguments.rounds {
-        for (at, cell) in cells.iter_mut().enumerate() {
-            let (workload, peer) = (&workloads[at / peers.len()], &peers[at % peers.len()]);
-            let sample = measure::run(peer, workload, arguments.seconds, &arguments.bin, &scratch)?;
-            let _ = writeln!(
-                io::stderr(),
-                "round {round}: {} {}: {:.0}/s, {:.2} us",
-                cell.workload,
-                cell.peer,
-                sample.requests_per_second,
-                sample.cpu_us_per_request
-            );
-            cell.samples.push(sample);
+                error: None,
+            };
+            cells.push((workload, peer, cell));
         }
     }
-    // Only the report of the last run is in it.
-    let _ = fs::remove_dir_all(&scratch);
-    let peers = peers
-        .iter()
-        .map(|peer| (peer.name.clone(), peer.peer.about.clone()))
-        .collect();
+    for round in 1..=arguments.rounds {
+        for (workload, peer, cell) in &mut cells {
+            if cell.error.is_some() {
+                continue;
+            }
+            let outcome = measure::run(
+                peer,
+                workload,
+                arguments.seconds,
+                &generator,
+                &arguments.workloads,
+                &scratch.0,
+            );
+            tell(&match &outcome {
+                Ok(sample) => format!(
+                    "round {round}: {} {}: {:.0}/s, {:.2} us",
+                    cell.workload, cell.peer, sample.requests_per_second, sample.cpu_us_per_request
+                ),
+                Err(error) => format!("round {round}: no figure: {error}"),
+            });
+            cell.take(outcome);
+        }
+    }
+    let cells: Vec<Cell> = cells.into_iter().map(|(_, _, cell)| cell).collect();
+    let whole = cells.iter().all(|cell| cell.error.is_none());
     let record = Record {
         origin,
         workloads,
-        peers,
+        peers: notes,
         seconds: arguments.seconds,
+        rounds: arguments.rounds,
         cells,
     };
     let table = record.to_markdown();
-    let _ = write!(io::stdout(), "{table}");
+    print(&table)?;
     if let Some(out) = &arguments.out {
         let json = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
         for (ending, text) in [("json", json), ("md", table)] {
@@ -110,5 +205,80 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }
-    Ok(())
+    Ok(whole)
+}
+
+/// Starts the wanted rows, and notes what became of each.
+fn start(
+    arguments: &PeersArgs,
+    scratch: &Scratch,
+) -> Result<(Vec<Running>, Vec<PeerNote>), String> {
+    let places = Places {
+        bin: arguments.bin.clone(),
+        rows: arguments.peers.clone(),
+        tools: arguments.tools.clone(),
+        scratch: scratch.0.clone(),
+    };
+    let only = &arguments.only_peers;
+    let wanted = |name: &str| {
+        name == FLOOR || only.is_empty() || only.iter().any(|part| name.contains(part))
+    };
+    let (mut running, mut notes) = (Vec::new(), Vec::new());
+    for (name, peer) in rows::<Peer>(&arguments.peers)? {
+        if !wanted(&name) {
+            continue;
+        }
+        let about = peer.about.clone();
+        let started = Running::start(&name, peer, &places, arguments.install)?;
+        let (version, skipped) = match started {
+            Started::Running(peer) => {
+                let version = peer.version.clone();
+                running.push(*peer);
+                (version, None)
+            }
+            Started::Skipped(why) => {
+                tell(&format!("{name} is skipped: {why}"));
+                (String::new(), Some(why))
+            }
+        };
+        notes.push(PeerNote {
+            name,
+            about,
+            version,
+            skipped,
+        });
+    }
+    if running.is_empty() {
+        return Err("no peer is left to measure".to_owned());
+    }
+    Ok((running, notes))
+}
+
+fn micro(arguments: &MicroArgs) -> Result<bool, String> {
+    let file = |name: &String| micro::file(&arguments.folder, name);
+    let save = arguments.save.as_ref().map(file).transpose()?;
+    let old = arguments.compare.as_ref().map(file).transpose()?;
+    // A baseline that cannot be read is better known before the minutes that follow.
+    let old = old.map(|path| Baseline::read(&path)).transpose()?;
+    let scratch = Scratch::new()?;
+    let new = micro::measure(arguments.runs, &arguments.criterion, &scratch.0)?;
+    print(&match &old {
+        Some(old) => new.compared_with(old),
+        None => new.to_markdown(),
+    })?;
+    if let Some(path) = save {
+        new.write(&path)?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

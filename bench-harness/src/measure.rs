@@ -1,115 +1,155 @@
 //! One cell of the table: one workload against one peer, once.
 
-use crate::peer::Running;
+use crate::counter::Counts;
+use crate::generator;
+use crate::running::Running;
 use crate::workload::Workload;
 use serde::Serialize;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one run of the generator against one peer came to.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Sample {
     /// Answered requests per second.
     pub requests_per_second: f64,
-    /// CPU time of the peer per answered request, microseconds.
+    /// CPU time of the peer per answered request, microseconds, all its processes.
     pub cpu_us_per_request: f64,
     /// CPU time of the generator per request, microseconds.
     pub generator_cpu_us_per_request: f64,
+    /// Whether the generator was the bottleneck: then the rate is its own, not the peer's.
+    pub generator_is_bottleneck: bool,
     /// From the start of a request to its answer, microseconds.
     pub p50_us: f64,
     /// The same, 99th percentile.
     pub p99_us: f64,
-    /// Resident memory of the peer after the run, bytes.
+    /// Memory of the peer after the run, bytes, all its processes.
     pub resident_bytes: u64,
 }
 
-/// Counts still move for a moment after the last answer: cores publish them every 10 ms.
-const SETTLING: Duration = Duration::from_millis(50);
+/// Counts still move after the last answer: cores publish them every 10 ms, and a peer that answers
+/// before it has handed events on does so in its own time.
+const SETTLING: Duration = Duration::from_secs(3);
 
-/// Runs the generator for `seconds` and checks the counts.
+/// How often they are looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs the generator for `seconds` and checks the counts. Files of workloads are in `workloads`.
 ///
 /// # Errors
-/// A generator that does not run, an answer other than 200, or counts that do not agree.
+/// A generator that does not run, an answer other than the peer's row promises, or counts that do not
+/// agree.
 pub fn run(
     peer: &Running,
     workload: &Workload,
     seconds: u64,
-    bin: &Path,
+    generator: &Path,
+    workloads: &Path,
     scratch: &Path,
 ) -> Result<Sample, String> {
-    let report = scratch.join("report.json");
-    let before = (peer.delivered()?, peer.stored()?);
-    let cpu_before = peer.cpu()?;
-    let output = Command::new(bin.join("sluice-loadtest"))
-        .arg("run")
-        .args(["--target", &format!("http://127.0.0.1:{}", peer.ports.main)])
-        .args(["--connections", &workload.connections.to_string()])
-        .args(["--mode", &workload.mode])
-        .args(["--batch", &workload.batch.to_string()])
-        .args(["--event-bytes", &workload.event_bytes.to_string()])
-        .args(["--duration", &seconds.to_string()])
-        .arg(
-            workload
-                .rate
-                .map_or("--closed".to_owned(), |rate| format!("--rate={rate}")),
-        )
-        .arg("--expect-all-ok")
-        .arg("--json")
-        .arg(&report)
-        .output()
-        .map_err(|error| format!("sluice-loadtest: {error}"))?;
-    let cpu = peer.cpu()?.saturating_sub(cpu_before);
-    let context = format!("{} against {}", workload.name, peer.name);
-    if !output.status.success() {
-        return Err(format!(
-            "{context}: {}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ));
+    let context = |error: String| format!("{} against {}: {error}", workload.name, peer.name);
+    let file = scratch.join("report.json");
+    let arguments = generator::arguments(
+        workload,
+        &peer.peer.endpoint,
+        peer.port,
+        seconds,
+        workloads,
+        &file,
+    );
+    let before = peer.counts().map_err(context)?;
+    let cpu_before = peer.cpu().map_err(context)?;
+    let report = generator::run(generator, &arguments, &file).map_err(context)?;
+    report
+        .check(workload, &peer.peer.endpoint)
+        .map_err(context)?;
+    let give_up = Instant::now() + SETTLING;
+    loop {
+        let agreed = agree(
+            &before,
+            &peer.counts().map_err(context)?,
+            workload,
+            report.answered,
+        );
+        match agreed {
+            Ok(()) => break,
+            Err(error) if Instant::now() > give_up => return Err(context(error)),
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+        }
     }
-    let text = std::fs::read_to_string(&report).map_err(|error| format!("{context}: {error}"))?;
-    let report: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| format!("{context}: {error}"))?;
-    let number = |value: &serde_json::Value, name: &str| {
-        value[name]
-            .as_f64()
-            .ok_or_else(|| format!("{context}: the report has no {name}"))
-    };
-    let answered = number(&report, "answered")?;
-    let events = number(&report, "events_ok")?;
-    if answered < 1.0 {
-        return Err(format!("{context}: nothing was answered"));
-    }
-    std::thread::sleep(SETTLING);
-    // An envelope is one record, however many events are in it.
-    let records = if workload.mode == "envelope" {
-        answered
-    } else {
-        events
-    };
-    let after = (peer.delivered()?, peer.stored()?);
-    for (who, before, after) in [
-        ("the peer", before.0, after.0),
-        ("its backend", before.1, after.1),
-    ] {
-        if let (Some(before), Some(after)) = (before, after)
-            && (after - before) as f64 != records
-        {
+    // Only now: what a peer does after it has answered is a cost of the request too.
+    let cpu = peer.cpu().map_err(context)?.saturating_sub(cpu_before);
+    Ok(Sample {
+        requests_per_second: report.answered_per_second,
+        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / report.answered as f64,
+        generator_cpu_us_per_request: report.generator.cpu_us_per_request,
+        generator_is_bottleneck: report.generator.is_bottleneck,
+        p50_us: report.latency_from_start.p50_us,
+        p99_us: report.latency_from_start.p99_us,
+        resident_bytes: peer.memory().map_err(context)?,
+    })
+}
+
+/// Compares what the peer has counted meanwhile with what has to come of that many requests.
+fn agree(
+    before: &[(Counts, Option<u64>)],
+    after: &[(Counts, Option<u64>)],
+    workload: &Workload,
+    answered: u64,
+) -> Result<(), String> {
+    for ((counts, before), (_, after)) in before.iter().zip(after) {
+        let (what, expected) = match counts {
+            Counts::Accepted => ("accepted records", answered * workload.records()),
+            Counts::Rejected => (
+                "rejected events",
+                answered * u64::from(workload.expect.rejected),
+            ),
+            Counts::Requests => ("requests", answered),
+        };
+        let before = before.unwrap_or(0);
+        // A count that does not show has counted nothing.
+        let after = after.unwrap_or(0);
+        if after.checked_sub(before) != Some(expected) {
             return Err(format!(
-                "{context}: {records} records were acknowledged, {who} counts {}",
-                after - before
+                "{expected} {what} were expected, its counter went from {before} to {after}"
             ));
         }
     }
-    let latency = &report["latency_from_start"];
-    Ok(Sample {
-        requests_per_second: number(&report, "answered_per_second")?,
-        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / answered,
-        generator_cpu_us_per_request: number(&report["generator"], "cpu_us_per_request")?,
-        p50_us: number(latency, "p50_us")?,
-        p99_us: number(latency, "p99_us")?,
-        resident_bytes: peer.resident_bytes()?,
-    })
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_whose_own_counts_differ_is_refused() {
+        let workload: Workload = toml::from_str(
+            "connections = 1\nmode = 'event'\nbatch = 20\nbody = 'x'\n\
+             [expect]\naccepted = 18\nrejected = 2\n",
+        )
+        .unwrap();
+        let agree =
+            |counts, before, after| agree(&[(counts, before)], &[(counts, after)], &workload, 10);
+        assert_eq!(agree(Counts::Accepted, Some(5), Some(185)), Ok(()));
+        assert_eq!(agree(Counts::Accepted, None, Some(180)), Ok(()));
+        assert_eq!(agree(Counts::Rejected, Some(0), Some(20)), Ok(()));
+        assert_eq!(agree(Counts::Requests, Some(0), Some(10)), Ok(()));
+        for (before, after) in [(Some(5), Some(184)), (Some(5), None), (None, None)] {
+            let error = agree(Counts::Accepted, before, after).unwrap_err();
+            assert!(error.starts_with("180 accepted records"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_one_record_however_many_events_are_in_it() {
+        let workload: Workload = toml::from_str(
+            "connections = 1\nmode = 'envelope'\nbatch = 20\nevent_bytes = 800\n\
+             [expect]\naccepted = 20\nrejected = 0\n",
+        )
+        .unwrap();
+        let after = |count| [(Counts::Accepted, Some(count))];
+        assert_eq!(agree(&after(0), &after(10), &workload, 10), Ok(()));
+        assert!(agree(&after(0), &after(200), &workload, 10).is_err());
+    }
 }

@@ -1,257 +1,387 @@
-//! A peer: a server that can be started, driven, counted and stopped. Sluice is one of them.
+//! A peer's row: how to come by a server, start it, drive it, count it and stop it. No processes here.
 
-use serde::Deserialize;
+use crate::counter::{Counter, Counts};
+use crate::workload::{Row, Shape, Workload};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-/// A peer has this long to accept connections.
-const START_DEADLINE: Duration = Duration::from_secs(20);
-
-/// One row of `peers/`. In commands and variables `{bin}` stands for the folder of the binaries,
-/// `{port}`, `{admin}` and `{aux}` for free ports, `{cores}` for the number of cores.
+/// One row of `peers/`. Commands are a program and its arguments. In them, in variables, pages and
+/// copied files these stand for values:
+///
+/// | word | value |
+/// | --- | --- |
+/// | `{bin}` | folder of our release binaries |
+/// | `{rows}` | folder of the rows |
+/// | `{tools}` | folder that rows install into |
+/// | `{dir}` | this peer's folder while it runs, deleted afterwards |
+/// | `{port}`, `{admin}`, `{aux}`, `{stats}` | free ports: requests, counts, backend, counts of the backend |
+/// | `{cores}` | number of cores |
+/// | `{<name>}` | path of the program `<name>` of [`Peer::programs`] |
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
     /// What it is, for the table's legend.
     pub about: String,
-    /// Program and arguments.
-    pub command: Vec<String>,
+    /// Foreign programs that it needs, each with the places to look at in turn: a path, or a name on
+    /// the PATH. A row without one of them is skipped.
+    #[serde(default)]
+    pub programs: BTreeMap<String, Vec<String>>,
+    /// Installs the programs, however often it is run; only with `--install`.
+    #[serde(default)]
+    pub install: Vec<String>,
+    /// Files beside the row that are copied to `{dir}` with the words above filled in.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Starts the server in the foreground. All that it starts counts as the peer.
+    pub run: Vec<String>,
     /// Environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// A server that it needs, which listens on `{aux}`.
+    /// A server that it needs, which listens on `{aux}` and does not count as the peer.
     #[serde(default)]
-    pub backend: Option<Vec<String>>,
-    /// Whether it counts events at `{admin}/metrics` as Sluice does.
+    pub backend: Vec<String>,
+    /// Commands of which each prints a version in its first line.
     #[serde(default)]
-    pub counts: bool,
-    /// Whether its backend counts stored records at `{aux}/_stats` as our Kinesis emulator does.
+    pub version: Vec<Vec<String>>,
+    /// Where and how it takes requests.
     #[serde(default)]
-    pub backend_counts: bool,
+    pub endpoint: Endpoint,
+    /// How to see that it is up.
+    #[serde(default)]
+    pub ready: Ready,
+    /// How to end it.
+    #[serde(default)]
+    pub stop: Stop,
+    /// What it counts itself; checked after every run.
+    #[serde(default)]
+    pub counters: Vec<Counter>,
 }
 
-/// Ports of a running peer.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    /// Where it takes requests.
-    pub main: u16,
-    /// Where it shows its counts.
-    pub admin: u16,
-    /// Where its backend listens.
-    pub aux: u16,
+/// Where and how a peer takes requests.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Endpoint {
+    /// Path; the generator's own for the kind of request, `/v1/events` or `/collect`, unless given.
+    pub path: Option<String>,
+    /// How requests are sent.
+    pub method: Method,
+    /// More header lines, `Name: value`.
+    pub headers: Vec<String>,
+    /// What bodies it takes; it does not meet other workloads.
+    pub bodies: Vec<Shape>,
+    /// Status of an answer that accepts the request. By any but 200 it accepts all events in it.
+    pub status: u16,
+    /// Whether it promises to refuse bad events one by one and to list them in an answer of 200. It
+    /// then needs counters of accepted and rejected events, which decide.
+    pub rejects_events: bool,
 }
 
-/// A started peer; stopped when dropped.
-#[derive(Debug)]
-pub struct Running {
-    /// Its row's name.
-    pub name: String,
-    /// Its row.
-    pub peer: Peer,
-    /// Where it listens.
-    pub ports: Ports,
-    process: Child,
-    backend: Option<Child>,
+impl Default for Endpoint {
+    fn default() -> Endpoint {
+        Endpoint {
+            path: None,
+            method: Method::Post,
+            headers: Vec::new(),
+            bodies: vec![Shape::Object, Shape::Array, Shape::Envelope],
+            status: 200,
+            rejects_events: false,
+        }
+    }
 }
 
-impl Running {
-    /// Starts the backend, then the peer, and waits until both accept connections.
+/// How requests are sent: what the generator can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// POST.
+    Post,
+}
+
+/// How to see that a peer is up: its port accepts a connection and, with a path, answers `status`
+/// there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ready {
+    /// Asked by GET.
+    pub path: Option<String>,
+    /// Port that is asked, `{port}` unless given.
+    pub port: String,
+    /// Expected status.
+    pub status: u16,
+    /// Seconds that it may take, at most 600.
+    pub seconds: u64,
+}
+
+impl Default for Ready {
+    fn default() -> Ready {
+        Ready {
+            path: None,
+            port: "{port}".to_owned(),
+            status: 200,
+            seconds: 20,
+        }
+    }
+}
+
+/// How to end a peer. What still runs after `seconds` is killed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// Signal to the first process.
+    pub signal: StopSignal,
+    /// Run instead of the signal.
+    pub command: Vec<String>,
+    /// Patience, at most 60.
+    pub seconds: u64,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop {
+            signal: StopSignal::Term,
+            command: Vec::new(),
+            seconds: 5,
+        }
+    }
+}
+
+/// Signals that end servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    /// SIGTERM.
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGKILL, for servers that have nothing to put away.
+    Kill,
+}
+
+impl Row for Peer {
+    fn check(&self) -> Result<(), String> {
+        if self.run.is_empty() {
+            return Err("run is empty".to_owned());
+        }
+        if self.version.iter().any(Vec::is_empty) {
+            return Err("a version command is empty".to_owned());
+        }
+        for (key, value, limit) in [
+            ("ready.seconds", self.ready.seconds, 600),
+            ("stop.seconds", self.stop.seconds, 60),
+        ] {
+            if value > limit {
+                return Err(format!("{key} is {value}, at most {limit} are allowed"));
+            }
+        }
+        if !(200..300).contains(&self.endpoint.status) {
+            return Err(format!(
+                "endpoint.status is {}, which accepts nothing: 200 to 299",
+                self.endpoint.status
+            ));
+        }
+        if self.endpoint.rejects_events && self.endpoint.status != 200 {
+            return Err(format!(
+                "rejects_events needs answers of 200 that list them, endpoint.status is {}",
+                self.endpoint.status
+            ));
+        }
+        let has = |counts| self.counters.iter().any(|counter| counter.counts == counts);
+        if self.endpoint.rejects_events && !(has(Counts::Accepted) && has(Counts::Rejected)) {
+            return Err("rejects_events needs counters of accepted and rejected events".to_owned());
+        }
+        for counter in &self.counters {
+            if counter.prometheus.is_some() == counter.json.is_some() {
+                return Err("a counter names one of prometheus and json".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Peer {
+    /// Why it does not meet a workload, if it does not.
+    #[must_use]
+    pub fn declines(&self, workload: &Workload) -> Option<&'static str> {
+        if !self.endpoint.bodies.contains(&workload.shape()) {
+            return Some("it does not take such bodies");
+        }
+        if workload.expect.rejected > 0 && !self.endpoint.rejects_events {
+            return Some("it does not promise to refuse single events");
+        }
+        None
+    }
+
+    /// Where its programs are, by name.
     ///
     /// # Errors
-    /// A program that does not start or does not listen in time, named.
-    pub fn start(name: String, peer: Peer, bin: &Path) -> Result<Running, String> {
-        let free = || free_port().map_err(|error| format!("no free port: {error}"));
-        let ports = Ports {
-            main: free()?,
-            admin: free()?,
-            aux: free()?,
-        };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let fill = |text: &String| {
-            text.replace("{bin}", &bin.display().to_string())
-                .replace("{port}", &ports.main.to_string())
-                .replace("{admin}", &ports.admin.to_string())
-                .replace("{aux}", &ports.aux.to_string())
-                .replace("{cores}", &cores.to_string())
-        };
-        let backend = match &peer.backend {
-            None => None,
-            Some(command) => {
-                let command: Vec<_> = command.iter().map(fill).collect();
-                Some(launch(&name, &command, &BTreeMap::new(), ports.aux)?)
+    /// The first one that is nowhere, with the places looked at.
+    pub fn find_programs(
+        &self,
+        fill: impl Fn(&str) -> String,
+        path: &std::ffi::OsStr,
+    ) -> Result<BTreeMap<String, PathBuf>, String> {
+        let find = |name: &String, places: &Vec<String>| {
+            let places: Vec<String> = places.iter().map(|place| fill(place)).collect();
+            match places.iter().find_map(|place| find_program(place, path)) {
+                Some(found) => Ok((name.clone(), found)),
+                None => Err(format!("no program {name} ({})", places.join(", "))),
             }
         };
-        let command: Vec<_> = peer.command.iter().map(fill).collect();
-        let env = peer
-            .env
+        self.programs
             .iter()
-            .map(|(name, value)| (name.clone(), fill(value)))
-            .collect();
-        // Held by `Running` from here, so that a peer that fails takes its backend down with it.
-        let process = match launch(&name, &command, &env, ports.main) {
-            Ok(process) => process,
-            Err(error) => {
-                stop(backend);
-                return Err(error);
+            .map(|(name, places)| find(name, places))
+            .collect()
+    }
+}
+
+/// A program at a path, or under a name in the folders of the PATH or of a system's servers.
+fn find_program(place: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    if place.contains('/') {
+        let place = Path::new(place);
+        return place.is_file().then(|| place.to_path_buf());
+    }
+    // Servers such as nginx are there, and users' PATHs often are not.
+    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(path)
+        .chain(system)
+        .map(|folder| folder.join(place))
+        .find(|program| program.is_file())
+}
+
+/// Puts values in the place of `{words}`; what is no known word stays as it is.
+#[must_use]
+pub fn fill(text: &str, words: &[(String, String)]) -> String {
+    words.iter().fold(text.to_owned(), |text, (word, value)| {
+        text.replace(&format!("{{{word}}}"), value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::rows;
+    use std::ffi::OsStr;
+    use std::fs;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+    }
+
+    fn refusal(row: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("odd.toml"), row).unwrap();
+        let error = rows::<Peer>(dir.path()).unwrap_err();
+        assert!(error.contains("odd.toml"), "{error}");
+        error
+    }
+
+    #[test]
+    fn every_peer_that_ships_can_be_read_and_has_its_files() {
+        let peers: Vec<(String, Peer)> = rows(&folder()).unwrap();
+        assert!(peers.iter().any(|(name, _)| name == "limit"));
+        for (name, peer) in peers {
+            assert!(!peer.about.is_empty(), "{name}");
+            for file in &peer.files {
+                assert!(folder().join(file).is_file(), "{name}: {file}");
             }
+        }
+    }
+
+    #[test]
+    fn every_word_in_a_row_that_ships_has_a_value() {
+        for (name, peer) in rows::<Peer>(&folder()).unwrap() {
+            let known = [
+                "bin", "rows", "tools", "dir", "port", "admin", "aux", "stats", "cores",
+            ];
+            let words: Vec<(String, String)> = known
+                .iter()
+                .map(|word| (*word).to_owned())
+                .chain(peer.programs.keys().cloned())
+                .map(|word| (word, String::new()))
+                .collect();
+            let commands = [&peer.run, &peer.install, &peer.backend, &peer.stop.command];
+            let texts = commands
+                .into_iter()
+                .chain(&peer.version)
+                .flatten()
+                .chain(peer.env.values());
+            for text in texts {
+                assert!(!fill(text, &words).contains('{'), "{name}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_at_every_level() {
+        let good = "about = 'x'\nrun = ['true']\n";
+        for (odd, word) in [
+            ("speed = 1", "speed"),
+            ("[endpoint]\nverb = 'POST'", "verb"),
+            ("[ready]\nstatsu = 200", "statsu"),
+            ("[stop]\nsignl = 'TERM'", "signl"),
+            (
+                "[[counters]]\ncounts = 'requests'\npage = '{admin}/'\njson = 'n'\nof = 1",
+                "of",
+            ),
+        ] {
+            let error = refusal(&format!("{good}{odd}\n"));
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_that_contradict_themselves_are_refused() {
+        let good = "about = 'x'\nrun = ['true']\n";
+        for (odd, word) in [
+            ("[endpoint]\nmethod = 'PUT'", "PUT"),
+            ("[endpoint]\nstatus = 500", "500"),
+            ("[endpoint]\nstatus = 204\nrejects_events = true", "204"),
+            ("[endpoint]\nrejects_events = true", "counters of accepted"),
+            ("[ready]\nseconds = 601", "at most 600"),
+            ("[stop]\nseconds = 61", "at most 60"),
+            (
+                "[[counters]]\ncounts = 'requests'\npage = '{admin}/'",
+                "counter",
+            ),
+        ] {
+            let error = refusal(&format!("{good}{odd}\n"));
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(refusal("about = 'x'\nrun = []\n").contains("run"));
+    }
+
+    #[test]
+    fn a_peer_declines_what_it_does_not_promise() {
+        let peer = |endpoint: &str| -> Peer {
+            toml::from_str(&format!(
+                "about = 'x'\nrun = ['x']\n[endpoint]\n{endpoint}\n"
+            ))
+            .unwrap()
         };
-        Ok(Running {
-            name,
-            peer,
-            ports,
-            process,
-            backend,
-        })
+        let bad: Workload = toml::from_str(
+            "connections = 1\nmode = 'event'\nbatch = 20\nbody = 'x'\n\
+             [expect]\naccepted = 18\nrejected = 2\n",
+        )
+        .unwrap();
+        assert!(peer("").declines(&bad).is_some());
+        assert!(peer("rejects_events = true").declines(&bad).is_none());
+        let objects = peer("bodies = ['object']\nrejects_events = true");
+        assert!(objects.declines(&bad).is_some());
     }
 
-    /// CPU time of the peer so far, user and system, all threads.
-    ///
-    /// # Errors
-    /// When the process is gone.
-    pub fn cpu(&self) -> Result<Duration, String> {
-        cpu_of(self.process.id()).map_err(|error| format!("{}: {error}", self.name))
+    #[test]
+    fn a_program_is_looked_for_in_turn_and_missed_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("here"), "").unwrap();
+        let row = "about = 'x'\nrun = ['{a}']\n[programs]\na = ['{dir}/nowhere', 'here']\n";
+        let peer: Peer = toml::from_str(row).unwrap();
+        let fill = |text: &str| text.replace("{dir}", "/nonexistent");
+        let found = peer.find_programs(fill, dir.path().as_os_str()).unwrap();
+        assert_eq!(found["a"], dir.path().join("here"));
+        let missed = peer.find_programs(fill, OsStr::new("")).unwrap_err();
+        assert_eq!(missed, "no program a (/nonexistent/nowhere, here)");
     }
-
-    /// Resident memory of the peer now, in bytes.
-    ///
-    /// # Errors
-    /// When the process is gone.
-    pub fn resident_bytes(&self) -> Result<u64, String> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .map_err(|error| format!("{}: {error}", self.name))?;
-        let kib = status.lines().find_map(|line| {
-            line.strip_prefix("VmRSS:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        });
-        kib.map(|kib| kib * 1_024)
-            .ok_or_else(|| format!("{}: no VmRSS", self.name))
-    }
-
-    /// Events that the peer says it has delivered, where it counts.
-    ///
-    /// # Errors
-    /// When the page cannot be had or lacks the count.
-    pub fn delivered(&self) -> Result<Option<u64>, String> {
-        if !self.peer.counts {
-            return Ok(None);
-        }
-        let page =
-            get(self.ports.admin, "/metrics").map_err(|error| format!("{}: {error}", self.name))?;
-        let name = "sluice_output_delivered_records_total{";
-        let count = page
-            .lines()
-            .find(|line| line.starts_with(name))
-            .and_then(|line| line.rsplit(' ').next()?.parse().ok());
-        count
-            .map(Some)
-            .ok_or_else(|| format!("{}: no {name}...}} in its metrics", self.name))
-    }
-
-    /// Records that the backend says it has stored, where it counts.
-    ///
-    /// # Errors
-    /// When the page cannot be had or lacks the count.
-    pub fn stored(&self) -> Result<Option<u64>, String> {
-        if !self.peer.backend_counts {
-            return Ok(None);
-        }
-        let page =
-            get(self.ports.aux, "/_stats").map_err(|error| format!("{}: {error}", self.name))?;
-        let body = page.split("\r\n\r\n").nth(1).unwrap_or_default();
-        let stats: serde_json::Value =
-            serde_json::from_str(body).map_err(|error| format!("{}: {error}", self.name))?;
-        stats["stored"]
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| format!("{}: no `stored`", self.name))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both may have ended by themselves.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        stop(self.backend.take());
-    }
-}
-
-fn stop(process: Option<Child>) {
-    if let Some(mut process) = process {
-        let _ = process.kill();
-        let _ = process.wait();
-    }
-}
-
-fn launch(
-    name: &str,
-    command: &[String],
-    env: &BTreeMap<String, String>,
-    port: u16,
-) -> Result<Child, String> {
-    let (program, arguments) = command
-        .split_first()
-        .ok_or_else(|| format!("{name}: empty command"))?;
-    let mut process = Command::new(program)
-        .args(arguments)
-        .envs(env)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("{name}: {program}: {error}"))?;
-    let give_up = Instant::now() + START_DEADLINE;
-    loop {
-        if TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
-            return Ok(process);
-        }
-        let ended = process.try_wait().is_ok_and(|status| status.is_some());
-        if ended || Instant::now() > give_up {
-            stop(Some(process));
-            return Err(format!("{name}: {program} does not listen on port {port}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// Fields 14 and 15 of `/proc/<pid>/stat` (proc(5)), in ticks of 10 ms.
-fn cpu_of(process: u32) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, field 2, is in parentheses and may hold spaces.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-    match (ticks(11), ticks(12)) {
-        (Some(user), Some(system)) => Ok(Duration::from_millis((user + system) * 10)),
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut page = String::new();
-    stream.take(1 << 20).read_to_string(&mut page)?;
-    Ok(page)
 }

@@ -2,13 +2,13 @@
 
 use crate::measure::Sample;
 use crate::workload::Workload;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 
 /// Where figures came from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Origin {
     /// Model name of the processor.
     pub cpu: String,
@@ -78,8 +78,37 @@ pub struct Cell {
     pub workload: String,
     /// The peer's name.
     pub peer: String,
-    /// Every round, in order.
+    /// Every round, in order; none where one went wrong.
     pub samples: Vec<Sample>,
+    /// Why there is no figure.
+    pub error: Option<String>,
+}
+
+impl Cell {
+    /// Takes a round's outcome in. After the first wrong one there is no figure.
+    pub fn take(&mut self, outcome: Result<Sample, String>) {
+        match outcome {
+            Ok(sample) if self.error.is_none() => self.samples.push(sample),
+            Ok(_) => {}
+            Err(error) => {
+                self.samples.clear();
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// A peer that took part, or was to.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerNote {
+    /// Its row's name.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// What its version commands said; empty for our own programs, which are of the commit.
+    pub version: String,
+    /// Why it was skipped, if it was.
+    pub skipped: Option<String>,
 }
 
 /// A whole comparison.
@@ -89,13 +118,18 @@ pub struct Record {
     pub origin: Origin,
     /// What was sent.
     pub workloads: Vec<Workload>,
-    /// Peers by name, with what they are.
-    pub peers: Vec<(String, String)>,
+    /// Peers by name.
+    pub peers: Vec<PeerNote>,
     /// Seconds per sample.
     pub seconds: u64,
+    /// Times that every workload met every peer.
+    pub rounds: u64,
     /// Everything measured.
     pub cells: Vec<Cell>,
 }
+
+/// The peer that ratios are taken to.
+pub const FLOOR: &str = "limit";
 
 /// The middle of the values; the mean of the two middle ones for an even count. 0 without values.
 #[must_use]
@@ -110,9 +144,24 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// A peer that answered less than this share of the asked rate did not hold it.
+const RATE_HELD: f64 = 0.98;
+
+/// The lowest and the highest value; 0 without values.
+#[must_use]
+pub fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    values
+        .into_iter()
+        .fold(None, |seen: Option<(f64, f64)>, value| {
+            let (low, high) = seen.unwrap_or((value, value));
+            Some((low.min(value), high.max(value)))
+        })
+        .unwrap_or_default()
+}
+
 impl Record {
-    /// The table: medians over the rounds, and each round's CPU per request as a ratio to the peer
-    /// `limit` of the same round.
+    /// The table: medians over the rounds with the lowest and the highest round's CPU per request, and
+    /// each round's CPU per request as a ratio to [`FLOOR`] of the same round; then who took part.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let Origin {
@@ -124,44 +173,88 @@ impl Record {
             date,
             load_before,
         } = &self.origin;
-        let rounds = self.cells.first().map_or(0, |cell| cell.samples.len());
         let mut text = format!(
             "{cpu}, {cores} cores, Linux {kernel}, commit {commit}, {date}, load before {load_before}\n\n\
-             `{command}`: {rounds} rounds of {} s, medians; ratio: CPU per request against `limit`, round by round\n\n\
-             | workload | peer | requests/s | CPU us/request | ratio | p50 ms | p99 ms | resident MiB |\n\
+             `{command}`: {} rounds of {} s, medians; in brackets the lowest and the highest round; \
+             ratio: CPU per request against `{FLOOR}`, round by round\n\n\
+             | workload | peer | requests/s | CPU us/request | ratio | p50 ms | p99 ms | memory MiB |\n\
              | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-            self.seconds
+            self.rounds, self.seconds
         );
+        let mut marked = false;
         for cell in &self.cells {
-            let of = |value: fn(&Sample) -> f64| median(cell.samples.iter().map(value));
-            let limit = self
-                .cells
-                .iter()
-                .find(|other| other.workload == cell.workload && other.peer == "limit");
-            let ratio = limit.map_or(0.0, |limit| {
-                median(
-                    cell.samples
-                        .iter()
-                        .zip(&limit.samples)
-                        .map(|(sample, limit)| {
-                            sample.cpu_us_per_request / limit.cpu_us_per_request
-                        }),
-                )
-            });
+            let Cell { workload, peer, .. } = cell;
             // Writing to a String cannot fail.
+            if let Some(error) = &cell.error {
+                let line = error.lines().next().unwrap_or_default().replace('|', "/");
+                let _ = writeln!(
+                    text,
+                    "| {workload} | {peer} | no figure: {line} | | | | | |"
+                );
+                continue;
+            }
+            let of = |value: fn(&Sample) -> f64| median(cell.samples.iter().map(value));
+            let (low, high) = range(cell.samples.iter().map(|sample| sample.cpu_us_per_request));
+            let mark = if cell
+                .samples
+                .iter()
+                .any(|sample| sample.generator_is_bottleneck)
+            {
+                marked = true;
+                "*"
+            } else {
+                ""
+            };
+            let rate = of(|sample| sample.requests_per_second);
+            let missed = self.missed(workload, rate).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.0} | {:.2} | {ratio:.2} | {:.2} | {:.2} | {:.1} |",
-                cell.workload,
-                cell.peer,
-                of(|sample| sample.requests_per_second),
+                "| {workload} | {peer} | {rate:.0}{missed}{mark} | {:.2} ({low:.2}-{high:.2}) | {} | {:.2} | {:.2} | {:.1} |",
                 of(|sample| sample.cpu_us_per_request),
+                self.ratio(cell)
+                    .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                 of(|sample| sample.p50_us) / 1e3,
                 of(|sample| sample.p99_us) / 1e3,
                 of(|sample| sample.resident_bytes as f64) / 1_048_576.0,
             );
         }
+        if marked {
+            text.push_str("\n\\* the generator was the bottleneck in a round: the rate is not the peer's limit\n");
+        }
+        text.push('\n');
+        for peer in &self.peers {
+            let version = match (&peer.skipped, peer.version.as_str()) {
+                (Some(why), _) => format!("; skipped: {why}"),
+                (None, "") => String::new(),
+                (None, version) => format!("; {version}"),
+            };
+            let _ = writeln!(text, "- `{}`: {}{version}", peer.name, peer.about);
+        }
         text
+    }
+
+    /// What a rate falls short of, where the workload asks for one: then peers did not meet the same load.
+    fn missed(&self, workload: &str, rate: f64) -> Option<String> {
+        let workload = self.workloads.iter().find(|other| other.name == workload)?;
+        let wanted = workload.rate?;
+        (rate < f64::from(wanted) * RATE_HELD).then(|| format!(" of {wanted}"))
+    }
+
+    /// Median over the rounds of the cell's CPU per request against the floor's in the same round.
+    fn ratio(&self, cell: &Cell) -> Option<f64> {
+        let floor = self
+            .cells
+            .iter()
+            .find(|other| other.workload == cell.workload && other.peer == FLOOR)?;
+        let ratios: Vec<f64> = cell
+            .samples
+            .iter()
+            .zip(&floor.samples)
+            // A round too short for one tick of CPU has nothing to compare with.
+            .filter(|(_, floor)| floor.cpu_us_per_request > 0.0)
+            .map(|(sample, floor)| sample.cpu_us_per_request / floor.cpu_us_per_request)
+            .collect();
+        (!ratios.is_empty()).then(|| median(ratios))
     }
 }
 
@@ -174,5 +267,118 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median([]), 0.0);
+    }
+
+    fn sample(cpu: f64) -> Sample {
+        Sample {
+            requests_per_second: 100.0,
+            cpu_us_per_request: cpu,
+            generator_cpu_us_per_request: 1.0,
+            generator_is_bottleneck: false,
+            p50_us: 1_000.0,
+            p99_us: 2_000.0,
+            resident_bytes: 1_048_576,
+        }
+    }
+
+    fn record(cells: Vec<(&str, Vec<Result<Sample, String>>)>) -> String {
+        let origin = Origin::here();
+        let cells = cells
+            .into_iter()
+            .map(|(peer, outcomes)| {
+                let mut cell = Cell {
+                    workload: "w".to_owned(),
+                    peer: peer.to_owned(),
+                    samples: Vec::new(),
+                    error: None,
+                };
+                outcomes.into_iter().for_each(|outcome| cell.take(outcome));
+                cell
+            })
+            .collect();
+        let note = |name: &str, skipped: Option<&str>| PeerNote {
+            name: name.to_owned(),
+            about: "a peer".to_owned(),
+            version: "odd 1.2".to_owned(),
+            skipped: skipped.map(str::to_owned),
+        };
+        let peers = vec![note("odd", None), note("gone", Some("no program gone"))];
+        let record = Record {
+            origin,
+            workloads: vec![
+                toml::from_str::<Workload>(
+                    "connections = 1\nrate = 101\nmode = 'event'\nbatch = 1\nevent_bytes = 9\n\
+                     [expect]\naccepted = 1\nrejected = 0\n",
+                )
+                .map(|workload| Workload {
+                    name: "w".to_owned(),
+                    ..workload
+                })
+                .unwrap(),
+            ],
+            peers,
+            seconds: 1,
+            rounds: 2,
+            cells,
+        };
+        record.to_markdown()
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round_and_noise_is_shown() {
+        let ok = |cpu| Ok(sample(cpu));
+        let table = record(vec![
+            (FLOOR, vec![ok(2.0), ok(4.0)]),
+            ("odd", vec![ok(6.0), ok(4.0)]),
+        ]);
+        assert!(
+            table.contains("| w | odd | 100 | 5.00 (4.00-6.00) | 2.00 |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_rate_that_was_not_held_and_a_generator_at_its_limit_are_marked() {
+        let table = record(vec![(
+            "odd",
+            vec![Ok(Sample {
+                requests_per_second: 90.0,
+                generator_is_bottleneck: true,
+                ..sample(2.0)
+            })],
+        )]);
+        assert!(table.contains("| w | odd | 90 of 101* |"), "{table}");
+        assert!(
+            table.contains("the generator was the bottleneck"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_cell_that_went_wrong_once_has_no_figure() {
+        let table = record(vec![(
+            "odd",
+            vec![
+                Ok(sample(2.0)),
+                Err("wrong | counts".to_owned()),
+                Ok(sample(2.0)),
+            ],
+        )]);
+        assert!(
+            table.contains("| w | odd | no figure: wrong / counts |"),
+            "{table}"
+        );
+        assert!(!table.contains("2.00"), "{table}");
+    }
+
+    #[test]
+    fn versions_and_skipped_peers_are_named() {
+        let table = record(vec![("odd", vec![Ok(sample(2.0))])]);
+        assert!(table.contains("- `odd`: a peer; odd 1.2"), "{table}");
+        assert!(
+            table.contains("- `gone`: a peer; skipped: no program gone"),
+            "{table}"
+        );
+        assert!(table.contains("| - |"), "no floor, no ratio: {table}");
     }
 }

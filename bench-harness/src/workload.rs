@@ -1,5 +1,6 @@
-//! A workload: what the generator sends.
+//! A workload: what the generator sends, and what has to come of it.
 
+use crate::input;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -17,19 +18,113 @@ pub struct Workload {
     /// are then compared at the same load; in a closed loop the faster one also works in larger turns.
     #[serde(default)]
     pub rate: Option<u32>,
-    /// `event` or `envelope`.
-    pub mode: String,
+    /// Which of the generator's two kinds of request.
+    pub mode: Mode,
     /// Events per request.
     pub batch: u32,
-    /// Bytes per event.
-    pub event_bytes: u32,
+    /// Bytes per event, where the generator makes the events.
+    #[serde(default)]
+    pub event_bytes: Option<u32>,
+    /// A file beside the row that is sent as it is, instead of events that the generator makes.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// What has to come of each request.
+    pub expect: Expect,
+}
+
+/// The generator's two kinds of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// POST of events as JSON.
+    Event,
+    /// POST of a body that the collector keeps as it is, in one record.
+    Envelope,
+}
+
+/// What a request's body is, as far as collectors differ in what they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// One JSON object.
+    Object,
+    /// A JSON array of objects.
+    Array,
+    /// Anything, behind the query string of a web SDK.
+    Envelope,
+}
+
+/// What has to come of each request: these two make up the events in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Events that the answer accepts.
+    pub accepted: u32,
+    /// Events that the answer refuses one by one. A workload with any meets only those peers that
+    /// promise to.
+    pub rejected: u32,
+}
+
+impl Workload {
+    /// What its bodies are.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match (self.mode, self.batch) {
+            (Mode::Envelope, _) => Shape::Envelope,
+            (Mode::Event, 1) => Shape::Object,
+            (Mode::Event, _) => Shape::Array,
+        }
+    }
+
+    /// Records that a request comes to at the destination: an envelope is one, however many events
+    /// are in it.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        match self.mode {
+            Mode::Envelope => 1,
+            Mode::Event => u64::from(self.expect.accepted),
+        }
+    }
+}
+
+/// A row that may contradict itself.
+pub trait Row: for<'de> Deserialize<'de> {
+    /// Looks for contradictions.
+    ///
+    /// # Errors
+    /// Names what contradicts what.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl Row for Workload {
+    fn check(&self) -> Result<(), String> {
+        let Expect { accepted, rejected } = self.expect;
+        if self.connections == 0 || self.batch == 0 || self.rate == Some(0) {
+            return Err("connections, batch and rate have to be 1 or more".to_owned());
+        }
+        if u64::from(accepted) + u64::from(rejected) != u64::from(self.batch) {
+            return Err(format!(
+                "accepted {accepted} and rejected {rejected} do not make up batch {}",
+                self.batch
+            ));
+        }
+        if self.event_bytes.is_some() == self.body.is_some() {
+            return Err("name one of event_bytes and body".to_owned());
+        }
+        if rejected > 0 && self.body.is_none() {
+            return Err(format!(
+                "rejected is {rejected}, but the generator makes good events only: name a body"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Reads every `*.toml` of a folder into rows, by name.
 ///
 /// # Errors
-/// A file that cannot be read or is no such row, named.
-pub fn rows<T: for<'de> Deserialize<'de>>(folder: &Path) -> Result<Vec<(String, T)>, String> {
+/// A file that cannot be read, is no such row or contradicts itself, named.
+pub fn rows<T: Row>(folder: &Path) -> Result<Vec<(String, T)>, String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut rows = Vec::new();
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -40,11 +135,10 @@ pub fn rows<T: for<'de> Deserialize<'de>>(folder: &Path) -> Result<Vec<(String, 
             continue;
         };
         let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = fs::read_to_string(&path).map_err(|error| bad(&error))?;
-        rows.push((
-            stem.to_owned(),
-            toml::from_str(&text).map_err(|error| bad(&error))?,
-        ));
+        let text = input::read(&path, input::SMALL_BYTES_MAX)?;
+        let row: T = toml::from_str(&text).map_err(|error| bad(&error))?;
+        row.check().map_err(|error| bad(&error))?;
+        rows.push((stem.to_owned(), row));
     }
     rows.sort_by(|(left, _), (right, _)| left.cmp(right));
     Ok(rows)
@@ -53,34 +147,74 @@ pub fn rows<T: for<'de> Deserialize<'de>>(folder: &Path) -> Result<Vec<(String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Peer;
 
     fn folder(name: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
     }
 
+    /// What is said of a folder with this row.
+    fn refusal(row: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("odd.toml"), row).unwrap();
+        let error = rows::<Workload>(dir.path()).unwrap_err();
+        assert!(error.contains("odd.toml"), "{error}");
+        error
+    }
+
+    const GOOD: &str = "connections = 1\nmode = 'event'\nbatch = 20\n";
+
     #[test]
-    fn every_row_that_ships_can_be_read() {
+    fn every_workload_that_ships_can_be_read_and_has_its_body() {
         let workloads: Vec<(String, Workload)> = rows(&folder("workloads")).unwrap();
-        let peers: Vec<(String, Peer)> = rows(&folder("peers")).unwrap();
-        assert!(workloads.len() >= 4 && peers.len() >= 3);
-        for (name, workload) in workloads {
-            assert!(
-                ["event", "envelope"].contains(&workload.mode.as_str()),
-                "{name}"
-            );
-            assert!(workload.connections > 0 && workload.batch > 0, "{name}");
+        assert!(workloads.len() >= 4);
+        for body in workloads.iter().filter_map(|(_, row)| row.body.as_ref()) {
+            assert!(folder("workloads").join(body).is_file(), "{body}");
         }
     }
 
     #[test]
+    fn bad_events_that_ship_are_as_many_as_their_row_says() {
+        let workloads: Vec<(String, Workload)> = rows(&folder("workloads")).unwrap();
+        let mut seen = 0;
+        for (name, row) in workloads {
+            let Some(body) = row.body else { continue };
+            let text = fs::read(folder("workloads").join(body)).unwrap();
+            let events: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+            let good = events.iter().filter(|event| event.is_object()).count();
+            assert_eq!(good, row.expect.accepted as usize, "{name}");
+            assert_eq!(events.len(), row.batch as usize, "{name}");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
     fn a_row_with_an_unknown_key_is_refused_with_its_file() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("odd.toml"), "connections = 1\nspeed = 2\n").unwrap();
-        let error = rows::<Workload>(dir.path()).unwrap_err();
+        assert!(refusal("connections = 1\nspeed = 2\n").contains("speed"));
+        let expect = "[expect]\naccepted = 20\nrejected = 0\nlost = 0\n";
+        assert!(refusal(&format!("{GOOD}event_bytes = 9\n{expect}")).contains("lost"));
+    }
+
+    #[test]
+    fn a_row_whose_counts_do_not_make_up_its_batch_is_refused() {
+        let expect = "[expect]\naccepted = 18\nrejected = 1\n";
+        let error = refusal(&format!("{GOOD}body = 'x.json'\n{expect}"));
         assert!(
-            error.contains("odd.toml") && error.contains("speed"),
+            error.contains("18") && error.contains("batch 20"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn rejections_need_a_body_that_earns_them() {
+        let expect = "[expect]\naccepted = 18\nrejected = 2\n";
+        assert!(refusal(&format!("{GOOD}event_bytes = 800\n{expect}")).contains("name a body"));
+        let expect = "[expect]\naccepted = 20\nrejected = 0\n";
+        assert!(refusal(&format!("{GOOD}{expect}")).contains("event_bytes and body"));
+    }
+
+    #[test]
+    fn a_workload_without_expectation_is_refused() {
+        assert!(refusal(&format!("{GOOD}event_bytes = 800\n")).contains("expect"));
     }
 }

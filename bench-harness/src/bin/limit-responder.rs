@@ -2,7 +2,9 @@
 //!
 //! An epoll loop per thread that finds the end of each request by its Content-Length and answers
 //! a constant 200. It checks nothing, stores nothing, and is no HTTP server: it is the floor that
-//! Sluice and its peers are measured against. `limit-responder ADDRESS THREADS`, until it is killed.
+//! Sluice and its peers are measured against. `limit-responder ADDRESS THREADS [COUNTS_ADDRESS]`, until
+//! it is killed. Whoever asks at the last address gets `{"requests":N}`: as a backend it can say
+//! whether a proxy has handed on all that it answered.
 
 #![forbid(unsafe_code)]
 
@@ -14,24 +16,50 @@ use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const LISTENER: Token = Token(usize::MAX - 1);
 /// Larger than any request of the workloads, so that one read fetches one.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+const USAGE: &str = "usage: limit-responder ADDRESS THREADS [COUNTS_ADDRESS]";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, threads] = arguments.as_slice() else {
-        return fail("usage: limit-responder ADDRESS THREADS");
+    let (address, threads, counts) = match arguments.as_slice() {
+        [address, threads] => (address, threads, None),
+        [address, threads, counts] => (address, threads, Some(counts)),
+        _ => return fail(USAGE),
     };
-    let (Ok(address), Ok(threads)) = (address.parse::<SocketAddr>(), threads.parse::<usize>())
-    else {
-        return fail("usage: limit-responder ADDRESS THREADS");
+    let (Ok(address), Ok(threads), Ok(counts)) = (
+        address.parse::<SocketAddr>(),
+        threads.parse::<usize>(),
+        counts
+            .map(|address| address.parse::<SocketAddr>())
+            .transpose(),
+    ) else {
+        return fail(USAGE);
     };
-    let running: Vec<_> = (0..threads)
-        .map(|_| std::thread::spawn(move || serve(address)))
+    // Each thread has a count of its own, so that counting costs the floor nothing that shows.
+    let requests: Vec<Arc<AtomicU64>> = (0..threads).map(|_| Arc::default()).collect();
+    let running: Vec<_> = requests
+        .iter()
+        .map(|requests| {
+            let requests = Arc::clone(requests);
+            std::thread::spawn(move || serve(address, &requests))
+        })
         .collect();
+    if let Some(counts) = counts {
+        match std::net::TcpListener::bind(counts) {
+            Ok(listener) => {
+                std::thread::spawn(move || show(&listener, &requests));
+            }
+            Err(error) => return fail(&format!("{counts}: {error}")),
+        }
+    }
     for thread in running {
         match thread.join() {
             Ok(Err(error)) => return fail(&format!("{address}: {error}")),
@@ -40,6 +68,28 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Answers everybody with the sum of the counts.
+fn show(listener: &std::net::TcpListener, requests: &[Arc<AtomicU64>]) {
+    for mut stream in listener.incoming().flatten() {
+        // An asker that is slow or gone must not keep the next one waiting.
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
+        let asked = read_head(&mut stream);
+        let sum: u64 = requests
+            .iter()
+            .map(|requests| requests.load(Ordering::Relaxed))
+            .sum();
+        let body = format!("{{\"requests\":{sum}}}");
+        let length = body.len();
+        let _ = asked.and_then(|_| {
+            write!(
+                stream,
+                "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+        });
+    }
 }
 
 #[allow(clippy::print_stderr, reason = "a program's word to its user")]
@@ -54,7 +104,20 @@ struct Connection {
     missing: usize,
 }
 
-fn serve(address: SocketAddr) -> io::Result<()> {
+/// Reads to the end of a request without a body; whatever came by then is answered, for to close on
+/// unread bytes would be a reset.
+fn read_head(stream: &mut impl Read) -> io::Result<()> {
+    let (mut head, mut filled) = ([0; 4096], 0);
+    while filled < head.len() && memmem::find(&head[..filled], b"\r\n\r\n").is_none() {
+        match stream.read(&mut head[filled..])? {
+            0 => break,
+            bytes => filled += bytes,
+        }
+    }
+    Ok(())
+}
+
+fn serve(address: SocketAddr, requests: &AtomicU64) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -74,7 +137,8 @@ fn serve(address: SocketAddr) -> io::Result<()> {
             if event.token() == LISTENER {
                 accept(&listener, poll.registry(), &mut connections)?;
             } else {
-                answer(event, &mut connections, &mut buffer);
+                let answered = answer(event, &mut connections, &mut buffer);
+                requests.fetch_add(answered, Ordering::Relaxed);
             }
         }
     }
@@ -105,16 +169,19 @@ fn accept(
     }
 }
 
-fn answer(event: &Event, connections: &mut [Option<Connection>], buffer: &mut [u8]) {
+/// Answers what a connection has sent; says how many requests that were.
+fn answer(event: &Event, connections: &mut [Option<Connection>], buffer: &mut [u8]) -> u64 {
+    let mut sum = 0;
     let Some(place) = connections.get_mut(event.token().0) else {
-        return;
+        return sum;
     };
-    let Some(connection) = place else { return };
+    let Some(connection) = place else { return sum };
     loop {
         match connection.stream.read(buffer) {
             Ok(0) => break *place = None,
             Ok(bytes) => {
                 let requests = count(&buffer[..bytes], &mut connection.missing);
+                sum += requests as u64;
                 let answered = (0..requests).try_for_each(|_| connection.stream.write_all(ANSWER));
                 if answered.is_err() {
                     break *place = None;
@@ -128,6 +195,7 @@ fn answer(event: &Event, connections: &mut [Option<Connection>], buffer: &mut [u
             Err(_) => break *place = None,
         }
     }
+    sum
 }
 
 /// How many requests end in these bytes. A head is expected to come in one piece, as it does from the
