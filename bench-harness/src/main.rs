@@ -11,7 +11,7 @@ use sluice_bench::record::{Cell, FLOOR, Origin, PeerNote, Record};
 use sluice_bench::running::{Places, Running, Started};
 use sluice_bench::workload::{Workload, rows};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
@@ -139,6 +139,10 @@ fn peers(arguments: &PeersArgs) -> Result<bool, String> {
         .collect();
     if workloads.is_empty() {
         return Err(format!("no workload's name contains {:?}", arguments.only));
+    }
+    // Before the rounds: a folder that cannot be made would cost all of them.
+    if let Some(folder) = arguments.out.as_deref().and_then(Path::parent) {
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let scratch = Scratch::new()?;
     let (running, notes) = start(arguments, &scratch)?;

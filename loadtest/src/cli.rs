@@ -43,12 +43,51 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
+    ///
+    /// Speaks PutRecord(s), GetShardIterator, GetRecords, ListShards, DescribeStream(Summary),
+    /// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode, UpdateMaxRecordSize and
+    /// UpdateStreamRecordDistributionStrategy of the AWS JSON 1.1 protocol, with DryRun. Point a
+    /// producer or reader at it with
+    /// AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 and any credentials.
+    ///
+    /// While it runs: `GET /_stats` has its counters, `GET /_faults` the faults in force, and
+    /// `POST /_faults` replaces them; what the JSON leaves out is off, so `{}` ends all faults:
+    /// curl -d '{"reject":{"k":1,"n":10},"hang":0.01}' http://127.0.0.1:4567/_faults
     Kinesis(Box<KinesisArgs>),
     /// Emulate Firehose with Direct PUT: one delivery stream, its quotas, and faults on request.
+    ///
+    /// Speaks PutRecord, PutRecordBatch and DescribeDeliveryStream of the AWS JSON 1.1 protocol.
+    /// Point a producer at it with AWS_ENDPOINT_URL_FIREHOSE=http://127.0.0.1:4573 and any
+    /// credentials. Records are delivered nowhere: `GET /_stats` counts them and the bytes that they
+    /// would be billed as (each record up to a multiple of 5 KiB); --ledger has their events.
+    ///
+    /// While it runs `GET /_faults` has the faults in force, and `POST /_faults` replaces them; what
+    /// the JSON leaves out is off, so `{}` ends all faults.
     Firehose(Box<FirehoseArgs>),
     /// Emulate SQS: one standard queue, its limits, and faults on request.
+    ///
+    /// Speaks SendMessage, SendMessageBatch, GetQueueUrl, GetQueueAttributes, ReceiveMessage,
+    /// DeleteMessage and DeleteMessageBatch of the AWS JSON 1.0 protocol. Point a producer at it with
+    /// AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4576 and any credentials; the queue's URL is
+    /// http://127.0.0.1:4576/000000000000/clicks.
+    ///
+    /// While it runs: `GET /_stats` has its counters and the requests that would be billed,
+    /// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
+    /// out is off, so `{}` ends all faults.
     Sqs(Box<SqsArgs>),
     /// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
+    ///
+    /// Speaks PutObject (also with If-None-Match: *), CreateMultipartUpload, UploadPart,
+    /// CompleteMultipartUpload, AbortMultipartUpload, HeadObject, GetObject, HeadBucket and
+    /// ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
+    /// AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
+    ///
+    /// --ledger is written when it ends, from the objects as they are then (gzip is read, zstd is
+    /// not), so that an object which was replaced counts once.
+    ///
+    /// While it runs: `GET /_stats` has its counters and the requests that would be billed,
+    /// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
+    /// out is off, so `{}` ends all faults.
     S3(Box<S3Args>),
     /// Send events to an HTTP collector, and measure.
     ///
@@ -70,6 +109,12 @@ pub enum Command {
     /// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
     FindMax(Box<FindMaxArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
+    ///
+    /// Reads the files that `run --acks` wrote, and what arrived: the ledger of an emulator, files
+    /// of newline-delimited JSON, or a stream.
+    ///
+    /// Exit code 0 when every promise was kept; 1 when an event answered 2xx is not stored or an
+    /// event answered 4xx is, or when the comparison cannot be made; 2 for bad arguments.
     Audit(AuditArgs),
     /// Make one HTML page of a run, or of several runs to compare.
     ///
@@ -79,7 +124,16 @@ pub enum Command {
     /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
     /// report, or is that of a run without a single answer; 2 for bad arguments.
     Report(ReportArgs),
-    /// Size a fleet: hosts, shards or delivery streams, load balancer units, monthly bill.
+    /// Size a fleet: hosts, shards or delivery streams, load balancer units, and the monthly bill.
+    ///
+    /// Takes a load by options, or several from TOML files with the same keys
+    /// (requests_per_second = 500000). Rates are those of the peak. How many requests a host takes has
+    /// to be measured: `run` against one host, at the highest rate that meets your objective.
+    ///
+    /// Records as Sluice's event mode makes them: one per event, unless --micro-batch. For envelopes,
+    /// one record per request, take --events-per-request 1 and the body's size for --event-bytes.
+    ///
+    /// Exit code 0; 2 for bad arguments, files included; 1 when the JSON cannot be written.
     Plan(Box<PlanArgs>),
 }
 

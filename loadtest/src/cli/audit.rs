@@ -7,13 +7,7 @@ use clap::Args;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-/// Compare what was answered with what was stored: lost, duplicated, stored though refused.
-///
-/// Reads the files that `run --acks` wrote, and what arrived: the ledger of an emulator, files
-/// of newline-delimited JSON, or a stream.
-///
-/// Exit code 0 when every promise was kept; 1 when an event answered 2xx is not stored or an
-/// event answered 4xx is, or when the comparison cannot be made; 2 for bad arguments.
+/// Arguments of `audit`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct AuditArgs {
     /// File of answers, from `run --acks`; more than one for several runs.

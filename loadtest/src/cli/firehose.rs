@@ -6,15 +6,7 @@ use crate::service::ScriptError;
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 
-/// Emulate Firehose with Direct PUT: one delivery stream, its quotas, and faults on request.
-///
-/// Speaks PutRecord, PutRecordBatch and DescribeDeliveryStream of the AWS JSON 1.1 protocol.
-/// Point a producer at it with AWS_ENDPOINT_URL_FIREHOSE=http://127.0.0.1:4573 and any
-/// credentials. Records are delivered nowhere: `GET /_stats` counts them and the bytes that they
-/// would be billed as (each record up to a multiple of 5 KiB); --ledger has their events.
-///
-/// While it runs `GET /_faults` has the faults in force, and `POST /_faults` replaces them; what
-/// the JSON leaves out is off, so `{}` ends all faults.
+/// Arguments of `firehose`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct FirehoseArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

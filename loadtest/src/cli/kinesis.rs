@@ -7,17 +7,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
-///
-/// Speaks PutRecord(s), GetShardIterator, GetRecords, ListShards, DescribeStream(Summary),
-/// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode, UpdateMaxRecordSize and
-/// UpdateStreamRecordDistributionStrategy of the AWS JSON 1.1 protocol, with DryRun. Point a
-/// producer or reader at it with
-/// AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 and any credentials.
-///
-/// While it runs: `GET /_stats` has its counters, `GET /_faults` the faults in force, and
-/// `POST /_faults` replaces them; what the JSON leaves out is off, so `{}` ends all faults:
-/// curl -d '{"reject":{"k":1,"n":10},"hang":0.01}' http://127.0.0.1:4567/_faults
+/// Arguments of `kinesis`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct KinesisArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

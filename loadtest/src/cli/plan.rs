@@ -8,16 +8,7 @@ use std::path::{Path, PathBuf};
 /// Scenarios of one call.
 const SCENARIOS_MAX: usize = 100;
 
-/// Size a fleet: hosts, shards or delivery streams, load balancer units, and the monthly bill.
-///
-/// Takes a load by options, or several from TOML files with the same keys
-/// (requests_per_second = 500000). Rates are those of the peak. How many requests a host takes has
-/// to be measured: `run` against one host, at the highest rate that meets your objective.
-///
-/// Records as Sluice's event mode makes them: one per event, unless --micro-batch. For envelopes,
-/// one record per request, take --events-per-request 1 and the body's size for --event-bytes.
-///
-/// Exit code 0; 2 for bad arguments, files included; 1 when the JSON cannot be written.
+/// Arguments of `plan`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Scenario in TOML; more than one for several plans. Excludes options of the load.

@@ -7,19 +7,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
-///
-/// Speaks PutObject (also with If-None-Match: *), CreateMultipartUpload, UploadPart,
-/// CompleteMultipartUpload, AbortMultipartUpload, HeadObject, GetObject, HeadBucket and
-/// ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
-/// AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
-///
-/// --ledger is written when it ends, from the objects as they are then (gzip is read, zstd is
-/// not), so that an object which was replaced counts once.
-///
-/// While it runs: `GET /_stats` has its counters and the requests that would be billed,
-/// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
-/// out is off, so `{}` ends all faults.
+/// Arguments of `s3`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct S3Args {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

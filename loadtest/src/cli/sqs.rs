@@ -6,16 +6,7 @@ use crate::sqs;
 use clap::Args;
 use std::net::SocketAddr;
 
-/// Emulate SQS: one standard queue, its limits, and faults on request.
-///
-/// Speaks SendMessage, SendMessageBatch, GetQueueUrl, GetQueueAttributes, ReceiveMessage,
-/// DeleteMessage and DeleteMessageBatch of the AWS JSON 1.0 protocol. Point a producer at it with
-/// AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4576 and any credentials; the queue's URL is
-/// http://127.0.0.1:4576/000000000000/clicks.
-///
-/// While it runs: `GET /_stats` has its counters and the requests that would be billed,
-/// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
-/// out is off, so `{}` ends all faults.
+/// Arguments of `sqs`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct SqsArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.
