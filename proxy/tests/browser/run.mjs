@@ -52,7 +52,7 @@ async function until(what, holds) {
 }
 
 const emulator = await start(
-  'sluice-loadtest', ['kinesis', '--listen', '127.0.0.1:0', '--shards', '2'], 'stdout', /listening on (\S+)/);
+  'sluice-loadtest', ['kinesis', '--listen', '127.0.0.1:0', '--shards', '2', '--no-shard-limits'], 'stdout', /listening on (\S+)/);
 
 async function call(operation, body) {
   const answer = await fetch(`http://${emulator}/`, {
