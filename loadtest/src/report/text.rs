@@ -58,7 +58,11 @@ pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent.abs() {
         0.0 => "0 %".to_owned(),
-        size if size < 0.001 => format!("{percent:.1e} %"),
+        // Two digits that say something, however small: readers of a page do not read exponents.
+        size if size < 0.001 => {
+            let places = (1.0 - size.log10().floor()).clamp(3.0, 17.0) as usize;
+            format!("{percent:.places$} %")
+        }
         size if size < 0.1 => format!("{percent:.3} %"),
         size if size < 10.0 => format!("{percent:.2} %"),
         size if size < 99.0 => format!("{percent:.1} %"),
@@ -157,7 +161,8 @@ mod tests {
     #[test]
     fn a_share_is_never_rounded_to_nothing_or_to_all() {
         assert_eq!(percent(0.0), "0 %");
-        assert_eq!(percent(0.000_000_1), "1.0e-5 %");
+        assert_eq!(percent(0.000_000_1), "0.000010 %");
+        assert_eq!(percent(1.0 / 120_000.0), "0.00083 %");
         assert_eq!(percent(0.000_5), "0.050 %");
         assert_eq!(percent(0.999_99), "99.9990 %");
         assert_eq!(percent(1.0), "100 %");
