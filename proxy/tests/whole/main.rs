@@ -21,5 +21,6 @@ mod many;
 mod numbers;
 mod packed;
 mod pressure;
+mod readers;
 mod records;
 mod shutdown;
