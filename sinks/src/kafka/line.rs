@@ -94,11 +94,18 @@ enum Health {
     Dead,
 }
 
+/// What was last said in the log.
+struct Complaint {
+    cause: Cause,
+    text: String,
+    at: Instant,
+}
+
 /// What a producer calls back. One for each producer.
 pub(super) struct Context {
     health: AtomicU8,
     signer: Option<Arc<IamSigner>>,
-    complaint: Arc<Mutex<Option<(Cause, Instant)>>>,
+    complaint: Arc<Mutex<Option<Complaint>>>,
 }
 
 impl Context {
@@ -125,13 +132,19 @@ impl Context {
             signer.doubt_credentials();
         }
         let mut complaint = lock(&self.complaint);
-        let is_news =
-            complaint.is_none_or(|(last, at)| last != cause || at.elapsed() >= COMPLAINT_INTERVAL);
+        let is_news = complaint.as_ref().is_none_or(|last| {
+            // That all brokers are down only sums up what was said of each.
+            let is_other = last.cause != cause && code != RDKafkaErrorCode::AllBrokersDown;
+            is_other || last.at.elapsed() >= COMPLAINT_INTERVAL
+        });
         if is_news {
-            *complaint = Some((cause, Instant::now()));
-            drop(complaint);
-            let error: String = text.chars().take(ERROR_TEXT_CHARS).collect();
-            warn!(cause = cause.label(), error, "kafka");
+            let text: String = text.chars().take(ERROR_TEXT_CHARS).collect();
+            warn!(cause = cause.label(), error = text, "kafka");
+            *complaint = Some(Complaint {
+                cause,
+                text,
+                at: Instant::now(),
+            });
         }
     }
 }
@@ -235,7 +248,7 @@ fn config_error(error: &KafkaError) -> String {
 pub(super) struct Lines {
     config: ClientConfig,
     signer: Option<Arc<IamSigner>>,
-    complaint: Arc<Mutex<Option<(Cause, Instant)>>>,
+    complaint: Arc<Mutex<Option<Complaint>>>,
     patience: Duration,
     current: Mutex<Running>,
 }
@@ -344,9 +357,10 @@ impl Lines {
             .client()
             .fetch_metadata(None, timeout)
             .map_err(|error| {
-                let said =
-                    lock(&self.complaint).map_or("no broker answers", |(cause, _)| cause.label());
-                format!("{error} ({said})")
+                lock(&self.complaint).as_ref().map_or_else(
+                    || error.to_string(),
+                    |last| format!("{} ({})", last.text, last.cause.label()),
+                )
             })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found = found.ok_or(
