@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientConfig, ClientContext};
 use sluice_core::record::{Cause, Record, RecordResult};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -74,6 +74,8 @@ impl Call {
 pub(super) struct Place {
     call: Arc<Call>,
     at: usize,
+    /// Bytes of the record.
+    size: usize,
     result: RecordResult,
 }
 
@@ -101,11 +103,19 @@ struct Complaint {
     at: Instant,
 }
 
+/// What outlives a producer.
+#[derive(Default)]
+struct Memory {
+    complaint: Mutex<Option<Complaint>>,
+    /// Bytes of the largest record that was delivered.
+    largest: AtomicUsize,
+}
+
 /// What a producer calls back. One for each producer.
 pub(super) struct Context {
     health: AtomicU8,
     signer: Option<Arc<IamSigner>>,
-    complaint: Arc<Mutex<Option<Complaint>>>,
+    memory: Arc<Memory>,
 }
 
 impl Context {
@@ -131,7 +141,7 @@ impl Context {
         {
             signer.doubt_credentials();
         }
-        let mut complaint = lock(&self.complaint);
+        let mut complaint = lock(&self.memory.complaint);
         let is_news = complaint.as_ref().is_none_or(|last| {
             // That all brokers are down only sums up what was said of each.
             let is_other = last.cause != cause && code != RDKafkaErrorCode::AllBrokersDown;
@@ -175,12 +185,16 @@ impl ProducerContext for Context {
 
     fn delivery(&self, report: &DeliveryResult<'_>, mut place: Box<Place>) {
         place.result = match report {
-            Ok(_) => RecordResult::Delivered,
+            Ok(_) => {
+                self.memory.largest.fetch_max(place.size, Ordering::Relaxed);
+                RecordResult::Delivered
+            }
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
                 self.note(code, &format!("delivery: {error}"));
-                verdict::of_report(code, place.call.alone)
+                let fits = place.size <= self.memory.largest.load(Ordering::Relaxed);
+                verdict::of_report(code, place.call.alone, fits)
             }
         };
     }
@@ -248,7 +262,7 @@ fn config_error(error: &KafkaError) -> String {
 pub(super) struct Lines {
     config: ClientConfig,
     signer: Option<Arc<IamSigner>>,
-    complaint: Arc<Mutex<Option<Complaint>>>,
+    memory: Arc<Memory>,
     patience: Duration,
     current: Mutex<Running>,
 }
@@ -270,17 +284,17 @@ impl Lines {
         signer: Option<Arc<IamSigner>>,
         patience: Duration,
     ) -> Result<Lines, String> {
-        let complaint = Arc::default();
+        let memory: Arc<Memory> = Arc::default();
         let context = Context {
             health: AtomicU8::new(Health::Good as u8),
             signer: signer.clone(),
-            complaint: Arc::clone(&complaint),
+            memory: Arc::clone(&memory),
         };
         let first = Line::start(&config, context, patience)?;
         Ok(Lines {
             config,
             signer,
-            complaint,
+            memory,
             patience,
             current: Mutex::new(first),
         })
@@ -294,6 +308,7 @@ impl Lines {
             let mut place = Box::new(Place {
                 call: Arc::clone(call),
                 at,
+                size: record.size(),
                 result: RecordResult::Retry(verdict::NO_WORD),
             });
             if record.size() > bytes_max {
@@ -324,7 +339,7 @@ impl Lines {
         let context = Context {
             health: AtomicU8::new(Health::Good as u8),
             signer: self.signer.clone(),
-            complaint: Arc::clone(&self.complaint),
+            memory: Arc::clone(&self.memory),
         };
         match Line::start(&self.config, context, self.patience) {
             Ok(next) => {
@@ -357,7 +372,7 @@ impl Lines {
             .client()
             .fetch_metadata(None, timeout)
             .map_err(|error| {
-                lock(&self.complaint).as_ref().map_or_else(
+                lock(&self.memory.complaint).as_ref().map_or_else(
                     || error.to_string(),
                     |last| format!("{} ({})", last.text, last.cause.label()),
                 )

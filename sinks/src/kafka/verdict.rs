@@ -7,30 +7,25 @@ use sluice_core::record::{Cause, RecordResult};
 /// Of a record without a delivery report nothing is known.
 pub(super) const NO_WORD: Cause = Cause::Unknown;
 
-/// The word on a record whose delivery report has this error. `alone`: the call had no other record.
-pub(super) fn of_report(code: Code, alone: bool) -> RecordResult {
-    match code {
-        // Brokers say this of a batch. Which record it was shows when each is sent by itself.
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
-            if alone {
-                RecordResult::Refused(Cause::TooLarge)
-            } else {
-                RecordResult::Retry(Cause::Invalid)
-            }
-        }
-        code => RecordResult::Retry(cause(code)),
+/// The word on a record whose delivery report has this error. `alone`: its call had no other record;
+/// `fits`: the topic has taken one as large before.
+pub(super) fn of_report(code: Code, alone: bool, fits: bool) -> RecordResult {
+    match (cause(code), alone, fits) {
+        // Brokers say this of a batch, and librdkafka may have put records of several calls into it. Which
+        // one it was shows when each is sent by itself, and then only of those that never fitted.
+        (Cause::TooLarge, false, _) => RecordResult::Retry(Cause::Invalid),
+        (Cause::TooLarge, true, true) => RecordResult::Retry(Cause::Unavailable),
+        (Cause::TooLarge, true, false) => RecordResult::Refused(Cause::TooLarge),
+        (cause, _, _) => RecordResult::Retry(cause),
     }
 }
 
 /// The word on a record that librdkafka did not take: nothing was sent.
 pub(super) fn of_refusal(code: Code) -> RecordResult {
-    match code {
-        Code::MessageSizeTooLarge => RecordResult::Refused(Cause::TooLarge),
-        Code::QueueFull => RecordResult::Retry(Cause::Throttled),
-        code => match cause(code) {
-            Cause::Unknown => RecordResult::Retry(Cause::Unavailable),
-            cause => RecordResult::Retry(cause),
-        },
+    match cause(code) {
+        Cause::TooLarge => RecordResult::Refused(Cause::TooLarge),
+        Cause::Unknown => RecordResult::Retry(Cause::Unavailable),
+        cause => RecordResult::Retry(cause),
     }
 }
 
@@ -62,6 +57,9 @@ pub(super) fn cause(code: Code) -> Cause {
         | Code::SSL
         | Code::TopicAuthorizationFailed
         | Code::UnsupportedSASLMechanism => Cause::Denied,
+        Code::InvalidMessageSize | Code::MessageBatchTooLarge | Code::MessageSizeTooLarge => {
+            Cause::TooLarge
+        }
         Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => Cause::Invalid,
         _ => Cause::Unknown,
     }
@@ -85,19 +83,20 @@ mod tests {
             Code::Unknown,
         ] {
             let unknown = RecordResult::Retry(Cause::Unknown);
-            assert_eq!(of_report(code, true), unknown, "{code}");
-            assert_eq!(of_report(code, false), unknown, "{code}");
+            for (alone, fits) in [(true, true), (true, false), (false, true), (false, false)] {
+                assert_eq!(of_report(code, alone, fits), unknown, "{code}");
+            }
         }
     }
 
     #[test]
-    fn a_batch_that_is_too_large_costs_no_record_its_place_until_each_was_sent_alone() {
-        let code = Code::MessageSizeTooLarge;
-        assert_eq!(of_report(code, false), RecordResult::Retry(Cause::Invalid));
-        assert_eq!(
-            of_report(code, true),
-            RecordResult::Refused(Cause::TooLarge)
-        );
+    fn a_batch_that_is_too_large_condemns_a_record_only_alone_and_if_none_as_large_was_ever_taken()
+    {
+        let word = |alone, fits| of_report(Code::MessageSizeTooLarge, alone, fits);
+        assert_eq!(word(false, true), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(word(false, false), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(word(true, true), RecordResult::Retry(Cause::Unavailable));
+        assert_eq!(word(true, false), RecordResult::Refused(Cause::TooLarge));
     }
 
     #[test]
