@@ -191,8 +191,10 @@ impl KafkaSettings {
             }
         }
         let timeout = self.delivery_timeout;
-        if !(Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&timeout) {
-            return Err(format!("delivery_timeout is {timeout:?}: 1ms to a day"));
+        if !(Duration::from_millis(1)..=Duration::from_secs(900)).contains(&timeout) {
+            return Err(format!(
+                "delivery_timeout is {timeout:?}: 1ms to 15 minutes"
+            ));
         }
         Ok(())
     }

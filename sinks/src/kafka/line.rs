@@ -1,5 +1,5 @@
-//! A producer with the thread that takes its delivery reports, and its replacement when it is of no
-//! more use. Settles each record by the report of its message, and by nothing else.
+//! A producer with the thread that takes its delivery reports, and its replacement after a fatal error.
+//! Topics and permissions that change librdkafka finds out by itself, within seconds. Settles each record by the report of its message, and by nothing else.
 
 use super::iam::IamSigner;
 use super::verdict;
@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientConfig, ClientContext};
 use sluice_core::record::{Cause, Record, RecordResult};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -85,17 +85,6 @@ impl Drop for Place {
     }
 }
 
-/// How good a producer still is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Health {
-    Good,
-    /// It said something that it may go on saying out of its memory: another one looks anew.
-    Doubted,
-    /// It will never send again.
-    Dead,
-}
-
 /// What was last said in the log.
 struct Complaint {
     cause: Cause,
@@ -113,28 +102,18 @@ struct Memory {
 
 /// What a producer calls back. One for each producer.
 pub(super) struct Context {
-    health: AtomicU8,
+    /// It will never send again.
+    dead: AtomicBool,
     signer: Option<Arc<IamSigner>>,
     memory: Arc<Memory>,
 }
 
 impl Context {
-    fn worsen(&self, health: Health) {
-        self.health.fetch_max(health as u8, Ordering::AcqRel);
-    }
-
-    fn is(&self, health: Health) -> bool {
-        self.health.load(Ordering::Acquire) == health as u8
-    }
-
     /// What a failure says of the producer and to the log.
     fn note(&self, code: RDKafkaErrorCode, text: &str) {
         let cause = verdict::cause(code);
-        match (code, cause) {
-            (RDKafkaErrorCode::Fatal, _) => self.worsen(Health::Dead),
-            // librdkafka remembers topics that are not there, or not ours, for minutes.
-            (_, Cause::NotFound | Cause::Denied) => self.worsen(Health::Doubted),
-            _ => {}
+        if code == RDKafkaErrorCode::Fatal {
+            self.dead.store(true, Ordering::Release);
         }
         if cause == Cause::Denied
             && let Some(signer) = &self.signer
@@ -286,7 +265,7 @@ impl Lines {
     ) -> Result<Lines, String> {
         let memory: Arc<Memory> = Arc::default();
         let context = Context {
-            health: AtomicU8::new(Health::Good as u8),
+            dead: AtomicBool::new(false),
             signer: signer.clone(),
             memory: Arc::clone(&memory),
         };
@@ -328,16 +307,17 @@ impl Lines {
         }
     }
 
-    /// The producer of now, another one where it is of no more use. The old one is kept until it has
+    /// The producer of now, another one where it is dead. The old one is kept until it has
     /// said its last word on what it holds.
     fn usable(&self) -> Arc<Line> {
         let mut current = lock(&self.current);
         let line = &current.line;
-        if line.context().is(Health::Good) || line.built.elapsed() < REPLACE_AFTER {
+        let is_dead = line.context().dead.load(Ordering::Acquire);
+        if !is_dead || line.built.elapsed() < REPLACE_AFTER {
             return Arc::clone(line);
         }
         let context = Context {
-            health: AtomicU8::new(Health::Good as u8),
+            dead: AtomicBool::new(false),
             signer: self.signer.clone(),
             memory: Arc::clone(&self.memory),
         };
@@ -356,7 +336,7 @@ impl Lines {
     /// may not have.
     pub(super) fn gave_no_word(&self) {
         let line = Arc::clone(&lock(&self.current).line);
-        line.context().worsen(Health::Dead);
+        line.context().dead.store(true, Ordering::Release);
         tracing::error!("kafka: delivery reports are missing");
     }
 

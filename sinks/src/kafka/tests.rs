@@ -177,7 +177,6 @@ async fn the_report_decides_and_not_that_the_record_was_taken() {
     cluster.0.clear_request_errors(Api::Produce);
     assert_eq!(cluster.stored(1).len(), 1, "only the first was stored");
     // And it goes on when it may again, without a new start.
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
     assert_eq!(sink.write(&records(5)).await, vec![DELIVERED; 5]);
 }
 
@@ -253,6 +252,38 @@ async fn a_producer_that_fails_for_ever_is_replaced() {
     }
     assert!(refused > 0, "the producer did not die");
     assert_eq!(times(&cluster.stored(2), "next"), 1);
+}
+
+/// librdkafka asks anew each second; should it come to believe an answer for longer, this tells.
+#[tokio::test]
+async fn a_topic_that_was_missing_or_forbidden_is_written_to_soon_after_that_has_changed() {
+    for (answer, cause) in [
+        (
+            Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            Cause::NotFound,
+        ),
+        (
+            Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            Cause::Denied,
+        ),
+    ] {
+        let cluster = Cluster::start();
+        cluster.0.topic_error(TOPIC, answer).unwrap();
+        let settings = KafkaSettings {
+            delivery_timeout: Duration::from_secs(3),
+            ..cluster.settings()
+        };
+        let sink = KafkaSink::start(settings).await.unwrap();
+        let expected = RecordResult::Retry(cause);
+        assert_eq!(sink.write(&records(2)).await, [expected; 2]);
+        let good = Answer::RD_KAFKA_RESP_ERR_NO_ERROR;
+        cluster.0.topic_error(TOPIC, good).unwrap();
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while sink.write(&[record("there")]).await != [DELIVERED] {
+            assert!(Instant::now() < give_up, "{cause:?} for ever");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test]
