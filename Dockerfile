@@ -10,9 +10,9 @@ ENV CARGO_PROFILE_RELEASE_DEBUG=none
 RUN cargo build --release --locked --package sluice-proxy --bin sluice
 
 FROM docker.io/library/debian:bookworm-slim
-# The roots that a TLS connection to a destination is checked against.
+# The roots that a TLS connection to a destination is checked against; what the Kafka client links to.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates \
+ && apt-get install --yes --no-install-recommends ca-certificates libssl3 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 sluice \
  && useradd --uid 10001 --gid sluice --no-create-home --shell /usr/sbin/nologin sluice \

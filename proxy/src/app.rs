@@ -10,6 +10,8 @@ use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
+#[cfg(feature = "kafka")]
+use crate::config::{self, CompressionWord, SaslWord};
 use crate::config::{
     AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
 };
@@ -30,6 +32,8 @@ use sluice_core::stats::WriterStats;
 use sluice_core::time::Mono;
 use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::file::{FileSettings, FileSink};
+#[cfg(feature = "kafka")]
+use sluice_sinks::kafka::{Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
 use sluice_sinks::null::NullSink;
 use sluice_sinks::sink::{CheckError, Sink};
@@ -261,6 +265,16 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(FileSink::start(settings, worker::wall)?))
         }
+        #[cfg(feature = "kafka")]
+        SinkConfig::Kafka(kafka) => {
+            let settings = kafka_settings(output, kafka);
+            Ok(Arc::new(KafkaSink::start(settings).await?))
+        }
+        #[cfg(not(feature = "kafka"))]
+        SinkConfig::Kafka(kafka) => Err(CheckError {
+            destination: format!("kafka topic {}", kafka.topic),
+            reason: "this program was built without its feature `kafka`".to_owned(),
+        }),
         SinkConfig::Kinesis(kinesis) => {
             let settings = KinesisSettings {
                 aws: AwsSettings {
@@ -277,6 +291,46 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(KinesisSink::start(settings).await?))
         }
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
+    let sasl = match (kafka.sasl, kafka.login.clone()) {
+        (SaslWord::MskIam, _) => Sasl::MskIam {
+            region: kafka.region.clone(),
+        },
+        (SaslWord::None, _) | (_, None) => Sasl::None,
+        (mechanism, Some((username, password))) => {
+            let password = Secret(password.0);
+            match mechanism {
+                SaslWord::ScramSha256 => Sasl::ScramSha256 { username, password },
+                SaslWord::ScramSha512 => Sasl::ScramSha512 { username, password },
+                SaslWord::None | SaslWord::Plain | SaslWord::MskIam => {
+                    Sasl::Plain { username, password }
+                }
+            }
+        }
+    };
+    KafkaSettings {
+        tls: kafka.tls,
+        ca_file: kafka.ca_file.clone(),
+        sasl,
+        compression: match kafka.compression {
+            CompressionWord::None => Compression::None,
+            CompressionWord::Gzip => Compression::Gzip,
+            CompressionWord::Snappy => Compression::Snappy,
+            CompressionWord::Lz4 => Compression::Lz4,
+            CompressionWord::Zstd => Compression::Zstd,
+        },
+        delivery_timeout: kafka.delivery_timeout,
+        batch_records_max: output.batch_records_max,
+        batch_bytes_max: output.batch_bytes_max,
+        record_bytes_max: kafka.record_bytes_max,
+        // All the calls that the writer makes at once; what does not fit waits in front of it.
+        buffer_records_max: output.in_flight_max * output.batch_records_max,
+        buffer_bytes_max: output.in_flight_max * output.batch_bytes_max,
+        ..KafkaSettings::new(kafka.brokers.clone(), &kafka.topic)
     }
 }
 

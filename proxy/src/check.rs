@@ -37,6 +37,7 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
         };
         let kind = match output.sink {
             SinkConfig::File(_) => "file",
+            SinkConfig::Kafka(_) => "kafka",
             SinkConfig::Kinesis(_) => "kinesis",
             SinkConfig::Null => "null",
         };

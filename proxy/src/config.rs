@@ -8,6 +8,7 @@ mod bounds;
 mod check;
 mod env;
 mod error;
+mod kafka;
 mod machine;
 mod outputs;
 mod raw;
@@ -19,7 +20,8 @@ pub use bounds::{BOUNDS, Bound, Scope};
 pub use error::{ConfigError, Fact, Problem};
 pub use machine::Machine;
 pub use words::{
-    AckMode, AdminAddress, Driver, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+    AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey, SaslWord,
+    Scheduling, Secret, SinkType,
 };
 
 use crate::http::{Network, OriginPattern};
@@ -45,6 +47,9 @@ pub const NETWORKS_MAX: usize = 256;
 
 /// This many applications at most.
 pub const APP_IDS_MAX: usize = 10_000;
+
+/// This many brokers of a Kafka output at most; the cluster names the others.
+pub const BROKERS_MAX: usize = 64;
 
 /// This many hosts at most.
 pub const HOSTS_MAX: usize = 1_000;
@@ -262,6 +267,8 @@ pub enum AckPolicy {
 pub enum SinkConfig {
     /// Newline-delimited JSON in local files.
     File(FileSink),
+    /// A Kafka topic.
+    Kafka(KafkaSink),
     /// A Kinesis data stream.
     Kinesis(KinesisSink),
     /// Nowhere, for measuring.
@@ -277,6 +284,31 @@ pub struct FileSink {
     pub rotate_bytes: u64,
     /// A file older than this is closed and a new one begun.
     pub rotate: Duration,
+}
+
+/// Keys of `type = "kafka"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSink {
+    /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
+    pub brokers: Vec<String>,
+    /// The topic's name.
+    pub topic: String,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The authorities, in PEM, for the brokers' certificates; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How it says who it is.
+    pub sasl: SaslWord,
+    /// Name and password, with the mechanisms that have them.
+    pub login: Option<(String, Secret)>,
+    /// The region of [`SaslWord::MskIam`]; `None` leaves it to the standard AWS chain.
+    pub region: Option<String>,
+    /// What batches are packed with.
+    pub compression: CompressionWord,
+    /// After this a record that no broker confirmed is given up.
+    pub delivery_timeout: Duration,
+    /// Bytes of one record, key included; a larger one is refused to the client.
+    pub record_bytes_max: usize,
 }
 
 /// Keys of `type = "kinesis"`.
@@ -339,7 +371,8 @@ impl Config {
         Ok(Config { notes, ..config })
     }
 
-    /// The resolved form as a configuration file; it loads to the same configuration again.
+    /// The resolved form as a configuration file; it loads to the same configuration again, once
+    /// [`Secret`]s, which it masks, are put back.
     #[must_use]
     pub fn to_toml(&self) -> String {
         raw::print(self)

@@ -4,6 +4,9 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "config/kafka.rs"]
+mod kafka;
+
 use proptest::prelude::*;
 use sluice_proxy::config::{
     AckPolicy, BOUNDS, Bound, Config, ConfigError, Driver, FILE_BYTES_MAX, Flags, Machine,
@@ -52,6 +55,7 @@ fn problem(text: &str) -> String {
 }
 
 const KINESIS: &str = "[outputs.main]\ntype = 'kinesis'\nstream = 'clicks'\n";
+const KAFKA: &str = "[outputs.main]\ntype = 'kafka'\nbrokers = 'b-1:9092, b-2'\ntopic = 'clicks'\n";
 
 #[test]
 fn without_a_file_it_listens_on_loopback_and_writes_files() {
@@ -193,7 +197,7 @@ fn a_variable_that_names_no_key_is_refused_by_name() {
         "SLUICE_LISTEN__ADDRESS__IP",
         "SLUICE_LISTENER__ADDRESS",
         "SLUICE_OUTPUTS__TYPE",
-        "SLUICE_OUTPUTS__MAIN__TOPIC",
+        "SLUICE_OUTPUTS__MAIN__SUBJECT",
         "SLUICE_LISTEN_PORT",
     ] {
         let error = variable(name, "1").unwrap_err();
@@ -258,9 +262,9 @@ fn an_unknown_key_is_refused_with_file_line_and_key() {
         ("[listen]\n\nworker = 1\n", 3, "worker"),
         ("[listen]\n[lissten]\n", 2, "lissten"),
         (
-            "[outputs.main]\ntype = 'null'\n# topic\ntopic = 'x'\n",
+            "[outputs.main]\ntype = 'null'\n# subject\nsubject = 'x'\n",
             4,
-            "topic",
+            "subject",
         ),
     ] {
         let error = load(text).unwrap_err();
@@ -287,7 +291,7 @@ fn broken_toml_and_ill_typed_values_are_refused_with_their_line() {
         ("[listen]\ndriver = 'kqueue'\n", 2),
         ("[listen]\naddress = '8088'\n", 2),
         ("[admin]\naddress = 'on'\n", 2),
-        ("[outputs.main]\ntype = 'kafka'\n", 2),
+        ("[outputs.main]\ntype = 'carrier-pigeon'\n", 2),
         (
             "[outputs.main]\ntype = 'null'\npartition_key = 'field:'\n",
             3,
@@ -324,6 +328,7 @@ fn with_key(bound: &Bound, value: u64) -> (String, String) {
     let set = format!("{} = {value}\n", bound.key);
     let output = |sink: SinkType, more: &str| {
         let stream = match sink {
+            SinkType::Kafka => "brokers = 'b:1'\ntopic = 'clicks'\n",
             SinkType::Kinesis => "stream = 'clicks'\n",
             _ => "",
         };
@@ -383,7 +388,8 @@ fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
 #[test]
 fn every_numeric_key_of_the_printed_form_has_a_bound() {
     let text = format!(
-        "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n"
+        "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
+         [outputs.topic]\ntype = 'kafka'\nbrokers = 'b'\ntopic = 't'\n"
     );
     let printed: toml::Table = load(&text).unwrap().to_toml().parse().unwrap();
     let mut numbers = 0;
@@ -561,9 +567,15 @@ fn keys_of_another_type_or_ack_are_refused() {
         ("null", "retry_for_ms", "1"),
         ("kinesis", "rotate_bytes", "1"),
         ("kinesis", "rotate_s", "1"),
+        ("kinesis", "topic", "'x'"),
+        ("kafka", "stream", "'x'"),
+        ("kafka", "connect_timeout_ms", "1"),
+        ("file", "sasl_password", "'x'"),
     ] {
         let stream = if sink == "kinesis" {
             "stream = 's'\n"
+        } else if sink == "kafka" {
+            "brokers = 'b'\ntopic = 't'\n"
         } else {
             ""
         };
@@ -628,6 +640,19 @@ fn texts_of_the_wrong_form_are_refused() {
         (format!("{KINESIS}endpoint_url = 'localhost:4567'\n"), false),
         (format!("{KINESIS}endpoint_url = 'https://'\n"), false),
         (format!("{KINESIS}endpoint_url = 'https:///a'\n"), false),
+        (KAFKA.replace("b-2", &format!("b:9092,{}", long(260))), true),
+        (KAFKA.replace("b-2", &long(261)), false),
+        (KAFKA.replace("b-2", "kafka://b"), false),
+        (KAFKA.replace("b-2", ":9092"), false),
+        (KAFKA.replace("clicks", &long(249)), true),
+        (KAFKA.replace("clicks", &long(250)), false),
+        (KAFKA.replace("clicks", ".."), false),
+        (KAFKA.replace("clicks", "a/b"), false),
+        (format!("{KAFKA}tls = true\nca_file = ''\n"), false),
+        (
+            format!("{KAFKA}sasl = 'msk-iam'\nregion = '{}'\n", long(33)),
+            false,
+        ),
     ] {
         match load(&text) {
             Ok(_) => assert!(accepted, "{text} was accepted"),

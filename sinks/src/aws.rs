@@ -149,6 +149,12 @@ impl Aws {
         })
     }
 
+    /// The credentials of now, for what the SDK has no client for.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn held_credentials(&self) -> Option<Credentials> {
+        self.credentials.held()
+    }
+
     /// Tells that a call was refused for its credentials: they are fetched again soon.
     pub(crate) fn doubt_credentials(&self) {
         self.credentials.doubted.notify_one();

@@ -3,6 +3,8 @@
 
 pub mod aws;
 pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod kinesis;
 pub mod null;
 pub mod sink;

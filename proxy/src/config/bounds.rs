@@ -57,7 +57,7 @@ macro_rules! bounds {
 }
 
 use Scope::{EnqueuedOutput, Output, OutputOf, Section};
-use SinkType::{File, Kinesis, Null};
+use SinkType::{File, Kafka, Kinesis, Null};
 
 bounds! {
     /// 0 stands for one per core.
@@ -101,10 +101,12 @@ bounds! {
     LINGER: Output, "linger_ms", "ms", 0, MINUTE_MS;
     /// PutRecords takes 500 records.
     KINESIS_BATCH_RECORDS: OutputOf(Kinesis), "batch_records_max", "records", 1, 500;
+    KAFKA_BATCH_RECORDS: OutputOf(Kafka), "batch_records_max", "records", 1, 100_000;
     FILE_BATCH_RECORDS: OutputOf(File), "batch_records_max", "records", 1, 100_000;
     NULL_BATCH_RECORDS: OutputOf(Null), "batch_records_max", "records", 1, 100_000;
     /// PutRecords takes 10 MiB, partition keys included.
     KINESIS_BATCH_BYTES: OutputOf(Kinesis), "batch_bytes_max", "bytes", 1, 10 * MIB;
+    KAFKA_BATCH_BYTES: OutputOf(Kafka), "batch_bytes_max", "bytes", 1, 256 * MIB;
     FILE_BATCH_BYTES: OutputOf(File), "batch_bytes_max", "bytes", 1, 256 * MIB;
     NULL_BATCH_BYTES: OutputOf(Null), "batch_bytes_max", "bytes", 1, 256 * MIB;
     IN_FLIGHT: Output, "in_flight_max", "calls", 1, 1_024;
@@ -115,6 +117,9 @@ bounds! {
     CONNECT_TIMEOUT: OutputOf(Kinesis), "connect_timeout_ms", "ms", 1, MINUTE_MS;
     ATTEMPT_TIMEOUT: OutputOf(Kinesis), "attempt_timeout_ms", "ms", 1, MINUTE_MS;
     DESCRIBE_INTERVAL: OutputOf(Kinesis), "describe_interval_s", "s", 1, 86_400;
+    DELIVERY_TIMEOUT: OutputOf(Kafka), "delivery_timeout_ms", "ms", 1, 5 * MINUTE_MS;
+    /// librdkafka takes no `message.max.bytes` below 1,000; no body is over 64 MiB.
+    RECORD_BYTES: OutputOf(Kafka), "record_bytes_max", "bytes", 1_000, 64 * MIB;
     ROTATE_BYTES: OutputOf(File), "rotate_bytes", "bytes", 1, 1_024 * GIB;
     ROTATE: OutputOf(File), "rotate_s", "s", 1, 7 * 86_400;
 }

@@ -29,7 +29,7 @@ impl Check {
         let Some(sink_type) = raw.r#type else {
             self.problems.push(Problem::Missing {
                 key: key("type"),
-                why: "one of file, kinesis, null",
+                why: "one of file, kafka, kinesis, null",
             });
             return None;
         };
@@ -118,6 +118,9 @@ impl Check {
         let sink = match sink_type {
             SinkType::Null => SinkConfig::Null,
             SinkType::File => SinkConfig::File(self.file(&name, &raw)),
+            SinkType::Kafka => {
+                SinkConfig::Kafka(self.kafka(&name, &raw, &linger, &within, &bytes)?)
+            }
             SinkType::Kinesis => SinkConfig::Kinesis(self.kinesis(&name, &raw, &linger, &within)?),
         };
         Some(Output {
@@ -196,11 +199,7 @@ impl Check {
             60,
         );
 
-        if let Some(region) = &raw.region
-            && !is_word(region, 32, "-")
-        {
-            self.malformed(key("region"), region, "1 to 32 letters, digits or -");
-        }
+        self.region(name, raw);
         if let Some(url) = &raw.endpoint_url
             && !is_endpoint(url)
         {
@@ -232,6 +231,18 @@ impl Check {
             attempt_timeout: attempt.ms(),
             describe_interval: describe.seconds(),
         })
+    }
+
+    pub(super) fn region(&mut self, name: &str, raw: &RawOutput) {
+        if let Some(region) = &raw.region
+            && !is_word(region, 32, "-")
+        {
+            self.malformed(
+                format!("outputs.{name}.region"),
+                region,
+                "1 to 32 letters, digits or -",
+            );
+        }
     }
 
     /// No two file outputs in one directory.
@@ -306,6 +317,7 @@ impl SinkConfig {
     pub fn sink_type(&self) -> SinkType {
         match self {
             SinkConfig::File(_) => SinkType::File,
+            SinkConfig::Kafka(_) => SinkType::Kafka,
             SinkConfig::Kinesis(_) => SinkType::Kinesis,
             SinkConfig::Null => SinkType::Null,
         }
@@ -334,6 +346,14 @@ impl Defaults {
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 1,
             },
+            SinkType::Kafka => Defaults {
+                linger_ms: 5,
+                batch_records: bounds::KAFKA_BATCH_RECORDS,
+                batch_records_max: 1_000,
+                batch_bytes: bounds::KAFKA_BATCH_BYTES,
+                batch_bytes_max: 4 << 20,
+                in_flight_max: 8,
+            },
             SinkType::Kinesis => Defaults {
                 linger_ms: 5,
                 batch_records: bounds::KINESIS_BATCH_RECORDS,
@@ -358,7 +378,6 @@ impl Defaults {
 fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static str> {
     let only = [
         ("stream", raw.stream.is_some(), SinkType::Kinesis),
-        ("region", raw.region.is_some(), SinkType::Kinesis),
         (
             "endpoint_url",
             raw.endpoint_url.is_some(),
@@ -382,13 +401,42 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
         ("dir", raw.dir.is_some(), SinkType::File),
         ("rotate_bytes", raw.rotate_bytes.is_some(), SinkType::File),
         ("rotate_s", raw.rotate_s.is_some(), SinkType::File),
+        ("brokers", raw.brokers.is_some(), SinkType::Kafka),
+        ("topic", raw.topic.is_some(), SinkType::Kafka),
+        ("tls", raw.tls.is_some(), SinkType::Kafka),
+        ("ca_file", raw.ca_file.is_some(), SinkType::Kafka),
+        ("sasl", raw.sasl.is_some(), SinkType::Kafka),
+        (
+            "sasl_username",
+            raw.sasl_username.is_some(),
+            SinkType::Kafka,
+        ),
+        (
+            "sasl_password",
+            raw.sasl_password.is_some(),
+            SinkType::Kafka,
+        ),
+        ("compression", raw.compression.is_some(), SinkType::Kafka),
+        (
+            "delivery_timeout_ms",
+            raw.delivery_timeout_ms.is_some(),
+            SinkType::Kafka,
+        ),
+        (
+            "record_bytes_max",
+            raw.record_bytes_max.is_some(),
+            SinkType::Kafka,
+        ),
     ];
+    let is_aws = matches!(sink, SinkType::Kafka | SinkType::Kinesis);
+    let regionless = raw.region.is_some() && !is_aws;
     // `null` takes a key so that the cost of making one can be measured.
     let keyless = raw.partition_key.is_some() && sink == SinkType::File;
     only.into_iter()
         .filter(move |(_, written, of)| *written && *of != sink)
         .map(|(key, ..)| key)
         .chain(keyless.then_some("partition_key"))
+        .chain(regionless.then_some("region"))
 }
 
 /// The path without `.` parts, so that `./a` and `a` are the same.
@@ -397,7 +445,7 @@ fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
 }
 
 /// 1 to `most` ASCII letters, digits or bytes of `others`.
-fn is_word(text: &str, most: usize, others: &str) -> bool {
+pub(super) fn is_word(text: &str, most: usize, others: &str) -> bool {
     (1..=most).contains(&text.len())
         && text
             .bytes()

@@ -3,7 +3,8 @@
 
 use super::error::ConfigError;
 use super::words::{
-    AckMode, AdminAddress, Driver, List, LogFormat, LogLevel, PartitionKey, Scheduling, SinkType,
+    AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
+    SaslWord, Scheduling, Secret, SinkType,
 };
 use super::{AckPolicy, Config, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
@@ -174,6 +175,16 @@ section! {
         dir: PathBuf,
         rotate_bytes: u64,
         rotate_s: u64,
+        brokers: List,
+        topic: String,
+        tls: bool,
+        ca_file: PathBuf,
+        sasl: SaslWord,
+        sasl_username: String,
+        sasl_password: Secret,
+        compression: CompressionWord,
+        delivery_timeout_ms: u64,
+        record_bytes_max: u64,
     }
 }
 
@@ -197,6 +208,8 @@ macro_rules! as_text {
 as_text!(
     Driver,
     SinkType,
+    SaslWord,
+    CompressionWord,
     AckMode,
     LogFormat,
     LogLevel,
@@ -204,6 +217,22 @@ as_text!(
     PartitionKey,
     AdminAddress
 );
+
+impl<'de> Deserialize<'de> for Secret {
+    /// Serde's own words about a value of another type would show it.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(text) => Ok(Secret(text)),
+            _ => Err(de::Error::custom("a password is a text in quotes")),
+        }
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(Secret::MASK)
+    }
+}
 
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -398,6 +427,26 @@ impl From<&Output> for RawOutput {
                 rotate_s: Some(file.rotate.as_secs()),
                 ..common
             },
+            SinkConfig::Kafka(kafka) => {
+                let (username, password) = match &kafka.login {
+                    Some((username, password)) => (Some(username), Some(password)),
+                    None => (None, None),
+                };
+                RawOutput {
+                    brokers: Some(List(kafka.brokers.clone())),
+                    topic: Some(kafka.topic.clone()),
+                    tls: Some(kafka.tls),
+                    ca_file: kafka.ca_file.clone(),
+                    sasl: Some(kafka.sasl),
+                    sasl_username: username.cloned(),
+                    sasl_password: password.cloned(),
+                    region: kafka.region.clone(),
+                    compression: Some(kafka.compression),
+                    delivery_timeout_ms: ms(kafka.delivery_timeout),
+                    record_bytes_max: Some(kafka.record_bytes_max as u64),
+                    ..common
+                }
+            }
             SinkConfig::Kinesis(kinesis) => RawOutput {
                 stream: Some(kinesis.stream.clone()),
                 region: kinesis.region.clone(),

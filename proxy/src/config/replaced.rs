@@ -12,6 +12,9 @@ const NOT_SET: &str = "__NOT_SET__";
 /// The output that its stream becomes.
 const KINESIS: &str = "kinesis";
 
+/// The output that its topic becomes.
+const KAFKA: &str = "kafka";
+
 /// What variables of the replaced tier say.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
@@ -24,6 +27,8 @@ pub(super) struct Replaced {
 enum Meaning {
     /// The setting at this path has this value.
     Is(Vec<&'static str>, Value),
+    /// How its streams and topics are acknowledged.
+    Ack(&'static str),
     /// Nothing here, for this reason.
     Nothing(&'static str),
     /// It cannot be passed over, for this reason.
@@ -47,6 +52,7 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
     }
     // The environment has no order; notes and errors should.
     found.sort_unstable();
+    let mut ack = None;
     for (name, value) in found {
         match meaning(name, value) {
             None => {}
@@ -55,6 +61,12 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
                     .notes
                     .push(format!("{name} is read as {} = {setting}", path.join(".")));
                 insert(&mut replaced.table, &path, setting);
+            }
+            Some(Meaning::Ack(word)) => {
+                ack = Some(word);
+                replaced
+                    .notes
+                    .push(format!("{name} is read as ack = \"{word}\" of each output"));
             }
             Some(Meaning::Nothing(why)) => {
                 replaced.notes.push(format!("{name} has no effect: {why}"));
@@ -67,20 +79,37 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
             }
         }
     }
-    let has_stream = replaced
-        .table
-        .get("outputs")
-        .and_then(|outputs| outputs.get(KINESIS)?.get("stream"))
-        .is_some();
-    if has_stream {
-        insert(
-            &mut replaced.table,
-            &["outputs", KINESIS, "type"],
-            KINESIS.into(),
-        );
-    } else {
-        // How a stream is acknowledged says nothing where there is none.
-        replaced.table.remove("outputs");
+    let has = |output: &str, key: &str| {
+        let outputs = replaced.table.get("outputs");
+        outputs
+            .and_then(|outputs| outputs.get(output)?.get(key))
+            .is_some()
+    };
+    let (has_brokers, has_topic) = (has(KAFKA, "brokers"), has(KAFKA, "topic"));
+    for (here, there, name, other) in [
+        (has_brokers, has_topic, "AWS_MSK_BROKERS", "AWS_MSK_TOPIC"),
+        (has_topic, has_brokers, "AWS_MSK_TOPIC", "AWS_MSK_BROKERS"),
+    ] {
+        if here && !there {
+            return Err(ConfigError::Variable {
+                name: name.to_owned(),
+                message: format!("it names a Kafka destination only together with {other}"),
+            });
+        }
+    }
+    let outputs = [(KINESIS, has(KINESIS, "stream")), (KAFKA, has_topic)];
+    for (output, is_there) in outputs {
+        if is_there {
+            // Its type has the name of the output.
+            insert(
+                &mut replaced.table,
+                &["outputs", output, "type"],
+                output.into(),
+            );
+            if let Some(ack) = ack {
+                insert(&mut replaced.table, &["outputs", output, "ack"], ack.into());
+            }
+        }
     }
     Ok(replaced)
 }
@@ -102,8 +131,8 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
         },
         "AWS_KINESIS_STREAM_NAME" => Meaning::Is(vec!["outputs", KINESIS, "stream"], text()),
         "STREAM_ACK_ENABLE" => match value.to_ascii_lowercase().as_str() {
-            "true" => Meaning::Is(vec!["outputs", KINESIS, "ack"], "delivered".into()),
-            "false" => Meaning::Is(vec!["outputs", KINESIS, "ack"], "enqueued".into()),
+            "true" => Meaning::Ack("delivered"),
+            "false" => Meaning::Ack("enqueued"),
             _ => Meaning::Refused(format!("expected true or false, not `{value}`")),
         },
         "NGINX_WORKER_CONNECTIONS" => {
@@ -114,7 +143,8 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
             Meaning::Nothing("a destination that is away is waited for; see /ready")
         }
         "DEV_MODE" => Meaning::Nothing("fakeIp is recorded and never becomes ip"),
-        "AWS_MSK_BROKERS" | "AWS_MSK_TOPIC" => unsupported("Kafka"),
+        "AWS_MSK_BROKERS" => Meaning::Is(vec!["outputs", KAFKA, "brokers"], text()),
+        "AWS_MSK_TOPIC" => Meaning::Is(vec!["outputs", KAFKA, "topic"], text()),
         "AWS_S3_BUCKET" => unsupported("S3"),
         _ => return None,
     })
@@ -207,6 +237,7 @@ mod tests {
     fn a_destination_that_cannot_be_written_to_is_refused_not_passed_over() {
         for (name, value) in [
             ("AWS_MSK_BROKERS", "b-1:9092"),
+            ("AWS_MSK_TOPIC", "clicks"),
             ("AWS_S3_BUCKET", "events"),
             ("STREAM_ACK_ENABLE", "yes"),
             ("SERVER_CORS_ORIGIN", "https://(a|b)\\.example\\.com"),
@@ -217,6 +248,24 @@ mod tests {
                 other => panic!("{name}={value}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_stream_and_a_topic_at_once_become_two_outputs_acknowledged_alike() {
+        let found = read_all(&[
+            ("AWS_MSK_BROKERS", "b-1:9092,b-2:9092"),
+            ("AWS_MSK_TOPIC", "clicks"),
+            ("AWS_KINESIS_STREAM_NAME", "stream"),
+            ("STREAM_ACK_ENABLE", "FALSE"),
+        ])
+        .unwrap();
+        let expected: Table = "[outputs.kafka]\ntype = 'kafka'\nack = 'enqueued'\n\
+            brokers = 'b-1:9092,b-2:9092'\ntopic = 'clicks'\n\
+            [outputs.kinesis]\ntype = 'kinesis'\nack = 'enqueued'\nstream = 'stream'\n"
+            .parse()
+            .unwrap();
+        assert_eq!(found.table, expected);
+        assert_eq!(found.notes.len(), 4, "{:?}", found.notes);
     }
 
     #[test]

@@ -94,13 +94,62 @@ words! {
 
 words! {
     /// The type of a destination.
-    SinkType, "one of file, kinesis, null" {
+    SinkType, "one of file, kafka, kinesis, null" {
         /// Local files.
         File = "file",
+        /// A Kafka topic.
+        Kafka = "kafka",
         /// A Kinesis data stream.
         Kinesis = "kinesis",
         /// Nowhere.
         Null = "null",
+    }
+}
+
+words! {
+    /// How a Kafka output says who it is.
+    SaslWord, "one of none, plain, scram-sha-256, scram-sha-512, msk-iam" {
+        /// Not at all.
+        None = "none",
+        /// Name and password.
+        Plain = "plain",
+        /// Challenge and response, SHA-256.
+        ScramSha256 = "scram-sha-256",
+        /// Challenge and response, SHA-512.
+        ScramSha512 = "scram-sha-512",
+        /// A token of the AWS credentials.
+        MskIam = "msk-iam",
+    }
+}
+
+words! {
+    /// What batches of a Kafka output are packed with.
+    CompressionWord, "one of none, gzip, snappy, lz4, zstd" {
+        /// Nothing.
+        None = "none",
+        /// gzip.
+        Gzip = "gzip",
+        /// Snappy.
+        Snappy = "snappy",
+        /// LZ4.
+        Lz4 = "lz4",
+        /// Zstandard.
+        Zstd = "zstd",
+    }
+}
+
+/// A text that is neither printed nor logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl Secret {
+    /// What is shown in its place.
+    pub const MASK: &'static str = "***";
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Secret::MASK)
     }
 }
 

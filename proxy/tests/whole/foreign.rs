@@ -1,10 +1,13 @@
-//! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader: what
-//! writer and reader of one house would both get wrong does not pass here.
+//! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, and the Kafka
+//! output against Apache Kafka with its own tools: what writer and reader of one house would both get
+//! wrong does not pass here.
 //!
-//! The emulators are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
+//! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
 //! `.ci/interop` sets it. It runs these tests, which others skip.
 
 mod judge;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod stream;
 mod traffic;
 

@@ -16,6 +16,8 @@ mod browsers;
 mod disk;
 mod doors;
 mod foreign;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kinesis;
 mod many;
 mod numbers;

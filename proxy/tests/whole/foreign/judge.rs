@@ -73,6 +73,12 @@ impl fmt::Display for Judgement {
 /// Compares the two. Panics at a record that nobody sent, that was changed on the way, or that a consumer
 /// could not place; and when records are not spread over all shards.
 pub(crate) fn judge(sent: &[Request], stored: &[Stored], shards: usize) -> Judgement {
+    are_spread(stored, shards);
+    compare(sent, stored.iter().map(|record| &record.data[..]))
+}
+
+/// The same for a destination without shards.
+pub(crate) fn compare<'a>(sent: &[Request], stored: impl Iterator<Item = &'a [u8]>) -> Judgement {
     let mut by_id = HashMap::new();
     for request in sent {
         for event in &request.events {
@@ -82,7 +88,7 @@ pub(crate) fn judge(sent: &[Request], stored: &[Stored], shards: usize) -> Judge
     }
     let mut times: HashMap<&str, usize> = HashMap::new();
     for record in stored {
-        let text = std::str::from_utf8(&record.data).unwrap();
+        let text = std::str::from_utf8(record).unwrap();
         // Strict: one document and nothing behind it.
         let fields: Map<String, Value> = serde_json::from_str(text).unwrap();
         let is_envelope = fields.contains_key("source_type");
@@ -101,8 +107,6 @@ pub(crate) fn judge(sent: &[Request], stored: &[Stored], shards: usize) -> Judge
         }
         *times.entry(id).or_default() += 1;
     }
-    are_spread(stored, shards);
-
     let listed = |of: &dyn Fn(u16, usize) -> bool| -> Vec<String> {
         let found = by_id.iter().filter(|(id, (request, _))| {
             let times = times.get(**id).copied().unwrap_or(0);

@@ -1,0 +1,400 @@
+//! A producer with the thread that takes its delivery reports, and its replacement after a fatal error.
+//! Topics and permissions that change librdkafka finds out by itself, within seconds. Settles each record by the report of its message, and by nothing else.
+
+use super::iam::IamSigner;
+use super::verdict;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
+use sluice_core::record::{Cause, Record, RecordResult};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+/// How long the thread of a producer waits for events before it looks whether it should end.
+const POLL: Duration = Duration::from_millis(100);
+/// The least age of a producer that is replaced.
+const REPLACE_AFTER: Duration = Duration::from_secs(2);
+/// The least time between two log lines about the same kind of failure.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+/// An error's text is cut here before it goes to a log.
+const ERROR_TEXT_CHARS: usize = 300;
+
+/// The records of one call of the sink.
+pub(super) struct Call {
+    state: Mutex<CallState>,
+    alone: bool,
+}
+
+struct CallState {
+    results: Vec<RecordResult>,
+    open: usize,
+    answer: Option<oneshot::Sender<Vec<RecordResult>>>,
+}
+
+impl Call {
+    /// A call of so many records, and where all results appear once there is one for each.
+    pub(super) fn new(records: usize) -> (Arc<Call>, oneshot::Receiver<Vec<RecordResult>>) {
+        let (sender, receiver) = oneshot::channel();
+        let state = CallState {
+            results: vec![RecordResult::Retry(verdict::NO_WORD); records],
+            open: records,
+            answer: Some(sender),
+        };
+        let call = Call {
+            state: Mutex::new(state),
+            alone: records == 1,
+        };
+        (Arc::new(call), receiver)
+    }
+
+    fn settle(&self, at: usize, result: RecordResult) {
+        let mut state = lock(&self.state);
+        if let Some(place) = state.results.get_mut(at) {
+            *place = result;
+        }
+        state.open = state.open.saturating_sub(1);
+        if state.open == 0
+            && let Some(answer) = state.answer.take()
+        {
+            // Nobody listens any more when the call was given up.
+            let _ = answer.send(std::mem::take(&mut state.results));
+        }
+    }
+}
+
+/// What librdkafka carries with a message: whose result it is. Dropped without a word it says that
+/// there was none.
+pub(super) struct Place {
+    call: Arc<Call>,
+    at: usize,
+    /// Bytes of the record.
+    size: usize,
+    result: RecordResult,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.call.settle(self.at, self.result);
+    }
+}
+
+/// What was last said in the log.
+struct Complaint {
+    cause: Cause,
+    text: String,
+    at: Instant,
+}
+
+/// What outlives a producer.
+#[derive(Default)]
+struct Memory {
+    complaint: Mutex<Option<Complaint>>,
+    /// Bytes of the largest record that was delivered.
+    largest: AtomicUsize,
+}
+
+/// What a producer calls back. One for each producer.
+pub(super) struct Context {
+    /// It will never send again.
+    dead: AtomicBool,
+    signer: Option<Arc<IamSigner>>,
+    memory: Arc<Memory>,
+}
+
+impl Context {
+    /// What a failure says of the producer and to the log.
+    fn note(&self, code: RDKafkaErrorCode, text: &str) {
+        let cause = verdict::cause(code);
+        if code == RDKafkaErrorCode::Fatal {
+            self.dead.store(true, Ordering::Release);
+        }
+        if cause == Cause::Denied
+            && let Some(signer) = &self.signer
+        {
+            signer.doubt_credentials();
+        }
+        let mut complaint = lock(&self.memory.complaint);
+        let is_news = complaint.as_ref().is_none_or(|last| {
+            // That all brokers are down only sums up what was said of each.
+            let is_other = last.cause != cause && code != RDKafkaErrorCode::AllBrokersDown;
+            is_other || last.at.elapsed() >= COMPLAINT_INTERVAL
+        });
+        if is_news {
+            let text: String = text.chars().take(ERROR_TEXT_CHARS).collect();
+            warn!(cause = cause.label(), error = text, "kafka");
+            *complaint = Some(Complaint {
+                cause,
+                text,
+                at: Instant::now(),
+            });
+        }
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// What matters of it comes as an error as well.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        debug!(?level, facility, text, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        self.note(code.unwrap_or(RDKafkaErrorCode::Unknown), reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        match &self.signer {
+            Some(signer) => signer.token(),
+            None => Err("no tokens are made for this cluster".into()),
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Place>;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, mut place: Box<Place>) {
+        place.result = match report {
+            Ok(_) => {
+                self.memory.largest.fetch_max(place.size, Ordering::Relaxed);
+                RecordResult::Delivered
+            }
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code();
+                let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+                self.note(code, &format!("delivery: {error}"));
+                let fits = place.size <= self.memory.largest.load(Ordering::Relaxed);
+                verdict::of_report(code, place.call.alone, fits)
+            }
+        };
+    }
+}
+
+/// A producer. Its thread keeps it until it is retired and has no message left.
+struct Line {
+    producer: BaseProducer<Context>,
+    retired: AtomicBool,
+    built: Instant,
+}
+
+impl Line {
+    fn start(
+        config: &ClientConfig,
+        context: Context,
+        patience: Duration,
+    ) -> Result<Running, String> {
+        let producer = BaseProducer::from_config_and_context(config, context);
+        let line = Arc::new(Line {
+            producer: producer.map_err(|error| config_error(&error))?,
+            retired: AtomicBool::new(false),
+            built: Instant::now(),
+        });
+        let served = Arc::clone(&line);
+        let thread = Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || served.serve(patience))
+            .map_err(|error| format!("cannot start its thread: {error}"))?;
+        Ok(Running {
+            line,
+            thread: Some(thread),
+        })
+    }
+
+    fn serve(self: Arc<Line>, patience: Duration) {
+        let mut retired_at = None;
+        loop {
+            self.producer.poll(POLL);
+            if !self.retired.load(Ordering::Acquire) {
+                continue;
+            }
+            let retired_at: Instant = *retired_at.get_or_insert_with(Instant::now);
+            // Every message ends by its time-out; the rest is for what never should be.
+            if self.producer.in_flight_count() == 0 || retired_at.elapsed() > patience {
+                return;
+            }
+        }
+    }
+
+    fn context(&self) -> &Context {
+        self.producer.client().context()
+    }
+}
+
+/// Not with the value: it may be a password.
+fn config_error(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, what, key, _) => format!("{key}: {what}"),
+        error => error.to_string(),
+    }
+}
+
+/// The producer of now, and what it takes to make another.
+pub(super) struct Lines {
+    config: ClientConfig,
+    signer: Option<Arc<IamSigner>>,
+    memory: Arc<Memory>,
+    patience: Duration,
+    current: Mutex<Running>,
+}
+
+struct Running {
+    line: Arc<Line>,
+    /// Taken when it ends.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    /// The first producer; it connects in the background. `patience` is how long a retired one is kept
+    /// for the reports that it owes.
+    ///
+    /// # Errors
+    /// librdkafka refuses a setting, or there is no thread to be had.
+    pub(super) fn start(
+        config: ClientConfig,
+        signer: Option<Arc<IamSigner>>,
+        patience: Duration,
+    ) -> Result<Lines, String> {
+        let memory: Arc<Memory> = Arc::default();
+        let context = Context {
+            dead: AtomicBool::new(false),
+            signer: signer.clone(),
+            memory: Arc::clone(&memory),
+        };
+        let first = Line::start(&config, context, patience)?;
+        Ok(Lines {
+            config,
+            signer,
+            memory,
+            patience,
+            current: Mutex::new(first),
+        })
+    }
+
+    /// Hands records to librdkafka. Those that it does not take get their results at once; nothing is
+    /// left to be done for them.
+    pub(super) fn send(&self, topic: &str, records: &[Record], bytes_max: usize, call: &Arc<Call>) {
+        let line = self.usable();
+        for (at, record) in records.iter().enumerate() {
+            let mut place = Box::new(Place {
+                call: Arc::clone(call),
+                at,
+                size: record.size(),
+                result: RecordResult::Retry(verdict::NO_WORD),
+            });
+            if record.size() > bytes_max {
+                place.result = RecordResult::Refused(Cause::TooLarge);
+                continue;
+            }
+            let mut message = BaseRecord::with_opaque_to(topic, place).payload(&record.payload[..]);
+            if let Some(key) = &record.key {
+                message = message.key(&key[..]);
+            }
+            if let Err((error, mut message)) = line.producer.send(message) {
+                let code = error.rdkafka_error_code();
+                let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+                line.context().note(code, &format!("not taken: {error}"));
+                message.delivery_opaque.result = verdict::of_refusal(code);
+            }
+        }
+    }
+
+    /// The producer of now, another one where it is dead. The old one is kept until it has
+    /// said its last word on what it holds.
+    fn usable(&self) -> Arc<Line> {
+        let mut current = lock(&self.current);
+        let line = &current.line;
+        let is_dead = line.context().dead.load(Ordering::Acquire);
+        if !is_dead || line.built.elapsed() < REPLACE_AFTER {
+            return Arc::clone(line);
+        }
+        let context = Context {
+            dead: AtomicBool::new(false),
+            signer: self.signer.clone(),
+            memory: Arc::clone(&self.memory),
+        };
+        match Line::start(&self.config, context, self.patience) {
+            Ok(next) => {
+                info!("kafka: the producer is replaced");
+                let old = std::mem::replace(&mut *current, next);
+                old.line.retired.store(true, Ordering::Release);
+            }
+            Err(error) => warn!(error, "kafka: the producer cannot be replaced"),
+        }
+        Arc::clone(&current.line)
+    }
+
+    /// A call ended without the reports that every message must have: a defect, which another producer
+    /// may not have.
+    pub(super) fn gave_no_word(&self) {
+        let line = Arc::clone(&lock(&self.current).line);
+        line.context().dead.store(true, Ordering::Release);
+        tracing::error!("kafka: delivery reports are missing");
+    }
+
+    /// What the cluster says of the topic. Blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// No broker answers, or the topic is not there, or not ours to see.
+    pub(super) fn describe(&self, topic: &str, timeout: Duration) -> Result<String, String> {
+        let line = Arc::clone(&lock(&self.current).line);
+        // Of all topics: asked for a single one, brokers may make it.
+        let metadata = line
+            .producer
+            .client()
+            .fetch_metadata(None, timeout)
+            .map_err(|error| {
+                lock(&self.memory.complaint).as_ref().map_or_else(
+                    || error.to_string(),
+                    |last| format!("{} ({})", last.text, last.cause.label()),
+                )
+            })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.ok_or(
+            "no such topic, or none that may be seen; \
+             where brokers make topics, the first event would",
+        )?;
+        let partitions = found.partitions();
+        let leaderless = partitions.iter().filter(|part| part.leader() < 0).count();
+        if partitions.is_empty() || leaderless == partitions.len() {
+            return Err(format!(
+                "{} partitions, none with a leader",
+                partitions.len()
+            ));
+        }
+        let replicas = partitions.iter().map(|part| part.replicas().len()).min();
+        Ok(format!(
+            "{} partitions ({leaderless} without a leader), {} replicas, {} brokers",
+            partitions.len(),
+            replicas.unwrap_or(0),
+            metadata.brokers().len(),
+        ))
+    }
+}
+
+impl Drop for Lines {
+    /// Waits for the producer's end: its threads must not outlive the program's main thread.
+    fn drop(&mut self) {
+        let current = self
+            .current
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        current.line.retired.store(true, Ordering::Release);
+        if let Some(thread) = current.thread.take() {
+            // It panics only by a defect, which has been reported by then.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,112 @@
+//! The one table from Kafka's and librdkafka's errors to causes. By the time an error gets here,
+//! librdkafka has repeated whatever it holds for repeatable.
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use sluice_core::record::{Cause, RecordResult};
+
+/// Of a record without a delivery report nothing is known.
+pub(super) const NO_WORD: Cause = Cause::Unknown;
+
+/// The word on a record whose delivery report has this error. `alone`: its call had no other record;
+/// `fits`: the topic has taken one as large before.
+pub(super) fn of_report(code: Code, alone: bool, fits: bool) -> RecordResult {
+    match (cause(code), alone, fits) {
+        // Brokers say this of a batch, and librdkafka may have put records of several calls into it. Which
+        // one it was shows when each is sent by itself, and then only of those that never fitted.
+        (Cause::TooLarge, false, _) => RecordResult::Retry(Cause::Invalid),
+        (Cause::TooLarge, true, true) => RecordResult::Retry(Cause::Unavailable),
+        (Cause::TooLarge, true, false) => RecordResult::Refused(Cause::TooLarge),
+        (cause, _, _) => RecordResult::Retry(cause),
+    }
+}
+
+/// The word on a record that librdkafka did not take: nothing was sent.
+pub(super) fn of_refusal(code: Code) -> RecordResult {
+    match cause(code) {
+        Cause::TooLarge => RecordResult::Refused(Cause::TooLarge),
+        Cause::Unknown => RecordResult::Retry(Cause::Unavailable),
+        cause => RecordResult::Retry(cause),
+    }
+}
+
+/// What is not listed may have left the record stored, and so is [`Cause::Unknown`].
+pub(super) fn cause(code: Code) -> Cause {
+    match code {
+        Code::QueueFull | Code::ThrottlingQuotaExceeded => Cause::Throttled,
+        // Answers of a broker that did not append, and of connections that never came about.
+        Code::AllBrokersDown
+        | Code::BrokerNotAvailable
+        | Code::ISRInsufficient
+        | Code::KafkaStorageError
+        | Code::LeaderNotAvailable
+        | Code::NotEnoughReplicas
+        | Code::NotLeaderForPartition
+        | Code::PurgeQueue
+        | Code::Resolve
+        | Code::UnsupportedCompressionType
+        | Code::UnsupportedVersion => Cause::Unavailable,
+        Code::InvalidTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopic
+        | Code::UnknownTopicId
+        | Code::UnknownTopicOrPartition => Cause::NotFound,
+        Code::Authentication
+        | Code::ClusterAuthorizationFailed
+        | Code::IllegalSASLState
+        | Code::SaslAuthenticationFailed
+        | Code::SSL
+        | Code::TopicAuthorizationFailed
+        | Code::UnsupportedSASLMechanism => Cause::Denied,
+        Code::InvalidMessageSize | Code::MessageBatchTooLarge | Code::MessageSizeTooLarge => {
+            Cause::TooLarge
+        }
+        Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => Cause::Invalid,
+        _ => Cause::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_stored_is_unknown_and_never_a_refusal() {
+        for code in [
+            Code::MessageTimedOut,
+            Code::RequestTimedOut,
+            Code::NetworkException,
+            Code::BrokerTransportFailure,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::PurgeInflight,
+            Code::Fatal,
+            Code::OutOfOrderSequenceNumber,
+            Code::Unknown,
+        ] {
+            let unknown = RecordResult::Retry(Cause::Unknown);
+            for (alone, fits) in [(true, true), (true, false), (false, true), (false, false)] {
+                assert_eq!(of_report(code, alone, fits), unknown, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_condemns_a_record_only_alone_and_if_none_as_large_was_ever_taken()
+    {
+        let word = |alone, fits| of_report(Code::MessageSizeTooLarge, alone, fits);
+        assert_eq!(word(false, true), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(word(false, false), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(word(true, true), RecordResult::Retry(Cause::Unavailable));
+        assert_eq!(word(true, false), RecordResult::Refused(Cause::TooLarge));
+    }
+
+    #[test]
+    fn what_librdkafka_did_not_take_is_not_stored() {
+        for (code, cause) in [
+            (Code::QueueFull, Cause::Throttled),
+            (Code::Fatal, Cause::Unavailable),
+            (Code::UnknownTopic, Cause::NotFound),
+        ] {
+            assert_eq!(of_refusal(code), RecordResult::Retry(cause), "{code}");
+        }
+    }
+}
