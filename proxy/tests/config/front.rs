@@ -1,0 +1,97 @@
+//! Settings of the front door, and the environment of the tier that Sluice replaces.
+
+use super::{MACHINE, load, load_all, names, problems};
+use sluice_proxy::config::{Config, Flags, Problem, SinkConfig};
+use std::ffi::OsString;
+
+#[test]
+fn origins_are_an_array_or_one_text_and_a_bad_one_is_refused_by_name() {
+    let expected = ["https://*.example.com", "localhost:*"];
+    for text in [
+        "[cors]\norigins = ['https://*.example.com', 'localhost:*']\n",
+        "[cors]\norigins = ' https://*.example.com,localhost:* ,'\n",
+    ] {
+        let config = load(text).unwrap();
+        let origins: Vec<String> = config
+            .cors
+            .origins
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(origins, expected);
+    }
+    let variables = [("SLUICE_CORS__ORIGINS", "https://*.example.com,localhost:*")];
+    let config = load_all("", &variables, &Flags::default()).unwrap();
+    assert_eq!(config.cors.origins.len(), 2);
+    assert!(load("").unwrap().cors.origins.is_empty());
+
+    let found = problems("[cors]\norigins = ['https://a-*.example.com', 'a b', '*']\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let many = format!("[cors]\norigins = '{}'\n", "a.example,".repeat(257));
+    let found = problems(&many);
+    assert!(
+        matches!(
+            &found[..],
+            [Problem::OutOfRange {
+                value: 257,
+                max: 256,
+                ..
+            }]
+        ),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn lists_of_networks_applications_and_hosts_are_checked_and_bounded() {
+    let config = load("").unwrap();
+    let trusted: Vec<String> = config
+        .client_address
+        .trusted
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        (&trusted[..], config.client_address.hops),
+        (&["private".to_owned()][..], 0)
+    );
+    assert!(config.admit.app_ids.is_empty() && config.admit.hosts.is_empty());
+
+    let text = "[client_address]\ntrusted = ['10.0.0.0/33', 'x', '::1']\nhops = 33\n\
+                [admit]\nhosts = ['a b', 'https://a', 'a.example']\n";
+    assert_eq!(problems(text).len(), 5, "{:?}", problems(text));
+    for (key, one, max) in [
+        ("client_address]\ntrusted", "'10.0.0.1',", 256),
+        ("admit]\napp_ids", "'a',", 10_000),
+        ("admit]\nhosts", "'a.example',", 1_000),
+    ] {
+        let list = |count: usize| format!("[{key} = [{}]\n", one.repeat(count));
+        assert!(load(&list(max)).is_ok(), "{key}");
+        let found = problems(&list(max + 1));
+        assert!(
+            matches!(&found[..], [Problem::OutOfRange { max: most, .. }] if *most == max as u64),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_file() {
+    let variables = [
+        ("AWS_KINESIS_STREAM_NAME", "clicks"),
+        ("SERVER_ENDPOINT_PATH", "/in"),
+        ("SLUICE_PATHS__COLLECT", "/ours"),
+    ];
+    let os = || variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Config::load(None, os(), &Flags::default(), MACHINE).unwrap();
+    assert_eq!(names(&config.outputs), ["kinesis"]);
+    assert!(
+        matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream == "clicks")
+    );
+    assert_eq!(config.paths.collect, "/ours");
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+
+    let config = load_all("", &variables, &Flags::default()).unwrap();
+    assert_eq!(names(&config.outputs), ["files"]);
+    assert!(config.notes.is_empty());
+}
