@@ -3,6 +3,7 @@
 //! The engine (hyper) and every limit of a connection live in here; no hyper type leaves. What
 //! a request is for is a [`Handler`]'s business.
 
+mod announced;
 mod answer;
 mod body;
 mod client_addr;

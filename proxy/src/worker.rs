@@ -217,6 +217,9 @@ pub struct WorkerSettings {
     pub pin: bool,
     /// Which driver.
     pub driver: Driver,
+    /// Whether every connection begins with a PROXY protocol header, version 2, that says whose it is;
+    /// one without it is closed.
+    pub proxy_protocol: bool,
     /// What a client may take.
     pub limits: Limits,
     /// How many outputs each core counts for.
@@ -290,6 +293,7 @@ pub fn run_workers<H: Handler>(
     let door = Arc::new(Door::new(
         connections_max,
         settings.limits.connections_per_source_max,
+        settings.proxy_protocol,
     ));
 
     let (report, reports) = mpsc::channel();
@@ -441,10 +445,7 @@ impl Start {
             move |stream: TcpStreamPoll, peer: SocketAddr, pass: DoorPass| {
                 let front = Rc::clone(&front);
                 // The handle is dropped at once: one that is kept would have to be dropped here, too.
-                drop(monoio::spawn(async move {
-                    serve(stream, peer, front).await;
-                    drop(pass);
-                }));
+                drop(monoio::spawn(serve(stream, peer, pass, front)));
             }
         };
         let mut entrances = Vec::with_capacity(self.listeners.len());

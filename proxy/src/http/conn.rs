@@ -4,11 +4,13 @@
 //! how long it may take, and this file what happens between a head and its answer.
 
 use super::Handler;
+use super::announced::client_of;
 use super::answer::Whole;
 use super::body::{Body, discard};
 use super::io::GatedIo;
 use super::limits::Limits;
 use super::watch::{ConnState, End, Phase, Watch};
+use crate::net::listener::DoorPass;
 use crate::worker::{DrainPhase, WorkerContext};
 use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, Uri};
@@ -197,10 +199,11 @@ impl Drop for Head {
     }
 }
 
-/// Serves one accepted connection to its end.
+/// Serves one accepted connection to its end, and gives its place back then.
 pub(crate) async fn serve<H: Handler>(
-    stream: TcpStreamPoll,
+    mut stream: TcpStreamPoll,
     peer: SocketAddr,
+    mut pass: DoorPass,
     front: Rc<Front<H>>,
 ) {
     let shared = Rc::clone(&front.shared);
@@ -211,6 +214,9 @@ pub(crate) async fn serve<H: Handler>(
         now + jittered(shared.limits.connection_life),
     ));
     let _place = Place::take(&shared, &state);
+    let Some(peer) = client_of(&mut stream, peer, &mut pass, &shared, &state).await else {
+        return;
+    };
     let mut io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
     while io.first_bytes().await {
         // In a box, and dropped when the client rests: most connections are idle most of the time.

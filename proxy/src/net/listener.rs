@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
@@ -68,6 +68,7 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct Door {
     connections_max: usize,
     per_source_max: usize,
+    clients_are_announced: bool,
     inside: Mutex<Inside>,
 }
 
@@ -77,46 +78,63 @@ struct Inside {
     per_source: HashMap<IpAddr, usize>,
 }
 
+impl Inside {
+    /// Counts a connection of this source; `false` when there are `most` already. 0 counts none.
+    fn add(&mut self, source: IpAddr, most: usize) -> bool {
+        if most == 0 {
+            return true;
+        }
+        let open = self.per_source.entry(source).or_default();
+        let has_room = *open < most;
+        *open += usize::from(has_room);
+        has_room
+    }
+
+    fn remove(&mut self, source: IpAddr) {
+        if let Some(open) = self.per_source.get_mut(&source) {
+            *open -= 1;
+            if *open == 0 {
+                self.per_source.remove(&source);
+            }
+        }
+    }
+}
+
 impl Door {
-    /// `per_source_max` 0 counts no sources.
-    pub(crate) fn new(connections_max: usize, per_source_max: usize) -> Door {
+    /// `per_source_max` 0 counts no sources. `clients_are_announced`: whose a connection is, a header
+    /// says after accept ([`proxy_protocol`](super::proxy_protocol)); its peer is a balancer.
+    pub(crate) fn new(
+        connections_max: usize,
+        per_source_max: usize,
+        clients_are_announced: bool,
+    ) -> Door {
         Door {
             connections_max,
             per_source_max,
+            clients_are_announced,
             inside: Mutex::default(),
         }
     }
 
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a connection in, until the pass is dropped; `None` when a cap is reached.
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<DoorPass> {
-        let source = source_of(peer);
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside();
         if inside.total >= self.connections_max {
             return None;
         }
-        if self.per_source_max > 0 {
-            let open = inside.per_source.entry(source).or_default();
-            if *open >= self.per_source_max {
-                return None;
-            }
-            *open += 1;
+        let source = (!self.clients_are_announced).then(|| source_of(peer));
+        if source.is_some_and(|source| !inside.add(source, self.per_source_max)) {
+            return None;
         }
         inside.total += 1;
         Some(DoorPass {
             door: Arc::clone(self),
             source,
         })
-    }
-
-    fn leave(&self, source: IpAddr) {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.total = inside.total.saturating_sub(1);
-        if let Some(open) = inside.per_source.get_mut(&source) {
-            *open -= 1;
-            if *open == 0 {
-                inside.per_source.remove(&source);
-            }
-        }
     }
 }
 
@@ -132,12 +150,32 @@ fn source_of(peer: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct DoorPass {
     door: Arc<Door>,
-    source: IpAddr,
+    /// Whom it counts for; `None` until its client is announced.
+    source: Option<IpAddr>,
+}
+
+impl DoorPass {
+    /// Whether a header will say whose connection it is.
+    pub(crate) fn awaits_client(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// The connection is this client's; `false` when the client has as many as it may.
+    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
+        let source = source_of(client);
+        let has_room = self.door.inside().add(source, self.door.per_source_max);
+        self.source = has_room.then_some(source);
+        has_room
+    }
 }
 
 impl Drop for DoorPass {
     fn drop(&mut self) {
-        self.door.leave(self.source);
+        let mut inside = self.door.inside();
+        inside.total = inside.total.saturating_sub(1);
+        if let Some(source) = self.source {
+            inside.remove(source);
+        }
     }
 }
 

@@ -103,6 +103,7 @@ impl Server {
             workers: 1,
             pin: true,
             driver: Driver::Auto,
+            proxy_protocol: false,
             limits: Limits::default(),
             outputs: 0,
             clock,

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod addresses;
 mod bodies;
 mod browsers;
 mod disk;
