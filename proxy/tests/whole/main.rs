@@ -17,6 +17,7 @@ mod browsers;
 mod clients;
 mod disk;
 mod doors;
+mod endpoints;
 mod foreign;
 #[cfg(feature = "kafka")]
 mod kafka;
