@@ -1,14 +1,14 @@
 //! The requests of the SDKs in the field, and of those that are no SDK of ours: each is answered as it wants to
 //! be, and its body reaches the readers as it was sent, whatever it is.
 
-use crate::readers::{envelope, events_in, events_of, number_in, unpacked};
+use crate::readers::{KEYS, events_of, number_in};
 use crate::support::client::Reply;
 use crate::support::event::{array, event, new_id, new_ids};
 use crate::support::proxy::{Proxy, to_kinesis};
 use crate::support::stream::emulator;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_loadtest::kinesis::Faults;
 use std::io::Write;
 use tempfile::tempdir;
@@ -190,11 +190,31 @@ fn read(record: &Value, wrapping: Wrapping) -> Vec<Value> {
     match wrapping {
         Wrapping::FormData => {
             let one = base64_simd::STANDARD.decode_to_vec(field(form, "data"));
-            events_in(std::str::from_utf8(&one.unwrap()).unwrap())
+            vec![serde_json::from_slice(&one.unwrap()).unwrap()]
         }
-        Wrapping::FormList => events_in(&unpacked(&field(form, "data_list"))),
+        // Within the form it is what other clients have for a body.
+        Wrapping::FormList => events_of(&json!({ "data": field(form, "data_list") })),
         _ => events_of(record),
     }
+}
+
+/// One stored line as an envelope: 17 keys in their order.
+pub(crate) fn envelope(line: &[u8]) -> Value {
+    let line = std::str::from_utf8(line).unwrap();
+    let record: Value = serde_json::from_str(line).unwrap();
+    // A request that names no upload_timestamp has that key, and no client_timestamp.
+    let is_null = record.get("upload_timestamp") == Some(&Value::Null);
+    let keys = KEYS
+        .into_iter()
+        .filter(|key| !is_null || *key != "client_timestamp");
+    // Written in this order, which a parsed object does not keep.
+    let mut at = 0;
+    for key in keys {
+        let found = line[at..].find(&format!("\"{key}\":"));
+        at += found.unwrap_or_else(|| panic!("{key} is not in its place: {line}"));
+    }
+    assert_eq!(record.as_object().unwrap().len(), KEYS.len(), "{line}");
+    record
 }
 
 /// What every answer to a page on [`ORIGIN`] has to say.

@@ -1,6 +1,6 @@
 //! The paths, methods and limits of the front door: as they are described, and as they are configured.
 
-use crate::readers::envelope;
+use crate::clients::envelope;
 use crate::support::client::{get, post};
 use crate::support::files;
 use crate::support::proxy::{Proxy, to_files, to_kinesis};
