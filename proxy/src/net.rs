@@ -1,5 +1,6 @@
-//! Sockets: listening, and who may come in. Knows no HTTP.
+//! Sockets: listening, who may come in, and waiting for them. Knows no HTTP.
 
 pub(crate) mod listener;
+pub(crate) mod poller;
 
 pub use listener::{BindError, bind};

@@ -15,7 +15,7 @@ const EVENTS: &str = "/v1/events";
 
 #[test]
 fn a_full_queue_is_503_at_once_and_whoever_is_in_it_gets_a_true_answer() {
-    let slow = Duration::from_millis(1_000);
+    let slow = Duration::from_millis(2_500);
     let stream = Emulator::start(Options {
         shard_limits: false,
         latency: slow,
