@@ -30,7 +30,7 @@ use std::future::Future;
 /// What answers the requests of one core. Its futures stay on that core.
 pub trait Handler: 'static {
     /// Answers one request. An error of [`Body::read`] becomes an answer by `Answer::from`.
-    fn handle(&self, head: Head, body: Body) -> impl Future<Output = Answer>;
+    fn handle(&self, head: &Head, body: &mut Body) -> impl Future<Output = Answer>;
 
     /// Runs on the handler's core about every 10 ms, whether or not there are requests.
     fn tick(&self, now: Mono) {

@@ -9,7 +9,7 @@ pub use driver::{Driver, DriverKind};
 
 use crate::http::{Front, Handler, Limits, serve};
 use crate::net::listener::{self, BindError, Door, DoorPass, Entrance};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use crate::net::poller::{Poller, Stream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::{Mono, Wall};
@@ -442,22 +442,24 @@ impl Start {
         ));
         let admit = {
             let front = Rc::clone(&front);
-            move |stream: TcpStreamPoll, peer: SocketAddr, pass: DoorPass| {
+            move |stream: Stream, peer: SocketAddr, pass: DoorPass| {
                 let front = Rc::clone(&front);
                 // The handle is dropped at once: one that is kept would have to be dropped here, too.
                 drop(monoio::spawn(serve(stream, peer, pass, front)));
             }
         };
-        let mut entrances = Vec::with_capacity(self.listeners.len());
-        for listener in self.listeners {
-            match Entrance::new(listener, self.driver == DriverKind::Epoll) {
-                Ok(entrance) => entrances.push(Rc::new(entrance)),
-                Err(error) => {
-                    let _ = report.send((self.index, Err(error)));
-                    return;
-                }
+        let entered = Poller::new().map(Rc::new).and_then(|poller| {
+            drop(monoio::spawn(Rc::clone(&poller).run()?));
+            let open = |listener| Entrance::new(&poller, listener).map(Rc::new);
+            self.listeners.into_iter().map(open).collect()
+        });
+        let mut entrances: Vec<Rc<Entrance>> = match entered {
+            Ok(entrances) => entrances,
+            Err(error) => {
+                let _ = report.send((self.index, Err(error)));
+                return;
             }
-        }
+        };
         for entrance in &entrances {
             let (entrance, context, door, admit) = (
                 Rc::clone(entrance),
@@ -487,14 +489,8 @@ impl Start {
             }
             if context.accepting.replace(false) {
                 for entrance in entrances.drain(..) {
-                    for stream in entrance.close() {
-                        let peer = listener::peer_of(&stream);
-                        let adopted = stream
-                            .set_nonblocking(self.driver == DriverKind::Epoll)
-                            .and_then(|()| monoio::net::TcpStream::from_std(stream));
-                        if let Ok(stream) = adopted {
-                            listener::admit(&context, &self.door, stream, peer, &admit);
-                        }
+                    for (stream, peer) in entrance.close() {
+                        listener::admit(&context, &self.door, stream, peer, &admit);
                     }
                 }
                 last_call = now + LAST_CALL;

@@ -5,14 +5,14 @@
 use super::conn::Shared;
 use super::watch::{ConnState, End};
 use crate::net::listener::DoorPass;
+use crate::net::poller::Stream;
 use crate::net::proxy_protocol::{NoClient, read_client};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
 use std::net::SocketAddr;
 
 /// The client of a new connection; `None` when the connection is to be closed: it was not announced
 /// as it has to be, or its client has as many connections as it may.
 pub(super) async fn client_of(
-    stream: &mut TcpStreamPoll,
+    stream: &Stream,
     peer: SocketAddr,
     pass: &mut DoorPass,
     shared: &Shared,

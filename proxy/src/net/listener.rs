@@ -1,14 +1,15 @@
 //! Listening sockets, the accept loop of a core, and the caps at the door.
 
+use super::poller::{Listener, Poller, Stream};
 use crate::worker::WorkerContext;
-use monoio::io::IntoPollIo;
-use monoio::net::TcpListener;
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
@@ -18,6 +19,9 @@ const BACKLOG: i32 = 4096;
 /// spins nor sleeps long past the moment when a descriptor is free.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_millis(100);
+
+/// Connections let in before those who are inside get their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -191,34 +195,21 @@ pub(crate) fn half_the_descriptors() -> Option<usize> {
 }
 
 /// Where one core accepts. Made on its own thread.
-pub(crate) struct Entrance {
-    listener: TcpListener,
-    /// The same socket, for the end: whom the kernel has already let in is served, and the pending
-    /// accept, which cannot be taken back under io_uring, ends with an error.
-    same: std::net::TcpListener,
-}
+pub(crate) struct Entrance(Listener);
 
 impl Entrance {
-    /// `nonblocking` as the driver wants it: epoll does, while io_uring would fail at once instead
-    /// of waiting.
-    pub(crate) fn new(listener: std::net::TcpListener, nonblocking: bool) -> io::Result<Entrance> {
-        listener.set_nonblocking(nonblocking)?;
-        Ok(Entrance {
-            same: listener.try_clone()?,
-            listener: TcpListener::from_std(listener)?,
-        })
+    pub(crate) fn new(
+        poller: &Rc<Poller>,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Entrance> {
+        Listener::new(poller, listener).map(Entrance)
     }
 
-    /// Stops accepting and returns those who were already in the queue.
-    pub(crate) fn close(&self) -> Vec<std::net::TcpStream> {
-        let mut waiting = Vec::new();
-        if self.same.set_nonblocking(true).is_ok() {
-            while let Ok((stream, _)) = self.same.accept() {
-                waiting.push(stream);
-            }
-        }
-        // Fails only on a socket that does not listen any more.
-        let _ = SockRef::from(&self.same).shutdown(Shutdown::Both);
+    /// Stops accepting and returns those who were already in the queue: whom the kernel has let in is
+    /// served.
+    pub(crate) fn close(&self) -> Vec<(Stream, SocketAddr)> {
+        let waiting = std::iter::from_fn(|| self.0.accept().ok()).collect();
+        self.0.close();
         waiting
     }
 
@@ -227,17 +218,22 @@ impl Entrance {
         &self,
         context: &WorkerContext,
         door: &Arc<Door>,
-        serve: impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+        serve: impl Fn(Stream, SocketAddr, DoorPass),
     ) {
         let mut back_off = BACK_OFF_FIRST;
+        let mut accepted = 0;
         while context.accepts() {
-            match self.listener.accept().await {
+            match poll_fn(|cx| self.0.poll_accept(cx)).await {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF_FIRST;
                     admit(context, door, stream, peer, &serve);
+                    accepted += 1;
+                    if accepted % ACCEPTS_PER_TURN == 0 {
+                        give_way().await;
+                    }
                 }
                 // The client was gone before we looked: nothing is wrong here.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(_) if !context.accepts() => return,
                 Err(_) => {
                     context.stats.accept_errors.increment();
@@ -249,31 +245,32 @@ impl Entrance {
     }
 }
 
+/// Lets the other tasks of this core run.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Takes one connection in, or closes it at once.
 pub(crate) fn admit(
     context: &WorkerContext,
     door: &Arc<Door>,
-    stream: monoio::net::TcpStream,
+    stream: Stream,
     peer: SocketAddr,
-    serve: &impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+    serve: &impl Fn(Stream, SocketAddr, DoorPass),
 ) {
-    let Some(pass) = door.enter(peer.ip()) else {
-        context.stats.connections_capped.increment();
-        return;
-    };
-    // Without it the last piece of an answer could wait 40 ms for the client's acknowledgement.
-    if stream.set_nodelay(true).is_err() {
-        return;
+    match door.enter(peer.ip()) {
+        None => context.stats.connections_capped.increment(),
+        Some(pass) => {
+            context.stats.connections_accepted.increment();
+            serve(stream, peer, pass);
+        }
     }
-    if let Ok(stream) = stream.into_poll_io() {
-        context.stats.connections_accepted.increment();
-        serve(stream, peer, pass);
-    }
-}
-
-/// The peer of an accepted connection that came without it; unknown when it is gone.
-pub(crate) fn peer_of(stream: &std::net::TcpStream) -> SocketAddr {
-    stream
-        .peer_addr()
-        .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
 }

@@ -4,14 +4,12 @@
 //! Reads the header and not a byte behind it, so that nothing of what follows can be lost. Judges nobody:
 //! that such a header is to be believed is decided where it is asked for.
 
-use monoio::io::poll_io::{AsyncRead, ReadBuf};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use super::poller::Stream;
 use ppp::v2::{Addresses, Command, Header, ParseError, Protocol};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Poll, Waker, ready};
+use std::task::{Poll, Waker};
 
 /// Signature, command, family and length: what a header has at least, bytes.
 const FIXED_BYTES: usize = 16;
@@ -55,7 +53,7 @@ pub(crate) enum NoClient {
 /// # Errors
 /// See [`NoClient`]. What was read is gone, so the connection is of no use any more.
 pub(crate) async fn read_client(
-    stream: &mut TcpStreamPoll,
+    stream: &Stream,
     mut is_over: impl FnMut(&Waker) -> bool,
 ) -> Result<Option<SocketAddr>, NoClient> {
     let mut bytes = [0; HEADER_BYTES_MAX];
@@ -69,9 +67,7 @@ pub(crate) async fn read_client(
             if is_over(cx.waker()) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            let mut buffer = ReadBuf::new(&mut bytes[filled..needed]);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-            Poll::Ready(io::Result::Ok(buffer.filled().len()))
+            stream.poll_read(cx, &mut bytes[filled..needed])
         });
         match read.await {
             Ok(read) if read > 0 => filled += read,
