@@ -32,8 +32,16 @@ pub(super) async fn client_of(
         // Balancers connect to see whether somebody listens, and go.
         Err(NoClient::Silent) => return None,
         Err(error) => {
+            // Aloud once per core: where balancer and setting disagree it is every connection.
+            if stats.proxy_headers_refused.get() == 0 {
+                tracing::warn!(
+                    %peer,
+                    %error,
+                    "closed a connection without the header that listen.proxy_protocol requires; \
+                     further ones are counted only"
+                );
+            }
             stats.proxy_headers_refused.increment();
-            tracing::debug!(%peer, %error, "connection without the header that is required");
             return None;
         }
     };

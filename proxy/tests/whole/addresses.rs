@@ -233,6 +233,16 @@ fn a_header_that_nobody_asked_for_and_one_that_is_missing_make_no_record() {
     assert!(around.is_none(), "{around:?}");
     let metrics = proxy.metrics();
     assert_eq!(metrics.get("sluice_proxy_headers_refused_total"), 1);
+    for _ in 0..20 {
+        let around = ask(&proxy, Said::Nothing, "POST /collect", &[]).try_read();
+        assert!(around.is_none(), "{around:?}");
+    }
+    // Each of the two cores tells the first of its own, and no more.
+    let told = proxy.said(
+        "closed a connection without the header that listen.proxy_protocol requires; further ones are \
+         counted only",
+    );
+    assert!((1..=2).contains(&told.len()), "{told:?}");
     let mut twice = proxy.connect();
     twice.try_send(
         [
