@@ -23,6 +23,9 @@ const POLL: Duration = Duration::from_millis(100);
 const REPLACE_AFTER: Duration = Duration::from_secs(2);
 /// The least time between two log lines about the same kind of failure.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+/// So long an error of a connection explains messages that time out. A broker that is away is tried
+/// every second, each time with an error.
+const SUSPICION_LIFE: Duration = Duration::from_secs(5);
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
 
@@ -92,12 +95,44 @@ struct Complaint {
     at: Instant,
 }
 
+/// What was last said of a connection.
+struct Suspicion {
+    cause: Cause,
+    at: Instant,
+}
+
 /// What outlives a producer.
 #[derive(Default)]
 struct Memory {
     complaint: Mutex<Option<Complaint>>,
+    suspicion: Mutex<Option<Suspicion>>,
     /// Bytes of the largest record that was delivered.
     largest: AtomicUsize,
+}
+
+impl Memory {
+    /// Remembers what an error that is no message's says of connections.
+    fn suspect(&self, code: RDKafkaErrorCode, text: &str) {
+        let Some(cause) = verdict::of_connection(code, text) else {
+            return;
+        };
+        let mut suspicion = lock(&self.suspicion);
+        // That all brokers are down only sums up what was said of each.
+        let is_sum = code == RDKafkaErrorCode::AllBrokersDown;
+        if is_sum && suspicion.as_ref().is_some_and(Suspicion::is_fresh) {
+            return;
+        }
+        *suspicion = Some(Suspicion {
+            cause,
+            at: Instant::now(),
+        });
+    }
+}
+
+impl Suspicion {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SUSPICION_LIFE
+    }
 }
 
 /// What a producer calls back. One for each producer.
@@ -148,7 +183,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        self.note(code.unwrap_or(RDKafkaErrorCode::Unknown), reason);
+        let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+        self.note(code, reason);
+        self.memory.suspect(code, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -280,7 +317,7 @@ impl Lines {
     }
 
     /// Hands records to librdkafka. Those that it does not take get their results at once; nothing is
-    /// left to be done for them.
+    /// left to be done for them. `topic` is for records that name none.
     pub(super) fn send(&self, topic: &str, records: &[Record], bytes_max: usize, call: &Arc<Call>) {
         let line = self.usable();
         for (at, record) in records.iter().enumerate() {
@@ -294,6 +331,7 @@ impl Lines {
                 place.result = RecordResult::Refused(Cause::TooLarge);
                 continue;
             }
+            let topic = record.topic.map_or(topic, |topic| topic.as_str());
             let mut message = BaseRecord::with_opaque_to(topic, place).payload(&record.payload[..]);
             if let Some(key) = &record.key {
                 message = message.key(&key[..]);
@@ -340,11 +378,24 @@ impl Lines {
         tracing::error!("kafka: delivery reports are missing");
     }
 
-    /// What the cluster says of the topic. Blocks for at most `timeout`.
+    /// What connections suffer from, if they were heard to lately.
+    pub(super) fn suspects(&self) -> Option<Cause> {
+        let suspicion = lock(&self.memory.suspicion);
+        let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
+        fresh.map(|suspicion| suspicion.cause)
+    }
+
+    /// What the cluster says of the topic, and how many others begin with `prefix`. Blocks for at most
+    /// `timeout`.
     ///
     /// # Errors
     /// No broker answers, or the topic is not there, or not ours to see.
-    pub(super) fn describe(&self, topic: &str, timeout: Duration) -> Result<String, String> {
+    pub(super) fn describe(
+        &self,
+        topic: &str,
+        prefix: Option<&str>,
+        timeout: Duration,
+    ) -> Result<String, String> {
         let line = Arc::clone(&lock(&self.current).line);
         // Of all topics: asked for a single one, brokers may make it.
         let metadata = line
@@ -370,9 +421,14 @@ impl Lines {
                 partitions.len()
             ));
         }
+        let others = prefix.map_or_else(String::new, |prefix| {
+            let names = metadata.topics().iter().map(|found| found.name());
+            let count = names.filter(|name| name.starts_with(prefix)).count();
+            format!("; {count} topics begin with {prefix}")
+        });
         let replicas = partitions.iter().map(|part| part.replicas().len()).min();
         Ok(format!(
-            "{} partitions ({leaderless} without a leader), {} replicas, {} brokers",
+            "{} partitions ({leaderless} without a leader), {} replicas, {} brokers{others}",
             partitions.len(),
             replicas.unwrap_or(0),
             metadata.brokers().len(),
