@@ -271,6 +271,11 @@ impl Ingest {
         self.stats
             .events_rejected
             .add(prepared.rejected.len() as u64);
+        if plan.topics.is_some() {
+            let records = prepared.records.iter();
+            let without = records.filter(|record| record.topic.is_none()).count();
+            self.stats.events_without_topic.add(without as u64);
+        }
         Ok(())
     }
 

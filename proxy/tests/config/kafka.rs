@@ -89,12 +89,17 @@ fn settings_of_a_kafka_output_that_do_not_go_together_are_refused() {
     assert!(problem(&KAFKA.replace("b-2", &many)).contains("66 brokers"));
 }
 
-const TEMPLATE: &str = "[outputs.main]\ntype = 'kafka'\nbrokers = 'b-1:9092'\n\
-                        topic = 'clicks-{appId}'\ntopic_fallback = 'clicks'\n";
+/// What an output with topics by template needs beside its type.
+pub(super) const TOPICS: &str =
+    "brokers = 'b-1:9092'\ntopic = 'clicks-{appId}'\ntopic_fallback = 'clicks'\n";
+
+fn template() -> String {
+    format!("[outputs.main]\ntype = 'kafka'\n{TOPICS}")
+}
 
 #[test]
 fn a_topic_with_braces_is_a_template_and_printed_as_it_was_written() {
-    let config = load(TEMPLATE).unwrap();
+    let config = load(&template()).unwrap();
     let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
         panic!("{:?}", config.outputs)
     };
@@ -142,7 +147,7 @@ fn a_template_without_a_fallback_and_a_name_with_one_are_refused() {
             "`outputs.main.topic_fallback` is \"..\"",
         ),
     ] {
-        let shown = problem(&TEMPLATE.replacen(from, to, 1));
+        let shown = problem(&template().replacen(from, to, 1));
         assert!(shown.contains(expected), "{shown}");
     }
     let shown = problem(&format!("{KAFKA}topics_max = 5\n"));
@@ -154,13 +159,11 @@ fn a_template_without_a_fallback_and_a_name_with_one_are_refused() {
 
 #[test]
 fn outputs_with_templates_have_the_same_one_and_the_same_bound() {
-    let second = |more: &str| {
-        let second = TEMPLATE.replace("main", "second");
-        format!("{TEMPLATE}{}{more}", second)
-    };
+    let first = template();
+    let second = |more: &str| format!("{first}{}{more}", first.replace("main", "second"));
     assert!(load(&second("")).is_ok());
     // One with a plain topic beside it is nobody's affair.
-    assert!(load(&format!("{TEMPLATE}{}", KAFKA.replace("main", "plain"))).is_ok());
+    assert!(load(&format!("{first}{}", KAFKA.replace("main", "plain"))).is_ok());
     let shown = problem(&second("topics_max = 7\n"));
     assert!(
         shown.contains("7 topics") && shown.contains("100 topics"),
@@ -224,4 +227,20 @@ fn a_key_s_password_is_shown_nowhere_and_its_mask_is_no_password() {
     let variables = [("SLUICE_OUTPUTS__MAIN__KEY_PASSWORD", "hunter2")];
     let again = load_all(&config.to_toml(), &variables, &Flags::default()).unwrap();
     assert_eq!(again, config);
+}
+
+#[test]
+fn an_output_of_another_type_has_neither_templates_nor_certificates() {
+    for key in [
+        "topic_fallback",
+        "certificate_file",
+        "key_file",
+        "key_password",
+    ] {
+        let shown = problem(&format!("[outputs.main]\ntype = 'null'\n{key} = 'x'\n"));
+        assert!(
+            shown.contains(&format!("`outputs.main.{key}` is set")),
+            "{shown}"
+        );
+    }
 }
