@@ -18,6 +18,7 @@ use rdkafka::ClientConfig;
 use sluice_core::record::{Cause, Record, RecordResult};
 use sluice_core::topic::{NAME_BYTES_MAX, Template};
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,6 +213,19 @@ impl KafkaSettings {
                 "delivery_timeout is {timeout:?}: 1ms to 15 minutes"
             ));
         }
+        let own = self.certificate.as_ref();
+        for (name, file) in [
+            ("ca_file", self.ca_file.as_ref()),
+            ("certificate_file", own.map(|own| &own.certificate_file)),
+            ("key_file", own.map(|own| &own.key_file)),
+        ] {
+            // librdkafka says of all that can be wrong with a file only that it failed.
+            if let Some(file) = file
+                && let Err(error) = File::open(file)
+            {
+                return Err(format!("{name} {}: {error}", file.display()));
+            }
+        }
         Ok(())
     }
 
@@ -318,7 +332,7 @@ impl KafkaSink {
     /// [`Sasl::MskIam`] it waits for AWS credentials, at most 5 s, and starts without them as well.
     ///
     /// # Errors
-    /// A setting is out of its range or refused by librdkafka (a missing `ca_file`), the system gives no
+    /// A setting is out of its range or refused by librdkafka, a file cannot be read, the system gives no
     /// thread, or no region can be found where one is needed.
     pub async fn start(settings: KafkaSettings) -> Result<KafkaSink, CheckError> {
         let fail = |reason| CheckError {

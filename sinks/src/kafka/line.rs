@@ -112,10 +112,7 @@ struct Memory {
 
 impl Memory {
     /// Remembers what an error that is no message's says of connections.
-    fn suspect(&self, code: RDKafkaErrorCode, text: &str) {
-        let Some(cause) = verdict::of_connection(code, text) else {
-            return;
-        };
+    fn suspect(&self, code: RDKafkaErrorCode, cause: Cause) {
         let mut suspicion = lock(&self.suspicion);
         // That all brokers are down only sums up what was said of each.
         let is_sum = code == RDKafkaErrorCode::AllBrokersDown;
@@ -145,8 +142,7 @@ pub(super) struct Context {
 
 impl Context {
     /// What a failure says of the producer and to the log.
-    fn note(&self, code: RDKafkaErrorCode, text: &str) {
-        let cause = verdict::cause(code);
+    fn note(&self, code: RDKafkaErrorCode, cause: Cause, text: &str) {
         if code == RDKafkaErrorCode::Fatal {
             self.dead.store(true, Ordering::Release);
         }
@@ -184,8 +180,12 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-        self.note(code, reason);
-        self.memory.suspect(code, reason);
+        let about_connection = verdict::of_connection(code, reason);
+        if let Some(cause) = about_connection {
+            self.memory.suspect(code, cause);
+        }
+        let cause = about_connection.unwrap_or_else(|| verdict::cause(code));
+        self.note(code, cause, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -208,7 +208,7 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                self.note(code, &format!("delivery: {error}"));
+                self.note(code, verdict::cause(code), &format!("delivery: {error}"));
                 let fits = place.size <= self.memory.largest.load(Ordering::Relaxed);
                 verdict::of_report(code, place.call.alone, fits)
             }
@@ -268,10 +268,13 @@ impl Line {
 
 /// Not with the value: it may be a password.
 fn config_error(error: &KafkaError) -> String {
-    match error {
+    let text = match error {
         KafkaError::ClientConfig(_, what, key, _) => format!("{key}: {what}"),
         error => error.to_string(),
-    }
+    };
+    // Of a key that is not its certificate's, or that the password does not open, it says no more.
+    text.replace("ssl.key.location", "key_file or key_password")
+        .replace("ssl.certificate.location", "certificate_file")
 }
 
 /// The producer of now, and what it takes to make another.
@@ -339,7 +342,9 @@ impl Lines {
             if let Err((error, mut message)) = line.producer.send(message) {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                line.context().note(code, &format!("not taken: {error}"));
+                let cause = verdict::cause(code);
+                line.context()
+                    .note(code, cause, &format!("not taken: {error}"));
                 message.delivery_opaque.result = verdict::of_refusal(code);
             }
         }

@@ -425,7 +425,19 @@ async fn a_setting_out_of_its_range_is_named_and_a_password_never_is() {
                 ca_file: Some("/nonexistent/ca.pem".into()),
                 ..good.clone()
             },
-            "ssl.ca.location",
+            "ca_file /nonexistent/ca.pem: No such file",
+        ),
+        (
+            KafkaSettings {
+                tls: true,
+                certificate: Some(ClientCertificate {
+                    certificate_file: "/dev/null".into(),
+                    key_file: "/dev/null".into(),
+                    key_password: None,
+                }),
+                ..good.clone()
+            },
+            "certificate_file",
         ),
     ] {
         let error = KafkaSink::start(settings).await.err().unwrap();
