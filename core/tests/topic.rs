@@ -3,11 +3,12 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used)]
 
+use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
 use sluice_core::pipeline::{Mode, Plan, Prepared};
 use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
-use sluice_core::topic::Topics;
+use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -138,4 +139,29 @@ fn both_modes_share_one_bound() {
         topics(Mode::Event, "", r#"[{"a":"4"},{"a":"2"}]"#),
         [None, Some("t-2")]
     );
+}
+
+/// A value as its JSON string, every character escaped or none.
+fn quoted(value: &str, escape: bool) -> String {
+    if !escape {
+        return serde_json::to_string(value).unwrap();
+    }
+    let units = value.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+    format!("\"{}\"", units.collect::<String>())
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_client_writes_its_topic_is_its_own_value_behind_the_prefix_or_none(
+        value in prop_oneof![".{0,20}", "[a-zA-Z0-9._-]{0,300}", "[a-z]{1,3}[/ \\x00{}]?"],
+        escape in prop::bool::ANY,
+    ) {
+        let body = format!("{{\"a\":{}}}", quoted(&value, escape));
+        let found = topics(Mode::Event, "t.{a}", None, &body);
+        let legal = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let fits = (1..=NAME_BYTES_MAX - 2).contains(&value.len());
+        let expected = (legal && fits).then(|| format!("t.{value}"));
+        prop_assert!(expected.as_deref().is_none_or(is_name));
+        prop_assert_eq!(found, [expected.as_deref()]);
+    }
 }

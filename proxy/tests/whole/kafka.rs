@@ -135,7 +135,7 @@ fn a_cluster_that_is_gone_is_503_in_time_and_heals_without_a_new_start() {
 #[test]
 fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the_fallback() {
     let cluster = Cluster::start();
-    for name in ["clicks-shop", "clicks-blog"] {
+    for name in ["clicks-shop", "clicks-blog", "all"] {
         cluster.0.create_topic(name, PARTITIONS, 3).unwrap();
     }
     let dir = tempdir().unwrap();
@@ -143,7 +143,10 @@ fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the
         &format!("topic = \"{TOPIC}\""),
         &format!("topic = \"clicks-{{appId}}\"\ntopic_fallback = \"{TOPIC}\"\ntopics_max = 2"),
     );
-    let proxy = Proxy::start(dir.path(), &settings);
+    // One beside it that knows no such thing.
+    let plain = cluster.output().replace("main", "plain");
+    let plain = plain.replace(&format!("\"{TOPIC}\""), "\"all\"");
+    let proxy = Proxy::start(dir.path(), &format!("{settings}{plain}"));
     let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     // One who invents names gets no more than two, and may not speak of anything but names.
     for (topic, app) in [
@@ -171,11 +174,14 @@ fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the
     let page = proxy.settled_metrics("main");
     assert_eq!(page.get("sluice_events_without_topic_total"), 7);
     proxy.end_cleanly();
+    let mut all = BTreeSet::new();
     for (topic, ids) in expected {
         let stored = cluster.stored_in(topic);
         assert_eq!(stored.duplicates(), 0);
         assert_eq!(stored.ids(), ids, "{topic}");
+        all.extend(ids);
     }
+    assert_eq!(cluster.stored_in("all").ids(), all);
 }
 
 #[test]
