@@ -129,6 +129,13 @@ fn a_cluster_that_is_gone_is_503_in_time_and_heals_without_a_new_start() {
         proxy.post(EVENTS, event(&new_id(), 0)).status == 200
     });
     assert!(proxy.is_ready());
+    // The log does not waver between that and what became of the records.
+    let said = proxy.said("kafka");
+    assert!(!said.is_empty());
+    assert!(
+        said.iter().all(|line| line["cause"] == "unavailable"),
+        "{said:#?}"
+    );
     proxy.end_cleanly();
 }
 

@@ -124,6 +124,13 @@ impl Memory {
             at: Instant::now(),
         });
     }
+
+    /// What connections suffer from, if they were heard to lately.
+    fn suspects(&self) -> Option<Cause> {
+        let suspicion = lock(&self.suspicion);
+        let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
+        fresh.map(|suspicion| suspicion.cause)
+    }
 }
 
 impl Suspicion {
@@ -208,7 +215,12 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                self.note(code, verdict::cause(code), &format!("delivery: {error}"));
+                // For the log; of the record's own fate nothing more is known.
+                let cause = match verdict::cause(code) {
+                    Cause::Unknown => self.memory.suspects().unwrap_or(Cause::Unknown),
+                    cause => cause,
+                };
+                self.note(code, cause, &format!("delivery: {error}"));
                 let fits = place.size <= self.memory.largest.load(Ordering::Relaxed);
                 verdict::of_report(code, place.call.alone, fits)
             }
@@ -385,9 +397,7 @@ impl Lines {
 
     /// What connections suffer from, if they were heard to lately.
     pub(super) fn suspects(&self) -> Option<Cause> {
-        let suspicion = lock(&self.memory.suspicion);
-        let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
-        fresh.map(|suspicion| suspicion.cause)
+        self.memory.suspects()
     }
 
     /// What the cluster says of the topic, and how many others begin with `prefix`. Blocks for at most
