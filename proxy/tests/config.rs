@@ -330,7 +330,7 @@ fn with_key(bound: &Bound, value: u64) -> (String, String) {
     let set = format!("{} = {value}\n", bound.key);
     let output = |sink: SinkType, more: &str| {
         let stream = match sink {
-            SinkType::Kafka => "brokers = 'b:1'\ntopic = 'clicks'\n",
+            SinkType::Kafka => kafka::TOPICS,
             SinkType::Kinesis => "stream = 'clicks'\n",
             _ => "",
         };
@@ -391,7 +391,8 @@ fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
 fn every_numeric_key_of_the_printed_form_has_a_bound() {
     let text = format!(
         "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
-         [outputs.topic]\ntype = 'kafka'\nbrokers = 'b'\ntopic = 't'\n"
+         [outputs.topic]\ntype = 'kafka'\n{}",
+        kafka::TOPICS
     );
     let printed: toml::Table = load(&text).unwrap().to_toml().parse().unwrap();
     let mut numbers = 0;

@@ -403,8 +403,21 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
         ("rotate_s", raw.rotate_s.is_some(), SinkType::File),
         ("brokers", raw.brokers.is_some(), SinkType::Kafka),
         ("topic", raw.topic.is_some(), SinkType::Kafka),
+        (
+            "topic_fallback",
+            raw.topic_fallback.is_some(),
+            SinkType::Kafka,
+        ),
+        ("topics_max", raw.topics_max.is_some(), SinkType::Kafka),
         ("tls", raw.tls.is_some(), SinkType::Kafka),
         ("ca_file", raw.ca_file.is_some(), SinkType::Kafka),
+        (
+            "certificate_file",
+            raw.certificate_file.is_some(),
+            SinkType::Kafka,
+        ),
+        ("key_file", raw.key_file.is_some(), SinkType::Kafka),
+        ("key_password", raw.key_password.is_some(), SinkType::Kafka),
         ("sasl", raw.sasl.is_some(), SinkType::Kafka),
         (
             "sasl_username",
