@@ -19,6 +19,15 @@ pub struct SinkLimits {
     pub record_bytes_max: usize,
 }
 
+/// What a destination that bills in steps has confirmed since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Billed {
+    /// Bytes, as they were sent.
+    pub confirmed_bytes: u64,
+    /// The same, each record rounded up to the next step.
+    pub billed_bytes: u64,
+}
+
 /// A destination cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 #[error("{destination}: {reason}")]
@@ -42,4 +51,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries whether the destination can be written to, without writing an event; the text says
     /// what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;
+
+    /// What is billed for what was confirmed, where the destination bills in steps.
+    fn billed(&self) -> Option<Billed> {
+        None
+    }
 }
