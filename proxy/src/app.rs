@@ -13,7 +13,8 @@ use crate::admit::Admit;
 #[cfg(feature = "kafka")]
 use crate::config::{self, CompressionWord, SaslWord};
 use crate::config::{
-    AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
+    AckPolicy, AwsStream, Config, Driver as DriverWord, Output, PartitionKey, Scheduling,
+    SinkConfig,
 };
 use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
@@ -32,6 +33,8 @@ use sluice_core::stats::WriterStats;
 use sluice_core::time::Mono;
 use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::file::{FileSettings, FileSink};
+#[cfg(feature = "firehose")]
+use sluice_sinks::firehose::{FirehoseSettings, FirehoseSink};
 #[cfg(feature = "kafka")]
 use sluice_sinks::kafka::{Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
@@ -154,6 +157,8 @@ struct RunningOutput {
     stats: Vec<Arc<WriterStats>>,
     /// Asked for its limits by the cores; the writers of an output have equal sinks.
     sink: Arc<dyn Sink>,
+    /// Those of the writers' sinks that say what is billed.
+    billing: Vec<Arc<dyn Sink>>,
 }
 
 fn start_outputs(
@@ -177,6 +182,7 @@ fn start_output(
     let mut handles = Vec::new();
     let mut stats = Vec::new();
     let mut sink = None;
+    let mut billing = Vec::new();
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
         let readiness = Arc::clone(readiness);
@@ -203,6 +209,9 @@ fn start_output(
         let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
+        if writer_sink.billed().is_some() {
+            billing.push(Arc::clone(&writer_sink));
+        }
         sink.get_or_insert(writer_sink);
     }
     let Some(sink) = sink else {
@@ -219,6 +228,7 @@ fn start_output(
         handles,
         stats,
         sink,
+        billing,
     })
 }
 
@@ -236,6 +246,7 @@ fn start_admin(
     let source = |output: &RunningOutput| OutputSource {
         name: output.name.clone(),
         writers: output.stats.clone(),
+        billing: output.billing.clone(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
@@ -265,6 +276,22 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(FileSink::start(settings, worker::wall)?))
         }
+        #[cfg(feature = "firehose")]
+        SinkConfig::Firehose(firehose) => {
+            let settings = FirehoseSettings {
+                aws: aws_settings(&firehose.stream),
+                batch_events_max: output.batch_records_max,
+                batch_bytes_max: output.batch_bytes_max,
+                pack_bytes_max: firehose.pack_bytes_max,
+                ..FirehoseSettings::new(&firehose.stream.name)
+            };
+            Ok(Arc::new(FirehoseSink::start(settings).await?))
+        }
+        #[cfg(not(feature = "firehose"))]
+        SinkConfig::Firehose(firehose) => Err(CheckError {
+            destination: format!("firehose stream {}", firehose.stream.name),
+            reason: "this program was built without its feature `firehose`".to_owned(),
+        }),
         #[cfg(feature = "kafka")]
         SinkConfig::Kafka(kafka) => {
             let settings = kafka_settings(output, kafka);
@@ -277,20 +304,24 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
         }),
         SinkConfig::Kinesis(kinesis) => {
             let settings = KinesisSettings {
-                aws: AwsSettings {
-                    region: kinesis.region.clone(),
-                    endpoint_url: kinesis.endpoint_url.clone(),
-                    connect_timeout: kinesis.connect_timeout,
-                    attempt_timeout: kinesis.attempt_timeout,
-                    operation_timeout: kinesis.attempt_timeout,
-                },
+                aws: aws_settings(&kinesis.stream),
                 batch_records_max: output.batch_records_max,
                 batch_bytes_max: output.batch_bytes_max,
                 describe_interval: kinesis.describe_interval,
-                ..KinesisSettings::new(&kinesis.stream)
+                ..KinesisSettings::new(&kinesis.stream.name)
             };
             Ok(Arc::new(KinesisSink::start(settings).await?))
         }
+    }
+}
+
+fn aws_settings(stream: &AwsStream) -> AwsSettings {
+    AwsSettings {
+        region: stream.region.clone(),
+        endpoint_url: stream.endpoint_url.clone(),
+        connect_timeout: stream.connect_timeout,
+        attempt_timeout: stream.attempt_timeout,
+        operation_timeout: stream.attempt_timeout,
     }
 }
 

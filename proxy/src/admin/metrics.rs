@@ -8,6 +8,7 @@ use sluice_core::stats::{
     WriterStats,
 };
 use sluice_core::time::Mono;
+use sluice_sinks::sink::{Billed, Sink};
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub struct OutputSource {
     pub name: String,
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
+    /// Its sinks that say what is billed; empty where the destination does not bill in steps.
+    pub billing: Vec<Arc<dyn Sink>>,
 }
 
 /// The `driver` label, by the values that [`WorkerStats::driver`] may have.
@@ -46,6 +49,7 @@ pub fn render(sources: &Sources) -> String {
     requests(&mut page, &sources.workers);
     outputs(&mut page, sources);
     writers(&mut page, sources);
+    bills(&mut page, sources);
     page.text
 }
 
@@ -330,6 +334,31 @@ fn writers(page: &mut Page, sources: &Sources) {
         let blocks = output.writers.iter().map(|writer| &writer.call_micros);
         let summed = Summed::of(&LATENCY_MICROS, blocks);
         page.histogram(&[("output", &output.name)], &summed, Micros);
+    }
+}
+
+/// Only of outputs whose destination bills in steps: billed by confirmed is what they cost beyond their bytes.
+fn bills(page: &mut Page, sources: &Sources) {
+    type Read = fn(&Billed) -> u64;
+    let families: [(&str, &str, Read); 2] = [
+        (
+            "sluice_output_confirmed_bytes_total",
+            "Bytes that the destination confirmed, as they were sent.",
+            |billed| billed.confirmed_bytes,
+        ),
+        (
+            "sluice_output_billed_bytes_total",
+            "Bytes that the destination bills for them, each record in whole steps.",
+            |billed| billed.billed_bytes,
+        ),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for output in sources.outputs.iter().filter(|it| !it.billing.is_empty()) {
+            let billed = output.billing.iter().filter_map(|sink| sink.billed());
+            let total: u64 = billed.map(|billed| read(&billed)).sum();
+            page.sample("", &[("output", &output.name)], total);
+        }
     }
 }
 
