@@ -29,7 +29,7 @@ use sluice_core::pipeline::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
-use sluice_core::stats::WriterStats;
+use sluice_core::stats::{BillStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::file::{FileSettings, FileSink};
@@ -157,8 +157,8 @@ struct RunningOutput {
     stats: Vec<Arc<WriterStats>>,
     /// Asked for its limits by the cores; the writers of an output have equal sinks.
     sink: Arc<dyn Sink>,
-    /// Those of the writers' sinks that say what is billed.
-    billing: Vec<Arc<dyn Sink>>,
+    /// One per writer, where the destination bills in steps.
+    bills: Vec<Arc<BillStats>>,
 }
 
 fn start_outputs(
@@ -182,7 +182,7 @@ fn start_output(
     let mut handles = Vec::new();
     let mut stats = Vec::new();
     let mut sink = None;
-    let mut billing = Vec::new();
+    let mut bills = Vec::new();
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
         let readiness = Arc::clone(readiness);
@@ -209,9 +209,7 @@ fn start_output(
         let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
-        if writer_sink.billed().is_some() {
-            billing.push(Arc::clone(&writer_sink));
-        }
+        bills.extend(writer_sink.bill());
         sink.get_or_insert(writer_sink);
     }
     let Some(sink) = sink else {
@@ -228,7 +226,7 @@ fn start_output(
         handles,
         stats,
         sink,
-        billing,
+        bills,
     })
 }
 
@@ -246,7 +244,7 @@ fn start_admin(
     let source = |output: &RunningOutput| OutputSource {
         name: output.name.clone(),
         writers: output.stats.clone(),
-        billing: output.billing.clone(),
+        bills: output.bills.clone(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),

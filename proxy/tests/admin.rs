@@ -4,13 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use sluice_core::ack::OutputId;
-use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::{WorkerStats, WriterStats};
+use sluice_core::record::Cause;
+use sluice_core::stats::{BillStats, WorkerStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_proxy::admin::health::{Phase, Readiness};
 use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX};
-use sluice_sinks::sink::{Billed, CheckError, Sink, SinkFuture, SinkLimits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -151,30 +150,6 @@ fn buckets_grow_to_the_count(parsed: &Parsed) {
     }
 }
 
-/// Bills ten bytes for each that it confirmed.
-struct Bills(u64);
-
-impl Sink for Bills {
-    fn limits(&self) -> SinkLimits {
-        panic!("not asked for here")
-    }
-
-    fn write<'a>(&'a self, _: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
-        panic!("not asked for here")
-    }
-
-    fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
-        panic!("not asked for here")
-    }
-
-    fn billed(&self) -> Option<Billed> {
-        Some(Billed {
-            confirmed_bytes: self.0,
-            billed_bytes: 10 * self.0,
-        })
-    }
-}
-
 #[test]
 fn what_is_billed_stands_only_at_outputs_that_are_billed_in_steps() {
     let page = parse(&render(&sources()));
@@ -239,18 +214,24 @@ fn sources() -> Sources {
         stats.last_delivery_micros.set(last_delivery);
         Arc::new(stats)
     };
+    let bill = |n: u64| {
+        let stats = BillStats::default();
+        stats.confirmed_bytes.add(n);
+        stats.billed_bytes.add(10 * n);
+        Arc::new(stats)
+    };
     Sources {
         workers,
         outputs: vec![
             OutputSource {
                 name: "main".to_owned(),
                 writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
-                billing: vec![Arc::new(Bills(1)), Arc::new(Bills(10))],
+                bills: vec![bill(1), bill(10)],
             },
             OutputSource {
                 name: "we\"ird\\\n".to_owned(),
                 writers: vec![writer(100, 0)],
-                billing: Vec::new(),
+                bills: Vec::new(),
             },
         ],
         in_flight_bytes_max: 77,

@@ -8,7 +8,7 @@
 mod tests;
 
 use crate::aws::{Aws, AwsSettings, CallFailure, Complaints, word_of_entry};
-use crate::sink::{Billed, CheckError, Sink, SinkFuture, SinkLimits};
+use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;
 use aws_sdk_firehose::config::http::HttpResponse;
@@ -20,7 +20,8 @@ use aws_sdk_firehose::types::{
 };
 use sluice_core::pack::{Chunk, pack};
 use sluice_core::record::{Cause, Record, RecordResult};
-use std::sync::atomic::{AtomicU64, Ordering};
+use sluice_core::stats::BillStats;
+use std::sync::Arc;
 
 /// Events in one PutRecordBatch. The service counts records, and takes 500; so many events never make more of
 /// them, and an event more would hardly ever save a record. It is also what the service's own de-aggregation
@@ -104,8 +105,7 @@ pub struct FirehoseSink {
     aws: Aws,
     settings: FirehoseSettings,
     complaints: Complaints,
-    confirmed_bytes: AtomicU64,
-    billed_bytes: AtomicU64,
+    bill: Arc<BillStats>,
 }
 
 impl FirehoseSink {
@@ -137,8 +137,7 @@ impl FirehoseSink {
             aws,
             settings,
             complaints: Complaints::default(),
-            confirmed_bytes: AtomicU64::new(0),
-            billed_bytes: AtomicU64::new(0),
+            bill: Arc::default(),
         })
     }
 
@@ -217,13 +216,11 @@ impl FirehoseSink {
         let stored = words
             .iter()
             .filter(|(_, word)| *word == RecordResult::Delivered);
-        let (mut confirmed, mut billed) = (0, 0);
         for ((_, bytes), _) in stored {
-            confirmed += bytes;
-            billed += bytes.next_multiple_of(BILLED_STEP);
+            self.bill.confirmed_bytes.add(*bytes);
+            let billed = bytes.next_multiple_of(BILLED_STEP);
+            self.bill.billed_bytes.add(billed);
         }
-        self.confirmed_bytes.fetch_add(confirmed, Ordering::Relaxed);
-        self.billed_bytes.fetch_add(billed, Ordering::Relaxed);
     }
 
     async fn describe(&self) -> Result<String, CheckError> {
@@ -292,11 +289,8 @@ impl Sink for FirehoseSink {
         Box::pin(self.describe())
     }
 
-    fn billed(&self) -> Option<Billed> {
-        Some(Billed {
-            confirmed_bytes: self.confirmed_bytes.load(Ordering::Relaxed),
-            billed_bytes: self.billed_bytes.load(Ordering::Relaxed),
-        })
+    fn bill(&self) -> Option<Arc<BillStats>> {
+        Some(Arc::clone(&self.bill))
     }
 }
 

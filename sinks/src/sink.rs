@@ -2,8 +2,10 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::record::{Record, RecordResult};
+use sluice_core::stats::BillStats;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A boxed future: one allocation per call of a sink, which carries hundreds of records.
 pub type SinkFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -17,15 +19,6 @@ pub struct SinkLimits {
     pub batch_bytes_max: usize,
     /// Bytes of one record, key included; a larger one is refused to the client with 413.
     pub record_bytes_max: usize,
-}
-
-/// What a destination that bills in steps has confirmed since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Billed {
-    /// Bytes, as they were sent.
-    pub confirmed_bytes: u64,
-    /// The same, each record rounded up to the next step.
-    pub billed_bytes: u64,
 }
 
 /// A destination cannot be used as configured.
@@ -52,8 +45,8 @@ pub trait Sink: Send + Sync + 'static {
     /// what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;
 
-    /// What is billed for what was confirmed, where the destination bills in steps.
-    fn billed(&self) -> Option<Billed> {
+    /// What a sink counts whose destination bills records in steps.
+    fn bill(&self) -> Option<Arc<BillStats>> {
         None
     }
 }

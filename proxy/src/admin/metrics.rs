@@ -4,11 +4,10 @@
 
 use sluice_core::record::Cause;
 use sluice_core::stats::{
-    BATCH_BYTES, BATCH_RECORDS, Counter, Histogram, LATENCY_MICROS, OutputStats, WorkerStats,
-    WriterStats,
+    BATCH_BYTES, BATCH_RECORDS, BillStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
+    WorkerStats, WriterStats,
 };
 use sluice_core::time::Mono;
-use sluice_sinks::sink::{Billed, Sink};
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
@@ -30,8 +29,8 @@ pub struct OutputSource {
     pub name: String,
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
-    /// Its sinks that say what is billed; empty where the destination does not bill in steps.
-    pub billing: Vec<Arc<dyn Sink>>,
+    /// One block per writer, where the destination bills in steps; else none.
+    pub bills: Vec<Arc<BillStats>>,
 }
 
 /// The `driver` label, by the values that [`WorkerStats::driver`] may have.
@@ -339,25 +338,25 @@ fn writers(page: &mut Page, sources: &Sources) {
 
 /// Only of outputs whose destination bills in steps: billed by confirmed is what they cost beyond their bytes.
 fn bills(page: &mut Page, sources: &Sources) {
-    type Read = fn(&Billed) -> u64;
+    type Read = fn(&BillStats) -> u64;
     let families: [(&str, &str, Read); 2] = [
         (
             "sluice_output_confirmed_bytes_total",
             "Bytes that the destination confirmed, as they were sent.",
-            |billed| billed.confirmed_bytes,
+            |bill| bill.confirmed_bytes.get(),
         ),
         (
             "sluice_output_billed_bytes_total",
             "Bytes that the destination bills for them, each record in whole steps.",
-            |billed| billed.billed_bytes,
+            |bill| bill.billed_bytes.get(),
         ),
     ];
     for (name, help, read) in families {
         page.family(name, "counter", help);
-        for output in sources.outputs.iter().filter(|it| !it.billing.is_empty()) {
-            let billed = output.billing.iter().filter_map(|sink| sink.billed());
-            let total: u64 = billed.map(|billed| read(&billed)).sum();
-            page.sample("", &[("output", &output.name)], total);
+        for output in &sources.outputs {
+            if !output.bills.is_empty() {
+                page.sample("", &[("output", &output.name)], sum(&output.bills, read));
+            }
         }
     }
 }

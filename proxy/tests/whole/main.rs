@@ -15,6 +15,8 @@ mod bodies;
 mod browsers;
 mod disk;
 mod doors;
+#[cfg(feature = "firehose")]
+mod firehose;
 mod foreign;
 #[cfg(feature = "kafka")]
 mod kafka;
