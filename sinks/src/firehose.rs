@@ -185,13 +185,17 @@ impl FirehoseSink {
             .await;
         match answer {
             Ok(answer) if answer.request_responses().len() == sizes.len() => {
-                let words = answer.request_responses().iter().map(word);
-                let words: Vec<_> = sizes.into_iter().zip(words).collect();
-                self.count(&words);
+                let mut words = Vec::with_capacity(events);
+                for ((events, bytes), entry) in sizes.into_iter().zip(answer.request_responses()) {
+                    let word = word(entry);
+                    if word == RecordResult::Delivered {
+                        self.bill.confirmed_bytes.add(bytes);
+                        let billed = bytes.next_multiple_of(BILLED_STEP);
+                        self.bill.billed_bytes.add(billed);
+                    }
+                    words.extend(std::iter::repeat_n(word, events));
+                }
                 words
-                    .into_iter()
-                    .flat_map(|((events, _), word)| std::iter::repeat_n(word, events))
-                    .collect()
             }
             Ok(answer) => {
                 let (sent, came) = (sizes.len(), answer.request_responses().len());
@@ -208,18 +212,6 @@ impl FirehoseSink {
                 }
                 vec![failure.word(events); events]
             }
-        }
-    }
-
-    /// Counts what was confirmed, and what is billed for it.
-    fn count(&self, words: &[((usize, u64), RecordResult)]) {
-        let stored = words
-            .iter()
-            .filter(|(_, word)| *word == RecordResult::Delivered);
-        for ((_, bytes), _) in stored {
-            self.bill.confirmed_bytes.add(*bytes);
-            let billed = bytes.next_multiple_of(BILLED_STEP);
-            self.bill.billed_bytes.add(billed);
         }
     }
 
