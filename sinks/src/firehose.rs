@@ -2,7 +2,7 @@
 //! are packed into records, each with its newline; an event's word is that of its record. The entries of the
 //! answer are the truth; where there is no readable entry for a record, its fate is unknown.
 //!
-//! Asks nothing about the stream: no answer would change what is sent, and an account has five questions a second.
+//! Asks nothing about the stream but for a check: no answer would change what is sent.
 
 #[cfg(test)]
 mod tests;
