@@ -16,6 +16,7 @@
 use crate::ack::Outcome;
 use crate::record::{Cause, Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
+use crate::stats::micros;
 use crate::time::Mono;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -350,6 +351,7 @@ impl Delivery {
             .decide(cause, attempts, now, record.deadline, random);
         match decision {
             Decision::Again(at) if !self.stopped => {
+                let at = self.gathered(at, record.deadline);
                 let alone = cause == Cause::Invalid;
                 self.retries += 1;
                 self.retrying.push(Reverse(Retrying {
@@ -369,6 +371,17 @@ impl Delivery {
             }
             Decision::GiveUp => self.settle(record, Outcome::Refused(cause), actions),
         }
+    }
+
+    /// When a record that may go at `at` does go: on the next tick of linger, or of the shortest wait where that
+    /// is shorter, with all that are due by then. What failed together goes together again. Each at its own
+    /// random moment would be a call of its own, which a destination that counts calls, or bills by what is in
+    /// one, makes dear just when it throttles.
+    fn gathered(&self, at: Mono, deadline: Mono) -> Mono {
+        let DeliverySettings { linger, retry, .. } = self.settings;
+        let tick = micros(linger.min(retry.base)).max(1);
+        let together = Mono(at.0.checked_next_multiple_of(tick).unwrap_or(at.0));
+        if together < deadline { together } else { at }
     }
 
     /// Retries go before fresh records: their clients have waited longest.

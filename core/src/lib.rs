@@ -35,6 +35,7 @@ pub mod inflate;
 pub mod json;
 pub mod ledger;
 pub mod pace;
+pub mod pack;
 pub mod partition;
 pub mod pipeline;
 pub mod queue;

@@ -272,6 +272,15 @@ impl Default for WriterStats {
     }
 }
 
+/// What a sink counts whose destination bills each record up to the next of some steps.
+#[derive(Debug, Default)]
+pub struct BillStats {
+    /// Bytes of records that were confirmed, as they were sent.
+    pub confirmed_bytes: Counter,
+    /// The same, each record rounded up.
+    pub billed_bytes: Counter,
+}
+
 /// A duration in whole microseconds, saturating.
 #[must_use]
 pub fn micros(duration: Duration) -> u64 {

@@ -184,6 +184,37 @@ fn a_call_that_answers_too_little_leaves_the_rest_unknown_and_sends_it_again() {
 }
 
 #[test]
+fn records_that_failed_together_are_tried_again_together() {
+    // The first waits are spread over 50 ms, the shortest: no tick is longer.
+    for (linger_ms, calls) in [(100, 1), (10, 5), (0, 20)] {
+        let mut driver = Driver::new(settings(linger_ms, 100), limits(20, 1_000));
+        driver.records(&[8; 20], at_ms(0), FAR);
+        driver.complete(0, &[THROTTLED; 20], at_ms(1_000), 3);
+        while driver.machine.wake_at() != Mono::NEVER {
+            let now = driver.machine.wake_at();
+            assert!(now <= at_ms(1_050), "{now:?}");
+            driver.step(Input::Tick, now, 0);
+        }
+        assert_eq!(driver.calls.len(), calls, "linger {linger_ms} ms");
+        let carried: usize = driver.calls.iter().map(|(_, records)| records.len()).sum();
+        assert_eq!(carried, 20);
+    }
+}
+
+#[test]
+fn no_retry_is_put_off_beyond_its_deadline_for_company() {
+    for random in 0..100 {
+        let mut driver = Driver::new(settings(47, 1), limits(10, 1_000));
+        driver.records(&[8], at_ms(50), at_ms(151));
+        driver.step(Input::Tick, at_ms(97), 0);
+        // It may go between 100 and 150 ms, and ticks come at 141 and 188.
+        driver.complete(0, &[THROTTLED], at_ms(100), random);
+        driver.step(Input::Tick, driver.machine.wake_at(), 0);
+        assert_eq!(driver.calls.len(), 1, "{random}: {:?}", driver.settled);
+    }
+}
+
+#[test]
 fn a_record_whose_next_attempt_would_miss_its_deadline_is_refused_at_once() {
     let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
     driver.records(&[8], at_ms(0), at_ms(20));

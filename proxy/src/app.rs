@@ -11,8 +11,8 @@ use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
 use crate::config::{
-    self, AckPolicy, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey, ProxyProtocol,
-    Scheduling, SinkConfig,
+    self, AckPolicy, AwsStream, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey,
+    ProxyProtocol, Scheduling, SinkConfig,
 };
 #[cfg(feature = "kafka")]
 use crate::config::{CompressionWord, SaslWord};
@@ -29,11 +29,13 @@ use sluice_core::pipeline::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
-use sluice_core::stats::WriterStats;
+use sluice_core::stats::{BillStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
 use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::file::{FileSettings, FileSink};
+#[cfg(feature = "firehose")]
+use sluice_sinks::firehose::{FirehoseSettings, FirehoseSink};
 #[cfg(feature = "kafka")]
 use sluice_sinks::kafka::{ClientCertificate, Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
@@ -161,6 +163,8 @@ struct RunningOutput {
     stats: Vec<Arc<WriterStats>>,
     /// Asked for its limits by the cores; the writers of an output have equal sinks.
     sink: Arc<dyn Sink>,
+    /// One per writer, where the destination bills in steps.
+    bills: Vec<Arc<BillStats>>,
 }
 
 fn start_outputs(
@@ -184,6 +188,7 @@ fn start_output(
     let mut handles = Vec::new();
     let mut stats = Vec::new();
     let mut sink = None;
+    let mut bills = Vec::new();
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
         let readiness = Arc::clone(readiness);
@@ -210,6 +215,7 @@ fn start_output(
         let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
+        bills.extend(writer_sink.bill());
         sink.get_or_insert(writer_sink);
     }
     let Some(sink) = sink else {
@@ -226,6 +232,7 @@ fn start_output(
         handles,
         stats,
         sink,
+        bills,
     })
 }
 
@@ -243,6 +250,7 @@ fn start_admin(
     let source = |output: &RunningOutput| OutputSource {
         name: output.name.clone(),
         writers: output.stats.clone(),
+        bills: output.bills.clone(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
@@ -272,6 +280,22 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(FileSink::start(settings, worker::wall)?))
         }
+        #[cfg(feature = "firehose")]
+        SinkConfig::Firehose(firehose) => {
+            let settings = FirehoseSettings {
+                aws: aws_settings(&firehose.stream),
+                batch_events_max: output.batch_records_max,
+                batch_bytes_max: output.batch_bytes_max,
+                pack_bytes_max: firehose.pack_bytes_max,
+                ..FirehoseSettings::new(&firehose.stream.name)
+            };
+            Ok(Arc::new(FirehoseSink::start(settings).await?))
+        }
+        #[cfg(not(feature = "firehose"))]
+        SinkConfig::Firehose(firehose) => Err(CheckError {
+            destination: format!("firehose stream {}", firehose.stream.name),
+            reason: "this program was built without its feature `firehose`".to_owned(),
+        }),
         #[cfg(feature = "kafka")]
         SinkConfig::Kafka(kafka) => {
             let settings = kafka_settings(output, kafka);
@@ -284,20 +308,24 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
         }),
         SinkConfig::Kinesis(kinesis) => {
             let settings = KinesisSettings {
-                aws: AwsSettings {
-                    region: kinesis.region.clone(),
-                    endpoint_url: kinesis.endpoint_url.clone(),
-                    connect_timeout: kinesis.connect_timeout,
-                    attempt_timeout: kinesis.attempt_timeout,
-                    operation_timeout: kinesis.attempt_timeout,
-                },
+                aws: aws_settings(&kinesis.stream),
                 batch_records_max: output.batch_records_max,
                 batch_bytes_max: output.batch_bytes_max,
                 describe_interval: kinesis.describe_interval,
-                ..KinesisSettings::new(&kinesis.stream)
+                ..KinesisSettings::new(&kinesis.stream.name)
             };
             Ok(Arc::new(KinesisSink::start(settings).await?))
         }
+    }
+}
+
+fn aws_settings(stream: &AwsStream) -> AwsSettings {
+    AwsSettings {
+        region: stream.region.clone(),
+        endpoint_url: stream.endpoint_url.clone(),
+        connect_timeout: stream.connect_timeout,
+        attempt_timeout: stream.attempt_timeout,
+        operation_timeout: stream.attempt_timeout,
     }
 }
 

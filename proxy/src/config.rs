@@ -8,6 +8,7 @@ mod bounds;
 mod check;
 mod env;
 mod error;
+mod firehose;
 mod kafka;
 mod machine;
 mod outputs;
@@ -250,7 +251,7 @@ pub struct Output {
     pub retry_base: Duration,
     /// No retry waits longer than this.
     pub retry_cap: Duration,
-    /// What decides a record's place in a stream. A file knows no key: always random there.
+    /// What decides a record's place in a stream. Files and Firehose know no key: always random there.
     pub partition_key: PartitionKey,
     /// The destination.
     pub sink: SinkConfig,
@@ -273,6 +274,8 @@ pub enum AckPolicy {
 pub enum SinkConfig {
     /// Newline-delimited JSON in local files.
     File(FileSink),
+    /// A Firehose delivery stream that takes direct puts.
+    Firehose(FirehoseSink),
     /// A Kafka topic.
     Kafka(KafkaSink),
     /// A Kinesis data stream.
@@ -347,11 +350,29 @@ pub struct ClientCertificate {
     pub key_password: Option<Secret>,
 }
 
+/// Keys of `type = "firehose"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirehoseSink {
+    /// Which delivery stream, and how to call it.
+    pub stream: AwsStream,
+    /// Bytes up to which events share a record, newlines included; 0: each has its own.
+    pub pack_bytes_max: usize,
+}
+
 /// Keys of `type = "kinesis"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KinesisSink {
-    /// The stream's name.
-    pub stream: String,
+    /// Which stream, and how to call it.
+    pub stream: AwsStream,
+    /// How often limits and mode of the stream are read again.
+    pub describe_interval: Duration,
+}
+
+/// A stream of AWS, and how to call it: keys of `type = "firehose"` and `type = "kinesis"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsStream {
+    /// The stream's name; key `stream`.
+    pub name: String,
     /// The region; `None` leaves it to the standard AWS chain.
     pub region: Option<String>,
     /// Another endpoint than the region's; `None` leaves it to the standard AWS chain.
@@ -360,8 +381,6 @@ pub struct KinesisSink {
     pub connect_timeout: Duration,
     /// How long one call may take.
     pub attempt_timeout: Duration,
-    /// How often limits and mode of the stream are read again.
-    pub describe_interval: Duration,
 }
 
 /// What the command line may decide.

@@ -5,7 +5,7 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::record::Cause;
-use sluice_core::stats::{WorkerStats, WriterStats};
+use sluice_core::stats::{BillStats, WorkerStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_proxy::admin::health::{Phase, Readiness};
 use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
@@ -150,6 +150,19 @@ fn buckets_grow_to_the_count(parsed: &Parsed) {
     }
 }
 
+#[test]
+fn what_is_billed_stands_only_at_outputs_that_are_billed_in_steps() {
+    let page = parse(&render(&sources()));
+    let main = [("output", "main")];
+    for (name, expected) in [
+        ("sluice_output_confirmed_bytes_total", 11.0),
+        ("sluice_output_billed_bytes_total", 110.0),
+    ] {
+        assert_eq!(page.value(name, &main), expected);
+        assert_eq!(page.total(name), expected, "no other output has any");
+    }
+}
+
 /// Two workers and two outputs, one of them with two writers, none of them at zero.
 fn sources() -> Sources {
     let workers: Vec<_> = [1_u64, 10]
@@ -203,16 +216,24 @@ fn sources() -> Sources {
         stats.last_delivery_micros.set(last_delivery);
         Arc::new(stats)
     };
+    let bill = |n: u64| {
+        let stats = BillStats::default();
+        stats.confirmed_bytes.add(n);
+        stats.billed_bytes.add(10 * n);
+        Arc::new(stats)
+    };
     Sources {
         workers,
         outputs: vec![
             OutputSource {
                 name: "main".to_owned(),
                 writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
+                bills: vec![bill(1), bill(10)],
             },
             OutputSource {
                 name: "we\"ird\\\n".to_owned(),
                 writers: vec![writer(100, 0)],
+                bills: Vec::new(),
             },
         ],
         in_flight_bytes_max: 77,

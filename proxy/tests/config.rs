@@ -4,6 +4,8 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "config/firehose.rs"]
+mod firehose;
 #[path = "config/front.rs"]
 mod front;
 #[path = "config/kafka.rs"]
@@ -98,8 +100,8 @@ fn a_configured_output_replaces_the_default_one() {
         panic!("{:?}", output.sink)
     };
     // Three quarters of what linger leaves of the ack deadline, being less than 3 s.
-    assert_eq!(kinesis.attempt_timeout, Duration::from_millis(2_996));
-    assert_eq!(kinesis.region, None);
+    assert_eq!(kinesis.stream.attempt_timeout, Duration::from_millis(2_996));
+    assert_eq!(kinesis.stream.region, None);
 }
 
 #[test]
@@ -168,8 +170,8 @@ fn a_variable_merges_into_the_section_that_the_file_has() {
     let SinkConfig::Kinesis(kinesis) = &config.outputs[0].sink else {
         panic!()
     };
-    assert_eq!(kinesis.stream, "other");
-    assert_eq!(kinesis.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(kinesis.stream.name, "other");
+    assert_eq!(kinesis.stream.region.as_deref(), Some("eu-west-1"));
 }
 
 #[test]
@@ -325,15 +327,20 @@ fn a_file_that_is_missing_or_not_text_or_too_large_is_refused() {
     assert!(error.contains("1048576"), "{error}");
 }
 
+/// What an output of this type cannot do without.
+fn needs(sink: SinkType) -> &'static str {
+    match sink {
+        SinkType::File | SinkType::Null => "",
+        SinkType::Firehose | SinkType::Kinesis => "stream = 'clicks'\n",
+        SinkType::Kafka => kafka::TOPICS,
+    }
+}
+
 /// A file that sets one bounded key, with what that key needs around it.
 fn with_key(bound: &Bound, value: u64) -> (String, String) {
     let set = format!("{} = {value}\n", bound.key);
     let output = |sink: SinkType, more: &str| {
-        let stream = match sink {
-            SinkType::Kafka => kafka::TOPICS,
-            SinkType::Kinesis => "stream = 'clicks'\n",
-            _ => "",
-        };
+        let stream = needs(sink);
         (
             format!("outputs.main.{}", bound.key),
             format!("[outputs.main]\ntype = '{sink}'\n{stream}{more}{set}"),
@@ -391,6 +398,7 @@ fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
 fn every_numeric_key_of_the_printed_form_has_a_bound() {
     let text = format!(
         "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
+         [outputs.fire]\ntype = 'firehose'\nstream = 's'\n\
          [outputs.topic]\ntype = 'kafka'\n{}",
         kafka::TOPICS
     );
@@ -575,13 +583,7 @@ fn keys_of_another_type_or_ack_are_refused() {
         ("kafka", "connect_timeout_ms", "1"),
         ("file", "sasl_password", "'x'"),
     ] {
-        let stream = if sink == "kinesis" {
-            "stream = 's'\n"
-        } else if sink == "kafka" {
-            "brokers = 'b'\ntopic = 't'\n"
-        } else {
-            ""
-        };
+        let stream = needs(sink.parse().unwrap());
         let shown = problem(&format!(
             "[outputs.main]\ntype = '{sink}'\n{stream}{key} = {value}\n"
         ));

@@ -1,7 +1,11 @@
 //! What every AWS destination needs alike: configuration, credentials that are fetched ahead of need,
-//! and one table from the SDK's errors to [`Cause`]. Knows no service (the SDK's shared types are
-//! named by way of one service's crate, which re-exports them).
+//! one table from the SDK's errors to [`Cause`], and the words on records that follow from it. Knows no
+//! service (the SDK's shared types are named by way of one service's crate, which re-exports them).
 
+#[cfg(test)]
+pub(crate) mod script;
+
+use crate::sink::CheckError;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::imds::region::ImdsRegionProvider;
@@ -17,10 +21,10 @@ use aws_credential_types::provider::{
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use sluice_core::record::Cause;
+use sluice_core::record::{Cause, RecordResult};
 use std::error::Error;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -45,6 +49,8 @@ const REGION_TIMEOUT: Duration = Duration::from_secs(5);
 const REGION_OF_ENDPOINT: &str = "us-east-1";
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
+/// The least time between two log lines about the same kind of failure.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How to reach AWS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +58,8 @@ pub struct AwsSettings {
     /// The region. `None`: as everywhere (`AWS_REGION`, profile, instance metadata); where an endpoint
     /// is given and neither environment nor profile names a region, `us-east-1`.
     pub region: Option<String>,
-    /// The endpoint, for instance `http://127.0.0.1:4567`. `None`: `AWS_ENDPOINT_URL_KINESIS`,
-    /// `AWS_ENDPOINT_URL`, else the region's.
+    /// The endpoint, for instance `http://127.0.0.1:4567`. `None`: `AWS_ENDPOINT_URL_<service>`
+    /// (`KINESIS`, `FIREHOSE`), `AWS_ENDPOINT_URL`, else the region's.
     pub endpoint_url: Option<String>,
     /// For a connection to be established, TLS included.
     pub connect_timeout: Duration,
@@ -339,6 +345,62 @@ impl CallFailure {
             doubts_credentials,
             text: cut(&text),
         }
+    }
+
+    /// The same, as the word of a check.
+    pub(crate) fn of_check(self, destination: String) -> CheckError {
+        CheckError {
+            destination,
+            reason: format!("{} ({})", self.text, self.cause.label()),
+        }
+    }
+
+    /// The word on each record of the call, which carried so many.
+    pub(crate) fn word(&self, records: usize) -> RecordResult {
+        match self.cause {
+            Cause::Invalid if records == 1 => RecordResult::Refused(Cause::Invalid),
+            // Of several records one may have spoiled the call: which one shows when each is sent alone.
+            cause => RecordResult::Retry(cause),
+        }
+    }
+}
+
+/// What an entry of an answer says of its record; `throttled` are the codes that ask for less. A count of
+/// failures beside the entries is not looked at: it can only contradict.
+pub(crate) fn word_of_entry(
+    id: Option<&str>,
+    error_code: Option<&str>,
+    throttled: &[&str],
+) -> RecordResult {
+    let is_stored = id.is_some_and(|id| !id.is_empty());
+    match (is_stored, error_code) {
+        (true, None) => RecordResult::Delivered,
+        (false, Some(code)) if throttled.contains(&code) => RecordResult::Retry(Cause::Throttled),
+        (false, Some(_)) => RecordResult::Retry(Cause::Unavailable),
+        // Both or neither: not a word.
+        (true, Some(_)) | (false, None) => RecordResult::Retry(Cause::Unknown),
+    }
+}
+
+/// Logs of failing calls what the counters cannot say, once per kind of failure and while.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints(Mutex<Option<(Cause, Instant)>>);
+
+impl Complaints {
+    pub(crate) fn tell(&self, call: &str, stream: &str, cause: Cause, text: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told =
+            last.is_some_and(|(told, at)| told == cause && at.elapsed() < COMPLAINT_INTERVAL);
+        if !is_told {
+            *last = Some((cause, Instant::now()));
+            warn!(stream, cause = cause.label(), error = text, "{call} failed");
+        }
+    }
+
+    /// The answer has other entries than the call had records.
+    pub(crate) fn tell_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
+        let text = format!("{sent} records were sent, {came} entries came back");
+        self.tell(call, stream, Cause::Unknown, &text);
     }
 }
 

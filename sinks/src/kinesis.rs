@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::aws::{Aws, AwsSettings, CallFailure, Task};
+use crate::aws::{Aws, AwsSettings, CallFailure, Complaints, Task, word_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -17,9 +17,9 @@ use aws_sdk_kinesis::types::{
 };
 use sluice_core::record::{Cause, Record, RecordResult};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -43,8 +43,13 @@ const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
 /// How often a stream may be described without a reason.
 const DESCRIBE_INTERVALS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
-/// The least time between two log lines about the same kind of failure.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+/// What entries of an answer say that ask for less.
+const THROTTLED: [&str; 2] = [
+    "ProvisionedThroughputExceededException",
+    "KMSThrottlingException",
+];
+/// As it stands in the log.
+const CALL: &str = "PutRecords";
 
 /// Which stream, how to reach it, and how much to put in one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +150,7 @@ impl KinesisSink {
             record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
             is_auto: AtomicBool::new(false),
             doubted: Notify::new(),
-            complaint: Mutex::new(None),
+            complaints: Complaints::default(),
         });
         let is_described = stream.refresh(false).await;
         let timer = Arc::clone(&stream).keep_described(settings.describe_interval, is_described);
@@ -183,10 +188,7 @@ impl Sink for KinesisSink {
                     destination(&self.stream.name),
                     Facts::of(&summary).say(&summary)
                 )),
-                Err(failure) => Err(CheckError {
-                    destination: destination(&self.stream.name),
-                    reason: format!("{} ({})", failure.text, failure.cause.label()),
-                }),
+                Err(failure) => Err(failure.of_check(destination(&self.stream.name))),
             }
         })
     }
@@ -202,7 +204,7 @@ struct Stream {
     is_auto: AtomicBool,
     /// A call's answer does not fit what we believe of the stream.
     doubted: Notify,
-    complaint: Mutex<Option<(Cause, Instant)>>,
+    complaints: Complaints,
 }
 
 /// What we need to know of a stream.
@@ -290,20 +292,18 @@ impl Stream {
                 }
             }
             Ok(answer) => {
-                let text = format!(
-                    "{} records were sent, {} entries came back",
-                    sent.len(),
-                    answer.records().len()
-                );
-                self.complain(Cause::Unknown, &text);
+                let came = answer.records().len();
+                self.complaints
+                    .tell_of_entries(CALL, &self.name, sent.len(), came);
             }
             Err(error) => {
                 let failure = CallFailure::of(&error);
-                self.complain(failure.cause, &failure.text);
+                self.complaints
+                    .tell(CALL, &self.name, failure.cause, &failure.text);
                 if failure.doubts_credentials {
                     self.aws.doubt_credentials();
                 }
-                let whole = self.whole_call(failure.cause, sent.len(), is_auto);
+                let whole = self.whole_call(&failure, sent.len(), is_auto);
                 sent.into_iter().for_each(|result| *result = whole);
             }
         }
@@ -311,22 +311,16 @@ impl Stream {
     }
 
     /// The word on each record of a call that failed as a whole.
-    fn whole_call(&self, cause: Cause, sent: usize, is_auto: bool) -> RecordResult {
-        if cause != Cause::Invalid {
-            return RecordResult::Retry(cause);
+    fn whole_call(&self, failure: &CallFailure, sent: usize, is_auto: bool) -> RecordResult {
+        if failure.cause == Cause::Invalid {
+            self.doubted.notify_one();
+            if is_auto {
+                // Perhaps the stream wants keys again; it takes them in either case.
+                self.is_auto.store(false, Ordering::Relaxed);
+                return RecordResult::Retry(Cause::Unavailable);
+            }
         }
-        self.doubted.notify_one();
-        if is_auto {
-            // Perhaps the stream wants keys again; it takes them in either case.
-            self.is_auto.store(false, Ordering::Relaxed);
-            return RecordResult::Retry(Cause::Unavailable);
-        }
-        if sent == 1 {
-            RecordResult::Refused(Cause::Invalid)
-        } else {
-            // One of them may have spoiled the call: which one shows when each is sent alone.
-            RecordResult::Retry(Cause::Invalid)
-        }
+        failure.word(sent)
     }
 
     async fn describe(&self) -> Result<StreamDescriptionSummary, CallFailure> {
@@ -407,25 +401,6 @@ impl Stream {
             }
         }
     }
-
-    /// Logs what the counters cannot say, once per kind of failure and while.
-    fn complain(&self, cause: Cause, text: &str) {
-        let mut last = self
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let is_told =
-            last.is_some_and(|(told, at)| told == cause && at.elapsed() < COMPLAINT_INTERVAL);
-        if !is_told {
-            *last = Some((cause, Instant::now()));
-            warn!(
-                stream = self.name,
-                cause = cause.label(),
-                error = text,
-                "PutRecords failed"
-            );
-        }
-    }
 }
 
 /// The record as it is sent, or why it never can be. Core has checked the same; one record that the
@@ -458,20 +433,8 @@ fn entry(
         .map_err(|_| Cause::Invalid)
 }
 
-/// What an entry of the answer says. FailedRecordCount is not looked at: it can only contradict.
 fn word(entry: &PutRecordsResultEntry) -> RecordResult {
-    let is_stored = entry
-        .sequence_number()
-        .is_some_and(|number| !number.is_empty());
-    match (is_stored, entry.error_code()) {
-        (true, None) => RecordResult::Delivered,
-        (false, Some("ProvisionedThroughputExceededException" | "KMSThrottlingException")) => {
-            RecordResult::Retry(Cause::Throttled)
-        }
-        (false, Some(_)) => RecordResult::Retry(Cause::Unavailable),
-        // Both or neither: not a word.
-        (true, Some(_)) | (false, None) => RecordResult::Retry(Cause::Unknown),
-    }
+    word_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
 }
 
 fn destination(stream: &str) -> String {

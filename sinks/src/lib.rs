@@ -3,6 +3,8 @@
 
 pub mod aws;
 pub mod file;
+#[cfg(feature = "firehose")]
+pub mod firehose;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;

@@ -2,8 +2,10 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::stats::BillStats;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A boxed future: one allocation per call of a sink, which carries hundreds of records.
 pub type SinkFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -48,4 +50,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries whether the destination can be written to, without writing an event; the text says
     /// what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;
+
+    /// What a sink counts whose destination bills records in steps.
+    fn bill(&self) -> Option<Arc<BillStats>> {
+        None
+    }
 }

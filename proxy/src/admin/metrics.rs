@@ -4,8 +4,8 @@
 
 use sluice_core::record::Cause;
 use sluice_core::stats::{
-    BATCH_BYTES, BATCH_RECORDS, Counter, Histogram, LATENCY_MICROS, OutputStats, WorkerStats,
-    WriterStats,
+    BATCH_BYTES, BATCH_RECORDS, BillStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
+    WorkerStats, WriterStats,
 };
 use sluice_core::time::Mono;
 use std::fmt::{self, Display, Write};
@@ -29,6 +29,8 @@ pub struct OutputSource {
     pub name: String,
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
+    /// One block per writer, where the destination bills in steps; else none.
+    pub bills: Vec<Arc<BillStats>>,
 }
 
 /// The `driver` label, by the values that [`WorkerStats::driver`] may have.
@@ -46,6 +48,7 @@ pub fn render(sources: &Sources) -> String {
     requests(&mut page, &sources.workers);
     outputs(&mut page, sources);
     writers(&mut page, sources);
+    bills(&mut page, sources);
     page.text
 }
 
@@ -340,6 +343,31 @@ fn writers(page: &mut Page, sources: &Sources) {
         let blocks = output.writers.iter().map(|writer| &writer.call_micros);
         let summed = Summed::of(&LATENCY_MICROS, blocks);
         page.histogram(&[("output", &output.name)], &summed, Micros);
+    }
+}
+
+/// Only of outputs whose destination bills in steps: billed by confirmed is what they cost beyond their bytes.
+fn bills(page: &mut Page, sources: &Sources) {
+    type Read = fn(&BillStats) -> u64;
+    let families: [(&str, &str, Read); 2] = [
+        (
+            "sluice_output_confirmed_bytes_total",
+            "Bytes that the destination confirmed, as they were sent.",
+            |bill| bill.confirmed_bytes.get(),
+        ),
+        (
+            "sluice_output_billed_bytes_total",
+            "Bytes that the destination bills for them, each record in whole steps.",
+            |bill| bill.billed_bytes.get(),
+        ),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for output in &sources.outputs {
+            if !output.bills.is_empty() {
+                page.sample("", &[("output", &output.name)], sum(&output.bills, read));
+            }
+        }
     }
 }
 

@@ -57,7 +57,7 @@ macro_rules! bounds {
 }
 
 use Scope::{EnqueuedOutput, Output, OutputOf, Section};
-use SinkType::{File, Kafka, Kinesis, Null};
+use SinkType::{File, Firehose, Kafka, Kinesis, Null};
 
 bounds! {
     /// 0 stands for one per core.
@@ -101,11 +101,15 @@ bounds! {
     LINGER: Output, "linger_ms", "ms", 0, MINUTE_MS;
     /// PutRecords takes 500 records.
     KINESIS_BATCH_RECORDS: OutputOf(Kinesis), "batch_records_max", "records", 1, 500;
+    /// PutRecordBatch takes 500 records, so that 500 events fit however they are packed.
+    FIREHOSE_BATCH_RECORDS: OutputOf(Firehose), "batch_records_max", "records", 1, 500;
     KAFKA_BATCH_RECORDS: OutputOf(Kafka), "batch_records_max", "records", 1, 100_000;
     FILE_BATCH_RECORDS: OutputOf(File), "batch_records_max", "records", 1, 100_000;
     NULL_BATCH_RECORDS: OutputOf(Null), "batch_records_max", "records", 1, 100_000;
     /// PutRecords takes 10 MiB, partition keys included.
     KINESIS_BATCH_BYTES: OutputOf(Kinesis), "batch_bytes_max", "bytes", 1, 10 * MIB;
+    /// PutRecordBatch takes 4 MiB.
+    FIREHOSE_BATCH_BYTES: OutputOf(Firehose), "batch_bytes_max", "bytes", 1, 4 * MIB;
     KAFKA_BATCH_BYTES: OutputOf(Kafka), "batch_bytes_max", "bytes", 1, 256 * MIB;
     FILE_BATCH_BYTES: OutputOf(File), "batch_bytes_max", "bytes", 1, 256 * MIB;
     NULL_BATCH_BYTES: OutputOf(Null), "batch_bytes_max", "bytes", 1, 256 * MIB;
@@ -117,6 +121,8 @@ bounds! {
     CONNECT_TIMEOUT: OutputOf(Kinesis), "connect_timeout_ms", "ms", 1, MINUTE_MS;
     ATTEMPT_TIMEOUT: OutputOf(Kinesis), "attempt_timeout_ms", "ms", 1, MINUTE_MS;
     DESCRIBE_INTERVAL: OutputOf(Kinesis), "describe_interval_s", "s", 1, 86_400;
+    /// A record of Firehose has 1,000 KiB.
+    PACK_BYTES: OutputOf(Firehose), "pack_bytes_max", "bytes", 0, 1_000 * KIB;
     DELIVERY_TIMEOUT: OutputOf(Kafka), "delivery_timeout_ms", "ms", 1, 5 * MINUTE_MS;
     /// librdkafka takes no `message.max.bytes` below 1,000; no body is over 64 MiB.
     RECORD_BYTES: OutputOf(Kafka), "record_bytes_max", "bytes", 1_000, 64 * MIB;

@@ -5,7 +5,7 @@ use super::check::{Check, Number, fact};
 use super::error::Problem;
 use super::raw::RawOutput;
 use super::words::{AckMode, PartitionKey, SinkType};
-use super::{AckPolicy, FileSink, KinesisSink, Output, SinkConfig};
+use super::{AckPolicy, AwsStream, FileSink, KinesisSink, Output, SinkConfig};
 use std::path::{Component, Path, PathBuf};
 
 /// Where a file output writes when nothing else is said.
@@ -29,7 +29,7 @@ impl Check {
         let Some(sink_type) = raw.r#type else {
             self.problems.push(Problem::Missing {
                 key: key("type"),
-                why: "one of file, kafka, kinesis, null",
+                why: "one of file, firehose, kafka, kinesis, null",
             });
             return None;
         };
@@ -55,7 +55,12 @@ impl Check {
             AckMode::Delivered => ack_deadline.clone(),
             AckMode::Enqueued => self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, 60_000),
         };
-        let linger = self.number(&bounds::LINGER, &name, raw.linger_ms, defaults.linger_ms);
+        let linger = self.number(
+            &bounds::LINGER,
+            &name,
+            raw.linger_ms,
+            defaults.linger_ms.min(within.value / 4),
+        );
         self.below(&linger, &within, "no record would be sent in time");
 
         let records = self.number(
@@ -118,6 +123,9 @@ impl Check {
         let sink = match sink_type {
             SinkType::Null => SinkConfig::Null,
             SinkType::File => SinkConfig::File(self.file(&name, &raw)),
+            SinkType::Firehose => {
+                SinkConfig::Firehose(self.firehose(&name, &raw, &linger, &within, &bytes)?)
+            }
             SinkType::Kafka => {
                 SinkConfig::Kafka(self.kafka(&name, &raw, &linger, &within, &bytes)?)
             }
@@ -172,6 +180,30 @@ impl Check {
         linger: &Number,
         within: &Number,
     ) -> Option<KinesisSink> {
+        let describe = self.number(
+            &bounds::DESCRIBE_INTERVAL,
+            name,
+            raw.describe_interval_s,
+            60,
+        );
+        let missing = "a kinesis output needs the name of its stream";
+        let named = (128, "1 to 128 letters, digits or any of _.-", missing);
+        Some(KinesisSink {
+            stream: self.stream_of_aws(name, raw, linger, within, named)?,
+            describe_interval: describe.seconds(),
+        })
+    }
+
+    /// A stream of AWS and how it is called. `named`: the bytes of its name, those in words, and what is
+    /// said when it is missing.
+    pub(super) fn stream_of_aws(
+        &mut self,
+        name: &str,
+        raw: &RawOutput,
+        linger: &Number,
+        within: &Number,
+        named: (usize, &'static str, &'static str),
+    ) -> Option<AwsStream> {
         let key = |key: &str| format!("outputs.{name}.{key}");
         let remaining = within.value.saturating_sub(linger.value);
         let attempt = self.number(
@@ -192,12 +224,6 @@ impl Check {
             attempt.value.min(3_000),
         );
         self.at_most(&connect, &attempt, "connecting is a part of the attempt");
-        let describe = self.number(
-            &bounds::DESCRIBE_INTERVAL,
-            name,
-            raw.describe_interval_s,
-            60,
-        );
 
         self.region(name, raw);
         if let Some(url) = &raw.endpoint_url
@@ -209,27 +235,23 @@ impl Check {
                 "http:// or https:// and a host, at most 2048 bytes",
             );
         }
+        let (bytes_max, expected, missing) = named;
         let Some(stream) = &raw.stream else {
             self.problems.push(Problem::Missing {
                 key: key("stream"),
-                why: "a kinesis output needs the name of its stream",
+                why: missing,
             });
             return None;
         };
-        if !is_word(stream, 128, "_.-") {
-            self.malformed(
-                key("stream"),
-                stream,
-                "1 to 128 letters, digits or any of _.-",
-            );
+        if !is_word(stream, bytes_max, "_.-") {
+            self.malformed(key("stream"), stream, expected);
         }
-        Some(KinesisSink {
-            stream: stream.clone(),
+        Some(AwsStream {
+            name: stream.clone(),
             region: raw.region.clone(),
             endpoint_url: raw.endpoint_url.clone(),
             connect_timeout: connect.ms(),
             attempt_timeout: attempt.ms(),
-            describe_interval: describe.seconds(),
         })
     }
 
@@ -317,6 +339,7 @@ impl SinkConfig {
     pub fn sink_type(&self) -> SinkType {
         match self {
             SinkConfig::File(_) => SinkType::File,
+            SinkConfig::Firehose(_) => SinkType::Firehose,
             SinkConfig::Kafka(_) => SinkType::Kafka,
             SinkConfig::Kinesis(_) => SinkType::Kinesis,
             SinkConfig::Null => SinkType::Null,
@@ -345,6 +368,15 @@ impl Defaults {
                 batch_bytes: bounds::FILE_BATCH_BYTES,
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 1,
+            },
+            // Time to fill records with: each is billed up to 5 KiB however little is in it.
+            SinkType::Firehose => Defaults {
+                linger_ms: 100,
+                batch_records: bounds::FIREHOSE_BATCH_RECORDS,
+                batch_records_max: 500,
+                batch_bytes: bounds::FIREHOSE_BATCH_BYTES,
+                batch_bytes_max: 4 << 20,
+                in_flight_max: 8,
             },
             SinkType::Kafka => Defaults {
                 linger_ms: 5,
@@ -376,80 +408,64 @@ impl Defaults {
 
 /// The keys that were written but mean nothing to this type.
 fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static str> {
-    let only = [
-        ("stream", raw.stream.is_some(), SinkType::Kinesis),
+    use SinkType::{File, Firehose, Kafka, Kinesis, Null};
+    let only: [(&str, bool, &[SinkType]); 26] = [
+        // A file and a delivery stream know no keys. `null` takes one so that the cost of making it can be
+        // measured.
+        (
+            "partition_key",
+            raw.partition_key.is_some(),
+            &[Kafka, Kinesis, Null],
+        ),
+        ("stream", raw.stream.is_some(), &[Firehose, Kinesis]),
+        ("region", raw.region.is_some(), &[Firehose, Kafka, Kinesis]),
         (
             "endpoint_url",
             raw.endpoint_url.is_some(),
-            SinkType::Kinesis,
+            &[Firehose, Kinesis],
         ),
         (
             "connect_timeout_ms",
             raw.connect_timeout_ms.is_some(),
-            SinkType::Kinesis,
+            &[Firehose, Kinesis],
         ),
         (
             "attempt_timeout_ms",
             raw.attempt_timeout_ms.is_some(),
-            SinkType::Kinesis,
+            &[Firehose, Kinesis],
         ),
         (
             "describe_interval_s",
             raw.describe_interval_s.is_some(),
-            SinkType::Kinesis,
+            &[Kinesis],
         ),
-        ("dir", raw.dir.is_some(), SinkType::File),
-        ("rotate_bytes", raw.rotate_bytes.is_some(), SinkType::File),
-        ("rotate_s", raw.rotate_s.is_some(), SinkType::File),
-        ("brokers", raw.brokers.is_some(), SinkType::Kafka),
-        ("topic", raw.topic.is_some(), SinkType::Kafka),
-        (
-            "topic_fallback",
-            raw.topic_fallback.is_some(),
-            SinkType::Kafka,
-        ),
-        ("topics_max", raw.topics_max.is_some(), SinkType::Kafka),
-        ("tls", raw.tls.is_some(), SinkType::Kafka),
-        ("ca_file", raw.ca_file.is_some(), SinkType::Kafka),
-        (
-            "certificate_file",
-            raw.certificate_file.is_some(),
-            SinkType::Kafka,
-        ),
-        ("key_file", raw.key_file.is_some(), SinkType::Kafka),
-        ("key_password", raw.key_password.is_some(), SinkType::Kafka),
-        ("sasl", raw.sasl.is_some(), SinkType::Kafka),
-        (
-            "sasl_username",
-            raw.sasl_username.is_some(),
-            SinkType::Kafka,
-        ),
-        (
-            "sasl_password",
-            raw.sasl_password.is_some(),
-            SinkType::Kafka,
-        ),
-        ("compression", raw.compression.is_some(), SinkType::Kafka),
+        ("pack_bytes_max", raw.pack_bytes_max.is_some(), &[Firehose]),
+        ("dir", raw.dir.is_some(), &[File]),
+        ("rotate_bytes", raw.rotate_bytes.is_some(), &[File]),
+        ("rotate_s", raw.rotate_s.is_some(), &[File]),
+        ("brokers", raw.brokers.is_some(), &[Kafka]),
+        ("topic", raw.topic.is_some(), &[Kafka]),
+        ("topic_fallback", raw.topic_fallback.is_some(), &[Kafka]),
+        ("topics_max", raw.topics_max.is_some(), &[Kafka]),
+        ("tls", raw.tls.is_some(), &[Kafka]),
+        ("ca_file", raw.ca_file.is_some(), &[Kafka]),
+        ("certificate_file", raw.certificate_file.is_some(), &[Kafka]),
+        ("key_file", raw.key_file.is_some(), &[Kafka]),
+        ("key_password", raw.key_password.is_some(), &[Kafka]),
+        ("sasl", raw.sasl.is_some(), &[Kafka]),
+        ("sasl_username", raw.sasl_username.is_some(), &[Kafka]),
+        ("sasl_password", raw.sasl_password.is_some(), &[Kafka]),
+        ("compression", raw.compression.is_some(), &[Kafka]),
         (
             "delivery_timeout_ms",
             raw.delivery_timeout_ms.is_some(),
-            SinkType::Kafka,
+            &[Kafka],
         ),
-        (
-            "record_bytes_max",
-            raw.record_bytes_max.is_some(),
-            SinkType::Kafka,
-        ),
+        ("record_bytes_max", raw.record_bytes_max.is_some(), &[Kafka]),
     ];
-    let is_aws = matches!(sink, SinkType::Kafka | SinkType::Kinesis);
-    let regionless = raw.region.is_some() && !is_aws;
-    // `null` takes a key so that the cost of making one can be measured.
-    let keyless = raw.partition_key.is_some() && sink == SinkType::File;
     only.into_iter()
-        .filter(move |(_, written, of)| *written && *of != sink)
+        .filter(move |(_, written, of)| *written && !of.contains(&sink))
         .map(|(key, ..)| key)
-        .chain(keyless.then_some("partition_key"))
-        .chain(regionless.then_some("region"))
 }
 
 /// The path without `.` parts, so that `./a` and `a` are the same.

@@ -6,7 +6,7 @@ use super::words::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
     ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
 };
-use super::{AckPolicy, Config, KafkaTopic, Output, SinkConfig};
+use super::{AckPolicy, AwsStream, Config, KafkaTopic, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -174,6 +174,7 @@ section! {
         connect_timeout_ms: u64,
         attempt_timeout_ms: u64,
         describe_interval_s: u64,
+        pack_bytes_max: u64,
         dir: PathBuf,
         rotate_bytes: u64,
         rotate_s: u64,
@@ -475,15 +476,26 @@ impl From<&Output> for RawOutput {
                     ..common
                 }
             }
+            SinkConfig::Firehose(firehose) => RawOutput {
+                partition_key: None,
+                pack_bytes_max: Some(firehose.pack_bytes_max as u64),
+                ..with_stream(common, &firehose.stream)
+            },
             SinkConfig::Kinesis(kinesis) => RawOutput {
-                stream: Some(kinesis.stream.clone()),
-                region: kinesis.region.clone(),
-                endpoint_url: kinesis.endpoint_url.clone(),
-                connect_timeout_ms: ms(kinesis.connect_timeout),
-                attempt_timeout_ms: ms(kinesis.attempt_timeout),
                 describe_interval_s: Some(kinesis.describe_interval.as_secs()),
-                ..common
+                ..with_stream(common, &kinesis.stream)
             },
         }
+    }
+}
+
+fn with_stream(common: RawOutput, stream: &AwsStream) -> RawOutput {
+    RawOutput {
+        stream: Some(stream.name.clone()),
+        region: stream.region.clone(),
+        endpoint_url: stream.endpoint_url.clone(),
+        connect_timeout_ms: ms(stream.connect_timeout),
+        attempt_timeout_ms: ms(stream.attempt_timeout),
+        ..common
     }
 }

@@ -105,9 +105,11 @@ words! {
 
 words! {
     /// The type of a destination.
-    SinkType, "one of file, kafka, kinesis, null" {
+    SinkType, "one of file, firehose, kafka, kinesis, null" {
         /// Local files.
         File = "file",
+        /// A Firehose delivery stream.
+        Firehose = "firehose",
         /// A Kafka topic.
         Kafka = "kafka",
         /// A Kinesis data stream.

@@ -86,7 +86,7 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
     let config = Config::load(None, os(), &Flags::default(), MACHINE).unwrap();
     assert_eq!(names(&config.outputs), ["kinesis"]);
     assert!(
-        matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream == "clicks")
+        matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream.name == "clicks")
     );
     assert_eq!(config.paths.collect, "/ours");
     assert_eq!(config.notes.len(), 2, "{:?}", config.notes);

@@ -18,6 +18,8 @@ mod clients;
 mod disk;
 mod doors;
 mod endpoints;
+#[cfg(feature = "firehose")]
+mod firehose;
 mod foreign;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -1,177 +1,36 @@
-//! The Kinesis sink against a server that answers by script: one HTTP/1.1 responder on loopback.
+//! The Kinesis sink against a server that answers by script.
 
 use super::*;
+use crate::aws::script::{
+    Answer, Server, Service, data, error, failed, keys, record, scripted, three,
+};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, future::ProvideCredentials as Provided};
 use serde_json::{Value, json};
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
-use sluice_core::time::Mono;
-use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::process::Command;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 const DELIVERED: RecordResult = RecordResult::Delivered;
 const UNKNOWN: RecordResult = RecordResult::Retry(Cause::Unknown);
 const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
 const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
 
-/// What the server does with one request.
-enum Answer {
-    Says(u16, String),
-    /// Announces the whole body and closes after this part of it.
-    BreaksOff(String, usize),
-    Hangs,
-    /// Reads the request and resets the connection.
-    Resets,
-}
-
-struct Request {
-    target: String,
-    authorization: String,
-    body: Value,
-}
-
-/// What the server was told and will say; PutRecords that no answer is planned for succeed.
-struct Script {
-    puts: VecDeque<Answer>,
-    describe: Value,
-    seen: Vec<Request>,
-}
-
-struct Server {
-    address: SocketAddr,
-    script: Arc<Mutex<Script>>,
-    _task: Task,
-}
-
-impl Server {
-    async fn start() -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let script = Arc::new(Mutex::new(Script {
-            puts: VecDeque::new(),
-            describe: describe(json!({})),
-            seen: Vec::new(),
-        }));
-        let served = Arc::clone(&script);
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                // A client that goes away ends its connection's task.
-                tokio::spawn(serve(stream, Arc::clone(&served)));
-            }
-        });
-        Server {
-            address,
-            script,
-            _task: Task(task),
-        }
-    }
-
-    fn settings(&self) -> KinesisSettings {
-        KinesisSettings {
-            aws: AwsSettings {
-                endpoint_url: Some(format!("http://{}", self.address)),
-                region: Some("eu-west-1".to_owned()),
-                ..AwsSettings::default()
-            },
-            ..KinesisSettings::new("clicks")
-        }
-    }
-
-    async fn sink(&self) -> KinesisSink {
-        start(self.settings()).await
-    }
-
-    fn next(&self, answer: Answer) {
-        self.script.lock().unwrap().puts.push_back(answer);
-    }
-
-    fn last_authorization(&self) -> String {
-        let script = self.script.lock().unwrap();
-        script.seen.last().unwrap().authorization.clone()
-    }
-
-    /// The entries of the PutRecords calls so far.
-    fn puts(&self) -> Vec<Vec<Value>> {
-        let script = self.script.lock().unwrap();
-        let puts = script
-            .seen
-            .iter()
-            .filter(|seen| seen.target == "PutRecords");
-        puts.map(|seen| seen.body["Records"].as_array().unwrap().clone())
-            .collect()
-    }
-}
-
-async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>) {
-    let mut stream = BufReader::new(stream);
-    while let Some(request) = read(&mut stream).await {
-        let answer = {
-            let mut script = script.lock().unwrap();
-            let answer = match request.target.as_str() {
-                "DescribeStreamSummary" => Answer::Says(200, script.describe.to_string()),
-                _ => script.puts.pop_front().unwrap_or_else(|| {
-                    let records = request.body["Records"].as_array().unwrap();
-                    Answer::Says(200, entries(records.iter().map(|_| stored())))
-                }),
-            };
-            script.seen.push(request);
-            answer
-        };
-        let (status, body, part) = match answer {
-            Answer::Says(status, body) => (status, body, None),
-            Answer::BreaksOff(body, part) => (200, body, Some(part)),
-            Answer::Hangs => std::future::pending().await,
-            Answer::Resets => {
-                stream.get_ref().set_zero_linger().unwrap();
-                return;
-            }
-        };
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n"
-        );
-        let sent = &body[..part.unwrap_or(length)];
-        if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
-            return;
-        }
-    }
-}
-
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
-    let mut length = 0;
-    let mut target = String::new();
-    let mut authorization = String::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.ok()?;
-        let line = line.trim_end();
-        let Some((name, value)) = line.split_once(": ") else {
-            if line.is_empty() {
-                break;
-            }
-            continue;
-        };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap(),
-            "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
-            "authorization" => authorization = value.to_owned(),
-            _ => {}
-        }
-    }
-    if target.is_empty() {
-        return None;
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    Some(Request {
-        target,
-        authorization,
-        body: serde_json::from_slice(&body).unwrap(),
+async fn server() -> Server {
+    Server::start(Service {
+        describe: describe(json!({})),
+        stored: |records| entries((0..records).map(|_| stored())),
     })
+    .await
+}
+
+fn settings(server: &Server) -> KinesisSettings {
+    KinesisSettings {
+        aws: server.aws(),
+        ..KinesisSettings::new("clicks")
+    }
+}
+
+async fn sink(server: &Server) -> KinesisSink {
+    start(settings(server)).await
 }
 
 /// The answer to DescribeStreamSummary, with these members added.
@@ -196,42 +55,16 @@ fn stored() -> Value {
     json!({"SequenceNumber": "49", "ShardId": "shardId-000000000000"})
 }
 
-fn failed(code: &str) -> Value {
-    json!({"ErrorCode": code, "ErrorMessage": "message"})
-}
-
 /// A PutRecords answer whose FailedRecordCount is always 0, so that relying on it shows.
 fn entries(entries: impl IntoIterator<Item = Value>) -> String {
     let entries: Vec<_> = entries.into_iter().collect();
     json!({"FailedRecordCount": 0, "Records": entries}).to_string()
 }
 
-fn error(code: &str) -> String {
-    json!({"__type": code, "message": "in a few words"}).to_string()
-}
-
-fn keys() -> SharedCredentialsProvider {
-    SharedCredentialsProvider::new(Credentials::new("AKIDTEST", "secret", None, None, "test"))
-}
-
 async fn start(settings: KinesisSettings) -> KinesisSink {
     KinesisSink::start_with(settings, Some(keys()))
         .await
         .unwrap()
-}
-
-fn record(payload: impl Into<Vec<u8>>) -> Record {
-    let request = RequestKey {
-        slot: 0,
-        generation: 0,
-    };
-    Record {
-        key: None,
-        topic: None,
-        payload: payload.into().into(),
-        deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
-    }
 }
 
 fn keyed(key: &str) -> Record {
@@ -241,25 +74,15 @@ fn keyed(key: &str) -> Record {
     }
 }
 
-fn three() -> [Record; 3] {
-    ["a", "b", "c"].map(record)
-}
-
 #[tokio::test]
 async fn records_arrive_exactly_in_order_and_are_delivered_by_their_sequence_numbers() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     let payloads: [&[u8]; 3] = [b"{\"a\":1}", "é\n".as_bytes(), &[0xff, 0]];
     assert_eq!(sink.write(&payloads.map(record)).await, [DELIVERED; 3]);
     let puts = server.puts();
     assert_eq!(puts.len(), 1);
-    let data: Vec<_> = puts[0]
-        .iter()
-        .map(|entry| {
-            let data = entry["Data"].as_str().unwrap().as_bytes();
-            base64_simd::STANDARD.decode_to_vec(data).unwrap()
-        })
-        .collect();
+    let data: Vec<_> = puts[0].iter().map(data).collect();
     assert_eq!(data, payloads);
     let script = server.script.lock().unwrap();
     assert_eq!(script.seen.last().unwrap().body["StreamName"], "clicks");
@@ -267,8 +90,8 @@ async fn records_arrive_exactly_in_order_and_are_delivered_by_their_sequence_num
 
 #[tokio::test]
 async fn each_entry_speaks_for_its_own_record_whatever_the_failed_record_count_says() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     let cases = [
         (stored(), DELIVERED),
         (failed("ProvisionedThroughputExceededException"), THROTTLED),
@@ -292,8 +115,8 @@ async fn each_entry_speaks_for_its_own_record_whatever_the_failed_record_count_s
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     let good = entries([stored(), stored(), stored()]);
     for answer in [
         Answer::Says(200, entries([stored(), stored()])),
@@ -324,8 +147,8 @@ async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
 
 #[tokio::test]
 async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
-    let server = Server::start().await;
-    let mut settings = server.settings();
+    let server = server().await;
+    let mut settings = settings(&server);
     settings.aws.attempt_timeout = Duration::from_millis(300);
     let sink = start(settings).await;
     server.next(Answer::Hangs);
@@ -335,9 +158,9 @@ async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unavailable_for_nothing_was_sent() {
-    let server = Server::start().await;
+    let server = server().await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut settings = server.settings();
+    let mut settings = settings(&server);
     settings.aws.endpoint_url = Some(format!("http://{}", gone.local_addr().unwrap()));
     drop(gone);
     let sink = start(settings).await;
@@ -349,8 +172,8 @@ async fn a_refused_connection_is_unavailable_for_nothing_was_sent() {
 
 #[tokio::test]
 async fn the_error_of_a_whole_call_is_each_records_error() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     for (status, code, cause) in [
         (
             400,
@@ -394,8 +217,8 @@ async fn the_error_of_a_whole_call_is_each_records_error() {
 
 #[tokio::test]
 async fn an_invalid_call_condemns_a_record_only_when_it_was_alone() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     for code in ["ValidationException", "InvalidArgumentException"] {
         server.next(Answer::Says(400, error(code)));
         let apart = RecordResult::Retry(Cause::Invalid);
@@ -408,8 +231,8 @@ async fn an_invalid_call_condemns_a_record_only_when_it_was_alone() {
 
 #[tokio::test]
 async fn a_record_without_a_key_gets_a_random_one_and_a_key_is_sent_as_it_is() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     let longest = "é".repeat(256);
     let records = [record("{}"), record("{}"), keyed("user 7"), keyed(&longest)];
     assert_eq!(sink.write(&records).await, [DELIVERED; 4]);
@@ -428,8 +251,8 @@ async fn a_record_without_a_key_gets_a_random_one_and_a_key_is_sent_as_it_is() {
 
 #[tokio::test]
 async fn a_record_that_would_spoil_its_batch_is_refused_before_the_call() {
-    let server = Server::start().await;
-    let sink = server.sink().await;
+    let server = server().await;
+    let sink = sink(&server).await;
     let limit = sink.limits().record_bytes_max;
     let mut not_utf8 = record("{}");
     not_utf8.key = Some(vec![0xff].into());
@@ -461,10 +284,10 @@ async fn a_record_that_would_spoil_its_batch_is_refused_before_the_call() {
 
 #[tokio::test]
 async fn an_auto_stream_gets_no_keys_until_it_refuses_a_call_as_invalid() {
-    let server = Server::start().await;
+    let server = server().await;
     server.script.lock().unwrap().describe =
         describe(json!({"RecordDistributionStrategy": "AUTO"}));
-    let sink = server.sink().await;
+    let sink = sink(&server).await;
     let records = [record("{}"), keyed("user 7")];
     assert_eq!(sink.write(&records).await, [DELIVERED; 2]);
     for entry in &server.puts()[0] {
@@ -488,8 +311,8 @@ async fn an_auto_stream_gets_no_keys_until_it_refuses_a_call_as_invalid() {
 
 #[tokio::test]
 async fn limits_follow_the_streams_record_limit_and_leave_room_for_a_random_key() {
-    let server = Server::start().await;
-    let mut settings = server.settings();
+    let server = server().await;
+    let mut settings = settings(&server);
     settings.describe_interval = Duration::from_secs(1);
     settings.batch_bytes_max = BATCH_BYTES_CEILING;
     let sink = start(settings).await;
@@ -521,10 +344,10 @@ async fn limits_follow_the_streams_record_limit_and_leave_room_for_a_random_key(
 
 #[tokio::test]
 async fn a_stream_that_cannot_be_described_is_written_to_with_the_defaults() {
-    let server = Server::start().await;
+    let server = server().await;
     for answer in [json!({}), json!("nonsense")] {
         server.script.lock().unwrap().describe = answer;
-        let sink = server.sink().await;
+        let sink = sink(&server).await;
         assert_eq!(
             sink.limits().record_bytes_max,
             1024 * 1024 - RANDOM_KEY_BYTES
@@ -536,12 +359,12 @@ async fn a_stream_that_cannot_be_described_is_written_to_with_the_defaults() {
 
 #[tokio::test]
 async fn check_names_mode_shards_record_limit_and_distribution_and_writes_nothing() {
-    let server = Server::start().await;
+    let server = server().await;
     server.script.lock().unwrap().describe = describe(json!({
         "RecordDistributionStrategy": "AUTO",
         "MaxRecordSizeInKiB": 2048,
     }));
-    let sink = server.sink().await;
+    let sink = sink(&server).await;
     assert_eq!(
         sink.check().await.unwrap(),
         "kinesis stream clicks: ACTIVE, ON_DEMAND, 4 open shards, records up to 2048 KiB, \
@@ -552,9 +375,9 @@ async fn check_names_mode_shards_record_limit_and_distribution_and_writes_nothin
 
 #[tokio::test]
 async fn a_stream_arn_is_sent_as_an_arn() {
-    let server = Server::start().await;
+    let server = server().await;
     let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
-    let mut settings = server.settings();
+    let mut settings = settings(&server);
     settings.stream = arn.to_owned();
     let sink = start(settings).await;
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
@@ -630,28 +453,10 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
     }
 }
 
-/// A source of credentials that answers by script, then fails.
-#[derive(Debug)]
-struct Scripted(Mutex<VecDeque<Credentials>>);
-
-impl ProvideCredentials for Scripted {
-    fn provide_credentials<'a>(&'a self) -> Provided<'a>
-    where
-        Self: 'a,
-    {
-        let next = self.0.lock().unwrap().pop_front();
-        Provided::ready(next.ok_or_else(|| CredentialsError::not_loaded("none planned")))
-    }
-}
-
-fn scripted(credentials: impl IntoIterator<Item = Credentials>) -> SharedCredentialsProvider {
-    SharedCredentialsProvider::new(Scripted(Mutex::new(credentials.into_iter().collect())))
-}
-
 #[tokio::test]
 async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
-    let server = Server::start().await;
-    let sink = KinesisSink::start_with(server.settings(), Some(scripted([])))
+    let server = server().await;
+    let sink = KinesisSink::start_with(settings(&server), Some(scripted([])))
         .await
         .unwrap();
     let denied = RecordResult::Retry(Cause::Denied);
@@ -666,10 +471,10 @@ async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
 
 #[tokio::test]
 async fn old_credentials_go_on_being_used_when_no_new_ones_can_be_had() {
-    let server = Server::start().await;
+    let server = server().await;
     let ended = std::time::SystemTime::UNIX_EPOCH;
     let old = Credentials::new("AKIDOLD", "secret", None, Some(ended), "test");
-    let sink = KinesisSink::start_with(server.settings(), Some(scripted([old])))
+    let sink = KinesisSink::start_with(settings(&server), Some(scripted([old])))
         .await
         .unwrap();
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
@@ -678,12 +483,12 @@ async fn old_credentials_go_on_being_used_when_no_new_ones_can_be_had() {
 
 #[tokio::test]
 async fn refused_credentials_are_fetched_again_without_waiting_for_the_timer() {
-    let server = Server::start().await;
+    let server = server().await;
     let one = ["AKIDONE", "AKIDTWO"].map(|id| {
         let end = std::time::SystemTime::now() + Duration::from_secs(86_400);
         Credentials::new(id, "secret", None, Some(end), "test")
     });
-    let sink = KinesisSink::start_with(server.settings(), Some(scripted(one)))
+    let sink = KinesisSink::start_with(settings(&server), Some(scripted(one)))
         .await
         .unwrap();
     server.next(Answer::Says(400, error("ExpiredTokenException")));
@@ -737,7 +542,7 @@ async fn child_of_other_tests() {
 
 #[tokio::test]
 async fn the_environment_gives_endpoint_and_credentials_and_the_setting_beats_it() {
-    let server = Server::start().await;
+    let server = server().await;
     let here = format!("http://{}", server.address);
     let nowhere = "http://127.0.0.1:1".to_owned();
     let cases = [

@@ -1,0 +1,85 @@
+//! Settings that only a Firehose output has.
+
+use super::{load, problem};
+use sluice_proxy::config::{PartitionKey, SinkConfig};
+use std::time::Duration;
+
+const FIREHOSE: &str = "[outputs.main]\ntype = 'firehose'\nstream = 'clicks'\n";
+
+#[test]
+fn a_firehose_output_fills_records_to_a_billing_step_for_a_tenth_of_a_second() {
+    let config = load(FIREHOSE).unwrap();
+    let output = &config.outputs[0];
+    let SinkConfig::Firehose(firehose) = &output.sink else {
+        panic!("{:?}", output.sink)
+    };
+    assert_eq!(firehose.stream.name, "clicks");
+    assert_eq!(firehose.pack_bytes_max, 5_120);
+    assert_eq!(output.linger, Duration::from_millis(100));
+    assert_eq!(output.batch_records_max, 500);
+    assert_eq!(output.batch_bytes_max, 4 << 20);
+    assert_eq!(output.partition_key, PartitionKey::Random);
+    // Three quarters of what linger leaves of the ack deadline.
+    let attempt = firehose.stream.attempt_timeout;
+    assert_eq!(attempt, Duration::from_millis(2_925));
+}
+
+#[test]
+fn defaults_of_a_firehose_output_give_way_to_a_short_deadline() {
+    let config = load(&format!("[ack]\ndeadline_ms = 40\n{FIREHOSE}")).unwrap();
+    let output = &config.outputs[0];
+    assert_eq!(output.linger, Duration::from_millis(10));
+    let config = load(&format!(
+        "[limits]\nbody_bytes_max = 1024\nhead_bytes_max = 8192\n{FIREHOSE}batch_bytes_max = 9999\n"
+    ));
+    assert_eq!(config.unwrap().outputs[0].batch_bytes_max, 9_999);
+}
+
+#[test]
+fn settings_of_a_firehose_output_that_do_not_go_together_are_refused() {
+    let small = "[limits]\nbody_bytes_max = 1024\nhead_bytes_max = 8192\n";
+    let shown = problem(&format!(
+        "{small}{FIREHOSE}batch_bytes_max = 9999\npack_bytes_max = 10000\n"
+    ));
+    for part in ["pack_bytes_max", "10000 bytes", "9999 bytes"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    load(&format!(
+        "{small}{FIREHOSE}batch_bytes_max = 9999\npack_bytes_max = 9999\n"
+    ))
+    .unwrap();
+    for key in [
+        "describe_interval_s = 1",
+        "partition_key = 'random'",
+        "dir = 'x'",
+        "topic = 'x'",
+    ] {
+        let shown = problem(&format!("{FIREHOSE}{key}\n"));
+        assert!(shown.contains("`outputs.main.type` is firehose"), "{shown}");
+    }
+    let shown = problem("[outputs.main]\ntype = 'kinesis'\nstream = 's'\npack_bytes_max = 0\n");
+    assert!(shown.contains("`outputs.main.pack_bytes_max`"), "{shown}");
+}
+
+#[test]
+fn a_delivery_stream_has_a_name_of_1_to_64_characters() {
+    let named = |name: &str| FIREHOSE.replace("clicks", name);
+    assert!(load(&named(&"x".repeat(64))).is_ok());
+    for name in ["", &"x".repeat(65), "a/b", "arn:aws:firehose"] {
+        let shown = problem(&named(name));
+        assert!(shown.contains("1 to 64 letters"), "{shown}");
+    }
+    let shown = problem("[outputs.main]\ntype = 'firehose'\n");
+    assert!(
+        shown.contains("`outputs.main.stream` is missing"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_firehose_output_prints_as_it_loads() {
+    let more = "region = 'eu-west-1'\nendpoint_url = 'http://[::1]:4573'\npack_bytes_max = 0\n\
+                linger_ms = 7\nconnect_timeout_ms = 11\nattempt_timeout_ms = 13\n";
+    let config = load(&format!("{FIREHOSE}{more}")).unwrap();
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+}

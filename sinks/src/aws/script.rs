@@ -1,0 +1,234 @@
+//! For the tests of AWS sinks: a server that answers by script, one HTTP/1.1 responder on loopback, and
+//! records and credentials to go with it.
+
+use super::{AwsSettings, Task};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
+};
+use serde_json::{Value, json};
+use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::record::Record;
+use sluice_core::time::Mono;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does with one request.
+pub(crate) enum Answer {
+    Says(u16, String),
+    /// Announces the whole body and closes after this part of it.
+    BreaksOff(String, usize),
+    Hangs,
+    /// Reads the request and resets the connection.
+    Resets,
+}
+
+pub(crate) struct Request {
+    pub(crate) target: String,
+    pub(crate) authorization: String,
+    pub(crate) body: Value,
+}
+
+/// What the server was told and will say.
+pub(crate) struct Script {
+    pub(crate) puts: VecDeque<Answer>,
+    pub(crate) describe: Value,
+    pub(crate) seen: Vec<Request>,
+}
+
+/// A service's words: puts that no answer is planned for succeed.
+pub(crate) struct Service {
+    /// The answer to any operation that describes.
+    pub(crate) describe: Value,
+    /// The answer to a put of so many records.
+    pub(crate) stored: fn(usize) -> String,
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) script: Arc<Mutex<Script>>,
+    _task: Task,
+}
+
+impl Server {
+    pub(crate) async fn start(service: Service) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Arc::new(Mutex::new(Script {
+            puts: VecDeque::new(),
+            describe: service.describe,
+            seen: Vec::new(),
+        }));
+        let served = Arc::clone(&script);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that goes away ends its connection's task.
+                tokio::spawn(serve(stream, Arc::clone(&served), service.stored));
+            }
+        });
+        Server {
+            address,
+            script,
+            _task: Task(task),
+        }
+    }
+
+    pub(crate) fn aws(&self) -> AwsSettings {
+        AwsSettings {
+            endpoint_url: Some(format!("http://{}", self.address)),
+            region: Some("eu-west-1".to_owned()),
+            ..AwsSettings::default()
+        }
+    }
+
+    pub(crate) fn next(&self, answer: Answer) {
+        self.script.lock().unwrap().puts.push_back(answer);
+    }
+
+    pub(crate) fn last_authorization(&self) -> String {
+        let script = self.script.lock().unwrap();
+        script.seen.last().unwrap().authorization.clone()
+    }
+
+    /// The entries of the calls that put, so far.
+    pub(crate) fn puts(&self) -> Vec<Vec<Value>> {
+        let script = self.script.lock().unwrap();
+        let puts = script
+            .seen
+            .iter()
+            .filter(|seen| seen.target.starts_with("Put"));
+        puts.map(|seen| seen.body["Records"].as_array().unwrap().clone())
+            .collect()
+    }
+}
+
+/// The bytes of an entry.
+pub(crate) fn data(entry: &Value) -> Vec<u8> {
+    let data = entry["Data"].as_str().unwrap().as_bytes();
+    base64_simd::STANDARD.decode_to_vec(data).unwrap()
+}
+
+async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) -> String) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read(&mut stream).await {
+        let answer = {
+            let mut script = script.lock().unwrap();
+            let answer = if request.target.starts_with("Describe") {
+                Answer::Says(200, script.describe.to_string())
+            } else {
+                script.puts.pop_front().unwrap_or_else(|| {
+                    let records = request.body["Records"].as_array().unwrap();
+                    Answer::Says(200, stored(records.len()))
+                })
+            };
+            script.seen.push(request);
+            answer
+        };
+        let (status, body, part) = match answer {
+            Answer::Says(status, body) => (status, body, None),
+            Answer::BreaksOff(body, part) => (200, body, Some(part)),
+            Answer::Hangs => std::future::pending().await,
+            Answer::Resets => {
+                stream.get_ref().set_zero_linger().unwrap();
+                return;
+            }
+        };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let sent = &body[..part.unwrap_or(length)];
+        if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut length = 0;
+    let mut target = String::new();
+    let mut authorization = String::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let line = line.trim_end();
+        let Some((name, value)) = line.split_once(": ") else {
+            if line.is_empty() {
+                break;
+            }
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap(),
+            "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
+            "authorization" => authorization = value.to_owned(),
+            _ => {}
+        }
+    }
+    if target.is_empty() {
+        return None;
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Request {
+        target,
+        authorization,
+        body: serde_json::from_slice(&body).unwrap(),
+    })
+}
+
+/// The body of an error of the service.
+pub(crate) fn error(code: &str) -> String {
+    json!({"__type": code, "message": "in a few words"}).to_string()
+}
+
+/// The entry of a record that was not stored.
+pub(crate) fn failed(code: &str) -> Value {
+    json!({"ErrorCode": code, "ErrorMessage": "message"})
+}
+
+pub(crate) fn keys() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new("AKIDTEST", "secret", None, None, "test"))
+}
+
+/// A source of credentials that answers by script, then fails.
+#[derive(Debug)]
+struct Scripted(Mutex<VecDeque<Credentials>>);
+
+impl ProvideCredentials for Scripted {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        let next = self.0.lock().unwrap().pop_front();
+        Provided::ready(next.ok_or_else(|| CredentialsError::not_loaded("none planned")))
+    }
+}
+
+pub(crate) fn scripted(
+    credentials: impl IntoIterator<Item = Credentials>,
+) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Scripted(Mutex::new(credentials.into_iter().collect())))
+}
+
+pub(crate) fn record(payload: impl Into<Vec<u8>>) -> Record {
+    let request = RequestKey {
+        slot: 0,
+        generation: 0,
+    };
+    Record {
+        key: None,
+        topic: None,
+        payload: payload.into().into(),
+        deadline: Mono::NEVER,
+        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+    }
+}
+
+pub(crate) fn three() -> [Record; 3] {
+    ["a", "b", "c"].map(record)
+}

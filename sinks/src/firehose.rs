@@ -1,0 +1,323 @@
+//! Firehose, direct puts: one PutRecordBatch per batch. The service bills records in steps of 5 KiB, so events
+//! are packed into records, each with its newline; an event's word is that of its record. The entries of the
+//! answer are the truth; where there is no readable entry for a record, its fate is unknown.
+//!
+//! Asks nothing about the stream but for a check: no answer would change what is sent.
+
+#[cfg(test)]
+mod tests;
+
+use crate::aws::{Aws, AwsSettings, CallFailure, Complaints, word_of_entry};
+use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_firehose::Client;
+use aws_sdk_firehose::config::http::HttpResponse;
+use aws_sdk_firehose::error::SdkError;
+use aws_sdk_firehose::operation::put_record_batch::PutRecordBatchError;
+use aws_sdk_firehose::primitives::Blob;
+use aws_sdk_firehose::types::{
+    DeliveryStreamStatus, DeliveryStreamType, PutRecordBatchResponseEntry, Record as Entry,
+};
+use sluice_core::pack::{Chunk, pack};
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::stats::BillStats;
+use std::sync::Arc;
+
+/// Events in one PutRecordBatch. The service counts records, and takes 500; so many events never make more of
+/// them, and an event more would hardly ever save a record. It is also what the service's own de-aggregation
+/// takes out of one record.
+pub const BATCH_EVENTS_CEILING: usize = 500;
+/// Bytes of data in one PutRecordBatch, before base64, as the service documents it.
+pub const BATCH_BYTES_CEILING: usize = 4 << 20;
+/// Bytes of data in one record, before base64, as the service documents it (1,000 KiB).
+pub const RECORD_BYTES_CEILING: usize = 1_000 << 10;
+/// What each record is billed in multiples of, bytes, as the service documents it.
+const BILLED_STEP: u64 = 5 << 10;
+/// What entries of an answer say that ask for less.
+const THROTTLED: [&str; 1] = ["ServiceUnavailableException"];
+/// As it stands in the log.
+const CALL: &str = "PutRecordBatch";
+
+/// Which stream, how to reach it, how much to put in one call, and how much in one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirehoseSettings {
+    /// The delivery stream's name.
+    pub stream: String,
+    /// Region, endpoint and time-outs.
+    pub aws: AwsSettings,
+    /// Events per call, 1 to [`BATCH_EVENTS_CEILING`].
+    pub batch_events_max: usize,
+    /// Bytes per call, newlines included, 1 KiB to [`BATCH_BYTES_CEILING`].
+    pub batch_bytes_max: usize,
+    /// Bytes up to which events share a record, newlines included; 0 to [`RECORD_BYTES_CEILING`]. At 0 none
+    /// does.
+    pub pack_bytes_max: usize,
+}
+
+impl FirehoseSettings {
+    /// The defaults: 500 events or 4 MiB per call, records of up to 5 KiB.
+    #[must_use]
+    pub fn new(stream: impl Into<String>) -> FirehoseSettings {
+        FirehoseSettings {
+            stream: stream.into(),
+            aws: AwsSettings::default(),
+            batch_events_max: BATCH_EVENTS_CEILING,
+            batch_bytes_max: BATCH_BYTES_CEILING,
+            pack_bytes_max: 5 << 10,
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let FirehoseSettings {
+            stream,
+            batch_events_max: events,
+            batch_bytes_max: bytes,
+            pack_bytes_max: packed,
+            ..
+        } = self;
+        if stream.is_empty() {
+            return Err("the delivery stream has no name".to_owned());
+        }
+        if !(1..=BATCH_EVENTS_CEILING).contains(events) {
+            return Err(format!(
+                "batch_events_max is {events}: it has to be 1 to {BATCH_EVENTS_CEILING}, for {CALL} \
+                 takes so many records"
+            ));
+        }
+        if !(1024..=BATCH_BYTES_CEILING).contains(bytes) {
+            return Err(format!(
+                "batch_bytes_max is {bytes}: {CALL} takes up to {BATCH_BYTES_CEILING} bytes, and \
+                 less than 1024 would not hold an event"
+            ));
+        }
+        if *packed > RECORD_BYTES_CEILING {
+            return Err(format!(
+                "pack_bytes_max is {packed}: a record has up to {RECORD_BYTES_CEILING} bytes"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Writes events to one delivery stream.
+pub struct FirehoseSink {
+    client: Client,
+    aws: Aws,
+    settings: FirehoseSettings,
+    complaints: Complaints,
+    bill: Arc<BillStats>,
+}
+
+impl FirehoseSink {
+    /// Finds region and credentials, at most 5 s each. Without credentials the sink starts nevertheless,
+    /// says so in the log, and goes on looking.
+    ///
+    /// Timers and connections live on the current tokio runtime: the sink has to be used on it.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or no region can be found.
+    pub async fn start(settings: FirehoseSettings) -> Result<FirehoseSink, CheckError> {
+        FirehoseSink::start_with(settings, None).await
+    }
+
+    async fn start_with(
+        settings: FirehoseSettings,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<FirehoseSink, CheckError> {
+        let fail = |reason| CheckError {
+            destination: destination(&settings.stream),
+            reason,
+        };
+        settings.validate().map_err(fail)?;
+        let aws = Aws::load(&settings.aws, "FIREHOSE", credentials)
+            .await
+            .map_err(fail)?;
+        Ok(FirehoseSink {
+            client: Client::new(&aws.config),
+            aws,
+            settings,
+            complaints: Complaints::default(),
+            bill: Arc::default(),
+        })
+    }
+
+    async fn put(&self, records: &[Record]) -> Vec<RecordResult> {
+        let mut results = vec![RecordResult::Retry(Cause::Unknown); records.len()];
+        let mut events: Vec<&[u8]> = Vec::with_capacity(records.len());
+        let mut sent = Vec::with_capacity(records.len());
+        for (record, result) in records.iter().zip(&mut results) {
+            match line(&record.payload) {
+                Ok(event) => {
+                    events.push(event);
+                    sent.push(result);
+                }
+                Err(cause) => *result = RecordResult::Refused(cause),
+            }
+        }
+        let words = if events.is_empty() {
+            Vec::new()
+        } else {
+            self.call(pack(&events, self.settings.pack_bytes_max)).await
+        };
+        for (result, word) in sent.into_iter().zip(words) {
+            *result = word;
+        }
+        results
+    }
+
+    /// Puts the chunks and says one word for each event in them.
+    async fn call(&self, chunks: Vec<Chunk>) -> Vec<RecordResult> {
+        let sizes: Vec<(usize, u64)> = chunks
+            .iter()
+            .map(|chunk| (chunk.events, chunk.data.len() as u64))
+            .collect();
+        let events = sizes.iter().map(|(events, _)| events).sum();
+        let entry = |chunk: Chunk| Entry::builder().data(Blob::new(chunk.data)).build();
+        let Ok(entries) = chunks.into_iter().map(entry).collect::<Result<Vec<_>, _>>() else {
+            return vec![RecordResult::Refused(Cause::Invalid); events];
+        };
+        let answer = self
+            .client
+            .put_record_batch()
+            .delivery_stream_name(&self.settings.stream)
+            .set_records(Some(entries))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.request_responses().len() == sizes.len() => {
+                let mut words = Vec::with_capacity(events);
+                for ((events, bytes), entry) in sizes.into_iter().zip(answer.request_responses()) {
+                    let word = word(entry);
+                    if word == RecordResult::Delivered {
+                        self.bill.confirmed_bytes.add(bytes);
+                        let billed = bytes.next_multiple_of(BILLED_STEP);
+                        self.bill.billed_bytes.add(billed);
+                    }
+                    words.extend(std::iter::repeat_n(word, events));
+                }
+                words
+            }
+            Ok(answer) => {
+                let (sent, came) = (sizes.len(), answer.request_responses().len());
+                self.complaints
+                    .tell_of_entries(CALL, &self.settings.stream, sent, came);
+                vec![RecordResult::Retry(Cause::Unknown); events]
+            }
+            Err(error) => {
+                let failure = failure(&error);
+                self.complaints
+                    .tell(CALL, &self.settings.stream, failure.cause, &failure.text);
+                if failure.doubts_credentials {
+                    self.aws.doubt_credentials();
+                }
+                vec![failure.word(events); events]
+            }
+        }
+    }
+
+    async fn describe(&self) -> Result<String, CheckError> {
+        let destination = destination(&self.settings.stream);
+        let answer = self
+            .client
+            .describe_delivery_stream()
+            .delivery_stream_name(&self.settings.stream)
+            .limit(1)
+            .send()
+            .await
+            .map_err(|error| CallFailure::of(&error).of_check(destination.clone()))?;
+        // The SDK fills in members that are missing though the service promises them.
+        let found = answer
+            .delivery_stream_description()
+            .filter(|found| !found.delivery_stream_arn().is_empty());
+        let reason = match found {
+            None => "the answer describes no stream".to_owned(),
+            Some(found) if *found.delivery_stream_type() != DeliveryStreamType::DirectPut => {
+                format!(
+                    "it takes no direct puts: its source is {}",
+                    found.delivery_stream_type()
+                )
+            }
+            Some(found) if *found.delivery_stream_status() != DeliveryStreamStatus::Active => {
+                format!(
+                    "it is {}, and takes records only when ACTIVE",
+                    found.delivery_stream_status()
+                )
+            }
+            Some(_) => {
+                return Ok(format!(
+                    "{destination}: ACTIVE, takes direct puts, packed up to {} bytes",
+                    self.settings.pack_bytes_max
+                ));
+            }
+        };
+        Err(CheckError {
+            destination,
+            reason,
+        })
+    }
+}
+
+impl Sink for FirehoseSink {
+    /// Leaves room for the newline of each event.
+    fn limits(&self) -> SinkLimits {
+        let FirehoseSettings {
+            batch_events_max,
+            batch_bytes_max,
+            ..
+        } = self.settings;
+        let batch_bytes_max = batch_bytes_max.min(BATCH_BYTES_CEILING - batch_events_max);
+        SinkLimits {
+            batch_records_max: batch_events_max,
+            batch_bytes_max,
+            record_bytes_max: (RECORD_BYTES_CEILING - 1).min(batch_bytes_max),
+        }
+    }
+
+    fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
+        Box::pin(self.put(records))
+    }
+
+    fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
+        Box::pin(self.describe())
+    }
+
+    fn bill(&self) -> Option<Arc<BillStats>> {
+        Some(Arc::clone(&self.bill))
+    }
+}
+
+/// The event as a line to be, or why it never can be one. Core has checked the same; a record over the limit
+/// would fail the whole call, and a newline inside would make two events of one.
+fn line(payload: &[u8]) -> Result<&[u8], Cause> {
+    if payload.len() >= RECORD_BYTES_CEILING {
+        return Err(Cause::TooLarge);
+    }
+    if payload.is_empty() || memchr::memchr(b'\n', payload).is_some() {
+        return Err(Cause::Invalid);
+    }
+    Ok(payload)
+}
+
+fn word(entry: &PutRecordBatchResponseEntry) -> RecordResult {
+    word_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
+}
+
+/// This service calls its throttling ServiceUnavailableException, where others have a code for it.
+fn failure(error: &SdkError<PutRecordBatchError, HttpResponse>) -> CallFailure {
+    let failure = CallFailure::of(error);
+    let is_throttled = error
+        .as_service_error()
+        .is_some_and(PutRecordBatchError::is_service_unavailable_exception);
+    CallFailure {
+        cause: if is_throttled {
+            Cause::Throttled
+        } else {
+            failure.cause
+        },
+        ..failure
+    }
+}
+
+fn destination(stream: &str) -> String {
+    format!("firehose stream {stream}")
+}

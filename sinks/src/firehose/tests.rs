@@ -1,0 +1,411 @@
+//! The Firehose sink against a server that answers by script.
+
+use super::*;
+use crate::aws::script::{
+    Answer, Server, Service, data, error, failed, keys, record, scripted, three,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const DELIVERED: RecordResult = RecordResult::Delivered;
+const UNKNOWN: RecordResult = RecordResult::Retry(Cause::Unknown);
+const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
+const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
+
+/// The answer to DescribeDeliveryStream, with these members changed.
+fn describe(more: Value) -> Value {
+    let mut description = json!({
+        "DeliveryStreamName": "clicks",
+        "DeliveryStreamARN": "arn:aws:firehose:eu-west-1:123456789012:deliverystream/clicks",
+        "DeliveryStreamStatus": "ACTIVE",
+        "DeliveryStreamType": "DirectPut",
+        "VersionId": "1",
+        "Destinations": [],
+        "HasMoreDestinations": false,
+    });
+    for (name, value) in more.as_object().unwrap() {
+        description[name] = value.clone();
+    }
+    json!({ "DeliveryStreamDescription": description })
+}
+
+fn stored() -> Value {
+    json!({"RecordId": "jI3Ux"})
+}
+
+/// A PutRecordBatch answer whose FailedPutCount is always 0, so that relying on it shows.
+fn entries(entries: impl IntoIterator<Item = Value>) -> String {
+    let entries: Vec<_> = entries.into_iter().collect();
+    json!({"FailedPutCount": 0, "Encrypted": false, "RequestResponses": entries}).to_string()
+}
+
+async fn server() -> Server {
+    Server::start(Service {
+        describe: describe(json!({})),
+        stored: |records| entries((0..records).map(|_| stored())),
+    })
+    .await
+}
+
+fn settings(server: &Server) -> FirehoseSettings {
+    FirehoseSettings {
+        aws: server.aws(),
+        ..FirehoseSettings::new("clicks")
+    }
+}
+
+async fn start(settings: FirehoseSettings) -> FirehoseSink {
+    FirehoseSink::start_with(settings, Some(keys()))
+        .await
+        .unwrap()
+}
+
+/// Each event in a record of its own.
+async fn unpacked(server: &Server) -> FirehoseSink {
+    start(FirehoseSettings {
+        pack_bytes_max: 0,
+        ..settings(server)
+    })
+    .await
+}
+
+/// The data of the records of each call so far.
+fn puts(server: &Server) -> Vec<Vec<Vec<u8>>> {
+    let puts = server.puts();
+    puts.iter()
+        .map(|entries| entries.iter().map(data).collect())
+        .collect()
+}
+
+#[tokio::test]
+async fn events_are_lines_packed_in_their_order_into_records_of_up_to_5_kib() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    let payloads: Vec<String> = (0..100)
+        .map(|at| format!("{{\"at\":{at},\"é\":\"{}\"}}", "x".repeat(at * 7)))
+        .collect();
+    let records: Vec<_> = payloads.iter().cloned().map(record).collect();
+    assert_eq!(sink.write(&records).await, [DELIVERED; 100]);
+    let puts = puts(&server);
+    assert_eq!(puts.len(), 1);
+    let expected: String = payloads
+        .iter()
+        .map(|payload| format!("{payload}\n"))
+        .collect();
+    assert_eq!(puts[0].concat(), expected.as_bytes());
+    assert!(puts[0].len() < 10, "{} records", puts[0].len());
+    for data in &puts[0] {
+        assert!(data.len() <= 5_120 && data.ends_with(b"\n"));
+    }
+    let script = server.script.lock().unwrap();
+    let body = &script.seen.last().unwrap().body;
+    assert_eq!(body["DeliveryStreamName"], "clicks");
+}
+
+#[tokio::test]
+async fn each_entry_speaks_for_its_own_record_whatever_the_failed_put_count_says() {
+    let server = server().await;
+    let sink = unpacked(&server).await;
+    let cases = [
+        (stored(), DELIVERED),
+        (failed("ServiceUnavailableException"), THROTTLED),
+        (failed("InternalFailure"), UNAVAILABLE),
+        (failed("FreshlyInvented"), UNAVAILABLE),
+        (json!({}), UNKNOWN),
+        (json!({"RecordId": ""}), UNKNOWN),
+        (json!({"RecordId": null, "ErrorCode": null}), UNKNOWN),
+        (
+            json!({"RecordId": "jI3Ux", "ErrorCode": "InternalFailure"}),
+            UNKNOWN,
+        ),
+        (stored(), DELIVERED),
+    ];
+    let (answers, expected): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    server.next(Answer::Says(200, entries(answers)));
+    let records: Vec<_> = expected.iter().map(|_| record("{}")).collect();
+    assert_eq!(sink.write(&records).await, expected);
+}
+
+#[tokio::test]
+async fn the_word_on_a_record_is_the_word_on_each_event_packed_into_it() {
+    let server = server().await;
+    let sink = start(FirehoseSettings {
+        pack_bytes_max: 10,
+        ..settings(&server)
+    })
+    .await;
+    // Two lines of 5 bytes, one of 12, three of 3.
+    let payloads = ["aaaa", "aaaa", "bbbbbbbbbbb", "cc", "cc", "cc"];
+    server.next(Answer::Says(
+        200,
+        entries([
+            failed("ServiceUnavailableException"),
+            stored(),
+            failed("InternalFailure"),
+        ]),
+    ));
+    assert_eq!(
+        sink.write(&payloads.map(record)).await,
+        [
+            THROTTLED,
+            THROTTLED,
+            DELIVERED,
+            UNAVAILABLE,
+            UNAVAILABLE,
+            UNAVAILABLE
+        ]
+    );
+    assert_eq!(puts(&server)[0].len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_is_counted_and_billed_in_steps_of_5_kib_per_record() {
+    let server = server().await;
+    let sink = unpacked(&server).await;
+    let of = |bytes: usize| record(vec![b'x'; bytes - 1]);
+    assert_eq!(
+        sink.write(&[of(5_120), of(5_121), of(1)][..2]).await,
+        [DELIVERED; 2]
+    );
+    server.next(Answer::Says(
+        200,
+        entries([failed("InternalFailure"), stored()]),
+    ));
+    sink.write(&[of(100_000), of(2)]).await;
+    let bill = sink.bill().unwrap();
+    assert_eq!(bill.confirmed_bytes.get(), 5_120 + 5_121 + 2);
+    assert_eq!(bill.billed_bytes.get(), (1 + 2 + 1) * 5_120);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
+    let server = server().await;
+    let sink = unpacked(&server).await;
+    let good = entries([stored(), stored(), stored()]);
+    for answer in [
+        Answer::Says(200, entries([stored(), stored()])),
+        Answer::Says(200, entries([stored(), stored(), stored(), stored()])),
+        Answer::Says(200, "{}".to_owned()),
+        Answer::Says(200, String::new()),
+        Answer::Says(200, "<html>good gateway</html>".to_owned()),
+        Answer::Says(200, good[..good.len() - 20].to_owned()),
+        Answer::Says(302, String::new()),
+        Answer::BreaksOff(good.clone(), good.len() - 1),
+        Answer::Resets,
+    ] {
+        server.next(answer);
+        assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
+    }
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    assert_eq!(server.puts().len(), 10, "the SDK sends nothing twice");
+    // As many entries as events, but not as many as records.
+    let sink = start(settings(&server)).await;
+    server.next(Answer::Says(200, good));
+    assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
+    let server = server().await;
+    let mut settings = settings(&server);
+    settings.aws.attempt_timeout = Duration::from_millis(300);
+    let sink = start(settings).await;
+    server.next(Answer::Hangs);
+    assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+}
+
+#[tokio::test]
+async fn the_error_of_a_whole_call_is_each_events_error_and_unavailable_means_slow_down() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    for (status, code, cause) in [
+        (503, "ServiceUnavailableException", Cause::Throttled),
+        (
+            400,
+            "com.amazonaws.firehose#ServiceUnavailableException",
+            Cause::Throttled,
+        ),
+        (400, "LimitExceededException", Cause::Throttled),
+        (400, "ThrottlingException", Cause::Throttled),
+        (503, "ServiceUnavailable", Cause::Unavailable),
+        (500, "InternalFailure", Cause::Unavailable),
+        (400, "InvalidKMSResourceException", Cause::Unavailable),
+        (400, "InvalidSourceException", Cause::Unavailable),
+        (400, "AccessDeniedException", Cause::Denied),
+        (400, "ExpiredTokenException", Cause::Denied),
+        (400, "ResourceNotFoundException", Cause::NotFound),
+    ] {
+        server.next(Answer::Says(status, error(code)));
+        let expected = [RecordResult::Retry(cause); 3];
+        assert_eq!(sink.write(&three()).await, expected, "{status} {code}");
+    }
+    server.next(Answer::Says(503, "<html>busy</html>".to_owned()));
+    assert_eq!(sink.write(&three()).await, [UNAVAILABLE; 3]);
+}
+
+#[tokio::test]
+async fn an_invalid_call_condemns_an_event_only_when_it_was_alone() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    for code in ["ValidationException", "InvalidArgumentException"] {
+        server.next(Answer::Says(400, error(code)));
+        let apart = RecordResult::Retry(Cause::Invalid);
+        assert_eq!(sink.write(&three()).await, [apart; 3]);
+        server.next(Answer::Says(400, error(code)));
+        let refused = RecordResult::Refused(Cause::Invalid);
+        assert_eq!(sink.write(&[record("a")]).await, [refused]);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_would_spoil_its_call_is_refused_before_it() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    let limit = sink.limits().record_bytes_max;
+    assert_eq!(limit, 1_023_999);
+    let records = [
+        record("first"),
+        record(""),
+        record("two\nlines"),
+        record(vec![b'x'; limit + 1]),
+        record(vec![b'x'; limit]),
+        record("last"),
+    ];
+    let invalid = RecordResult::Refused(Cause::Invalid);
+    let too_large = RecordResult::Refused(Cause::TooLarge);
+    assert_eq!(
+        sink.write(&records).await,
+        [DELIVERED, invalid, invalid, too_large, DELIVERED, DELIVERED]
+    );
+    let sizes: Vec<_> = puts(&server)[0].iter().map(Vec::len).collect();
+    assert_eq!(sizes, [6, 1_024_000, 5]);
+    assert_eq!(sink.write(&records[1..2]).await, [invalid]);
+    assert_eq!(sink.write(&[]).await, []);
+    assert_eq!(server.puts().len(), 1, "a call without records is not made");
+}
+
+#[tokio::test]
+async fn limits_leave_room_for_a_newline_per_event_and_make_at_most_500_records() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    let limits = SinkLimits {
+        batch_records_max: 500,
+        batch_bytes_max: 4 * 1024 * 1024 - 500,
+        record_bytes_max: 1_023_999,
+    };
+    assert_eq!(sink.limits(), limits);
+    // As many and as much as the writer may send, none of them together.
+    let events = vec![vec![b'x'; limits.batch_bytes_max / 500]; 500];
+    let records: Vec<_> = events.into_iter().map(record).collect();
+    assert_eq!(sink.write(&records).await, [DELIVERED; 500]);
+    let put = &puts(&server)[0];
+    assert_eq!(put.len(), 500);
+    let bytes: usize = put.iter().map(Vec::len).sum();
+    assert!((4 * 1024 * 1024 - 500..=4 * 1024 * 1024).contains(&bytes));
+
+    let small = FirehoseSettings {
+        batch_events_max: 10,
+        batch_bytes_max: 2_000,
+        ..settings(&server)
+    };
+    assert_eq!(
+        start(small).await.limits(),
+        SinkLimits {
+            batch_records_max: 10,
+            batch_bytes_max: 2_000,
+            record_bytes_max: 2_000,
+        }
+    );
+}
+
+#[tokio::test]
+async fn check_finds_a_stream_that_takes_direct_puts_and_writes_nothing() {
+    let server = server().await;
+    let sink = start(settings(&server)).await;
+    assert_eq!(
+        sink.check().await.unwrap(),
+        "firehose stream clicks: ACTIVE, takes direct puts, packed up to 5120 bytes"
+    );
+    for (description, reason) in [
+        (
+            describe(json!({"DeliveryStreamType": "KinesisStreamAsSource"})),
+            "it takes no direct puts: its source is KinesisStreamAsSource",
+        ),
+        (
+            describe(json!({"DeliveryStreamStatus": "CREATING"})),
+            "it is CREATING, and takes records only when ACTIVE",
+        ),
+        (json!({}), "the answer describes no stream"),
+    ] {
+        server.script.lock().unwrap().describe = description;
+        assert_eq!(sink.check().await.unwrap_err().reason, reason);
+    }
+    let seen = server.script.lock().unwrap().seen.len();
+    assert_eq!(seen, 4, "a start asks nothing");
+    assert!(server.puts().is_empty());
+}
+
+#[tokio::test]
+async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
+    let server = server().await;
+    let sink = FirehoseSink::start_with(settings(&server), Some(scripted([])))
+        .await
+        .unwrap();
+    let denied = RecordResult::Retry(Cause::Denied);
+    assert_eq!(sink.write(&three()).await, [denied; 3]);
+    let error = sink.check().await.unwrap_err();
+    assert!(error.reason.contains("no AWS credentials"), "{error}");
+    assert!(server.script.lock().unwrap().seen.is_empty());
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+    let good = || FirehoseSettings::new("clicks");
+    let mut schemeless = good();
+    schemeless.aws.endpoint_url = Some("127.0.0.1:4573".to_owned());
+    for (settings, named) in [
+        (FirehoseSettings::new(""), ["no name", ""]),
+        (
+            FirehoseSettings {
+                batch_events_max: 501,
+                ..good()
+            },
+            ["501", "500"],
+        ),
+        (
+            FirehoseSettings {
+                batch_events_max: 0,
+                ..good()
+            },
+            ["is 0", "1 to 500"],
+        ),
+        (
+            FirehoseSettings {
+                batch_bytes_max: BATCH_BYTES_CEILING + 1,
+                ..good()
+            },
+            ["4194305", "4194304"],
+        ),
+        (
+            FirehoseSettings {
+                batch_bytes_max: 1_023,
+                ..good()
+            },
+            ["1023", "1024"],
+        ),
+        (
+            FirehoseSettings {
+                pack_bytes_max: 1_024_001,
+                ..good()
+            },
+            ["1024001", "1024000"],
+        ),
+        (schemeless, ["127.0.0.1:4573", "http://"]),
+    ] {
+        let error = FirehoseSink::start(settings).await.err().unwrap();
+        for part in named {
+            assert!(error.reason.contains(part), "{error}");
+        }
+    }
+}
