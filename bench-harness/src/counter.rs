@@ -41,6 +41,8 @@ pub enum Counts {
     Rejected,
     /// Requests.
     Requests,
+    /// Calls that make records durable. Compared with nothing, but shown per second.
+    Syncs,
 }
 
 impl Counter {
