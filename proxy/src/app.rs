@@ -10,11 +10,13 @@ use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
-#[cfg(feature = "kafka")]
-use crate::config::{self, CompressionWord, SaslWord};
+#[cfg(any(feature = "kafka", feature = "s3"))]
+use crate::config;
 use crate::config::{
     AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
 };
+#[cfg(feature = "kafka")]
+use crate::config::{CompressionWord, SaslWord};
 use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
@@ -36,6 +38,8 @@ use sluice_sinks::file::{FileSettings, FileSink};
 use sluice_sinks::kafka::{Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
 use sluice_sinks::null::NullSink;
+#[cfg(feature = "s3")]
+use sluice_sinks::s3::{Keeping, S3Settings, S3Sink, Staging};
 use sluice_sinks::sink::{CheckError, Sink};
 use sluice_sinks::writer::{self, Summary, WriterHandle};
 use std::io;
@@ -291,6 +295,66 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(KinesisSink::start(settings).await?))
         }
+        #[cfg(feature = "s3")]
+        SinkConfig::S3(s3) => {
+            let settings = s3_settings(output, s3);
+            Ok(Arc::new(S3Sink::start(settings, worker::wall).await?))
+        }
+        #[cfg(not(feature = "s3"))]
+        SinkConfig::S3(s3) => Err(CheckError {
+            destination: format!("s3 bucket {}", s3.bucket),
+            reason: "this program was built without its feature `s3`".to_owned(),
+        }),
+    }
+}
+
+/// Tries whether the destination of an output can be written to, without writing an event.
+///
+/// # Errors
+/// What the sink says.
+pub async fn check_sink(output: &Output) -> Result<String, CheckError> {
+    match &output.sink {
+        // A sink that was started would upload what an earlier process left.
+        #[cfg(feature = "s3")]
+        SinkConfig::S3(s3) => S3Sink::try_out(&s3_settings(output, s3)).await,
+        _ => start_sink(output).await?.check().await,
+    }
+}
+
+#[cfg(feature = "s3")]
+fn s3_settings(output: &Output, s3: &config::S3Sink) -> S3Settings {
+    let keeping = match &s3.staging {
+        Some(staging) => Keeping::Staged(Staging {
+            bytes_max: staging.bytes_max,
+            ..Staging::new(&staging.dir)
+        }),
+        // What is left of the time in which a record may be delivered once its object is full.
+        None => Keeping::Memory {
+            give_up_after: match output.ack {
+                AckPolicy::Enqueued { retry_for } => retry_for.saturating_sub(output.linger),
+                AckPolicy::Delivered | AckPolicy::Durable => Duration::ZERO,
+            },
+        },
+    };
+    S3Settings {
+        prefix: s3.prefix.clone(),
+        aws: AwsSettings {
+            region: s3.region.clone(),
+            endpoint_url: s3.endpoint_url.clone(),
+            connect_timeout: s3.connect_timeout,
+            attempt_timeout: s3.attempt_timeout,
+            operation_timeout: s3.attempt_timeout,
+        },
+        path_style: s3.path_style,
+        storage_class: s3.storage_class.to_string(),
+        kms_key_id: s3.kms_key_id.clone(),
+        object_bytes_max: s3.object_bytes_max,
+        object_age_max: s3.object_age,
+        batch_records_max: output.batch_records_max,
+        batch_bytes_max: output.batch_bytes_max,
+        retry_base: output.retry_base,
+        retry_cap: output.retry_cap,
+        ..S3Settings::new(&s3.bucket, keeping)
     }
 }
 
@@ -446,7 +510,7 @@ fn output_settings(
     ack_deadline: Duration,
 ) -> OutputSettings {
     let (ack, retry_for) = match output.ack {
-        AckPolicy::Delivered => (ledger::AckPolicy::Delivered, None),
+        AckPolicy::Delivered | AckPolicy::Durable => (ledger::AckPolicy::Delivered, None),
         AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
     };
     OutputSettings {
@@ -536,6 +600,7 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
                 total.tally.delivered += summary.tally.delivered;
                 total.tally.refused += summary.tally.refused;
                 total.left_behind += summary.left_behind;
+                total.kept_bytes += summary.kept_bytes;
             }
             Err(_) => {
                 error!(output = output.name, "a writer panicked");
@@ -543,14 +608,26 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             }
         }
     }
-    let Summary { tally, left_behind } = total;
+    let Summary {
+        tally,
+        left_behind,
+        kept_bytes,
+    } = total;
     info!(
         output = output.name,
         received = tally.received,
         delivered = tally.delivered,
         refused = tally.refused,
         left_behind,
+        kept_bytes,
         "output flushed"
     );
-    clean && left_behind == 0
+    if kept_bytes > 0 {
+        warn!(
+            output = output.name,
+            kept_bytes,
+            "confirmed events stay on the disk of this host: the next start uploads them"
+        );
+    }
+    clean && left_behind == 0 && kept_bytes == 0
 }

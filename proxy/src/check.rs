@@ -1,7 +1,7 @@
 //! `sluice check`: tries what the configuration names before traffic does.
 
-use crate::app::start_sink;
-use crate::config::{Config, SinkConfig};
+use crate::app::check_sink;
+use crate::config::Config;
 use std::fmt::Write;
 use std::io;
 
@@ -27,7 +27,7 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
         usable: true,
     };
     for output in &config.outputs {
-        let found = runtime.block_on(async { start_sink(output).await?.check().await });
+        let found = runtime.block_on(check_sink(output));
         let word = match found {
             Ok(found) => format!("ok: {found}"),
             Err(error) => {
@@ -35,12 +35,7 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
                 format!("FAILED: {error}")
             }
         };
-        let kind = match output.sink {
-            SinkConfig::File(_) => "file",
-            SinkConfig::Kafka(_) => "kafka",
-            SinkConfig::Kinesis(_) => "kinesis",
-            SinkConfig::Null => "null",
-        };
+        let kind = output.sink.sink_type();
         // Writing to a String cannot fail.
         let _ = writeln!(report.lines, "output {} ({kind}) {word}", output.name);
     }

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod aws;
+mod disk;
 pub mod file;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod sink;
 pub mod writer;

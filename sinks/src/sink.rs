@@ -2,8 +2,10 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::record::{Record, RecordResult};
-use std::future::Future;
+use sluice_core::stats::StageStats;
+use std::future::{Future, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A boxed future: one allocation per call of a sink, which carries hundreds of records.
 pub type SinkFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -42,4 +44,16 @@ pub trait Sink: Send + Sync + 'static {
     /// Tries whether the destination can be written to, without writing an event; the text says
     /// what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;
+
+    /// Called once, after the last write: brings out what was confirmed and is not at its destination yet,
+    /// until nothing is left or `stop` ends. Says how many bytes stay behind for the next start.
+    fn finish<'a>(&'a self, stop: SinkFuture<'a, ()>) -> SinkFuture<'a, u64> {
+        drop(stop);
+        Box::pin(ready(0))
+    }
+
+    /// What a sink counts that confirms records before they are at their destination.
+    fn stage(&self) -> Option<Arc<StageStats>> {
+        None
+    }
 }

@@ -29,7 +29,7 @@ impl Check {
         let Some(sink_type) = raw.r#type else {
             self.problems.push(Problem::Missing {
                 key: key("type"),
-                why: "one of file, kafka, kinesis, null",
+                why: "one of file, kafka, kinesis, null, s3",
             });
             return None;
         };
@@ -42,8 +42,11 @@ impl Check {
         }
         let defaults = Defaults::of(sink_type);
 
-        let mode = raw.ack.unwrap_or(AckMode::Delivered);
-        if let (AckMode::Delivered, Some(_)) = (mode, raw.retry_for_ms) {
+        let mode = self.ack_mode(&name, sink_type, raw.ack);
+        // A batch of an S3 output without a stage is an object.
+        let gathered = (sink_type == SinkType::S3 && mode == AckMode::Enqueued)
+            .then(|| self.gathered(&name, &raw));
+        if let (AckMode::Delivered | AckMode::Durable, Some(_)) = (mode, raw.retry_for_ms) {
             self.problems.push(Problem::Misplaced {
                 key: key("retry_for_ms"),
                 because: key("ack"),
@@ -52,24 +55,38 @@ impl Check {
         }
         // What delivery has to be done within: the client's patience, or the operator's.
         let within = match mode {
-            AckMode::Delivered => ack_deadline.clone(),
-            AckMode::Enqueued => self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, 60_000),
+            AckMode::Delivered | AckMode::Durable => ack_deadline.clone(),
+            AckMode::Enqueued => {
+                let default_ms = match &gathered {
+                    Some((age, _)) => age.value + 600_000,
+                    None => 60_000,
+                };
+                self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, default_ms)
+            }
         };
-        let linger = self.number(&bounds::LINGER, &name, raw.linger_ms, defaults.linger_ms);
+        let linger = match &gathered {
+            Some((age, _)) => age.clone(),
+            None => self.number(&bounds::LINGER, &name, raw.linger_ms, defaults.linger_ms),
+        };
         self.below(&linger, &within, "no record would be sent in time");
 
-        let records = self.number(
-            &defaults.batch_records,
-            &name,
-            raw.batch_records_max,
-            defaults.batch_records_max,
-        );
-        let bytes = self.number(
-            &defaults.batch_bytes,
-            &name,
-            raw.batch_bytes_max,
-            defaults.batch_bytes_max.max(record_bytes.value),
-        );
+        let (records, bytes) = match &gathered {
+            Some((_, object)) => self.object_batch(&name, object, record_bytes),
+            None => (
+                self.number(
+                    &defaults.batch_records,
+                    &name,
+                    raw.batch_records_max,
+                    defaults.batch_records_max,
+                ),
+                self.number(
+                    &defaults.batch_bytes,
+                    &name,
+                    raw.batch_bytes_max,
+                    defaults.batch_bytes_max.max(record_bytes.value),
+                ),
+            ),
+        };
         self.at_least(
             &bytes,
             record_bytes,
@@ -82,7 +99,9 @@ impl Check {
             bytes
                 .value
                 .max(64 << 20)
-                .max(2 * workers_count * record_bytes.value),
+                .max(2 * workers_count * record_bytes.value)
+                // One object gathers while another is stored, whichever worker the events come from.
+                .max(gathered.map_or(0, |_| 2 * workers_count * bytes.value)),
         );
         self.at_least(&queue, &bytes, "no batch would ever fill");
         let in_flight = self.number(
@@ -92,7 +111,8 @@ impl Check {
             defaults.in_flight_max,
         );
         let writers = self.number(&bounds::WRITERS, &name, raw.writers, 1);
-        if sink_type == SinkType::File && writers.value > 1 {
+        let owns_directory = sink_type == SinkType::File || mode == AckMode::Durable;
+        if owns_directory && writers.value > 1 {
             self.problems.push(Problem::Contradiction {
                 left: writers.fact(),
                 must: "1 with",
@@ -105,13 +125,13 @@ impl Check {
             &bounds::RETRY_BASE,
             &name,
             raw.retry_base_ms,
-            cap_given.min(50),
+            cap_given.min(defaults.retry_base_ms),
         );
         let cap = self.number(
             &bounds::RETRY_CAP,
             &name,
             raw.retry_cap_ms,
-            base.value.max(1_000),
+            base.value.max(defaults.retry_cap_ms),
         );
         self.at_most(&base, &cap, "the first wait is the shortest");
 
@@ -122,10 +142,12 @@ impl Check {
                 SinkConfig::Kafka(self.kafka(&name, &raw, &linger, &within, &bytes)?)
             }
             SinkType::Kinesis => SinkConfig::Kinesis(self.kinesis(&name, &raw, &linger, &within)?),
+            SinkType::S3 => SinkConfig::S3(self.s3(&name, &raw, mode)?),
         };
         Some(Output {
             ack: match mode {
                 AckMode::Delivered => AckPolicy::Delivered,
+                AckMode::Durable => AckPolicy::Durable,
                 AckMode::Enqueued => AckPolicy::Enqueued {
                     retry_for: within.ms(),
                 },
@@ -200,15 +222,7 @@ impl Check {
         );
 
         self.region(name, raw);
-        if let Some(url) = &raw.endpoint_url
-            && !is_endpoint(url)
-        {
-            self.malformed(
-                key("endpoint_url"),
-                url,
-                "http:// or https:// and a host, at most 2048 bytes",
-            );
-        }
+        self.endpoint(name, raw);
         let Some(stream) = &raw.stream else {
             self.problems.push(Problem::Missing {
                 key: key("stream"),
@@ -245,22 +259,38 @@ impl Check {
         }
     }
 
-    /// No two file outputs in one directory.
+    pub(super) fn endpoint(&mut self, name: &str, raw: &RawOutput) {
+        if let Some(url) = &raw.endpoint_url
+            && !is_endpoint(url)
+        {
+            self.malformed(
+                format!("outputs.{name}.endpoint_url"),
+                url,
+                "http:// or https:// and a host, at most 2048 bytes",
+            );
+        }
+    }
+
+    /// No two outputs in one directory.
     pub(super) fn directories(&mut self, outputs: &[Output]) {
-        let files: Vec<(&str, &Path)> = outputs
+        let files: Vec<(String, &Path)> = outputs
             .iter()
-            .filter_map(|output| match &output.sink {
-                SinkConfig::File(file) => Some((output.name.as_str(), file.dir.as_path())),
+            .filter_map(|Output { name, sink, .. }| match sink {
+                SinkConfig::File(file) => Some((format!("outputs.{name}.dir"), &*file.dir)),
+                SinkConfig::S3(s3) => {
+                    let staging = s3.staging.as_ref()?;
+                    Some((format!("outputs.{name}.staging_dir"), &*staging.dir))
+                }
                 _ => None,
             })
             .collect();
-        for (at, (name, dir)) in files.iter().enumerate() {
-            for (other_name, other) in &files[..at] {
+        for (at, (key, dir)) in files.iter().enumerate() {
+            for (other_key, other) in &files[..at] {
                 if plain(dir).eq(plain(other)) {
                     self.problems.push(Problem::Contradiction {
-                        left: fact(format!("outputs.{name}.dir"), format!("{dir:?}")),
+                        left: fact(key, format!("{dir:?}")),
                         must: "other than",
-                        right: fact(format!("outputs.{other_name}.dir"), format!("{other:?}")),
+                        right: fact(other_key, format!("{other:?}")),
                         why: "each would repair what the other is writing",
                     });
                 }
@@ -320,6 +350,7 @@ impl SinkConfig {
             SinkConfig::Kafka(_) => SinkType::Kafka,
             SinkConfig::Kinesis(_) => SinkType::Kinesis,
             SinkConfig::Null => SinkType::Null,
+            SinkConfig::S3(_) => SinkType::S3,
         }
     }
 }
@@ -332,6 +363,8 @@ struct Defaults {
     batch_bytes: Bound,
     batch_bytes_max: u64,
     in_flight_max: u64,
+    retry_base_ms: u64,
+    retry_cap_ms: u64,
 }
 
 impl Defaults {
@@ -345,6 +378,8 @@ impl Defaults {
                 batch_bytes: bounds::FILE_BATCH_BYTES,
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 1,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Kafka => Defaults {
                 linger_ms: 5,
@@ -353,6 +388,8 @@ impl Defaults {
                 batch_bytes: bounds::KAFKA_BATCH_BYTES,
                 batch_bytes_max: 4 << 20,
                 in_flight_max: 8,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Kinesis => Defaults {
                 linger_ms: 5,
@@ -361,6 +398,8 @@ impl Defaults {
                 batch_bytes: bounds::KINESIS_BATCH_BYTES,
                 batch_bytes_max: 5 << 20,
                 in_flight_max: 8,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Null => Defaults {
                 linger_ms: 0,
@@ -369,6 +408,19 @@ impl Defaults {
                 batch_bytes: bounds::NULL_BATCH_BYTES,
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 4,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
+            },
+            // Batches as those of files; what is tried again is an object.
+            SinkType::S3 => Defaults {
+                linger_ms: 0,
+                batch_records: bounds::S3_BATCH_RECORDS,
+                batch_records_max: 10_000,
+                batch_bytes: bounds::S3_BATCH_BYTES,
+                batch_bytes_max: 8 << 20,
+                in_flight_max: 1,
+                retry_base_ms: 200,
+                retry_cap_ms: 20_000,
             },
         }
     }
@@ -378,21 +430,6 @@ impl Defaults {
 fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static str> {
     let only = [
         ("stream", raw.stream.is_some(), SinkType::Kinesis),
-        (
-            "endpoint_url",
-            raw.endpoint_url.is_some(),
-            SinkType::Kinesis,
-        ),
-        (
-            "connect_timeout_ms",
-            raw.connect_timeout_ms.is_some(),
-            SinkType::Kinesis,
-        ),
-        (
-            "attempt_timeout_ms",
-            raw.attempt_timeout_ms.is_some(),
-            SinkType::Kinesis,
-        ),
         (
             "describe_interval_s",
             raw.describe_interval_s.is_some(),
@@ -427,14 +464,41 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
             raw.record_bytes_max.is_some(),
             SinkType::Kafka,
         ),
+        ("bucket", raw.bucket.is_some(), SinkType::S3),
+        ("prefix", raw.prefix.is_some(), SinkType::S3),
+        ("path_style", raw.path_style.is_some(), SinkType::S3),
+        ("staging_dir", raw.staging_dir.is_some(), SinkType::S3),
+        (
+            "staging_bytes_max",
+            raw.staging_bytes_max.is_some(),
+            SinkType::S3,
+        ),
+        (
+            "object_bytes_max",
+            raw.object_bytes_max.is_some(),
+            SinkType::S3,
+        ),
+        ("object_age_s", raw.object_age_s.is_some(), SinkType::S3),
+        ("storage_class", raw.storage_class.is_some(), SinkType::S3),
+        ("kms_key_id", raw.kms_key_id.is_some(), SinkType::S3),
     ];
-    let is_aws = matches!(sink, SinkType::Kafka | SinkType::Kinesis);
-    let regionless = raw.region.is_some() && !is_aws;
+    let calls_aws = matches!(sink, SinkType::Kinesis | SinkType::S3);
+    let calls = [
+        ("endpoint_url", raw.endpoint_url.is_some()),
+        ("connect_timeout_ms", raw.connect_timeout_ms.is_some()),
+        ("attempt_timeout_ms", raw.attempt_timeout_ms.is_some()),
+    ];
+    let calls = calls
+        .into_iter()
+        .filter(move |(_, written)| *written && !calls_aws)
+        .map(|(key, _)| key);
+    let regionless = raw.region.is_some() && !calls_aws && sink != SinkType::Kafka;
     // `null` takes a key so that the cost of making one can be measured.
-    let keyless = raw.partition_key.is_some() && sink == SinkType::File;
+    let keyless = raw.partition_key.is_some() && matches!(sink, SinkType::File | SinkType::S3);
     only.into_iter()
         .filter(move |(_, written, of)| *written && *of != sink)
         .map(|(key, ..)| key)
+        .chain(calls)
         .chain(keyless.then_some("partition_key"))
         .chain(regionless.then_some("region"))
 }

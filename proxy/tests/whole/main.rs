@@ -25,4 +25,6 @@ mod packed;
 mod pressure;
 mod readers;
 mod records;
+#[cfg(feature = "s3")]
+mod s3;
 mod shutdown;

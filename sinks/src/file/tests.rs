@@ -1,7 +1,7 @@
 //! The file sink on a disk that fails on command.
 
-use super::store::{Os, Store, StoreFile};
 use super::*;
+use crate::disk::store::{Os, Store, StoreFile};
 use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
 use sluice_core::time::Mono;
 use std::collections::BTreeMap;
@@ -73,6 +73,14 @@ impl Store for Faulty {
             path: path.to_owned(),
             file: Os.create_file(path)?,
         }))
+    }
+
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
+        Os.open_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Os.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
