@@ -37,6 +37,9 @@ pub struct Sample {
 /// before it has handed events on does so in its own time.
 const SETTLING: Duration = Duration::from_secs(3);
 
+/// A peer that uploads what it has acknowledged has so long to end with that.
+const CATCHING_UP: Duration = Duration::from_secs(60);
+
 /// How often they are looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -69,7 +72,8 @@ pub fn run(
     report
         .check(workload, &peer.peer.endpoint)
         .map_err(context)?;
-    let give_up = Instant::now() + SETTLING;
+    let uploads = before.iter().any(|(counts, _)| *counts == Counts::Behind);
+    let give_up = Instant::now() + if uploads { CATCHING_UP } else { SETTLING };
     let after = loop {
         let after = peer.counts().map_err(context)?;
         match agree(&before, &after, workload, report.answered) {
@@ -124,6 +128,10 @@ fn agree(
                 answered * u64::from(workload.expect.rejected),
             ),
             Counts::Requests => ("requests", answered),
+            Counts::Behind => match after {
+                None | Some(0) => continue,
+                Some(behind) => return Err(format!("{behind} are not at the destination yet")),
+            },
             Counts::Syncs => continue,
         };
         let before = before.unwrap_or(0);
@@ -174,6 +182,23 @@ mod tests {
         .unwrap();
         let (before, after) = (&counts(Some(1))[1..], &counts(Some(9))[1..]);
         assert_eq!(agree(before, after, &workload, 10), Ok(()));
+    }
+
+    #[test]
+    fn what_is_behind_has_to_arrive_before_a_figure_is_taken() {
+        let workload: Workload = toml::from_str(
+            "connections = 1\nmode = 'event'\nbatch = 1\nevent_bytes = 9\n\
+             [expect]\naccepted = 1\nrejected = 0\n",
+        )
+        .unwrap();
+        let agree = |behind| {
+            let counts = |behind| [(Counts::Behind, behind)];
+            agree(&counts(Some(5)), &counts(behind), &workload, 10)
+        };
+        assert_eq!(agree(Some(0)), Ok(()));
+        assert_eq!(agree(None), Ok(()));
+        let error = agree(Some(7)).unwrap_err();
+        assert_eq!(error, "7 are not at the destination yet");
     }
 
     #[test]
