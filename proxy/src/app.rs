@@ -183,7 +183,7 @@ fn start_output(
     let mut sink = None;
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
-        let readiness = Arc::clone(readiness);
+        let troubled = Arc::clone(readiness);
         let settings = writer::WriterSettings {
             output: match output.writers {
                 1 => output.name.clone(),
@@ -199,7 +199,7 @@ fn start_output(
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
-            trouble: Arc::new(move |cause| readiness.set_trouble(id, cause)),
+            trouble: Arc::new(move |cause| troubled.set_trouble(id, cause)),
         };
         stats.push(Arc::clone(&settings.stats));
         let output = output.clone();
@@ -217,6 +217,9 @@ fn start_output(
         }
         .into());
     };
+    if let Some(stage) = sink.stage() {
+        readiness.watch(id, stage);
+    }
     Ok(RunningOutput {
         name: output.name.clone(),
         queues,
@@ -240,12 +243,14 @@ fn start_admin(
     let source = |output: &RunningOutput| OutputSource {
         name: output.name.clone(),
         writers: output.stats.clone(),
+        stage: output.sink.stage(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
         outputs: outputs.iter().map(source).collect(),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
         now: Box::new(move || clock.now()),
+        wall: worker::wall,
     };
     let admin = Admin::start(address, sources, Arc::clone(readiness))?;
     info!(address = %admin.address(), "metrics and probes");

@@ -1,6 +1,8 @@
 //! Lines on a local disk that outlive the process: what the sinks that write files have in common.
 //! Knows no records, no names of files and no layout of a directory.
 
+#[cfg(test)]
+pub(crate) mod faulty;
 pub(crate) mod grow;
 pub(crate) mod store;
 pub(crate) mod tail;

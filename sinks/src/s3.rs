@@ -21,6 +21,7 @@ use crate::aws::{AwsSettings, CallFailure};
 use crate::disk::store::{self, Store};
 use crate::disk::{is_line, lock};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use bucket::Bucket;
 use bytes::Bytes;
 use name::Name;
@@ -217,13 +218,14 @@ impl S3Sink {
     /// A setting is out of its range, no region can be found, the directory cannot be created or read, someone
     /// else writes to it, or there is no thread to be had.
     pub async fn start(settings: S3Settings, clock: fn() -> Wall) -> Result<S3Sink, CheckError> {
-        S3Sink::start_on(Arc::new(store::Os), settings, clock).await
+        S3Sink::start_on(Arc::new(store::Os), settings, clock, None).await
     }
 
     async fn start_on(
         store: Arc<dyn Store>,
         settings: S3Settings,
         clock: fn() -> Wall,
+        credentials: Option<SharedCredentialsProvider>,
     ) -> Result<S3Sink, CheckError> {
         let fail = |reason: String| CheckError {
             destination: settings.destination(),
@@ -232,12 +234,12 @@ impl S3Sink {
         settings.validate().map_err(fail)?;
         let way = match &settings.keeping {
             Keeping::Memory { .. } => Way::Direct {
-                bucket: Box::new(Bucket::open(&settings).await.map_err(fail)?),
+                bucket: Box::new(Bucket::open(&settings, credentials).await.map_err(fail)?),
                 clock,
             },
-            Keeping::Staged(staging) => {
-                Way::Staged(Staged::start(store, &settings, staging, clock).map_err(fail)?)
-            }
+            Keeping::Staged(staging) => Way::Staged(
+                Staged::start(store, &settings, staging, clock, credentials).map_err(fail)?,
+            ),
         };
         Ok(S3Sink { settings, way })
     }
@@ -253,7 +255,7 @@ impl S3Sink {
             reason,
         };
         settings.validate().map_err(fail)?;
-        let bucket = Bucket::open(settings).await.map_err(fail)?;
+        let bucket = Bucket::open(settings, None).await.map_err(fail)?;
         let region = bucket
             .head()
             .await
@@ -302,6 +304,7 @@ impl Staged {
         settings: &S3Settings,
         staging: &Staging,
         clock: fn() -> Wall,
+        credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Staged, String> {
         let Staging {
             dir,
@@ -326,6 +329,7 @@ impl Staged {
         };
         let uploader = Uploader::start(Context {
             settings: settings.clone(),
+            credentials,
             dir: dir.clone(),
             store: Arc::clone(&store),
             clock,

@@ -4,6 +4,7 @@
 use super::S3Settings;
 use super::pack::Packed;
 use crate::aws::{Aws, CallFailure};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
@@ -27,10 +28,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Finds region and credentials, at most 5 s each; without credentials it goes on looking. Its
-    /// timers live on the current tokio runtime.
-    pub(super) async fn open(settings: &S3Settings) -> Result<Bucket, String> {
-        let aws = Aws::load(&settings.aws, "S3", None).await?;
+    /// Finds region and credentials (unless they are given), at most 5 s each; without credentials it goes
+    /// on looking. Its timers live on the current tokio runtime.
+    pub(super) async fn open(
+        settings: &S3Settings,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Bucket, String> {
+        let aws = Aws::load(&settings.aws, "S3", credentials).await?;
         let path_style = settings.path_style.unwrap_or_else(|| {
             let mut variables = ENDPOINT_VARIABLES.into_iter();
             settings.aws.endpoint_url.is_some()

@@ -12,6 +12,7 @@ use super::row::{Row, Segment};
 use crate::aws::CallFailure;
 use crate::disk::Failure;
 use crate::disk::store::Store;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use sluice_core::record::Cause;
 use sluice_core::time::Wall;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub(super) struct Uploader {
 /// What it needs to know.
 pub(super) struct Context {
     pub(super) settings: S3Settings,
+    /// `None`: as everywhere.
+    pub(super) credentials: Option<SharedCredentialsProvider>,
     pub(super) dir: PathBuf,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: fn() -> Wall,
@@ -57,7 +60,7 @@ pub(super) struct Context {
 
 impl Uploader {
     /// Starts the thread, and returns when region and credentials were looked for.
-    pub(super) fn start(context: Context) -> Result<Uploader, String> {
+    pub(super) fn start(mut context: Context) -> Result<Uploader, String> {
         let (phase, mut told) = watch::channel(Phase::Running);
         let (end, ended) = watch::channel(false);
         let (report, reported) = mpsc::channel();
@@ -76,7 +79,7 @@ impl Uploader {
                     }
                 };
                 runtime.block_on(async move {
-                    match Bucket::open(&context.settings).await {
+                    match Bucket::open(&context.settings, context.credentials.take()).await {
                         Ok(bucket) => {
                             let _ = report.send(Ok(()));
                             let mut work = Work {
