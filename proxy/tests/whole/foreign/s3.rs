@@ -77,18 +77,22 @@ impl Bucket {
     }
 
     /// An output called `main`; `more` goes on with its section.
-    fn output(&self, dir: &Path, endpoint: &str, prefix: &str, more: &str) -> String {
-        let (bucket, staging) = (&self.name, dir.join("staging"));
+    fn output(&self, endpoint: &str, prefix: &str, more: &str) -> String {
+        let bucket = &self.name;
         format!(
             "{SETTINGS}[outputs.main]\ntype = \"s3\"\nregion = \"us-east-1\"\n\
-             endpoint_url = \"{endpoint}\"\nbucket = \"{bucket}\"\nprefix = \"{prefix}\"\n\
-             staging_dir = {staging:?}\n{more}"
+             endpoint_url = \"{endpoint}\"\nbucket = \"{bucket}\"\nprefix = \"{prefix}\"\n{more}"
         )
     }
 
+    /// The same at its own server, staged in a directory below `dir`.
     fn settings(&self, dir: &Path, more: &str) -> String {
-        self.output(dir, &self.endpoint, PREFIX, more)
+        self.output(&self.endpoint, PREFIX, &(staging(dir) + more))
     }
+}
+
+fn staging(dir: &Path) -> String {
+    format!("staging_dir = {:?}\n", dir.join("staging"))
 }
 
 /// The program with a login.
@@ -192,6 +196,31 @@ fn s3proxy_has_every_event_once_in_objects_of_the_agreed_form_and_storage_class(
 }
 
 #[test]
+#[ignore = "needs s3s-fs, which .ci/interop starts"]
+fn what_is_gathered_in_memory_becomes_objects_of_the_same_form() {
+    run(async {
+        let bucket = Bucket::create(S3S_FS);
+        let more = "ack = \"enqueued\"\nobject_age_s = 1\n";
+        let dir = tempdir().unwrap();
+        let settings = bucket.output(&bucket.endpoint, PREFIX, more);
+        let proxy = start(dir.path(), &settings, SECRET_KEY);
+        let many = Offer {
+            requests: 200,
+            per_second: 100.0,
+            array: 5,
+            lines: 20,
+        };
+        let sent = offer(proxy.address, &many).await;
+        proxy.end_cleanly();
+        let objects = bucket.read(PREFIX);
+        let verdict = compare(&sent, lines(&objects));
+        println!("in memory: {verdict}, {} objects", objects.len());
+        verdict.hold();
+        assert!(objects.len() > 1, "the age makes no object");
+    });
+}
+
+#[test]
 #[ignore = "needs s3s-fs and S3Proxy, which .ci/interop starts"]
 fn under_a_wrong_secret_everything_stays_staged_and_health_tells_until_the_right_one_uploads_it() {
     for server in [S3S_FS, S3PROXY] {
@@ -282,8 +311,8 @@ fn lose_an_answer(server: &str, kill: bool) {
     let bucket = Bucket::create(server);
     let relay = relay::Relay::start(&bucket.endpoint);
     let dir = tempdir().unwrap();
-    let more = "object_age_s = 1\nattempt_timeout_ms = 2000\n";
-    let settings = bucket.output(dir.path(), &relay.url(), PREFIX, more);
+    let more = staging(dir.path()) + "object_age_s = 1\nattempt_timeout_ms = 2000\n";
+    let settings = bucket.output(&relay.url(), PREFIX, &more);
     let mut proxy = start(dir.path(), &settings, SECRET_KEY);
     let mut sent = burst(proxy.address, EVENTS, 2, 20);
     assert_eq!(count_answered(&sent, 200), 40);
@@ -319,7 +348,7 @@ fn every_profile_s_traffic_is_read_from_objects_by_the_rules_of_the_replaced_tie
     for profile in readers::PROFILES {
         let dir = tempdir().unwrap();
         let prefix = format!("{profile:?}/").to_lowercase();
-        let settings = bucket.output(dir.path(), &bucket.endpoint, &prefix, "");
+        let settings = bucket.output(&bucket.endpoint, &prefix, &staging(dir.path()));
         let proxy = start(dir.path(), &settings, SECRET_KEY);
         let sent = readers::send(&proxy, profile);
         proxy.end_cleanly();
