@@ -111,13 +111,19 @@ impl Check {
             defaults.in_flight_max,
         );
         let writers = self.number(&bounds::WRITERS, &name, raw.writers, 1);
-        let owns_directory = sink_type == SinkType::File || mode == AckMode::Durable;
-        if owns_directory && writers.value > 1 {
+        let one_writer = match sink_type {
+            SinkType::File => Some("one writer owns the directory"),
+            SinkType::S3 => Some("one writer fills an object"),
+            SinkType::Kafka | SinkType::Kinesis | SinkType::Null => None,
+        };
+        if let Some(why) = one_writer
+            && writers.value > 1
+        {
             self.problems.push(Problem::Contradiction {
                 left: writers.fact(),
                 must: "1 with",
                 right: fact(key("type"), sink_type.to_string()),
-                why: "one writer owns the directory",
+                why,
             });
         }
         let cap_given = raw.retry_cap_ms.unwrap_or(u64::MAX);
