@@ -266,8 +266,8 @@ impl Default for WriterStats {
     }
 }
 
-/// What a sink counts that confirms records before they are at their destination: it keeps them in segments
-/// on a local disk, and brings each out as one object. Values that two threads move are set under one lock.
+/// What a sink counts that makes objects of records. One that confirms records before they are at their destination
+/// keeps them in segments on a local disk until then. Values that two threads move are set under one lock.
 #[derive(Debug, Default)]
 pub struct StageStats {
     /// Bytes on the disk that are not at the destination yet.

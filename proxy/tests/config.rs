@@ -8,6 +8,8 @@
 mod front;
 #[path = "config/kafka.rs"]
 mod kafka;
+#[path = "config/s3.rs"]
+mod s3;
 
 use proptest::prelude::*;
 use sluice_proxy::config::{
@@ -391,7 +393,8 @@ fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
 fn every_numeric_key_of_the_printed_form_has_a_bound() {
     let text = format!(
         "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
-         [outputs.topic]\ntype = 'kafka'\nbrokers = 'b'\ntopic = 't'\n"
+         [outputs.topic]\ntype = 'kafka'\nbrokers = 'b'\ntopic = 't'\n\
+         [outputs.bucket]\ntype = 's3'\nbucket = 'clicks'\n"
     );
     let printed: toml::Table = load(&text).unwrap().to_toml().parse().unwrap();
     let mut numbers = 0;

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use tracing::info;
+use tracing::{info, warn};
 use uploader::{Context, Uploader};
 
 /// Bytes of lines in one object: what one PutObject takes easily and one process packs in memory.
@@ -194,10 +194,14 @@ pub struct S3Sink {
 
 enum Way {
     Staged(Staged),
-    Direct {
-        bucket: Box<Bucket>,
-        clock: fn() -> Wall,
-    },
+    Direct(Direct),
+}
+
+struct Direct {
+    bucket: Box<Bucket>,
+    clock: fn() -> Wall,
+    give_up_after: Duration,
+    stats: Arc<StageStats>,
 }
 
 struct Staged {
@@ -233,10 +237,12 @@ impl S3Sink {
         };
         settings.validate().map_err(fail)?;
         let way = match &settings.keeping {
-            Keeping::Memory { .. } => Way::Direct {
+            Keeping::Memory { give_up_after } => Way::Direct(Direct {
                 bucket: Box::new(Bucket::open(&settings, credentials).await.map_err(fail)?),
                 clock,
-            },
+                give_up_after: *give_up_after,
+                stats: Arc::default(),
+            }),
             Keeping::Staged(staging) => Way::Staged(
                 Staged::start(store, &settings, staging, clock, credentials).map_err(fail)?,
             ),
@@ -415,11 +421,11 @@ impl Sink for S3Sink {
                         false => Some(staged.append(joined).await),
                     }
                 }
-                Way::Direct { bucket, clock } => {
+                Way::Direct(direct) => {
                     let lines: Vec<_> = lines.map(|record| record.payload.clone()).collect();
                     match lines.is_empty() {
                         true => None,
-                        false => Some(self.put(bucket, *clock, lines).await),
+                        false => Some(self.put(direct, lines).await),
                     }
                 }
             };
@@ -440,24 +446,27 @@ impl Sink for S3Sink {
     fn finish<'a>(&'a self, stop: SinkFuture<'a, ()>) -> SinkFuture<'a, u64> {
         match &self.way {
             Way::Staged(staged) => Box::pin(staged.finish(stop)),
-            Way::Direct { .. } => Box::pin(std::future::ready(0)),
+            Way::Direct(_) => Box::pin(std::future::ready(0)),
         }
     }
 
     fn stage(&self) -> Option<Arc<StageStats>> {
-        match &self.way {
-            Way::Staged(staged) => Some(Arc::clone(staged.row.stats())),
-            Way::Direct { .. } => None,
-        }
+        Some(Arc::clone(match &self.way {
+            Way::Staged(staged) => staged.row.stats(),
+            Way::Direct(direct) => &direct.stats,
+        }))
     }
 }
 
 impl S3Sink {
     /// Stores lines as one object, with one key and the same bytes however often it takes.
-    async fn put(&self, bucket: &Bucket, clock: fn() -> Wall, lines: Vec<Bytes>) -> RecordResult {
-        let Keeping::Memory { give_up_after } = self.settings.keeping else {
-            return RecordResult::Retry(Cause::Unavailable);
-        };
+    async fn put(&self, direct: &Direct, lines: Vec<Bytes>) -> RecordResult {
+        let Direct {
+            bucket,
+            clock,
+            give_up_after,
+            stats,
+        } = direct;
         let Ok(Ok(packed)) = spawn_blocking(move || pack::pack_lines(&lines)).await else {
             return RecordResult::Retry(Cause::Unavailable);
         };
@@ -467,21 +476,31 @@ impl S3Sink {
         let begun = Instant::now();
         let mut attempts = 0;
         loop {
-            let failure = match bucket.put(&key, &packed).await {
-                Ok(()) => return RecordResult::Delivered,
+            let answer = bucket.put(&key, &packed).await;
+            stats.attempted(answer.as_ref().err().map(|failure| failure.cause));
+            let failure = match answer {
+                Ok(()) => {
+                    stats.objects.increment();
+                    stats.object_bytes.add(packed.body.len() as u64);
+                    return RecordResult::Delivered;
+                }
                 Err(failure) => failure,
             };
             attempts += 1;
             let wait = back_off(self.settings.retry_base, self.settings.retry_cap, attempts);
-            if begun.elapsed() + wait >= give_up_after {
-                tracing::warn!(
+            let gives_up = begun.elapsed() + wait >= *give_up_after;
+            if attempts == 1 || gives_up {
+                warn!(
                     bucket = self.settings.bucket,
                     key,
                     attempts,
+                    gives_up,
                     cause = failure.cause.label(),
                     error = failure.text,
-                    "gave up an object"
+                    "cannot store an object"
                 );
+            }
+            if gives_up {
                 return RecordResult::Refused(failure.cause);
             }
             sleep(wait).await;

@@ -52,7 +52,7 @@ pub trait Sink: Send + Sync + 'static {
         Box::pin(ready(0))
     }
 
-    /// What a sink counts that confirms records before they are at their destination.
+    /// What a sink counts that makes objects of records.
     fn stage(&self) -> Option<Arc<StageStats>> {
         None
     }

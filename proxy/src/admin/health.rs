@@ -48,7 +48,7 @@ pub struct Readiness {
 struct OutputHealth {
     name: String,
     trouble: AtomicU8,
-    /// Of an output that confirms records before they are at their destination.
+    /// Of an output that makes objects of records, in its own time.
     stage: OnceLock<Arc<StageStats>>,
 }
 

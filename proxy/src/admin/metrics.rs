@@ -31,7 +31,7 @@ pub struct OutputSource {
     pub name: String,
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
-    /// Of an output that confirms records before they are at their destination.
+    /// Of an output that makes objects of records.
     pub stage: Option<Arc<StageStats>>,
 }
 
@@ -338,7 +338,7 @@ fn writers(page: &mut Page, sources: &Sources) {
     }
 }
 
-/// Outputs that keep records on a local disk until they are delivered; no samples for others.
+/// Outputs that make objects of records, and may keep them on a local disk until then; nothing on others.
 fn stages(page: &mut Page, sources: &Sources) {
     type Read = fn(&StageStats) -> u64;
     let families: [(&str, &str, &str, Read); 5] = [

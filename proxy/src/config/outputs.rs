@@ -43,9 +43,9 @@ impl Check {
         let defaults = Defaults::of(sink_type);
 
         let mode = self.ack_mode(&name, sink_type, raw.ack);
+        let object = (sink_type == SinkType::S3).then(|| self.object(&name, &raw, mode));
         // A batch of an S3 output without a stage is an object.
-        let gathered = (sink_type == SinkType::S3 && mode == AckMode::Enqueued)
-            .then(|| self.gathered(&name, &raw));
+        let gathered = object.as_ref().filter(|_| mode == AckMode::Enqueued);
         if let (AckMode::Delivered | AckMode::Durable, Some(_)) = (mode, raw.retry_for_ms) {
             self.problems.push(Problem::Misplaced {
                 key: key("retry_for_ms"),
@@ -57,21 +57,21 @@ impl Check {
         let within = match mode {
             AckMode::Delivered | AckMode::Durable => ack_deadline.clone(),
             AckMode::Enqueued => {
-                let default_ms = match &gathered {
-                    Some((age, _)) => age.value + 600_000,
+                let default_ms = match gathered {
+                    Some(object) => object.age.value + 600_000,
                     None => 60_000,
                 };
                 self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, default_ms)
             }
         };
-        let linger = match &gathered {
-            Some((age, _)) => age.clone(),
+        let linger = match gathered {
+            Some(object) => object.age.clone(),
             None => self.number(&bounds::LINGER, &name, raw.linger_ms, defaults.linger_ms),
         };
         self.below(&linger, &within, "no record would be sent in time");
 
-        let (records, bytes) = match &gathered {
-            Some((_, object)) => self.object_batch(&name, object, record_bytes),
+        let (records, bytes) = match gathered {
+            Some(object) => self.object_batch(&name, &object.bytes, record_bytes),
             None => (
                 self.number(
                     &defaults.batch_records,
@@ -111,13 +111,19 @@ impl Check {
             defaults.in_flight_max,
         );
         let writers = self.number(&bounds::WRITERS, &name, raw.writers, 1);
-        let owns_directory = sink_type == SinkType::File || mode == AckMode::Durable;
-        if owns_directory && writers.value > 1 {
+        let one_writer = match sink_type {
+            SinkType::File => Some("one writer owns the directory"),
+            SinkType::S3 => Some("one writer fills an object"),
+            SinkType::Kafka | SinkType::Kinesis | SinkType::Null => None,
+        };
+        if let Some(why) = one_writer
+            && writers.value > 1
+        {
             self.problems.push(Problem::Contradiction {
                 left: writers.fact(),
                 must: "1 with",
                 right: fact(key("type"), sink_type.to_string()),
-                why: "one writer owns the directory",
+                why,
             });
         }
         let cap_given = raw.retry_cap_ms.unwrap_or(u64::MAX);
@@ -142,7 +148,7 @@ impl Check {
                 SinkConfig::Kafka(self.kafka(&name, &raw, &linger, &within, &bytes)?)
             }
             SinkType::Kinesis => SinkConfig::Kinesis(self.kinesis(&name, &raw, &linger, &within)?),
-            SinkType::S3 => SinkConfig::S3(self.s3(&name, &raw, mode)?),
+            SinkType::S3 => SinkConfig::S3(self.s3(&name, &raw, mode, &object?)?),
         };
         Some(Output {
             ack: match mode {

@@ -18,6 +18,13 @@ const PREFIX_BYTES_MAX: usize = 896;
 /// Records in an object that is gathered in memory: its bytes are the bound, no event is this small.
 const OBJECT_RECORDS_MAX: u64 = 10_000_000;
 
+/// When an object is finished.
+pub(super) struct Object {
+    /// In milliseconds.
+    pub(super) age: Number,
+    pub(super) bytes: Number,
+}
+
 impl Check {
     /// What a 200 waits for; which of it an output knows depends on its type.
     pub(super) fn ack_mode(
@@ -53,32 +60,38 @@ impl Check {
         default
     }
 
-    /// Age and bytes of an object that is gathered in memory; the writer gathers, so what says how it does
-    /// otherwise has no place.
-    pub(super) fn gathered(&mut self, name: &str, raw: &RawOutput) -> (Number, Number) {
-        for (key, written) in [
+    /// Age and bytes at which an object is finished. Without a stage the writer gathers it, and what says how
+    /// it gathers otherwise has no place.
+    pub(super) fn object(&mut self, name: &str, raw: &RawOutput, mode: AckMode) -> Object {
+        let misplaced = [
             ("linger_ms", raw.linger_ms.is_some()),
             ("batch_records_max", raw.batch_records_max.is_some()),
             ("batch_bytes_max", raw.batch_bytes_max.is_some()),
             ("staging_dir", raw.staging_dir.is_some()),
             ("staging_bytes_max", raw.staging_bytes_max.is_some()),
-        ] {
-            if written {
-                self.problems.push(Problem::Misplaced {
-                    key: format!("outputs.{name}.{key}"),
-                    because: format!("outputs.{name}.ack"),
-                    value: AckMode::Enqueued.to_string(),
-                });
-            }
+        ];
+        let misplaced = misplaced.into_iter().filter(|(_, written)| *written);
+        for (key, _) in misplaced.filter(|_| mode == AckMode::Enqueued) {
+            self.problems.push(Problem::Misplaced {
+                key: format!("outputs.{name}.{key}"),
+                because: format!("outputs.{name}.ack"),
+                value: mode.to_string(),
+            });
         }
         let age = self.number(&bounds::OBJECT_AGE, name, raw.object_age_s, 300);
-        let bytes = self.object_bytes(name, raw);
-        let age = Number {
-            unit: "ms",
-            value: age.value * 1_000,
-            ..age
-        };
-        (age, bytes)
+        Object {
+            age: Number {
+                unit: "ms",
+                value: age.value * 1_000,
+                ..age
+            },
+            bytes: self.number(
+                &bounds::OBJECT_BYTES,
+                name,
+                raw.object_bytes_max,
+                30_000_000,
+            ),
+        }
     }
 
     /// The batch that is an object: a largest record has to fit in as well.
@@ -100,20 +113,15 @@ impl Check {
         (records, bytes)
     }
 
-    fn object_bytes(&mut self, name: &str, raw: &RawOutput) -> Number {
-        self.number(
-            &bounds::OBJECT_BYTES,
-            name,
-            raw.object_bytes_max,
-            30_000_000,
-        )
-    }
-
-    pub(super) fn s3(&mut self, name: &str, raw: &RawOutput, mode: AckMode) -> Option<S3Sink> {
+    pub(super) fn s3(
+        &mut self,
+        name: &str,
+        raw: &RawOutput,
+        mode: AckMode,
+        object: &Object,
+    ) -> Option<S3Sink> {
         let key = |key: &str| format!("outputs.{name}.{key}");
-        let object_bytes = self.object_bytes(name, raw);
-        let object_age = self.number(&bounds::OBJECT_AGE, name, raw.object_age_s, 300);
-        let staging = (mode == AckMode::Durable).then(|| self.staging(name, raw, &object_bytes));
+        let staging = (mode == AckMode::Durable).then(|| self.staging(name, raw, &object.bytes));
         let attempt = self.number(
             &bounds::S3_ATTEMPT_TIMEOUT,
             name,
@@ -169,8 +177,8 @@ impl Check {
             connect_timeout: connect.ms(),
             attempt_timeout: attempt.ms(),
             staging,
-            object_bytes_max: object_bytes.value,
-            object_age: object_age.seconds(),
+            object_bytes_max: object.bytes.value,
+            object_age: object.age.ms(),
             storage_class: raw.storage_class.unwrap_or(StorageClassWord::Standard),
             kms_key_id: raw.kms_key_id.clone(),
         })

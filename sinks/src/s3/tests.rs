@@ -586,7 +586,8 @@ async fn without_a_stage_a_write_is_an_object_confirmed_when_it_is_stored() {
     let keys: Vec<_> = bucket.seen().iter().map(Seen::key).collect();
     assert_eq!(keys.len(), 2);
     assert_eq!(keys[0], keys[1], "a repeat has the same key");
-    assert!(sink.stage().is_none());
+    let stats = sink.stage().unwrap();
+    assert_eq!((stats.objects.get(), stats.staged_bytes.get()), (1, 0));
 }
 
 #[tokio::test]
@@ -598,6 +599,7 @@ async fn without_a_stage_what_cannot_be_stored_in_time_is_refused() {
         sink.write(&[record("one")]).await,
         [RecordResult::Refused(Cause::NotFound)]
     );
+    assert_eq!(sink.stage().unwrap().trouble(), Some(Cause::NotFound));
 }
 
 #[tokio::test]
