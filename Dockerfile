@@ -20,7 +20,8 @@ RUN apt-get update \
 COPY --from=build /src/target/release/sluice /usr/local/bin/sluice
 
 USER 10001:10001
-# The default file output writes to ./sluice-data, so to /var/lib/sluice/sluice-data here.
+# The default file output writes to ./sluice-data, so to /var/lib/sluice/sluice-data here; an S3 output stages
+# in /var/lib/sluice/sluice-staging what is not uploaded yet: keep the volume.
 WORKDIR /var/lib/sluice
 VOLUME /var/lib/sluice
 ENV SLUICE_LISTEN__ADDRESS=0.0.0.0:8088

@@ -46,6 +46,11 @@ pub enum Counts {
     Rejected,
     /// Requests.
     Requests,
+    /// What was accepted and is not at the destination yet: awaited to be 0 before a figure is taken, for
+    /// bringing it there is a cost of the requests too.
+    Behind,
+    /// Calls that make records durable. Compared with nothing, but shown per second.
+    Syncs,
 }
 
 impl Counter {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod counter;
+pub mod disk;
 pub mod generator;
 pub mod input;
 pub mod measure;

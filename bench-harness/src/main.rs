@@ -190,7 +190,24 @@ fn peers(arguments: &PeersArgs) -> Result<bool, String> {
             cell.take(outcome);
         }
     }
-    let cells: Vec<Cell> = cells.into_iter().map(|(_, _, cell)| cell).collect();
+    let mut cells: Vec<Cell> = cells.into_iter().map(|(_, _, cell)| cell).collect();
+    for peer in running {
+        let of = peer.name.clone();
+        let own = cells.iter_mut().filter(|cell| cell.peer == of);
+        let own: Vec<&mut Cell> = own.collect();
+        // Of a cell without figures nobody knows how many it stored.
+        if own.iter().any(|cell| cell.error.is_some()) {
+            continue;
+        }
+        let samples = own.iter().flat_map(|cell| &cell.samples);
+        let events = samples.map(|sample| sample.events).sum();
+        if let Err(error) = peer.end(events) {
+            tell(&format!("no figures: {error}"));
+            for cell in own {
+                cell.take(Err(error.clone()));
+            }
+        }
+    }
     let whole = cells.iter().all(|cell| cell.error.is_none());
     let record = Record {
         origin,

@@ -25,11 +25,20 @@ pub struct Sample {
     pub p99_us: f64,
     /// Memory of the peer after the run, bytes, all its processes.
     pub resident_bytes: u64,
+    /// Calls per second that make records durable, of a peer that counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syncs_per_second: Option<f64>,
+    /// Events accepted that have ids: not those of a workload's own body.
+    #[serde(skip)]
+    pub events: u64,
 }
 
 /// Counts still move after the last answer: cores publish them every 10 ms, and a peer that answers
 /// before it has handed events on does so in its own time.
 const SETTLING: Duration = Duration::from_secs(3);
+
+/// A peer that uploads what it has acknowledged has so long to end with that.
+const CATCHING_UP: Duration = Duration::from_secs(60);
 
 /// How often they are looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -63,20 +72,16 @@ pub fn run(
     report
         .check(workload, &peer.peer.endpoint)
         .map_err(context)?;
-    let give_up = Instant::now() + SETTLING;
-    loop {
-        let agreed = agree(
-            &before,
-            &peer.counts().map_err(context)?,
-            workload,
-            report.answered,
-        );
-        match agreed {
-            Ok(()) => break,
+    let uploads = before.iter().any(|(counts, _)| *counts == Counts::Behind);
+    let give_up = Instant::now() + if uploads { CATCHING_UP } else { SETTLING };
+    let after = loop {
+        let after = peer.counts().map_err(context)?;
+        match agree(&before, &after, workload, report.answered) {
+            Ok(()) => break after,
             Err(error) if Instant::now() > give_up => return Err(context(error)),
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
-    }
+    };
     // Only now: what a peer does after it has answered is a cost of the request too.
     let cpu = peer.cpu().map_err(context)?.saturating_sub(cpu_before);
     Ok(Sample {
@@ -87,7 +92,25 @@ pub fn run(
         p50_us: report.latency_from_start.p50_us,
         p99_us: report.latency_from_start.p99_us,
         resident_bytes: peer.memory().map_err(context)?,
+        syncs_per_second: syncs(&before, &after)
+            .map(|syncs| syncs as f64 * report.answered_per_second / report.answered as f64),
+        events: if workload.body.is_none() {
+            report.events_ok
+        } else {
+            0
+        },
     })
+}
+
+/// How many calls made records durable meanwhile; `None` of a peer that does not count them.
+fn syncs(before: &[(Counts, Option<u64>)], after: &[(Counts, Option<u64>)]) -> Option<u64> {
+    let sum = |counts: &[(Counts, Option<u64>)]| {
+        let syncs = counts.iter().filter(|(counts, _)| *counts == Counts::Syncs);
+        syncs
+            .map(|(_, count)| count.unwrap_or(0))
+            .reduce(|sum, count| sum + count)
+    };
+    Some(sum(after)?.saturating_sub(sum(before)?))
 }
 
 /// Compares what the peer has counted meanwhile with what has to come of that many requests.
@@ -105,6 +128,11 @@ fn agree(
                 answered * u64::from(workload.expect.rejected),
             ),
             Counts::Requests => ("requests", answered),
+            Counts::Behind => match after {
+                None | Some(0) => continue,
+                Some(behind) => return Err(format!("{behind} are not at the destination yet")),
+            },
+            Counts::Syncs => continue,
         };
         let before = before.unwrap_or(0);
         // A count that does not show has counted nothing.
@@ -139,6 +167,38 @@ mod tests {
             let error = agree(Counts::Accepted, before, after).unwrap_err();
             assert!(error.starts_with("180 accepted records"), "{error}");
         }
+    }
+
+    #[test]
+    fn calls_that_make_durable_are_counted_and_compared_with_nothing() {
+        let counts = |syncs| [(Counts::Accepted, Some(0)), (Counts::Syncs, syncs)];
+        assert_eq!(syncs(&counts(None), &counts(Some(7))), Some(7));
+        assert_eq!(syncs(&counts(Some(3)), &counts(Some(7))), Some(4));
+        assert_eq!(syncs(&counts(None)[..1], &counts(None)[..1]), None);
+        let workload: Workload = toml::from_str(
+            "connections = 1\nmode = 'event'\nbatch = 1\nevent_bytes = 9\n\
+             [expect]\naccepted = 1\nrejected = 0\n",
+        )
+        .unwrap();
+        let (before, after) = (&counts(Some(1))[1..], &counts(Some(9))[1..]);
+        assert_eq!(agree(before, after, &workload, 10), Ok(()));
+    }
+
+    #[test]
+    fn what_is_behind_has_to_arrive_before_a_figure_is_taken() {
+        let workload: Workload = toml::from_str(
+            "connections = 1\nmode = 'event'\nbatch = 1\nevent_bytes = 9\n\
+             [expect]\naccepted = 1\nrejected = 0\n",
+        )
+        .unwrap();
+        let agree = |behind| {
+            let counts = |behind| [(Counts::Behind, behind)];
+            agree(&counts(Some(5)), &counts(behind), &workload, 10)
+        };
+        assert_eq!(agree(Some(0)), Ok(()));
+        assert_eq!(agree(None), Ok(()));
+        let error = agree(Some(7)).unwrap_err();
+        assert_eq!(error, "7 are not at the destination yet");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// | `{rows}` | folder of the rows |
 /// | `{tools}` | folder that rows install into |
 /// | `{dir}` | this peer's folder while it runs, deleted afterwards |
+/// | `{disk}` | the same, on a disk below `{tools}`: a row that names it is skipped where that is memory |
 /// | `{port}`, `{admin}`, `{aux}`, `{stats}` | free ports: requests, counts, backend, counts of the backend |
 /// | `{cores}` | number of cores |
 /// | `{<name>}` | path of the program `<name>` of [`Peer::programs`] |
@@ -56,6 +57,19 @@ pub struct Peer {
     /// What it counts itself; checked after every run.
     #[serde(default)]
     pub counters: Vec<Counter>,
+    /// What its backend has to hold in the end.
+    #[serde(default)]
+    pub drained: Option<Drained>,
+}
+
+/// What a backend has to hold once the peer, and then the backend by SIGTERM, were asked to end: each event
+/// that was accepted, for a peer that answers before its destination has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drained {
+    /// File that the backend writes: a first line, and one with an id for each event. Events of a
+    /// workload's own body have none.
+    pub ledger: String,
 }
 
 /// Where and how a peer takes requests.
@@ -200,11 +214,23 @@ impl Row for Peer {
                 );
             }
         }
+        if self.drained.is_some() && self.backend.is_empty() {
+            return Err("drained needs a backend that writes its ledger".to_owned());
+        }
         Ok(())
     }
 }
 
 impl Peer {
+    /// Whether a command or a variable has this word in it.
+    #[must_use]
+    pub fn names(&self, word: &str) -> bool {
+        let commands = [&self.run, &self.backend].into_iter().flatten();
+        commands
+            .chain(self.env.values())
+            .any(|text| text.contains(word))
+    }
+
     /// Why it does not meet a workload, if it does not.
     #[must_use]
     pub fn declines(&self, workload: &Workload) -> Option<&'static str> {
@@ -297,7 +323,7 @@ mod tests {
     fn every_word_in_a_row_that_ships_has_a_value() {
         for (name, peer) in rows::<Peer>(&folder()).unwrap() {
             let known = [
-                "bin", "rows", "tools", "dir", "port", "admin", "aux", "stats", "cores",
+                "bin", "rows", "tools", "dir", "disk", "port", "admin", "aux", "stats", "cores",
             ];
             let words: Vec<(String, String)> = known
                 .iter()
@@ -311,7 +337,8 @@ mod tests {
                 .chain(&peer.version)
                 .chain(peer.counters.iter().map(|counter| &counter.command))
                 .flatten()
-                .chain(peer.env.values());
+                .chain(peer.env.values())
+                .chain(peer.drained.iter().map(|drained| &drained.ledger));
             for text in texts {
                 assert!(!fill(text, &words).contains('{'), "{name}: {text}");
             }
@@ -326,6 +353,7 @@ mod tests {
             ("[endpoint]\nverb = 'POST'", "verb"),
             ("[ready]\nstatsu = 200", "statsu"),
             ("[stop]\nsignl = 'TERM'", "signl"),
+            ("[drained]\nledger = 'x'\nlines = 1", "lines"),
             (
                 "[[counters]]\ncounts = 'requests'\npage = '{admin}/'\njson = 'n'\nof = 1",
                 "of",
@@ -355,6 +383,8 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         assert!(refusal("about = 'x'\nrun = []\n").contains("run"));
+        let error = refusal(&format!("{good}[drained]\nledger = '{{dir}}/ledger'\n"));
+        assert!(error.contains("needs a backend"), "{error}");
     }
 
     #[test]

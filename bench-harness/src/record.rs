@@ -221,6 +221,7 @@ impl Record {
         if marked {
             text.push_str("\n\\* the generator was the bottleneck in a round: the rate is not the peer's limit\n");
         }
+        text.push_str(&self.syncs());
         text.push('\n');
         for peer in &self.peers {
             let version = match (&peer.skipped, peer.version.as_str()) {
@@ -229,6 +230,37 @@ impl Record {
                 (None, version) => format!("; {version}"),
             };
             let _ = writeln!(text, "- `{}`: {}{version}", peer.name, peer.about);
+        }
+        text
+    }
+
+    /// A second table: how often records were made durable, of peers that count it. Empty without.
+    fn syncs(&self) -> String {
+        let mut text = String::new();
+        for cell in &self.cells {
+            let syncs: Vec<f64> = cell
+                .samples
+                .iter()
+                .filter_map(|sample| sample.syncs_per_second)
+                .collect();
+            if syncs.is_empty() {
+                continue;
+            }
+            if text.is_empty() {
+                text.push_str(
+                    "\n| workload | peer | fsyncs/s | requests per fsync |\n| --- | --- | ---: | ---: |\n",
+                );
+            }
+            let rate = median(cell.samples.iter().map(|sample| sample.requests_per_second));
+            let syncs = median(syncs);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {syncs:.0} | {:.1} |",
+                cell.workload,
+                cell.peer,
+                rate / syncs
+            );
         }
         text
     }
@@ -278,6 +310,8 @@ mod tests {
             p50_us: 1_000.0,
             p99_us: 2_000.0,
             resident_bytes: 1_048_576,
+            syncs_per_second: None,
+            events: 0,
         }
     }
 
@@ -352,6 +386,22 @@ mod tests {
             table.contains("the generator was the bottleneck"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn fsyncs_have_a_table_where_a_peer_counts_them() {
+        let with = |syncs| {
+            Ok(Sample {
+                syncs_per_second: Some(syncs),
+                ..sample(2.0)
+            })
+        };
+        let table = record(vec![
+            (FLOOR, vec![Ok(sample(2.0))]),
+            ("odd", vec![with(10.0), with(20.0), with(40.0)]),
+        ]);
+        assert!(table.contains("| w | odd | 20 | 5.0 |"), "{table}");
+        assert!(!record(vec![(FLOOR, vec![Ok(sample(2.0))])]).contains("fsyncs"));
     }
 
     #[test]

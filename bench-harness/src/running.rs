@@ -2,13 +2,14 @@
 //! skipped, which is said and recorded.
 
 use crate::counter::{self, Counter, Counts};
+use crate::disk::Folder;
 use crate::input;
 use crate::peer::{Peer, StopSignal, fill};
 use crate::process;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,7 +63,9 @@ pub struct Running {
     words: Vec<(String, String)>,
     process: Server,
     // Dropped after the peer, which may need it to the end.
-    _backend: Option<Server>,
+    backend: Option<Server>,
+    // Dropped after both, which write there.
+    _disk: Option<Folder>,
 }
 
 impl Running {
@@ -88,6 +91,20 @@ impl Running {
         for (program, found) in programs {
             words.push((program, found.display().to_string()));
         }
+        let disk = if peer.names("{disk}") {
+            let folder = format!("disk-{}-{name}", std::process::id());
+            let path = std::path::absolute(places.tools.join(folder));
+            let path = path.map_err(|error| at(&error))?;
+            match Folder::create(&path) {
+                Ok(folder) => {
+                    words.push(("disk".to_owned(), path.display().to_string()));
+                    Some(folder)
+                }
+                Err(why) => return Ok(Started::Skipped(why)),
+            }
+        } else {
+            None
+        };
         for file in &peer.files {
             let (from, to) = (places.rows.join(file), dir.join(base_name(file)));
             let text = input::read(&from, input::SMALL_BYTES_MAX).map_err(|error| at(&error))?;
@@ -109,6 +126,10 @@ impl Running {
             server
                 .await_up(Duration::from_secs(peer.ready.seconds), || accepts(aux))
                 .map_err(|error| at(&error))?;
+            if peer.drained.is_some() {
+                let patience = Duration::from_secs(peer.stop.seconds);
+                server.stop = Some((StopSignal::Term, Vec::new(), patience));
+            }
             Some(server)
         };
         let env = peer
@@ -134,20 +155,56 @@ impl Running {
                     })
             })
             .map_err(|error| at(&error))?;
-        let versions: Vec<String> = peer
+        let mut versions: Vec<String> = peer
             .version
             .iter()
             .map(|command| version(&filled(command, &words)))
             .collect();
+        versions.extend(disk.iter().map(|disk| format!("files on {}", disk.on)));
         Ok(Started::Running(Box::new(Running {
             name: name.to_owned(),
             port: main,
             version: versions.join(", "),
             words,
             process,
-            _backend: backend,
+            backend,
+            _disk: disk,
             peer,
         })))
+    }
+
+    /// Ends the peer and then its backend, and compares what the backend holds with the `events` that the
+    /// peer accepted, where its row says how.
+    ///
+    /// # Errors
+    /// What was expected and what is there.
+    pub fn end(self, events: u64) -> Result<(), String> {
+        let Running {
+            name,
+            peer,
+            words,
+            process,
+            backend,
+            _disk: disk,
+            ..
+        } = self;
+        drop(process);
+        drop(backend);
+        let found = match &peer.drained {
+            None => Ok(events),
+            Some(drained) => {
+                let path = fill(&drained.ledger, &words);
+                lines(Path::new(&path)).map_err(|error| format!("{name}: {path}: {error}"))
+            }
+        };
+        drop(disk);
+        // Its first line names the kind.
+        match found?.saturating_sub(u64::from(peer.drained.is_some())) {
+            found if found == events => Ok(()),
+            found => Err(format!(
+                "{name}: {events} events were accepted, its backend holds {found} in the end"
+            )),
+        }
     }
 
     /// CPU time so far of the peer and all it started, user and system; not of its backend.
@@ -308,6 +365,21 @@ fn said(command: &[String]) -> Result<(String, String), String> {
 
 fn accepts(port: u16) -> bool {
     TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
+}
+
+/// How many lines a file has.
+fn lines(path: &Path) -> io::Result<u64> {
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let mut lines = 0;
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(lines);
+        }
+        lines += memchr::memchr_iter(b'\n', piece).count() as u64;
+        let length = piece.len();
+        reader.consume(length);
+    }
 }
 
 /// A process that runs until it is stopped; stopped when dropped.

@@ -115,6 +115,36 @@ fn a_peer_that_did_not_see_what_was_answered_gets_no_figure() {
     assert!(table.contains("| pair | limit | 10 |"), "{table}");
 }
 
+/// A peer that is the floor, in front of a backend that writes a ledger of so many lines when asked to end.
+fn drained(lines: u32) -> String {
+    let script = format!(
+        "trap \"seq {lines} > {{dir}}/ledger; exit\" TERM; '{{bin}}/limit-responder' 127.0.0.1:{{aux}} 1 & \
+         while :; do sleep 0.05; done"
+    );
+    format!(
+        "about = 'x'\nbackend = ['sh', '-c', '''{script}''']\nrun = ['{{bin}}/limit-responder', '127.0.0.1:{{port}}', '1']\n\
+             [drained]\nledger = '{{dir}}/ledger'\n"
+    )
+}
+
+#[test]
+fn what_a_backend_holds_in_the_end_has_to_be_what_was_accepted() {
+    for (lines, code) in [(21, 0), (20, 1), (22, 1)] {
+        let row = drained(lines);
+        let dir = folder(&generator(20), &[("late", &row)]);
+        let output = bench(dir.path(), &["--rounds", "1"]);
+        let (table, said) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{table}{said}");
+        if code == 1 {
+            let line = format!(
+                "| pair | late | no figure: late: 20 events were accepted, its backend holds {} in the end |",
+                lines - 1
+            );
+            assert!(table.contains(&line), "{table}");
+        }
+    }
+}
+
 #[test]
 fn a_broken_row_is_one_line_with_its_file_and_exit_code_1() {
     let dir = folder(&generator(20), &[("odd", "about = 'x'\nrun = []\n")]);

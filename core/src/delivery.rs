@@ -22,6 +22,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+/// A batch that lingers for longer is looked at whenever records arrive: it may fill long before its time.
+/// In this time a core makes no more than some batches, and waking for each arrival would cost more.
+const LINGER_UNHEARD_MAX: Duration = Duration::from_millis(100);
+
 /// How records are gathered into calls and how calls are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliverySettings {
@@ -214,11 +218,12 @@ impl Delivery {
     }
 
     /// Whether records that arrive now could change what is done before [`Delivery::wake_at`]. They
-    /// cannot while a batch lingers (they would join it) or every call is taken (they would wait).
+    /// cannot while a batch lingers for a moment (they would join it) or every call is taken (they would wait).
     #[must_use]
     pub fn hears(&self) -> bool {
+        let linger = self.settings.linger;
         self.in_flight < self.settings.in_flight_max
-            && (self.waiting.is_empty() || self.settings.linger.is_zero())
+            && (self.waiting.is_empty() || linger.is_zero() || linger > LINGER_UNHEARD_MAX)
     }
 
     /// When [`Input::Tick`] is due if nothing else happens; [`Mono::NEVER`] if nothing waits for time.

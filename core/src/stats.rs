@@ -281,6 +281,46 @@ pub struct BillStats {
     pub billed_bytes: Counter,
 }
 
+/// What a sink counts that makes objects of records. One that confirms records before they are at their destination
+/// keeps them in segments on a local disk until then. Values that two threads move are set under one lock.
+#[derive(Debug, Default)]
+pub struct StageStats {
+    /// Bytes on the disk that are not at the destination yet.
+    pub staged_bytes: Gauge,
+    /// The bytes at which nothing more is taken.
+    pub staged_bytes_max: Gauge,
+    /// Segments that are finished and not at the destination yet.
+    pub segments_waiting: Gauge,
+    /// Unix time in seconds at which the oldest segment with a record in it was begun; 0 for none.
+    pub oldest_unix_secs: Gauge,
+    /// Objects that the destination confirmed.
+    pub objects: Counter,
+    /// Bytes of them as they were sent.
+    pub object_bytes: Counter,
+    /// Attempts that failed, by cause, indexed as [`Cause::ALL`].
+    pub failures: [Counter; Cause::ALL.len()],
+    /// Why the last attempt failed: the index in [`Cause::ALL`] plus 1, or 0 when it did not.
+    pub trouble: Gauge,
+}
+
+impl StageStats {
+    /// Notes how an attempt to bring out a segment ended: why it failed, or that it did not.
+    pub fn attempted(&self, failed: Option<Cause>) {
+        let at = failed.map(|cause| cause as usize);
+        if let Some(counter) = at.and_then(|at| self.failures.get(at)) {
+            counter.increment();
+        }
+        self.trouble.set(at.map_or(0, |at| at as u64 + 1));
+    }
+
+    /// Why the last attempt failed, if it did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Cause> {
+        let at = usize::try_from(self.trouble.get()).ok()?.checked_sub(1)?;
+        Cause::ALL.get(at).copied()
+    }
+}
+
 /// A duration in whole microseconds, saturating.
 #[must_use]
 pub fn micros(duration: Duration) -> u64 {

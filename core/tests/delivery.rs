@@ -148,6 +148,15 @@ fn arrivals_are_of_no_interest_while_a_batch_lingers_or_every_call_is_taken() {
 }
 
 #[test]
+fn a_batch_that_lingers_for_long_hears_what_arrives_for_it_may_fill_before_its_time() {
+    let mut driver = Driver::new(settings(300_000, 1), limits(2, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    assert!(driver.machine.hears());
+    driver.records(&[8], at_ms(1), FAR);
+    assert_eq!(driver.calls.len(), 1);
+}
+
+#[test]
 fn a_batch_leaves_at_once_when_it_is_full_by_count_or_by_bytes() {
     let mut driver = Driver::new(settings(1_000, 9), limits(2, 1_000));
     driver.records(&[8, 8, 8], at_ms(0), FAR);

@@ -40,6 +40,8 @@ use sluice_sinks::firehose::{FirehoseSettings, FirehoseSink};
 use sluice_sinks::kafka::{ClientCertificate, Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
 use sluice_sinks::null::NullSink;
+#[cfg(feature = "s3")]
+use sluice_sinks::s3::{Keeping, S3Settings, S3Sink, Staging};
 use sluice_sinks::sink::{CheckError, Sink};
 use sluice_sinks::writer::{self, Summary, WriterHandle};
 use std::io;
@@ -191,7 +193,7 @@ fn start_output(
     let mut bills = Vec::new();
     for number in 0..output.writers {
         let (sender, receiver) = queue::queue(QUEUE_PARCELS);
-        let readiness = Arc::clone(readiness);
+        let troubled = Arc::clone(readiness);
         let settings = writer::WriterSettings {
             output: match output.writers {
                 1 => output.name.clone(),
@@ -207,7 +209,7 @@ fn start_output(
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
-            trouble: Arc::new(move |cause| readiness.set_trouble(id, cause)),
+            trouble: Arc::new(move |cause| troubled.set_trouble(id, cause)),
         };
         stats.push(Arc::clone(&settings.stats));
         let output = output.clone();
@@ -226,6 +228,9 @@ fn start_output(
         }
         .into());
     };
+    if let Some(stage) = sink.stage() {
+        readiness.watch(id, stage);
+    }
     Ok(RunningOutput {
         name: output.name.clone(),
         queues,
@@ -251,12 +256,14 @@ fn start_admin(
         name: output.name.clone(),
         writers: output.stats.clone(),
         bills: output.bills.clone(),
+        stage: output.sink.stage(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
         outputs: outputs.iter().map(source).collect(),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
         now: Box::new(move || clock.now()),
+        wall: worker::wall,
     };
     let admin = Admin::start(address, sources, Arc::clone(readiness))?;
     info!(address = %admin.address(), "metrics and probes");
@@ -316,6 +323,66 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
             };
             Ok(Arc::new(KinesisSink::start(settings).await?))
         }
+        #[cfg(feature = "s3")]
+        SinkConfig::S3(s3) => {
+            let settings = s3_settings(output, s3);
+            Ok(Arc::new(S3Sink::start(settings, worker::wall).await?))
+        }
+        #[cfg(not(feature = "s3"))]
+        SinkConfig::S3(s3) => Err(CheckError {
+            destination: format!("s3 bucket {}", s3.bucket),
+            reason: "this program was built without its feature `s3`".to_owned(),
+        }),
+    }
+}
+
+/// Tries whether the destination of an output can be written to, without writing an event.
+///
+/// # Errors
+/// What the sink says.
+pub async fn check_sink(output: &Output) -> Result<String, CheckError> {
+    match &output.sink {
+        // A sink that was started would upload what an earlier process left.
+        #[cfg(feature = "s3")]
+        SinkConfig::S3(s3) => S3Sink::try_out(&s3_settings(output, s3)).await,
+        _ => start_sink(output).await?.check().await,
+    }
+}
+
+#[cfg(feature = "s3")]
+fn s3_settings(output: &Output, s3: &config::S3Sink) -> S3Settings {
+    let keeping = match &s3.staging {
+        Some(staging) => Keeping::Staged(Staging {
+            bytes_max: staging.bytes_max,
+            ..Staging::new(&staging.dir)
+        }),
+        // What is left of the time in which a record may be delivered once its object is full.
+        None => Keeping::Memory {
+            give_up_after: match output.ack {
+                AckPolicy::Enqueued { retry_for } => retry_for.saturating_sub(output.linger),
+                AckPolicy::Delivered | AckPolicy::Durable => Duration::ZERO,
+            },
+        },
+    };
+    S3Settings {
+        prefix: s3.prefix.clone(),
+        aws: AwsSettings {
+            region: s3.region.clone(),
+            endpoint_url: s3.endpoint_url.clone(),
+            connect_timeout: s3.connect_timeout,
+            attempt_timeout: s3.attempt_timeout,
+            operation_timeout: s3.attempt_timeout,
+        },
+        path_style: s3.path_style,
+        storage_class: s3.storage_class.to_string(),
+        kms_key_id: s3.kms_key_id.clone(),
+        object_bytes_max: s3.object_bytes_max,
+        object_age_max: s3.object_age,
+        batch_records_max: output.batch_records_max,
+        batch_bytes_max: output.batch_bytes_max,
+        retry_base: output.retry_base,
+        retry_cap: output.retry_cap,
+        ..S3Settings::new(&s3.bucket, keeping)
     }
 }
 
@@ -499,7 +566,7 @@ fn output_settings(
     ack_deadline: Duration,
 ) -> OutputSettings {
     let (ack, retry_for) = match output.ack {
-        AckPolicy::Delivered => (ledger::AckPolicy::Delivered, None),
+        AckPolicy::Delivered | AckPolicy::Durable => (ledger::AckPolicy::Delivered, None),
         AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
     };
     OutputSettings {
@@ -606,6 +673,7 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
                 total.tally.delivered += summary.tally.delivered;
                 total.tally.refused += summary.tally.refused;
                 total.left_behind += summary.left_behind;
+                total.kept_bytes += summary.kept_bytes;
             }
             Err(_) => {
                 error!(output = output.name, "a writer panicked");
@@ -613,14 +681,26 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             }
         }
     }
-    let Summary { tally, left_behind } = total;
+    let Summary {
+        tally,
+        left_behind,
+        kept_bytes,
+    } = total;
     info!(
         output = output.name,
         received = tally.received,
         delivered = tally.delivered,
         refused = tally.refused,
         left_behind,
+        kept_bytes,
         "output flushed"
     );
-    clean && left_behind == 0
+    if kept_bytes > 0 {
+        warn!(
+            output = output.name,
+            kept_bytes,
+            "confirmed events stay on the disk of this host: the next start uploads them"
+        );
+    }
+    clean && left_behind == 0 && kept_bytes == 0
 }

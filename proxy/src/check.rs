@@ -1,6 +1,6 @@
 //! `sluice check`: tries what the configuration names before traffic does.
 
-use crate::app::start_sink;
+use crate::app::check_sink;
 use crate::config::Config;
 use std::fmt::Write;
 use std::io;
@@ -27,7 +27,7 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
         usable: true,
     };
     for output in &config.outputs {
-        let found = runtime.block_on(async { start_sink(output).await?.check().await });
+        let found = runtime.block_on(check_sink(output));
         let word = match found {
             Ok(found) => format!("ok: {found}"),
             Err(error) => {

@@ -15,6 +15,7 @@ mod outputs;
 mod raw;
 mod replaced;
 mod resolve;
+mod s3;
 mod words;
 
 pub use bounds::{BOUNDS, Bound, Scope};
@@ -22,7 +23,7 @@ pub use error::{ConfigError, Fact, Problem};
 pub use machine::Machine;
 pub use words::{
     AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
+    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType, StorageClassWord,
 };
 
 use crate::http::{Network, OriginPattern};
@@ -262,6 +263,8 @@ pub struct Output {
 pub enum AckPolicy {
     /// The destination's word.
     Delivered,
+    /// A synced place on the local disk, from where the destination gets it, after a new start as well.
+    Durable,
     /// A place in the queue: best effort, what is still undelivered after `retry_for` is counted and dropped.
     Enqueued {
         /// How long delivery is tried.
@@ -282,6 +285,8 @@ pub enum SinkConfig {
     Kinesis(KinesisSink),
     /// Nowhere, for measuring.
     Null,
+    /// Objects in a bucket.
+    S3(S3Sink),
 }
 
 /// Keys of `type = "file"`.
@@ -381,6 +386,44 @@ pub struct AwsStream {
     pub connect_timeout: Duration,
     /// How long one call may take.
     pub attempt_timeout: Duration,
+}
+
+/// Keys of `type = "s3"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Sink {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What keys begin with, as it is.
+    pub prefix: String,
+    /// The region; `None` leaves it to the standard AWS chain.
+    pub region: Option<String>,
+    /// Another endpoint than the region's; `None` leaves it to the standard AWS chain.
+    pub endpoint_url: Option<String>,
+    /// Whether the bucket stands in the path; `None`: when there is an endpoint.
+    pub path_style: Option<bool>,
+    /// How long a TCP and TLS handshake may take; at most `attempt_timeout`.
+    pub connect_timeout: Duration,
+    /// How long one call may take.
+    pub attempt_timeout: Duration,
+    /// Where records are until their object is stored; `None`: in memory, with [`AckPolicy::Enqueued`].
+    pub staging: Option<Staging>,
+    /// An object is finished before its lines pass this many bytes.
+    pub object_bytes_max: u64,
+    /// An object is finished at this age.
+    pub object_age: Duration,
+    /// The storage class of objects.
+    pub storage_class: StorageClassWord,
+    /// The KMS key that objects are encrypted with; `None` leaves it to the bucket.
+    pub kms_key_id: Option<String>,
+}
+
+/// The staging directory of an S3 output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staging {
+    /// The directory; no other output has the same.
+    pub dir: PathBuf,
+    /// Bytes of events in it; over it requests are answered 503.
+    pub bytes_max: u64,
 }
 
 /// What the command line may decide.

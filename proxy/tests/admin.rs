@@ -5,8 +5,8 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::record::Cause;
-use sluice_core::stats::{BillStats, WorkerStats, WriterStats};
-use sluice_core::time::Mono;
+use sluice_core::stats::{BillStats, StageStats, WorkerStats, WriterStats};
+use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::{Phase, Readiness};
 use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX};
@@ -164,6 +164,13 @@ fn what_is_billed_stands_only_at_outputs_that_are_billed_in_steps() {
 }
 
 /// Two workers and two outputs, one of them with two writers, none of them at zero.
+fn wall() -> Wall {
+    Wall {
+        secs: 1_060,
+        nanos: 0,
+    }
+}
+
 fn sources() -> Sources {
     let workers: Vec<_> = [1_u64, 10]
         .into_iter()
@@ -222,6 +229,14 @@ fn sources() -> Sources {
         stats.billed_bytes.add(10 * n);
         Arc::new(stats)
     };
+    let stage = StageStats::default();
+    stage.staged_bytes.set(7);
+    stage.staged_bytes_max.set(8);
+    stage.segments_waiting.set(9);
+    stage.oldest_unix_secs.set(1_000);
+    stage.objects.add(10);
+    stage.object_bytes.add(11);
+    stage.attempted(Some(Cause::Throttled));
     Sources {
         workers,
         outputs: vec![
@@ -229,15 +244,18 @@ fn sources() -> Sources {
                 name: "main".to_owned(),
                 writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
                 bills: vec![bill(1), bill(10)],
+                stage: Some(Arc::new(stage)),
             },
             OutputSource {
                 name: "we\"ird\\\n".to_owned(),
                 writers: vec![writer(100, 0)],
                 bills: Vec::new(),
+                stage: None,
             },
         ],
         in_flight_bytes_max: 77,
         now: Box::new(|| Mono(10_000_000)),
+        wall,
     }
 }
 
@@ -293,6 +311,29 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
 }
 
 #[test]
+fn an_output_with_a_stage_says_what_is_on_its_disk_and_others_say_nothing() {
+    let text = render(&sources());
+    let page = parse(&text);
+    for (name, expected) in [
+        ("sluice_output_staged_bytes", 7.0),
+        ("sluice_output_staged_limit_bytes", 8.0),
+        ("sluice_output_segments_waiting", 9.0),
+        ("sluice_output_objects_total", 10.0),
+        ("sluice_output_object_bytes_total", 11.0),
+        ("sluice_output_oldest_segment_age_seconds", 60.0),
+    ] {
+        assert_eq!(page.value(name, &[("output", "main")]), expected, "{name}");
+        let samples = text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(samples, 1, "{name}");
+    }
+    let failures = |cause| {
+        let labels = [("output", "main"), ("cause", cause)];
+        page.value("sluice_output_upload_failures_total", &labels)
+    };
+    assert_eq!((failures("throttled"), failures("unknown")), (1.0, 0.0));
+}
+
+#[test]
 fn an_observation_is_in_every_bucket_from_its_own_up() {
     let page = parse(&render(&sources()));
     let below = |le| page.value("sluice_ack_latency_seconds_bucket", &[("le", le)]);
@@ -313,6 +354,7 @@ fn usual_statuses_are_there_from_the_start_and_others_once_seen() {
         outputs: Vec::new(),
         in_flight_bytes_max: 0,
         now: Box::new(|| Mono(0)),
+        wall,
     };
     let page = parse(&render(&idle));
     for status in ["200", "400", "413", "503"] {

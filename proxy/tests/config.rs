@@ -10,6 +10,8 @@ mod firehose;
 mod front;
 #[path = "config/kafka.rs"]
 mod kafka;
+#[path = "config/s3.rs"]
+mod s3;
 
 use proptest::prelude::*;
 use sluice_proxy::config::{
@@ -333,6 +335,7 @@ fn needs(sink: SinkType) -> &'static str {
         SinkType::File | SinkType::Null => "",
         SinkType::Firehose | SinkType::Kinesis => "stream = 'clicks'\n",
         SinkType::Kafka => kafka::TOPICS,
+        SinkType::S3 => "bucket = 'clicks'\n",
     }
 }
 
@@ -398,6 +401,7 @@ fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
 fn every_numeric_key_of_the_printed_form_has_a_bound() {
     let text = format!(
         "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
+         [outputs.bucket]\ntype = 's3'\nbucket = 'clicks'\n\
          [outputs.fire]\ntype = 'firehose'\nstream = 's'\n\
          [outputs.topic]\ntype = 'kafka'\n{}",
         kafka::TOPICS

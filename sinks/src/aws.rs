@@ -422,8 +422,10 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "ExpiredTokenException"
         | "IncompleteSignature"
         | "IncompleteSignatureException"
+        | "InvalidAccessKeyId"
         | "InvalidClientTokenId"
         | "InvalidSignatureException"
+        | "InvalidToken"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
         | "SignatureDoesNotMatch"
@@ -446,9 +448,13 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "ResourceInUseException"
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => (Cause::Unavailable, false),
-        "InvalidArgumentException" | "SerializationException" | "ValidationException" => {
-            (Cause::Invalid, false)
-        }
+        "BadDigest"
+        | "EntityTooLarge"
+        | "InvalidArgumentException"
+        | "InvalidDigest"
+        | "KeyTooLongError"
+        | "SerializationException"
+        | "ValidationException" => (Cause::Invalid, false),
         // Proxies and emulators answer without a code, and services learn new ones. None of these is
         // taken for a word against a record, except 413.
         _ => match status {

@@ -7,19 +7,18 @@
 mod layout;
 mod log;
 mod recover;
-mod store;
 #[cfg(test)]
 mod tests;
 
+use crate::disk::store::{self, Store};
+use crate::disk::{is_line, lock};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use log::Log;
 use sluice_core::record::{Cause, Record, RecordResult};
 use sluice_core::time::Wall;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::Store;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -113,7 +112,7 @@ impl FileSink {
             .map_err(|error| fail(format!("the sink needs a tokio runtime: {error}")))?;
         store::create_dir_durably(&*store, dir)
             .map_err(|error| fail(format!("cannot create it: {error}")))?;
-        let lock = lock(dir).map_err(fail)?;
+        let lock = lock(dir, layout::LOCK).map_err(fail)?;
         recover::recover(dir);
         let log = Log::new(Arc::clone(&store), settings.clone(), clock, lock);
         let log = Arc::new(Mutex::new(log));
@@ -215,31 +214,6 @@ impl Sink for FileSink {
     }
 }
 
-/// Whether a payload is one line: not empty, no newline, and no NUL, by which a start after a crash
-/// recognises blocks that were never written.
-fn is_line(payload: &[u8]) -> bool {
-    !payload.is_empty() && memchr::memchr2(b'\n', 0, payload).is_none()
-}
-
 fn destination(dir: &Path) -> String {
     format!("directory {}", dir.display())
-}
-
-/// Takes the directory for this process; the kernel gives it back when the process ends, however it ends.
-fn lock(dir: &Path) -> Result<File, String> {
-    let path = dir.join(layout::LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(format!(
-            "another process or output writes here (it holds {}): give each its own directory",
-            path.display()
-        )),
-        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
-    }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aws;
+mod disk;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;
@@ -9,5 +10,7 @@ pub mod firehose;
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod sink;
 pub mod writer;

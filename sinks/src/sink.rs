@@ -2,8 +2,8 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::BillStats;
-use std::future::Future;
+use sluice_core::stats::{BillStats, StageStats};
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -51,8 +51,20 @@ pub trait Sink: Send + Sync + 'static {
     /// what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;
 
+    /// Called once, after the last write: brings out what was confirmed and is not at its destination yet,
+    /// until nothing is left or `stop` ends. Says how many bytes stay behind for the next start.
+    fn finish<'a>(&'a self, stop: SinkFuture<'a, ()>) -> SinkFuture<'a, u64> {
+        drop(stop);
+        Box::pin(ready(0))
+    }
+
     /// What a sink counts whose destination bills records in steps.
     fn bill(&self) -> Option<Arc<BillStats>> {
+        None
+    }
+
+    /// What a sink counts that makes objects of records.
+    fn stage(&self) -> Option<Arc<StageStats>> {
         None
     }
 }

@@ -68,6 +68,8 @@ pub struct Summary {
     pub tally: Tally,
     /// Of the refused, those given up because the time to drain was over.
     pub left_behind: u64,
+    /// Bytes of confirmed records that the sink keeps for the next start.
+    pub kept_bytes: u64,
 }
 
 /// A writer could not start.
@@ -192,6 +194,7 @@ pub async fn run(
         trouble: Trouble::default(),
         left_behind: 0,
     };
+    let mut last_word = stopped.clone();
     let (mut open, mut stopped) = (true, Some(stopped));
     while open || !writer.machine.is_idle() {
         let event = next_event(&queue, open, &mut writer, &mut stopped).await;
@@ -215,9 +218,17 @@ pub async fn run(
         }
         writer.post();
     }
+    let stop = async {
+        // An error is a sender that is gone and never will say so.
+        if last_word.wait_for(|stop| *stop).await.is_err() {
+            pending().await
+        }
+    };
+    let kept_bytes = writer.sink.finish(Box::pin(stop)).await;
     Summary {
         tally: writer.machine.tally(),
         left_behind: writer.left_behind,
+        kept_bytes,
     }
 }
 

@@ -6,7 +6,9 @@
 use sluice_core::ack::OutputId;
 use sluice_core::json::escape::quote_str_into;
 use sluice_core::record::Cause;
+use sluice_core::stats::StageStats;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,19 @@ pub struct Readiness {
 struct OutputHealth {
     name: String,
     trouble: AtomicU8,
+    /// Of an output that makes objects of records, in its own time.
+    stage: OnceLock<Arc<StageStats>>,
+}
+
+impl OutputHealth {
+    /// A record that was not taken is the worse trouble than one that is not brought out yet.
+    fn trouble(&self) -> Option<Cause> {
+        let code = usize::from(self.trouble.load(Ordering::Acquire));
+        let taking = code.checked_sub(1).and_then(|at| Cause::ALL.get(at));
+        taking
+            .copied()
+            .or_else(|| self.stage.get().and_then(|stage| stage.trouble()))
+    }
 }
 
 impl Readiness {
@@ -59,6 +74,7 @@ impl Readiness {
                 .map(|name| OutputHealth {
                     name,
                     trouble: AtomicU8::new(0),
+                    stage: OnceLock::new(),
                 })
                 .collect(),
         }
@@ -93,6 +109,14 @@ impl Readiness {
         }
     }
 
+    /// Has an eye on how an output brings out what it keeps; once per output.
+    pub fn watch(&self, output: OutputId, stage: Arc<StageStats>) {
+        if let Some(output) = self.outputs.get(usize::from(output.0)) {
+            // The first one stays: a second would mean two stages, which no output has.
+            let _ = output.stage.set(stage);
+        }
+    }
+
     /// The body of `/ready`: `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"}}`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -102,10 +126,10 @@ impl Readiness {
             quote_str_into(phase.label(), &mut json);
         }
         json.extend_from_slice(b"],\"troubled\":{");
-        let troubled = self.outputs.iter().filter_map(|output| {
-            let code = usize::from(output.trouble.load(Ordering::Acquire));
-            Some((&output.name, Cause::ALL.get(code.checked_sub(1)?)?))
-        });
+        let troubled = self
+            .outputs
+            .iter()
+            .filter_map(|output| Some((&output.name, output.trouble()?)));
         for (at, (name, cause)) in troubled.enumerate() {
             if at > 0 {
                 json.push(b',');
@@ -172,6 +196,21 @@ mod tests {
         );
         ready.set_trouble(OutputId(0), None);
         ready.set_trouble(OutputId(1), None);
+        assert!(text(&ready).ends_with(r#""troubled":{}}"#));
+    }
+
+    #[test]
+    fn an_output_that_cannot_bring_out_what_it_keeps_is_troubled_though_it_takes_records() {
+        let ready = readiness();
+        let stage = Arc::new(StageStats::default());
+        ready.watch(OutputId(0), Arc::clone(&stage));
+        stage.attempted(Some(Cause::NotFound));
+        ready.set_trouble(OutputId(0), None);
+        assert!(text(&ready).ends_with(r#""troubled":{"main":"not_found"}}"#));
+        ready.set_trouble(OutputId(0), Some(Cause::NoSpace));
+        assert!(text(&ready).ends_with(r#""troubled":{"main":"no_space"}}"#));
+        ready.set_trouble(OutputId(0), None);
+        stage.attempted(None);
         assert!(text(&ready).ends_with(r#""troubled":{}}"#));
     }
 }

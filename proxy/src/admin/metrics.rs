@@ -5,9 +5,9 @@
 use sluice_core::record::Cause;
 use sluice_core::stats::{
     BATCH_BYTES, BATCH_RECORDS, BillStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
-    WorkerStats, WriterStats,
+    StageStats, WorkerStats, WriterStats,
 };
-use sluice_core::time::Mono;
+use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct Sources {
     pub in_flight_bytes_max: u64,
     /// The clock that [`WriterStats::last_delivery_micros`] is read from.
     pub now: Box<dyn Fn() -> Mono + Send + Sync>,
+    /// The clock that [`StageStats::oldest_unix_secs`] is read from.
+    pub wall: fn() -> Wall,
 }
 
 /// One output and its writers.
@@ -31,6 +33,8 @@ pub struct OutputSource {
     pub writers: Vec<Arc<WriterStats>>,
     /// One block per writer, where the destination bills in steps; else none.
     pub bills: Vec<Arc<BillStats>>,
+    /// Of an output that makes objects of records.
+    pub stage: Option<Arc<StageStats>>,
 }
 
 /// The `driver` label, by the values that [`WorkerStats::driver`] may have.
@@ -49,6 +53,7 @@ pub fn render(sources: &Sources) -> String {
     outputs(&mut page, sources);
     writers(&mut page, sources);
     bills(&mut page, sources);
+    stages(&mut page, sources);
     page.text
 }
 
@@ -367,6 +372,83 @@ fn bills(page: &mut Page, sources: &Sources) {
             if !output.bills.is_empty() {
                 page.sample("", &[("output", &output.name)], sum(&output.bills, read));
             }
+        }
+    }
+}
+
+/// Outputs that make objects of records, and may keep them on a local disk until then; nothing on others.
+fn stages(page: &mut Page, sources: &Sources) {
+    type Read = fn(&StageStats) -> u64;
+    let families: [(&str, &str, &str, Read); 5] = [
+        (
+            "sluice_output_staged_bytes",
+            "gauge",
+            "Bytes that are confirmed and only on the local disk.",
+            |stage| stage.staged_bytes.get(),
+        ),
+        (
+            "sluice_output_staged_limit_bytes",
+            "gauge",
+            "The staged bytes at which requests are answered 503.",
+            |stage| stage.staged_bytes_max.get(),
+        ),
+        (
+            "sluice_output_segments_waiting",
+            "gauge",
+            "Segments on the local disk that are finished and not uploaded.",
+            |stage| stage.segments_waiting.get(),
+        ),
+        (
+            "sluice_output_objects_total",
+            "counter",
+            "Objects that the destination confirmed.",
+            |stage| stage.objects.get(),
+        ),
+        (
+            "sluice_output_object_bytes_total",
+            "counter",
+            "Bytes of those objects as they were sent.",
+            |stage| stage.object_bytes.get(),
+        ),
+    ];
+    let staged = || {
+        let outputs = sources.outputs.iter();
+        outputs.filter_map(|output| Some((&*output.name, output.stage.as_deref()?)))
+    };
+    if staged().next().is_none() {
+        return;
+    }
+    for (name, kind, help, read) in families {
+        page.family(name, kind, help);
+        for (output, stage) in staged() {
+            page.sample("", &[("output", output)], read(stage));
+        }
+    }
+    page.family(
+        "sluice_output_oldest_segment_age_seconds",
+        "gauge",
+        "Time since the oldest segment that is not uploaded was begun; 0 when there is none.",
+    );
+    let now = (sources.wall)().secs;
+    for (output, stage) in staged() {
+        let age = match stage.oldest_unix_secs.get() {
+            0 => 0,
+            oldest => now.saturating_sub(oldest),
+        };
+        page.sample("", &[("output", output)], age);
+    }
+    page.family(
+        "sluice_output_upload_failures_total",
+        "counter",
+        "Attempts to upload a segment that failed, by cause.",
+    );
+    for (output, stage) in staged() {
+        for (cause, failures) in Cause::ALL.iter().zip(&stage.failures) {
+            page.sample(
+                "",
+                &[("output", output), ("cause", cause.label())],
+                failures.get(),
+            );
         }
     }
 }

@@ -57,7 +57,7 @@ macro_rules! bounds {
 }
 
 use Scope::{EnqueuedOutput, Output, OutputOf, Section};
-use SinkType::{File, Firehose, Kafka, Kinesis, Null};
+use SinkType::{File, Firehose, Kafka, Kinesis, Null, S3};
 
 bounds! {
     /// 0 stands for one per core.
@@ -105,6 +105,7 @@ bounds! {
     FIREHOSE_BATCH_RECORDS: OutputOf(Firehose), "batch_records_max", "records", 1, 500;
     KAFKA_BATCH_RECORDS: OutputOf(Kafka), "batch_records_max", "records", 1, 100_000;
     FILE_BATCH_RECORDS: OutputOf(File), "batch_records_max", "records", 1, 100_000;
+    S3_BATCH_RECORDS: OutputOf(S3), "batch_records_max", "records", 1, 100_000;
     NULL_BATCH_RECORDS: OutputOf(Null), "batch_records_max", "records", 1, 100_000;
     /// PutRecords takes 10 MiB, partition keys included.
     KINESIS_BATCH_BYTES: OutputOf(Kinesis), "batch_bytes_max", "bytes", 1, 10 * MIB;
@@ -112,6 +113,7 @@ bounds! {
     FIREHOSE_BATCH_BYTES: OutputOf(Firehose), "batch_bytes_max", "bytes", 1, 4 * MIB;
     KAFKA_BATCH_BYTES: OutputOf(Kafka), "batch_bytes_max", "bytes", 1, 256 * MIB;
     FILE_BATCH_BYTES: OutputOf(File), "batch_bytes_max", "bytes", 1, 256 * MIB;
+    S3_BATCH_BYTES: OutputOf(S3), "batch_bytes_max", "bytes", 1, 256 * MIB;
     NULL_BATCH_BYTES: OutputOf(Null), "batch_bytes_max", "bytes", 1, 256 * MIB;
     IN_FLIGHT: Output, "in_flight_max", "calls", 1, 1_024;
     WRITERS: Output, "writers", "writers", 1, 64;
@@ -130,4 +132,10 @@ bounds! {
     TOPICS: OutputOf(Kafka), "topics_max", "topics", 1, 10_000;
     ROTATE_BYTES: OutputOf(File), "rotate_bytes", "bytes", 1, 1_024 * GIB;
     ROTATE: OutputOf(File), "rotate_s", "s", 1, 7 * 86_400;
+    S3_CONNECT_TIMEOUT: OutputOf(S3), "connect_timeout_ms", "ms", 1, MINUTE_MS;
+    S3_ATTEMPT_TIMEOUT: OutputOf(S3), "attempt_timeout_ms", "ms", 1, 10 * MINUTE_MS;
+    STAGING_BYTES: OutputOf(S3), "staging_bytes_max", "bytes", 1_000_000, 1_024 * GIB;
+    /// One PutObject has to carry it, and the replaced tier takes no more either.
+    OBJECT_BYTES: OutputOf(S3), "object_bytes_max", "bytes", 1_000_000, 50_000_000;
+    OBJECT_AGE: OutputOf(S3), "object_age_s", "s", 1, 3_600;
 }

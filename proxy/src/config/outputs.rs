@@ -29,7 +29,7 @@ impl Check {
         let Some(sink_type) = raw.r#type else {
             self.problems.push(Problem::Missing {
                 key: key("type"),
-                why: "one of file, firehose, kafka, kinesis, null",
+                why: "one of file, firehose, kafka, kinesis, null, s3",
             });
             return None;
         };
@@ -42,8 +42,11 @@ impl Check {
         }
         let defaults = Defaults::of(sink_type);
 
-        let mode = raw.ack.unwrap_or(AckMode::Delivered);
-        if let (AckMode::Delivered, Some(_)) = (mode, raw.retry_for_ms) {
+        let mode = self.ack_mode(&name, sink_type, raw.ack);
+        let object = (sink_type == SinkType::S3).then(|| self.object(&name, &raw, mode));
+        // A batch of an S3 output without a stage is an object.
+        let gathered = object.as_ref().filter(|_| mode == AckMode::Enqueued);
+        if let (AckMode::Delivered | AckMode::Durable, Some(_)) = (mode, raw.retry_for_ms) {
             self.problems.push(Problem::Misplaced {
                 key: key("retry_for_ms"),
                 because: key("ack"),
@@ -52,29 +55,43 @@ impl Check {
         }
         // What delivery has to be done within: the client's patience, or the operator's.
         let within = match mode {
-            AckMode::Delivered => ack_deadline.clone(),
-            AckMode::Enqueued => self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, 60_000),
+            AckMode::Delivered | AckMode::Durable => ack_deadline.clone(),
+            AckMode::Enqueued => {
+                let default_ms = match gathered {
+                    Some(object) => object.age.value + 600_000,
+                    None => 60_000,
+                };
+                self.number(&bounds::RETRY_FOR, &name, raw.retry_for_ms, default_ms)
+            }
         };
-        let linger = self.number(
-            &bounds::LINGER,
-            &name,
-            raw.linger_ms,
-            defaults.linger_ms.min(within.value / 4),
-        );
+        let linger = match gathered {
+            Some(object) => object.age.clone(),
+            None => self.number(
+                &bounds::LINGER,
+                &name,
+                raw.linger_ms,
+                defaults.linger_ms.min(within.value / 4),
+            ),
+        };
         self.below(&linger, &within, "no record would be sent in time");
 
-        let records = self.number(
-            &defaults.batch_records,
-            &name,
-            raw.batch_records_max,
-            defaults.batch_records_max,
-        );
-        let bytes = self.number(
-            &defaults.batch_bytes,
-            &name,
-            raw.batch_bytes_max,
-            defaults.batch_bytes_max.max(record_bytes.value),
-        );
+        let (records, bytes) = match gathered {
+            Some(object) => self.object_batch(&name, &object.bytes, record_bytes),
+            None => (
+                self.number(
+                    &defaults.batch_records,
+                    &name,
+                    raw.batch_records_max,
+                    defaults.batch_records_max,
+                ),
+                self.number(
+                    &defaults.batch_bytes,
+                    &name,
+                    raw.batch_bytes_max,
+                    defaults.batch_bytes_max.max(record_bytes.value),
+                ),
+            ),
+        };
         self.at_least(
             &bytes,
             record_bytes,
@@ -87,7 +104,9 @@ impl Check {
             bytes
                 .value
                 .max(64 << 20)
-                .max(2 * workers_count * record_bytes.value),
+                .max(2 * workers_count * record_bytes.value)
+                // One object gathers while another is stored, whichever worker the events come from.
+                .max(gathered.map_or(0, |_| 2 * workers_count * bytes.value)),
         );
         self.at_least(&queue, &bytes, "no batch would ever fill");
         let in_flight = self.number(
@@ -97,12 +116,19 @@ impl Check {
             defaults.in_flight_max,
         );
         let writers = self.number(&bounds::WRITERS, &name, raw.writers, 1);
-        if sink_type == SinkType::File && writers.value > 1 {
+        let one_writer = match sink_type {
+            SinkType::File => Some("one writer owns the directory"),
+            SinkType::S3 => Some("one writer fills an object"),
+            SinkType::Firehose | SinkType::Kafka | SinkType::Kinesis | SinkType::Null => None,
+        };
+        if let Some(why) = one_writer
+            && writers.value > 1
+        {
             self.problems.push(Problem::Contradiction {
                 left: writers.fact(),
                 must: "1 with",
                 right: fact(key("type"), sink_type.to_string()),
-                why: "one writer owns the directory",
+                why,
             });
         }
         let cap_given = raw.retry_cap_ms.unwrap_or(u64::MAX);
@@ -110,13 +136,13 @@ impl Check {
             &bounds::RETRY_BASE,
             &name,
             raw.retry_base_ms,
-            cap_given.min(50),
+            cap_given.min(defaults.retry_base_ms),
         );
         let cap = self.number(
             &bounds::RETRY_CAP,
             &name,
             raw.retry_cap_ms,
-            base.value.max(1_000),
+            base.value.max(defaults.retry_cap_ms),
         );
         self.at_most(&base, &cap, "the first wait is the shortest");
 
@@ -130,10 +156,12 @@ impl Check {
                 SinkConfig::Kafka(self.kafka(&name, &raw, &linger, &within, &bytes)?)
             }
             SinkType::Kinesis => SinkConfig::Kinesis(self.kinesis(&name, &raw, &linger, &within)?),
+            SinkType::S3 => SinkConfig::S3(self.s3(&name, &raw, mode, &object?)?),
         };
         Some(Output {
             ack: match mode {
                 AckMode::Delivered => AckPolicy::Delivered,
+                AckMode::Durable => AckPolicy::Durable,
                 AckMode::Enqueued => AckPolicy::Enqueued {
                     retry_for: within.ms(),
                 },
@@ -226,15 +254,7 @@ impl Check {
         self.at_most(&connect, &attempt, "connecting is a part of the attempt");
 
         self.region(name, raw);
-        if let Some(url) = &raw.endpoint_url
-            && !is_endpoint(url)
-        {
-            self.malformed(
-                key("endpoint_url"),
-                url,
-                "http:// or https:// and a host, at most 2048 bytes",
-            );
-        }
+        self.endpoint(name, raw);
         let (bytes_max, expected, missing) = named;
         let Some(stream) = &raw.stream else {
             self.problems.push(Problem::Missing {
@@ -267,22 +287,38 @@ impl Check {
         }
     }
 
-    /// No two file outputs in one directory.
+    pub(super) fn endpoint(&mut self, name: &str, raw: &RawOutput) {
+        if let Some(url) = &raw.endpoint_url
+            && !is_endpoint(url)
+        {
+            self.malformed(
+                format!("outputs.{name}.endpoint_url"),
+                url,
+                "http:// or https:// and a host, at most 2048 bytes",
+            );
+        }
+    }
+
+    /// No two outputs in one directory.
     pub(super) fn directories(&mut self, outputs: &[Output]) {
-        let files: Vec<(&str, &Path)> = outputs
+        let files: Vec<(String, &Path)> = outputs
             .iter()
-            .filter_map(|output| match &output.sink {
-                SinkConfig::File(file) => Some((output.name.as_str(), file.dir.as_path())),
+            .filter_map(|Output { name, sink, .. }| match sink {
+                SinkConfig::File(file) => Some((format!("outputs.{name}.dir"), &*file.dir)),
+                SinkConfig::S3(s3) => {
+                    let staging = s3.staging.as_ref()?;
+                    Some((format!("outputs.{name}.staging_dir"), &*staging.dir))
+                }
                 _ => None,
             })
             .collect();
-        for (at, (name, dir)) in files.iter().enumerate() {
-            for (other_name, other) in &files[..at] {
+        for (at, (key, dir)) in files.iter().enumerate() {
+            for (other_key, other) in &files[..at] {
                 if plain(dir).eq(plain(other)) {
                     self.problems.push(Problem::Contradiction {
-                        left: fact(format!("outputs.{name}.dir"), format!("{dir:?}")),
+                        left: fact(key, format!("{dir:?}")),
                         must: "other than",
-                        right: fact(format!("outputs.{other_name}.dir"), format!("{other:?}")),
+                        right: fact(other_key, format!("{other:?}")),
                         why: "each would repair what the other is writing",
                     });
                 }
@@ -343,6 +379,7 @@ impl SinkConfig {
             SinkConfig::Kafka(_) => SinkType::Kafka,
             SinkConfig::Kinesis(_) => SinkType::Kinesis,
             SinkConfig::Null => SinkType::Null,
+            SinkConfig::S3(_) => SinkType::S3,
         }
     }
 }
@@ -355,6 +392,8 @@ struct Defaults {
     batch_bytes: Bound,
     batch_bytes_max: u64,
     in_flight_max: u64,
+    retry_base_ms: u64,
+    retry_cap_ms: u64,
 }
 
 impl Defaults {
@@ -368,6 +407,8 @@ impl Defaults {
                 batch_bytes: bounds::FILE_BATCH_BYTES,
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 1,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             // Time to fill records with: each is billed up to 5 KiB however little is in it.
             SinkType::Firehose => Defaults {
@@ -377,6 +418,8 @@ impl Defaults {
                 batch_bytes: bounds::FIREHOSE_BATCH_BYTES,
                 batch_bytes_max: 4 << 20,
                 in_flight_max: 8,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Kafka => Defaults {
                 linger_ms: 5,
@@ -385,6 +428,8 @@ impl Defaults {
                 batch_bytes: bounds::KAFKA_BATCH_BYTES,
                 batch_bytes_max: 4 << 20,
                 in_flight_max: 8,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Kinesis => Defaults {
                 linger_ms: 5,
@@ -393,6 +438,8 @@ impl Defaults {
                 batch_bytes: bounds::KINESIS_BATCH_BYTES,
                 batch_bytes_max: 5 << 20,
                 in_flight_max: 8,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
             },
             SinkType::Null => Defaults {
                 linger_ms: 0,
@@ -401,6 +448,19 @@ impl Defaults {
                 batch_bytes: bounds::NULL_BATCH_BYTES,
                 batch_bytes_max: 8 << 20,
                 in_flight_max: 4,
+                retry_base_ms: 50,
+                retry_cap_ms: 1_000,
+            },
+            // Batches as those of files; what is tried again is an object.
+            SinkType::S3 => Defaults {
+                linger_ms: 0,
+                batch_records: bounds::S3_BATCH_RECORDS,
+                batch_records_max: 10_000,
+                batch_bytes: bounds::S3_BATCH_BYTES,
+                batch_bytes_max: 8 << 20,
+                in_flight_max: 1,
+                retry_base_ms: 200,
+                retry_cap_ms: 20_000,
             },
         }
     }
@@ -408,8 +468,8 @@ impl Defaults {
 
 /// The keys that were written but mean nothing to this type.
 fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static str> {
-    use SinkType::{File, Firehose, Kafka, Kinesis, Null};
-    let only: [(&str, bool, &[SinkType]); 26] = [
+    use SinkType::{File, Firehose, Kafka, Kinesis, Null, S3};
+    let only: [(&str, bool, &[SinkType]); 35] = [
         // A file and a delivery stream know no keys. `null` takes one so that the cost of making it can be
         // measured.
         (
@@ -418,21 +478,25 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
             &[Kafka, Kinesis, Null],
         ),
         ("stream", raw.stream.is_some(), &[Firehose, Kinesis]),
-        ("region", raw.region.is_some(), &[Firehose, Kafka, Kinesis]),
+        (
+            "region",
+            raw.region.is_some(),
+            &[Firehose, Kafka, Kinesis, S3],
+        ),
         (
             "endpoint_url",
             raw.endpoint_url.is_some(),
-            &[Firehose, Kinesis],
+            &[Firehose, Kinesis, S3],
         ),
         (
             "connect_timeout_ms",
             raw.connect_timeout_ms.is_some(),
-            &[Firehose, Kinesis],
+            &[Firehose, Kinesis, S3],
         ),
         (
             "attempt_timeout_ms",
             raw.attempt_timeout_ms.is_some(),
-            &[Firehose, Kinesis],
+            &[Firehose, Kinesis, S3],
         ),
         (
             "describe_interval_s",
@@ -462,6 +526,15 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
             &[Kafka],
         ),
         ("record_bytes_max", raw.record_bytes_max.is_some(), &[Kafka]),
+        ("bucket", raw.bucket.is_some(), &[S3]),
+        ("prefix", raw.prefix.is_some(), &[S3]),
+        ("path_style", raw.path_style.is_some(), &[S3]),
+        ("staging_dir", raw.staging_dir.is_some(), &[S3]),
+        ("staging_bytes_max", raw.staging_bytes_max.is_some(), &[S3]),
+        ("object_bytes_max", raw.object_bytes_max.is_some(), &[S3]),
+        ("object_age_s", raw.object_age_s.is_some(), &[S3]),
+        ("storage_class", raw.storage_class.is_some(), &[S3]),
+        ("kms_key_id", raw.kms_key_id.is_some(), &[S3]),
     ];
     only.into_iter()
         .filter(move |(_, written, of)| *written && !of.contains(&sink))

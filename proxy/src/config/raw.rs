@@ -4,7 +4,7 @@
 use super::error::ConfigError;
 use super::words::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
+    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType, StorageClassWord,
 };
 use super::{AckPolicy, AwsStream, Config, KafkaTopic, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
@@ -193,6 +193,15 @@ section! {
         compression: CompressionWord,
         delivery_timeout_ms: u64,
         record_bytes_max: u64,
+        bucket: String,
+        prefix: String,
+        path_style: bool,
+        staging_dir: PathBuf,
+        staging_bytes_max: u64,
+        object_bytes_max: u64,
+        object_age_s: u64,
+        storage_class: StorageClassWord,
+        kms_key_id: String,
     }
 }
 
@@ -218,6 +227,7 @@ as_text!(
     SinkType,
     SaslWord,
     CompressionWord,
+    StorageClassWord,
     AckMode,
     ProxyProtocol,
     LogFormat,
@@ -412,6 +422,7 @@ impl From<&Output> for RawOutput {
     fn from(output: &Output) -> RawOutput {
         let (mode, retry_for_ms) = match output.ack {
             AckPolicy::Delivered => (AckMode::Delivered, None),
+            AckPolicy::Durable => (AckMode::Durable, None),
             AckPolicy::Enqueued { retry_for } => (AckMode::Enqueued, ms(retry_for)),
         };
         let common = RawOutput {
@@ -485,6 +496,31 @@ impl From<&Output> for RawOutput {
                 describe_interval_s: Some(kinesis.describe_interval.as_secs()),
                 ..with_stream(common, &kinesis.stream)
             },
+            SinkConfig::S3(s3) => {
+                // Without a stage a batch is an object, and these are not settings of their own.
+                let staging = s3.staging.as_ref();
+                let batches = staging.is_some();
+                RawOutput {
+                    partition_key: None,
+                    linger_ms: common.linger_ms.filter(|_| batches),
+                    batch_records_max: common.batch_records_max.filter(|_| batches),
+                    batch_bytes_max: common.batch_bytes_max.filter(|_| batches),
+                    bucket: Some(s3.bucket.clone()),
+                    prefix: Some(s3.prefix.clone()),
+                    region: s3.region.clone(),
+                    endpoint_url: s3.endpoint_url.clone(),
+                    path_style: s3.path_style,
+                    connect_timeout_ms: ms(s3.connect_timeout),
+                    attempt_timeout_ms: ms(s3.attempt_timeout),
+                    staging_dir: staging.map(|staging| staging.dir.clone()),
+                    staging_bytes_max: staging.map(|staging| staging.bytes_max),
+                    object_bytes_max: Some(s3.object_bytes_max),
+                    object_age_s: Some(s3.object_age.as_secs()),
+                    storage_class: Some(s3.storage_class),
+                    kms_key_id: s3.kms_key_id.clone(),
+                    ..common
+                }
+            }
         }
     }
 }

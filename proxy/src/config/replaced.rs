@@ -15,6 +15,12 @@ const KINESIS: &str = "kinesis";
 /// The output that its topic becomes.
 const KAFKA: &str = "kafka";
 
+/// The output that its bucket becomes.
+const S3: &str = "s3";
+
+/// What its keys begin with where its prefix is not set.
+const S3_PREFIX: &str = "s3-data";
+
 /// What variables of the replaced tier say.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
@@ -44,10 +50,12 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
         .filter(|(_, value)| !value.is_empty() && *value != NOT_SET)
         .collect();
     let mut replaced = Replaced::default();
-    if found
-        .iter()
-        .any(|(name, _)| name.starts_with("SLUICE_OUTPUTS__"))
-    {
+    // One that only adds a key, for instance the directory that its S3 sink did not have, names no output.
+    let names_output = |name: &str| {
+        let key = name.strip_prefix("SLUICE_OUTPUTS__");
+        key.is_some_and(|key| key.ends_with("__TYPE"))
+    };
+    if found.iter().any(|(name, _)| names_output(name)) {
         return Ok(replaced);
     }
     // The environment has no order; notes and errors should.
@@ -64,9 +72,9 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
             }
             Some(Meaning::Ack(word)) => {
                 ack = Some(word);
-                replaced
-                    .notes
-                    .push(format!("{name} is read as ack = \"{word}\" of each output"));
+                replaced.notes.push(format!(
+                    "{name} is read as ack = \"{word}\" of streams and topics"
+                ));
             }
             Some(Meaning::Nothing(why)) => {
                 replaced.notes.push(format!("{name} has no effect: {why}"));
@@ -97,7 +105,19 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
             });
         }
     }
-    let outputs = [(KINESIS, has(KINESIS, "stream")), (KAFKA, has_topic)];
+    let has_stream = has(KINESIS, "stream");
+    let (has_bucket, has_prefix) = (has(S3, "bucket"), has(S3, "prefix"));
+    if has_bucket && !has_prefix {
+        insert(
+            &mut replaced.table,
+            &["outputs", S3, "prefix"],
+            S3_PREFIX.into(),
+        );
+    } else if !has_bucket && let Some(Value::Table(outputs)) = replaced.table.get_mut("outputs") {
+        // Its images set them to something whether there is a bucket or not.
+        outputs.remove(S3);
+    }
+    let outputs = [(KINESIS, has_stream), (KAFKA, has_topic), (S3, has_bucket)];
     for (output, is_there) in outputs {
         if is_there {
             // Its type has the name of the output.
@@ -106,7 +126,8 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
                 &["outputs", output, "type"],
                 output.into(),
             );
-            if let Some(ack) = ack {
+            // Its S3 sink never acknowledged; ours does when the disk has it.
+            if let Some(ack) = ack.filter(|_| output != S3) {
                 insert(&mut replaced.table, &["outputs", output, "ack"], ack.into());
             }
         }
@@ -116,11 +137,9 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
 
 fn meaning(name: &str, value: &str) -> Option<Meaning> {
     let text = || Value::String(value.to_owned());
-    let unsupported = |what: &str| {
-        Meaning::Refused(format!(
-            "it names {what} as a destination, which this version cannot write to; \
-             without it events would be missing there"
-        ))
+    let number = |key| match value.parse::<u32>() {
+        Ok(number) => Meaning::Is(vec!["outputs", S3, key], Value::Integer(number.into())),
+        Err(_) => Meaning::Refused(format!("expected a whole number, not `{value}`")),
     };
     Some(match name {
         "SERVER_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "collect"], text()),
@@ -148,7 +167,10 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
         "DEV_MODE" => Meaning::Nothing("it is Yes that makes fakeIp an ip"),
         "AWS_MSK_BROKERS" => Meaning::Is(vec!["outputs", KAFKA, "brokers"], text()),
         "AWS_MSK_TOPIC" => Meaning::Is(vec!["outputs", KAFKA, "topic"], text()),
-        "AWS_S3_BUCKET" => unsupported("S3"),
+        "AWS_S3_BUCKET" => Meaning::Is(vec!["outputs", S3, "bucket"], text()),
+        "AWS_S3_PREFIX" => Meaning::Is(vec!["outputs", S3, "prefix"], text()),
+        "S3_BATCH_MAX_BYTES" => number("object_bytes_max"),
+        "S3_BATCH_TIMEOUT_SECS" => number("object_age_s"),
         _ => return None,
     })
 }
@@ -233,15 +255,16 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);
-        assert_eq!(found.notes.len(), 8, "{:?}", found.notes);
+        assert_eq!(found.notes.len(), 9, "{:?}", found.notes);
     }
 
     #[test]
-    fn a_destination_that_cannot_be_written_to_is_refused_not_passed_over() {
+    fn what_cannot_be_understood_is_refused_not_passed_over() {
         for (name, value) in [
             ("AWS_MSK_BROKERS", "b-1:9092"),
             ("AWS_MSK_TOPIC", "clicks"),
-            ("AWS_S3_BUCKET", "events"),
+            ("S3_BATCH_MAX_BYTES", "30 MB"),
+            ("S3_BATCH_TIMEOUT_SECS", "-1"),
             ("STREAM_ACK_ENABLE", "yes"),
             ("SERVER_CORS_ORIGIN", "https://(a|b)\\.example\\.com"),
             ("SERVER_CORS_ORIGIN", "https://a\\d.example"),
@@ -269,6 +292,43 @@ mod tests {
             .unwrap();
         assert_eq!(found.table, expected);
         assert_eq!(found.notes.len(), 4, "{:?}", found.notes);
+    }
+
+    #[test]
+    fn a_bucket_becomes_an_output_of_its_own_acknowledged_by_our_rules() {
+        let found = read_all(&[
+            ("AWS_S3_BUCKET", "events"),
+            ("S3_BATCH_MAX_BYTES", "50000000"),
+            ("S3_BATCH_TIMEOUT_SECS", "60"),
+            ("STREAM_ACK_ENABLE", "false"),
+            ("SLUICE_OUTPUTS__S3__STAGING_DIR", "/data"),
+        ])
+        .unwrap();
+        let expected: Table = "[outputs.s3]\ntype = 's3'\nbucket = 'events'\n\
+            prefix = 's3-data'\nobject_bytes_max = 50000000\nobject_age_s = 60\n"
+            .parse()
+            .unwrap();
+        assert_eq!(found.table, expected);
+        let found = read_all(&[
+            ("AWS_S3_BUCKET", "events"),
+            ("AWS_S3_PREFIX", "clickstream/p/data/buffer/"),
+        ])
+        .unwrap();
+        let s3 = &found.table["outputs"]["s3"];
+        assert_eq!(s3["prefix"].as_str(), Some("clickstream/p/data/buffer/"));
+    }
+
+    #[test]
+    fn settings_of_a_bucket_without_a_bucket_make_no_output() {
+        let found = read_all(&[
+            ("AWS_S3_BUCKET", "__NOT_SET__"),
+            ("AWS_S3_PREFIX", "s3-data"),
+            ("S3_BATCH_MAX_BYTES", "30000000"),
+            ("AWS_KINESIS_STREAM_NAME", "clicks"),
+        ])
+        .unwrap();
+        let outputs = found.table["outputs"].as_table().unwrap();
+        assert_eq!(outputs.keys().collect::<Vec<_>>(), ["kinesis"]);
     }
 
     #[test]

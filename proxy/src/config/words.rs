@@ -105,7 +105,7 @@ words! {
 
 words! {
     /// The type of a destination.
-    SinkType, "one of file, firehose, kafka, kinesis, null" {
+    SinkType, "one of file, firehose, kafka, kinesis, null, s3" {
         /// Local files.
         File = "file",
         /// A Firehose delivery stream.
@@ -116,6 +116,8 @@ words! {
         Kinesis = "kinesis",
         /// Nowhere.
         Null = "null",
+        /// Objects in a bucket.
+        S3 = "s3",
     }
 }
 
@@ -151,6 +153,23 @@ words! {
     }
 }
 
+words! {
+    /// The storage class of an S3 output's objects: those whose objects can be read at once.
+    StorageClassWord,
+    "one of STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR" {
+        /// For what is read often.
+        Standard = "STANDARD",
+        /// For what is read seldom.
+        StandardIa = "STANDARD_IA",
+        /// For what is read seldom and could be made again.
+        OnezoneIa = "ONEZONE_IA",
+        /// Moved by how often it is read.
+        IntelligentTiering = "INTELLIGENT_TIERING",
+        /// For what is hardly read.
+        GlacierIr = "GLACIER_IR",
+    }
+}
+
 /// A text that is neither printed nor logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -168,9 +187,11 @@ impl fmt::Debug for Secret {
 
 words! {
     /// What a client's 200 waits for at an output.
-    AckMode, "one of delivered, enqueued" {
+    AckMode, "one of delivered, durable, enqueued" {
         /// The destination's word.
         Delivered = "delivered",
+        /// A place on the local disk, synced.
+        Durable = "durable",
         /// A place in the queue.
         Enqueued = "enqueued",
     }

@@ -1,6 +1,7 @@
 //! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, the Firehose
-//! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, and the front
-//! door behind HAProxy: what writer and reader of one house would both get wrong does not pass here.
+//! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
+//! against two servers with boto3, and the front door behind HAProxy: what writer and reader of one house would
+//! both get wrong does not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
 //! `.ci/interop` sets it. It runs these tests, which others skip.
@@ -11,6 +12,7 @@ mod haproxy;
 mod judge;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod s3;
 mod stream;
 mod traffic;
 
@@ -42,6 +44,11 @@ fn run(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     runtime.block_on(test);
+}
+
+/// What `.ci/interop` sets.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} has to be set, as .ci/interop does"))
 }
 
 /// The output that writes to this stream.

@@ -31,4 +31,6 @@ mod pressure;
 mod readers;
 mod records;
 mod refused;
+#[cfg(feature = "s3")]
+mod s3;
 mod shutdown;

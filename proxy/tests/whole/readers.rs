@@ -13,10 +13,19 @@ use sluice_loadtest::run::{
 };
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::tempdir;
+
+/// Every kind of traffic.
+pub(crate) const PROFILES: [Profile; 6] = [
+    Profile::Web,
+    Profile::Mobile,
+    Profile::Single,
+    Profile::Flat,
+    Profile::Batch,
+    Profile::Firehose,
+];
 
 /// Requests of each kind.
 const REQUESTS: u64 = 60;
@@ -43,7 +52,7 @@ pub(crate) const KEYS: [&str; 17] = [
 ];
 
 /// Sends one kind of traffic; returns how many events were answered 200.
-fn send(proxy: &Proxy, profile: Profile) -> u64 {
+pub(crate) fn send(proxy: &Proxy, profile: Profile) -> u64 {
     let target = Target::parse(&format!("http://{}", proxy.address)).unwrap();
     let options = Options {
         target,
@@ -95,13 +104,8 @@ pub(crate) fn events_of(record: &Value) -> Vec<Value> {
     }
 }
 
-/// That a file lies where readers of an hour look for it.
-fn assert_partitioned(file: &Path, data: &Path) {
-    let path = file
-        .strip_prefix(data)
-        .unwrap()
-        .to_string_lossy()
-        .into_owned();
+/// That a file or object lies where readers of an hour look for it; its path from where they begin.
+pub(crate) fn assert_partitioned(path: &str) {
     let parts: Vec<&str> = path.split('/').collect();
     let numbers = |part: &str, name: &str, digits: usize| {
         let value = part
@@ -120,73 +124,96 @@ fn assert_partitioned(file: &Path, data: &Path) {
     );
 }
 
+/// Reads every record of one kind of traffic to its last event; there have to be `sent`.
+pub(crate) fn read(profile: Profile, lines: impl Iterator<Item = Vec<u8>>, sent: u64) {
+    match profile {
+        Profile::Web => read_envelopes(profile, lines, sent, &["Web"], None),
+        Profile::Mobile | Profile::Batch => {
+            read_envelopes(profile, lines, sent, &["Android", "iOS"], Some("gzip"));
+        }
+        Profile::Single | Profile::Flat | Profile::Firehose => read_events(profile, lines, sent),
+    }
+}
+
+fn read_envelopes(
+    profile: Profile,
+    lines: impl Iterator<Item = Vec<u8>>,
+    sent: u64,
+    platforms: &[&str],
+    compression: Option<&str>,
+) {
+    let mut ids = BTreeSet::new();
+    let mut rids = BTreeSet::new();
+    for line in lines {
+        let line = String::from_utf8(line).unwrap();
+        let record: Value = serde_json::from_str(&line).unwrap();
+        // Written in this order, which a parsed object does not keep.
+        let mut at = 0;
+        for key in KEYS {
+            let found = line[at..].find(&format!("\"{key}\":"));
+            at += found.unwrap_or_else(|| panic!("{key} is not in its place: {line}"));
+        }
+        assert_eq!(record.as_object().unwrap().len(), KEYS.len(), "{line}");
+        let uri = record["uri"].as_str().unwrap();
+        assert!(
+            number_in(uri, "event_bundle_sequence_id").is_some(),
+            "{uri}"
+        );
+        let uploaded = number_in(uri, "upload_timestamp").unwrap();
+        assert_eq!(record["client_timestamp"], uploaded.to_string());
+        assert_eq!(record["method"], "POST");
+        assert_eq!(record["source_type"], "http_server");
+        assert_eq!(record["compression"].as_str(), compression, "{line}");
+        let platform = record["platform"].as_str().unwrap();
+        assert!(platforms.contains(&platform), "{line}");
+        let ingested = record["ingest_time"].as_u64().unwrap();
+        assert!(ingested.is_multiple_of(1_000), "{line}");
+        assert!(rids.insert(record["rid"].as_str().unwrap().to_owned()));
+        for event in events_of(&record) {
+            assert!(event["event_type"].is_string(), "{event}");
+            assert!(ids.insert(event["event_id"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert_eq!(ids.len() as u64, sent, "{profile:?}");
+}
+
+fn read_events(profile: Profile, lines: impl Iterator<Item = Vec<u8>>, sent: u64) {
+    let mut count = 0;
+    for line in lines {
+        count += 1;
+        let event: Value = serde_json::from_slice(&line).unwrap();
+        for key in ["rid", "ip"] {
+            assert!(event[key].is_string(), "{profile:?}: {event}");
+        }
+        assert!(event["ingest_time"].is_u64(), "{profile:?}: {event}");
+    }
+    assert_eq!(count, sent, "{profile:?}");
+}
+
+/// One kind of traffic by way of files.
+fn read_from_files(profile: Profile) {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let proxy = Proxy::start(dir.path(), &to_files(&data));
+    let sent = send(&proxy, profile);
+    proxy.end_cleanly();
+    for file in files::data_files(&data) {
+        let path = file.strip_prefix(&data).unwrap();
+        assert_partitioned(path.to_str().unwrap());
+    }
+    read(profile, files::records(&data).into_iter(), sent);
+}
+
 #[test]
 fn every_envelope_of_every_sdk_s_traffic_is_read_to_its_last_event() {
-    for (profile, platforms, compression) in [
-        (Profile::Web, &["Web"][..], None),
-        (Profile::Mobile, &["Android", "iOS"], Some("gzip")),
-        (Profile::Batch, &["Android", "iOS"], Some("gzip")),
-    ] {
-        let dir = tempdir().unwrap();
-        let data = dir.path().join("data");
-        let proxy = Proxy::start(dir.path(), &to_files(&data));
-        let sent = send(&proxy, profile);
-        proxy.end_cleanly();
-        for file in files::data_files(&data) {
-            assert_partitioned(&file, &data);
-        }
-        let mut ids = BTreeSet::new();
-        let mut rids = BTreeSet::new();
-        for line in files::records(&data) {
-            let line = String::from_utf8(line).unwrap();
-            let record: Value = serde_json::from_str(&line).unwrap();
-            // Written in this order, which a parsed object does not keep.
-            let mut at = 0;
-            for key in KEYS {
-                let found = line[at..].find(&format!("\"{key}\":"));
-                at += found.unwrap_or_else(|| panic!("{key} is not in its place: {line}"));
-            }
-            assert_eq!(record.as_object().unwrap().len(), KEYS.len(), "{line}");
-            let uri = record["uri"].as_str().unwrap();
-            assert!(
-                number_in(uri, "event_bundle_sequence_id").is_some(),
-                "{uri}"
-            );
-            let uploaded = number_in(uri, "upload_timestamp").unwrap();
-            assert_eq!(record["client_timestamp"], uploaded.to_string());
-            assert_eq!(record["method"], "POST");
-            assert_eq!(record["source_type"], "http_server");
-            assert_eq!(record["compression"].as_str(), compression, "{line}");
-            let platform = record["platform"].as_str().unwrap();
-            assert!(platforms.contains(&platform), "{line}");
-            let ingested = record["ingest_time"].as_u64().unwrap();
-            assert!(ingested.is_multiple_of(1_000), "{line}");
-            assert!(rids.insert(record["rid"].as_str().unwrap().to_owned()));
-            for event in events_of(&record) {
-                assert!(event["event_type"].is_string(), "{event}");
-                assert!(ids.insert(event["event_id"].as_str().unwrap().to_owned()));
-            }
-        }
-        assert_eq!(ids.len() as u64, sent, "{profile:?}");
+    for profile in [Profile::Web, Profile::Mobile, Profile::Batch] {
+        read_from_files(profile);
     }
 }
 
 #[test]
 fn every_event_of_servers_traffic_is_one_line_with_the_server_s_fields() {
     for profile in [Profile::Single, Profile::Flat, Profile::Firehose] {
-        let dir = tempdir().unwrap();
-        let data = dir.path().join("data");
-        let proxy = Proxy::start(dir.path(), &to_files(&data));
-        let sent = send(&proxy, profile);
-        proxy.end_cleanly();
-        let records = files::records(&data);
-        assert_eq!(records.len() as u64, sent, "{profile:?}");
-        for line in records {
-            let event: Value = serde_json::from_slice(&line).unwrap();
-            for key in ["rid", "ip"] {
-                assert!(event[key].is_string(), "{profile:?}: {event}");
-            }
-            assert!(event["ingest_time"].is_u64(), "{profile:?}: {event}");
-        }
+        read_from_files(profile);
     }
 }

@@ -19,8 +19,6 @@ pub(super) const LOCK: &str = ".lock";
 pub(super) const OPEN: &str = ".open";
 /// Ending of files that hold events.
 pub(super) const DATA_SUFFIX: &str = ".ndjson";
-/// What is appended to a data file's name for the bytes that were cut off it.
-pub(super) const TORN_SUFFIX: &str = ".torn";
 
 /// Names one data file.
 #[derive(Clone, Debug, PartialEq, Eq)]

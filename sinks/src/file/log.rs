@@ -3,11 +3,12 @@
 
 use super::FileSettings;
 use super::layout::{FileName, OPEN};
-use super::store::{Store, StoreFile, create_dir_durably, write_all};
+use crate::disk::Failure;
+use crate::disk::grow::{After, Growing};
+use crate::disk::store::{Store, create_dir_durably};
 use sluice_core::record::Cause;
 use sluice_core::time::Wall;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -16,7 +17,7 @@ pub(super) struct Log {
     store: Arc<dyn Store>,
     settings: FileSettings,
     clock: fn() -> Wall,
-    growing: Option<Growing>,
+    open: Option<Open>,
     /// Whether the last append failed, so that a full disk is logged once and not per batch.
     failing: bool,
     /// Held for as long as anything can still write: a call may outlive the sink.
@@ -24,29 +25,9 @@ pub(super) struct Log {
 }
 
 /// The file that takes the next batch.
-struct Growing {
+struct Open {
     name: FileName,
-    path: PathBuf,
-    file: Box<dyn StoreFile>,
-    /// Bytes that were written and synced: whole lines, and all that was ever confirmed.
-    synced_bytes: u64,
-}
-
-/// Why an append failed: what is to be told, and what is to be logged.
-struct Failure {
-    cause: Cause,
-    doing: &'static str,
-    error: io::Error,
-}
-
-impl Failure {
-    fn new(doing: &'static str, error: io::Error) -> Failure {
-        Failure {
-            cause: cause_of(&error),
-            doing,
-            error,
-        }
-    }
+    file: Growing,
 }
 
 impl Log {
@@ -61,7 +42,7 @@ impl Log {
             store,
             settings,
             clock,
-            growing: None,
+            open: None,
             failing: false,
             _lock: lock,
         }
@@ -99,36 +80,27 @@ impl Log {
         if self.is_due(now, incoming_bytes) || !self.is_growing_file_named() {
             self.finish();
         }
-        let mut growing = match self.growing.take() {
-            Some(growing) => growing,
+        let Open { name, file } = match self.open.take() {
+            Some(open) => open,
             None => self.create(now)?,
         };
-        if let Err(error) = write_all(&mut *growing.file, lines) {
-            let failure = Failure::new("write", error);
-            return Err(match growing.file.cut(growing.synced_bytes) {
-                Ok(()) => {
-                    self.growing = Some(growing);
-                    failure
-                }
-                Err(error) => self.abandon(growing, failure, &error),
-            });
+        match file.append(lines) {
+            Ok(file) => {
+                self.open = Some(Open { name, file });
+                Ok(())
+            }
+            Err((failure, After::Goes(file))) => {
+                self.open = Some(Open { name, file });
+                Err(failure)
+            }
+            Err((failure, After::Ended(file))) => {
+                self.close(Open { name, file });
+                Err(failure)
+            }
+            Err((failure, After::Doubtful(file, error))) => {
+                Err(self.abandon(Open { name, file }, failure, &error))
+            }
         }
-        if let Err(error) = growing.file.sync() {
-            // The kernel may have dropped the pages that it could not write and would report the
-            // next sync of this file as a success: it takes no further line.
-            let failure = Failure::new("fsync", error);
-            let cut = growing.file.cut(growing.synced_bytes);
-            return Err(match cut.and_then(|()| growing.file.sync()) {
-                Ok(()) => {
-                    self.close(growing);
-                    failure
-                }
-                Err(error) => self.abandon(growing, failure, &error),
-            });
-        }
-        growing.synced_bytes += incoming_bytes;
-        self.growing = Some(growing);
-        Ok(())
     }
 
     /// Whether a file is open that [`Log::finish`] should end now.
@@ -137,37 +109,30 @@ impl Log {
     }
 
     fn is_due(&self, now: Wall, incoming_bytes: u64) -> bool {
-        self.growing.as_ref().is_some_and(|growing| {
-            let bytes = growing.synced_bytes.saturating_add(incoming_bytes);
-            growing.name.hour() != now.secs / 3600
-                || growing.name.age_secs(now) >= self.settings.file_age_max.as_secs()
-                || (growing.synced_bytes > 0 && bytes > self.settings.file_bytes_max)
+        self.open.as_ref().is_some_and(|Open { name, file }| {
+            let bytes = file.synced_bytes().saturating_add(incoming_bytes);
+            name.hour() != now.secs / 3600
+                || name.age_secs(now) >= self.settings.file_age_max.as_secs()
+                || (file.synced_bytes() > 0 && bytes > self.settings.file_bytes_max)
         })
     }
 
-    /// False when someone removed the growing file: what is written to it could never be read.
     fn is_growing_file_named(&self) -> bool {
-        self.growing
-            .as_ref()
-            .is_none_or(|growing| growing.file.is_named().unwrap_or(false))
+        self.open.as_ref().is_none_or(|open| open.file.is_named())
     }
 
     /// Ends the growing file, if there is one. Its content is durable already.
     pub(super) fn finish(&mut self) {
-        if let Some(growing) = self.growing.take() {
-            self.close(growing);
+        if let Some(open) = self.open.take() {
+            self.close(open);
         }
     }
 
-    fn close(&self, growing: Growing) {
-        let Growing {
-            name,
-            path,
-            file,
-            synced_bytes,
-        } = growing;
+    fn close(&self, Open { name, file }: Open) {
+        let path = file.path().to_owned();
+        let is_empty = file.synced_bytes() == 0;
         drop(file);
-        if synced_bytes == 0 {
+        if is_empty {
             // Its creation may have been undone by hand; a file without a line is of no use.
             let _ = self.store.remove_file(&path);
         }
@@ -180,15 +145,16 @@ impl Log {
 
     /// Gives up a file that may hold more than what was confirmed. If it holds what was confirmed, its
     /// marker stays, so readers know, and the next start puts it in order; if not, it is removed.
-    fn abandon(&self, growing: Growing, failure: Failure, error: &io::Error) -> Failure {
+    fn abandon(&self, open: Open, failure: Failure, error: &io::Error) -> Failure {
+        let (path, synced_bytes) = (open.file.path(), open.file.synced_bytes());
         warn!(
-            file = %growing.path.display(),
-            synced_bytes = growing.synced_bytes,
+            file = %path.display(),
+            synced_bytes,
             %error,
             "gave up a file: what follows its synced bytes was never confirmed"
         );
-        if growing.synced_bytes == 0 && self.store.remove_file(&growing.path).is_ok() {
-            self.close(growing);
+        if synced_bytes == 0 && self.store.remove_file(path).is_ok() {
+            self.close(open);
             return failure;
         }
         Failure {
@@ -198,7 +164,7 @@ impl Log {
     }
 
     /// Creates marker and file, and makes both and the directories above them durable.
-    fn create(&self, now: Wall) -> Result<Growing, Failure> {
+    fn create(&self, now: Wall) -> Result<Open, Failure> {
         let dir = &self.settings.dir;
         let store = &*self.store;
         let name = FileName::new(now, fastrand::u64(..));
@@ -231,11 +197,9 @@ impl Log {
                 Ok(file)
             });
         match created {
-            Ok(file) => Ok(Growing {
+            Ok(file) => Ok(Open {
                 name,
-                path,
-                file,
-                synced_bytes: 0,
+                file: Growing::new(path, file),
             }),
             Err(error) => {
                 // Either may not exist, and one that cannot be removed is swept at the next start.
@@ -250,13 +214,5 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-fn cause_of(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::NoSpace,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Cause::Denied,
-        _ => Cause::Unavailable,
     }
 }

@@ -3,11 +3,10 @@
 
 use super::judge::{compare, envelope_in_order};
 use super::traffic::{Client, Offer, offer};
-use super::{SETTINGS, run};
+use super::{SETTINGS, run, variable};
 use crate::support::proxy::Proxy;
 use crate::support::wait_until;
 use std::collections::BTreeSet;
-use std::env;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -17,10 +16,6 @@ use tempfile::tempdir;
 const USER: &str = "sluice";
 const PASSWORD: &str = "interop-password";
 const PARTITIONS: i32 = 2;
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} has to be set, as .ci/interop does"))
-}
 
 /// One of the broker's own programs.
 fn tool(class: &str, arguments: &[&str]) -> String {

@@ -42,6 +42,11 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it with `settings` laid over short deadlines. Its configuration file goes to `dir`.
     pub(crate) fn start(dir: &Path, settings: &str) -> Proxy {
+        Proxy::start_with(dir, settings, &[])
+    }
+
+    /// The same with more variables, or other values of those that all have.
+    pub(crate) fn start_with(dir: &Path, settings: &str, variables: &[(&str, &str)]) -> Proxy {
         let mut table: Table = QUICK.parse().unwrap();
         merge(&mut table, settings.parse().unwrap());
         let file = dir.join("sluice.toml");
@@ -56,6 +61,7 @@ impl Proxy {
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,5 +1,5 @@
-//! The disk as the file sink sees it: a small trait, and the real thing. Every create, write, fsync
-//! and truncation on the write path is here, so that tests can make each of them fail.
+//! The disk as sinks see it: a small trait, and the real thing. Every create, write, fsync and
+//! truncation on the write path is here, so that tests can make each of them fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,11 +7,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// A directory tree.
-pub(super) trait Store: Send + Sync + 'static {
+pub(crate) trait Store: Send + Sync + 'static {
     /// Creates one directory; one that exists is fine.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a file that must not exist yet, for appending.
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>>;
+    /// Opens a file that exists, for appending.
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>>;
+    /// Gives a file another name in the same directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
@@ -19,7 +23,7 @@ pub(super) trait Store: Send + Sync + 'static {
 }
 
 /// A file that is written at its end.
-pub(super) trait StoreFile: Send {
+pub(crate) trait StoreFile: Send {
     /// One write(2) at the end; says how many bytes it took.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Makes content and length durable.
@@ -32,7 +36,7 @@ pub(super) trait StoreFile: Send {
 
 /// The file system of the machine.
 #[derive(Debug)]
-pub(super) struct Os;
+pub(crate) struct Os;
 
 impl Store for Os {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -48,6 +52,14 @@ impl Store for Os {
             .create_new(true)
             .open(path)?;
         Ok(Box::new(file))
+    }
+
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
+        Ok(Box::new(OpenOptions::new().append(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -79,7 +91,7 @@ impl StoreFile for File {
 
 /// Creates a directory and what is missing above it. What was created is made durable by syncing
 /// the parent that names it; directories that existed are not touched, for they may not be ours.
-pub(super) fn create_dir_durably(store: &dyn Store, path: &Path) -> io::Result<()> {
+pub(crate) fn create_dir_durably(store: &dyn Store, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -96,7 +108,7 @@ pub(super) fn create_dir_durably(store: &dyn Store, path: &Path) -> io::Result<(
 }
 
 /// Tries whether files can be made durable in a directory, and leaves nothing behind.
-pub(super) fn probe(store: &dyn Store, dir: &Path) -> io::Result<()> {
+pub(crate) fn probe(store: &dyn Store, dir: &Path) -> io::Result<()> {
     let path = dir.join(format!(".probe-{:016x}", fastrand::u64(..)));
     let mut file = store.create_file(&path)?;
     let written = write_all(&mut *file, b"sluice check\n")
@@ -107,7 +119,7 @@ pub(super) fn probe(store: &dyn Store, dir: &Path) -> io::Result<()> {
 }
 
 /// Writes all of `bytes`, going on after a write that took only a part.
-pub(super) fn write_all(file: &mut dyn StoreFile, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(file: &mut dyn StoreFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -1,0 +1,515 @@
+//! S3, and stores that speak like it: one gzip object of lines per PutObject, `year=/month=/day=/hour=` by
+//! the hour of upload.
+//!
+//! ```text
+//!  staged:  write -> stage (append, fsync, confirm) -> row of finished segments -> uploader -> bucket
+//!  direct:  write -> bucket; the writer gathers, and a batch is an object
+//! ```
+//!
+//! Which object a segment becomes is decided once: a repeat stores nothing twice. Never reads an object back.
+
+mod bucket;
+mod name;
+mod pack;
+mod row;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod uploader;
+
+use crate::aws::{AwsSettings, CallFailure};
+use crate::disk::store::{self, Store};
+use crate::disk::{is_line, lock};
+use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use bucket::Bucket;
+use bytes::Bytes;
+use name::Name;
+use row::Row;
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::stats::StageStats;
+use sluice_core::time::Wall;
+use stage::{Stage, StageLimits};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use uploader::{Context, Uploader};
+
+/// Bytes of lines in one object: what one PutObject takes easily and one process packs in memory.
+pub const OBJECT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 1_000_000..=50_000_000;
+/// The storage class that the service takes when none is named.
+pub const STORAGE_CLASS_DEFAULT: &str = "STANDARD";
+/// Bytes of a key that the service takes, less those that follow the prefix.
+pub const PREFIX_BYTES_MAX: usize = 1_024 - 128;
+/// The longest wait between two looks at the growing segment's age.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Which bucket, how to reach it, and what becomes an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Settings {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What keys begin with, as it is: a `/` at its end is not added. At most [`PREFIX_BYTES_MAX`] bytes.
+    pub prefix: String,
+    /// Region, endpoint and time-outs.
+    pub aws: AwsSettings,
+    /// Whether the bucket stands in the path instead of the host name. `None`: when an endpoint is given
+    /// here, in `AWS_ENDPOINT_URL_S3` or in `AWS_ENDPOINT_URL`.
+    pub path_style: Option<bool>,
+    /// The storage class, as the service writes it.
+    pub storage_class: String,
+    /// The KMS key that objects are encrypted with; `None` leaves it to the bucket.
+    pub kms_key_id: Option<String>,
+    /// An object is finished before its lines would pass this many bytes, within [`OBJECT_BYTES_RANGE`].
+    /// Only a batch that is larger by itself makes a larger object.
+    pub object_bytes_max: u64,
+    /// A staged segment is finished at this age.
+    pub object_age_max: Duration,
+    /// Records per write.
+    pub batch_records_max: usize,
+    /// Bytes per write; also the limit of one record.
+    pub batch_bytes_max: usize,
+    /// The longest wait before the second attempt to store an object.
+    pub retry_base: Duration,
+    /// The longest wait before any attempt.
+    pub retry_cap: Duration,
+    /// Where records are until their object is stored.
+    pub keeping: Keeping,
+}
+
+/// Where records are until their object is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// In a directory of ours: confirmed when they are synced there.
+    Staged(Staging),
+    /// In memory: confirmed when the object is stored, and a write is an object.
+    Memory {
+        /// An object that is not stored after this is given up.
+        give_up_after: Duration,
+    },
+}
+
+/// The staging directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staging {
+    /// The directory; created when missing. One process per directory.
+    pub dir: PathBuf,
+    /// Bytes of lines in it; over it nothing more is taken.
+    pub bytes_max: u64,
+    /// After this a write is given up as [`Cause::Unknown`]. The disk call itself cannot be ended: until
+    /// it returns, further writes wait for as long and are then [`Cause::Unavailable`].
+    pub write_timeout: Duration,
+}
+
+impl Staging {
+    /// The defaults: 4 GiB, 5 s for a write.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Staging {
+        Staging {
+            dir: dir.into(),
+            bytes_max: 4 << 30,
+            write_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl S3Settings {
+    /// The defaults: objects of 30,000,000 bytes or 300 s, writes of 10,000 records or 8 MiB; a minute for a
+    /// call.
+    #[must_use]
+    pub fn new(bucket: impl Into<String>, keeping: Keeping) -> S3Settings {
+        S3Settings {
+            bucket: bucket.into(),
+            prefix: String::new(),
+            aws: AwsSettings {
+                attempt_timeout: Duration::from_secs(60),
+                operation_timeout: Duration::from_secs(60),
+                ..AwsSettings::default()
+            },
+            path_style: None,
+            storage_class: STORAGE_CLASS_DEFAULT.to_owned(),
+            kms_key_id: None,
+            object_bytes_max: 30_000_000,
+            object_age_max: Duration::from_secs(300),
+            batch_records_max: 10_000,
+            batch_bytes_max: 8 << 20,
+            retry_base: Duration::from_millis(200),
+            retry_cap: Duration::from_secs(20),
+            keeping,
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.bucket.is_empty() {
+            return Err("the bucket has no name".to_owned());
+        }
+        if self.prefix.len() > PREFIX_BYTES_MAX {
+            return Err(format!(
+                "the prefix has {} bytes: at most {PREFIX_BYTES_MAX}",
+                self.prefix.len()
+            ));
+        }
+        if !OBJECT_BYTES_RANGE.contains(&self.object_bytes_max) {
+            return Err(format!(
+                "object_bytes_max is {}: {OBJECT_BYTES_RANGE:?} is allowed",
+                self.object_bytes_max
+            ));
+        }
+        for (name, value) in [
+            ("batch_records_max", self.batch_records_max),
+            ("batch_bytes_max", self.batch_bytes_max),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} is 0: at least 1"));
+            }
+        }
+        if self.object_age_max.is_zero() {
+            return Err("object_age_max is 0: at least 1ns".to_owned());
+        }
+        if let Keeping::Staged(Staging { bytes_max, .. }) = &self.keeping
+            && *bytes_max < self.object_bytes_max
+        {
+            return Err(format!(
+                "the staging directory takes {bytes_max} bytes: at least object_bytes_max, {}",
+                self.object_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
+    fn destination(&self) -> String {
+        format!("s3 bucket {}", self.bucket)
+    }
+}
+
+/// Writes records into one bucket. Keys of records are not stored.
+pub struct S3Sink {
+    settings: S3Settings,
+    way: Way,
+}
+
+enum Way {
+    Staged(Staged),
+    Direct(Direct),
+}
+
+struct Direct {
+    bucket: Box<Bucket>,
+    clock: fn() -> Wall,
+    give_up_after: Duration,
+    stats: Arc<StageStats>,
+}
+
+struct Staged {
+    stage: Arc<Mutex<Stage>>,
+    row: Arc<Row>,
+    uploader: Uploader,
+    write_timeout: Duration,
+}
+
+impl S3Sink {
+    /// Finds region and credentials, at most 5 s each, and starts without credentials as well. With a staging
+    /// directory: creates and locks it, puts in order what an earlier process left, and starts the thread that
+    /// uploads. `clock` reads the time that keys carry.
+    ///
+    /// Does disk I/O on the calling thread; timers and connections live on the current tokio runtime.
+    ///
+    /// # Errors
+    /// A setting is out of its range, no region can be found, the directory cannot be created or read, someone
+    /// else writes to it, or there is no thread to be had.
+    pub async fn start(settings: S3Settings, clock: fn() -> Wall) -> Result<S3Sink, CheckError> {
+        S3Sink::start_on(Arc::new(store::Os), settings, clock, None).await
+    }
+
+    async fn start_on(
+        store: Arc<dyn Store>,
+        settings: S3Settings,
+        clock: fn() -> Wall,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<S3Sink, CheckError> {
+        let fail = |reason: String| CheckError {
+            destination: settings.destination(),
+            reason,
+        };
+        settings.validate().map_err(fail)?;
+        let way = match &settings.keeping {
+            Keeping::Memory { give_up_after } => Way::Direct(Direct {
+                bucket: Box::new(Bucket::open(&settings, credentials).await.map_err(fail)?),
+                clock,
+                give_up_after: *give_up_after,
+                stats: Arc::default(),
+            }),
+            Keeping::Staged(staging) => Way::Staged(
+                Staged::start(store, &settings, staging, clock, credentials).map_err(fail)?,
+            ),
+        };
+        Ok(S3Sink { settings, way })
+    }
+
+    /// Tries whether the bucket is there, and whether files can be made durable in the staging directory;
+    /// starts nothing, stores nothing, and disturbs no process that runs.
+    ///
+    /// # Errors
+    /// What cannot be used, and why.
+    pub async fn try_out(settings: &S3Settings) -> Result<String, CheckError> {
+        let fail = |reason: String| CheckError {
+            destination: settings.destination(),
+            reason,
+        };
+        settings.validate().map_err(fail)?;
+        let bucket = Bucket::open(settings, None).await.map_err(fail)?;
+        let region = bucket
+            .head()
+            .await
+            .map_err(|CallFailure { cause, text, .. }| {
+                fail(format!(
+                    "{text} ({}); to be asked takes s3:ListBucket, to be written to s3:PutObject",
+                    cause.label()
+                ))
+            })?;
+        let found = format!(
+            "{}: it is there, region {region}; whether s3:PutObject is allowed shows with the first object",
+            settings.destination()
+        );
+        let Keeping::Staged(staging) = &settings.keeping else {
+            return Ok(found);
+        };
+        let dir = staging.dir.clone();
+        let probe = spawn_blocking(move || {
+            store::create_dir_durably(&store::Os, &dir)?;
+            store::probe(&store::Os, &dir)
+        });
+        let dir = staging.dir.display();
+        let start = Instant::now();
+        match timeout(staging.write_timeout, probe).await {
+            Ok(Ok(Ok(()))) => Ok(format!(
+                "{found}; directory {dir}: a file was created, synced and removed in {:.1} ms",
+                start.elapsed().as_secs_f64() * 1000.0
+            )),
+            Ok(Ok(Err(error))) => Err(fail(format!(
+                "directory {dir}: cannot write to it: {error}"
+            ))),
+            Ok(Err(error)) => Err(fail(format!(
+                "directory {dir}: the check broke off: {error}"
+            ))),
+            Err(_) => Err(fail(format!(
+                "directory {dir}: no answer from the disk within {:?}",
+                staging.write_timeout
+            ))),
+        }
+    }
+}
+
+impl Staged {
+    fn start(
+        store: Arc<dyn Store>,
+        settings: &S3Settings,
+        staging: &Staging,
+        clock: fn() -> Wall,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Staged, String> {
+        let Staging {
+            dir,
+            bytes_max,
+            write_timeout,
+        } = staging;
+        let shown = dir.display();
+        store::create_dir_durably(&*store, dir)
+            .map_err(|error| format!("cannot create the directory {shown}: {error}"))?;
+        let lock = lock(dir, name::LOCK)?;
+        let left = stage::leftovers(dir)
+            .map_err(|error| format!("cannot read the directory {shown}: {error}"))?;
+        if !left.is_empty() {
+            let bytes: u64 = left.iter().map(|segment| segment.bytes).sum();
+            info!(dir = %shown, segments = left.len(), bytes, "segments of an earlier process are uploaded first");
+        }
+        let row = Arc::new(Row::new(left, *bytes_max, Arc::default(), lock));
+        let limits = StageLimits {
+            segment_bytes_max: settings.object_bytes_max,
+            segment_age_max: settings.object_age_max,
+            staged_bytes_max: *bytes_max,
+        };
+        let uploader = Uploader::start(Context {
+            settings: settings.clone(),
+            credentials,
+            dir: dir.clone(),
+            store: Arc::clone(&store),
+            clock,
+            row: Arc::clone(&row),
+        })?;
+        let stage = Stage::new(store, dir.clone(), limits, clock, Arc::clone(&row));
+        let stage = Arc::new(Mutex::new(stage));
+        let timed = Arc::downgrade(&stage);
+        // A quarter of the age: an object is at most so much older than it should be.
+        let tick = TICK.min(settings.object_age_max / 4);
+        tokio::spawn(async move {
+            loop {
+                sleep(tick).await;
+                // The sink is gone, and with it the need for a timer.
+                let Some(stage) = timed.upgrade() else {
+                    return;
+                };
+                let mut stage = stage.lock_owned().await;
+                if stage.is_due() {
+                    // Fails only when the runtime ends; the next start finds the segment then.
+                    let _ = spawn_blocking(move || stage.finish()).await;
+                }
+            }
+        });
+        Ok(Staged {
+            stage,
+            row,
+            uploader,
+            write_timeout: *write_timeout,
+        })
+    }
+
+    /// What is known of a batch of lines after trying to stage it.
+    async fn append(&self, lines: Vec<u8>) -> RecordResult {
+        let limit = self.write_timeout;
+        let Ok(mut stage) = timeout(limit, Arc::clone(&self.stage).lock_owned()).await else {
+            // An earlier call still hangs in the disk; nothing of this batch was touched.
+            return RecordResult::Retry(Cause::Unavailable);
+        };
+        let write = spawn_blocking(move || stage.append(&lines));
+        match timeout(limit, write).await {
+            Ok(Ok(Ok(()))) => RecordResult::Delivered,
+            Ok(Ok(Err(cause))) => RecordResult::Retry(cause),
+            // Out of time, or the runtime ends: the lines may be on their way.
+            Ok(Err(_)) | Err(_) => RecordResult::Retry(Cause::Unknown),
+        }
+    }
+
+    async fn finish(&self, stop: SinkFuture<'_, ()>) -> u64 {
+        // A disk that hangs keeps the stage; its segment is found at the next start.
+        if let Ok(mut stage) =
+            timeout(self.write_timeout, Arc::clone(&self.stage).lock_owned()).await
+        {
+            let _ = spawn_blocking(move || stage.finish()).await;
+        }
+        self.uploader.finish(stop).await;
+        self.row.bytes()
+    }
+}
+
+impl Sink for S3Sink {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits {
+            batch_records_max: self.settings.batch_records_max,
+            batch_bytes_max: self.settings.batch_bytes_max,
+            record_bytes_max: self.settings.batch_bytes_max,
+        }
+    }
+
+    fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
+        Box::pin(async move {
+            let lines = records.iter().filter(|record| is_line(&record.payload));
+            let word = match &self.way {
+                Way::Staged(staged) => {
+                    let bytes = records.iter().map(|record| record.payload.len() + 1).sum();
+                    let mut joined = Vec::with_capacity(bytes);
+                    for record in lines {
+                        joined.extend_from_slice(&record.payload);
+                        joined.push(b'\n');
+                    }
+                    match joined.is_empty() {
+                        true => None,
+                        false => Some(staged.append(joined).await),
+                    }
+                }
+                Way::Direct(direct) => {
+                    let lines: Vec<_> = lines.map(|record| record.payload.clone()).collect();
+                    match lines.is_empty() {
+                        true => None,
+                        false => Some(self.put(direct, lines).await),
+                    }
+                }
+            };
+            records
+                .iter()
+                .map(|record| match word {
+                    Some(word) if is_line(&record.payload) => word,
+                    _ => RecordResult::Refused(Cause::Invalid),
+                })
+                .collect()
+        })
+    }
+
+    fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
+        Box::pin(S3Sink::try_out(&self.settings))
+    }
+
+    fn finish<'a>(&'a self, stop: SinkFuture<'a, ()>) -> SinkFuture<'a, u64> {
+        match &self.way {
+            Way::Staged(staged) => Box::pin(staged.finish(stop)),
+            Way::Direct(_) => Box::pin(std::future::ready(0)),
+        }
+    }
+
+    fn stage(&self) -> Option<Arc<StageStats>> {
+        Some(Arc::clone(match &self.way {
+            Way::Staged(staged) => staged.row.stats(),
+            Way::Direct(direct) => &direct.stats,
+        }))
+    }
+}
+
+impl S3Sink {
+    /// Stores lines as one object, with one key and the same bytes however often it takes.
+    async fn put(&self, direct: &Direct, lines: Vec<Bytes>) -> RecordResult {
+        let Direct {
+            bucket,
+            clock,
+            give_up_after,
+            stats,
+        } = direct;
+        let Ok(Ok(packed)) = spawn_blocking(move || pack::pack_lines(&lines)).await else {
+            return RecordResult::Retry(Cause::Unavailable);
+        };
+        let Some(key) = Name::new(clock()).key(&self.settings.prefix) else {
+            return RecordResult::Retry(Cause::Unavailable);
+        };
+        let begun = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let answer = bucket.put(&key, &packed).await;
+            stats.attempted(answer.as_ref().err().map(|failure| failure.cause));
+            let failure = match answer {
+                Ok(()) => {
+                    stats.objects.increment();
+                    stats.object_bytes.add(packed.body.len() as u64);
+                    return RecordResult::Delivered;
+                }
+                Err(failure) => failure,
+            };
+            attempts += 1;
+            let wait = back_off(self.settings.retry_base, self.settings.retry_cap, attempts);
+            let gives_up = begun.elapsed() + wait >= *give_up_after;
+            if attempts == 1 || gives_up {
+                warn!(
+                    bucket = self.settings.bucket,
+                    key,
+                    attempts,
+                    gives_up,
+                    cause = failure.cause.label(),
+                    error = failure.text,
+                    "cannot store an object"
+                );
+            }
+            if gives_up {
+                return RecordResult::Refused(failure.cause);
+            }
+            sleep(wait).await;
+        }
+    }
+}
+
+/// A random wait up to `base * 2^(attempts - 1)`, at most `cap`.
+fn back_off(base: Duration, cap: Duration, attempts: u32) -> Duration {
+    let longest = base.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+    longest.min(cap).mul_f64(fastrand::f64())
+}

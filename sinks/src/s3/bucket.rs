@@ -1,0 +1,141 @@
+//! One bucket and the one call that stores: PutObject under a key that nothing else has.
+//! Repeats nothing by itself.
+
+use super::S3Settings;
+use super::pack::Packed;
+use crate::aws::{Aws, CallFailure};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use sluice_core::record::Cause;
+
+/// What readers of the replaced tier expect.
+const CONTENT_TYPE: &str = "text/x-log";
+/// Variables by which the SDK knows an endpoint that the settings do not name.
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+
+/// A bucket.
+pub(super) struct Bucket {
+    client: Client,
+    aws: Aws,
+    name: String,
+    storage_class: Option<StorageClass>,
+    kms_key_id: Option<String>,
+}
+
+impl Bucket {
+    /// Finds region and credentials (unless they are given), at most 5 s each; without credentials it goes
+    /// on looking. Its timers live on the current tokio runtime.
+    pub(super) async fn open(
+        settings: &S3Settings,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Bucket, String> {
+        let aws = Aws::load(&settings.aws, "S3", credentials).await?;
+        let path_style = settings.path_style.unwrap_or_else(|| {
+            let mut variables = ENDPOINT_VARIABLES.into_iter();
+            settings.aws.endpoint_url.is_some()
+                || variables.any(|name| std::env::var_os(name).is_some())
+        });
+        let config = aws_sdk_s3::config::Builder::from(&aws.config)
+            .force_path_style(path_style)
+            // Content-MD5 guards the body, and is what every store that calls itself compatible knows.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .interceptor(NoErrorInside)
+            .build();
+        let storage_class = settings.storage_class.as_str();
+        Ok(Bucket {
+            client: Client::from_conf(config),
+            aws,
+            name: settings.bucket.clone(),
+            // The service's default: stores that know no classes need not hear of one.
+            storage_class: (storage_class != super::STORAGE_CLASS_DEFAULT)
+                .then(|| StorageClass::from(storage_class)),
+            kms_key_id: settings.kms_key_id.clone(),
+        })
+    }
+
+    /// Stores an object, unless it is there already: keys are ours alone, so it is then this one.
+    pub(super) async fn put(&self, key: &str, packed: &Packed) -> Result<(), CallFailure> {
+        let answer = self
+            .client
+            .put_object()
+            .bucket(&self.name)
+            .key(key)
+            .if_none_match("*")
+            .content_type(CONTENT_TYPE)
+            .content_encoding("gzip")
+            .content_md5(&packed.md5)
+            .set_storage_class(self.storage_class.clone())
+            .set_server_side_encryption(
+                self.kms_key_id
+                    .is_some()
+                    .then_some(ServerSideEncryption::AwsKms),
+            )
+            .set_ssekms_key_id(self.kms_key_id.clone())
+            .body(ByteStream::from(packed.body.clone()))
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.e_tag().is_some_and(|tag| !tag.is_empty()) => Ok(()),
+            // Every store names what it stored; a proxy that answers in its place does not.
+            Ok(_) => Err(CallFailure {
+                cause: Cause::Unknown,
+                doubts_credentials: false,
+                text: "200 without an ETag is no store's answer".to_owned(),
+            }),
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|answer| answer.status().as_u16() == 412) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(self.heard(CallFailure::of(&error))),
+        }
+    }
+
+    /// Whether the bucket is there and lets itself be asked (`s3:ListBucket`).
+    pub(super) async fn head(&self) -> Result<String, CallFailure> {
+        match self.client.head_bucket().bucket(&self.name).send().await {
+            Ok(answer) => Ok(answer.bucket_region().unwrap_or("not named").to_owned()),
+            Err(error) => Err(self.heard(CallFailure::of(&error))),
+        }
+    }
+
+    fn heard(&self, failure: CallFailure) -> CallFailure {
+        if failure.doubts_credentials {
+            self.aws.doubt_credentials();
+        }
+        failure
+    }
+}
+
+/// Some calls of this service are answered 200 before they are done, with the error in the body. PutObject
+/// is not known to be one of them; nothing is deleted here on the strength of that.
+#[derive(Debug)]
+struct NoErrorInside;
+
+impl Intercept for NoErrorInside {
+    fn name(&self) -> &'static str {
+        "NoErrorInside"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default();
+        let is_error = memchr::memmem::find(body, b"<Error").is_some();
+        if context.response().status().is_success() && is_error {
+            let text = String::from_utf8_lossy(body);
+            return Err(format!("an error inside of an answer of success: {text}").into());
+        }
+        Ok(())
+    }
+}

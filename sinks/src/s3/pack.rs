@@ -1,0 +1,97 @@
+//! Lines into the bytes of an object: gzip, no newline after the last line, and the digest that guards
+//! them on their way. The same lines always give the same bytes, so that a repeat is one.
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use md5::{Digest, Md5};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// Of flate2's 0 to 9.
+const LEVEL: u32 = 3;
+
+/// What an object is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub(super) body: Bytes,
+    /// Of the body, in base64, as Content-MD5 has it.
+    pub(super) md5: String,
+}
+
+/// Packs the first `bytes` of a file, which are whole lines.
+pub(super) fn pack_file(path: &Path, bytes: u64) -> io::Result<Packed> {
+    let mut lines = File::open(path)?.take(bytes.saturating_sub(1));
+    let mut encoder = encoder(bytes);
+    let copied = io::copy(&mut lines, &mut encoder)?;
+    if copied + 1 < bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    finish(encoder)
+}
+
+/// Packs payloads as lines.
+pub(super) fn pack_lines(payloads: &[Bytes]) -> io::Result<Packed> {
+    let bytes: usize = payloads.iter().map(|payload| payload.len() + 1).sum();
+    let mut encoder = encoder(bytes as u64);
+    for (at, payload) in payloads.iter().enumerate() {
+        if at > 0 {
+            encoder.write_all(b"\n")?;
+        }
+        encoder.write_all(payload)?;
+    }
+    finish(encoder)
+}
+
+fn encoder(bytes: u64) -> GzEncoder<Vec<u8>> {
+    // Events pack to a tenth in most cases.
+    let expected = usize::try_from(bytes / 8).unwrap_or(0);
+    GzEncoder::new(Vec::with_capacity(expected), Compression::new(LEVEL))
+}
+
+fn finish(encoder: GzEncoder<Vec<u8>>) -> io::Result<Packed> {
+    let body = encoder.finish()?;
+    let md5 = base64_simd::STANDARD.encode_to_string(Md5::digest(&body));
+    Ok(Packed {
+        body: body.into(),
+        md5,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::GzDecoder;
+
+    fn unpack(packed: &Packed) -> String {
+        let mut text = String::new();
+        GzDecoder::new(&*packed.body)
+            .read_to_string(&mut text)
+            .unwrap();
+        text
+    }
+
+    #[test]
+    fn lines_are_separated_not_ended_by_newlines_and_packed_alike_from_disk_and_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, "{\"a\":1}\n{\"b\":2}\nnot confir").unwrap();
+        let from_disk = pack_file(&path, 16).unwrap();
+        let payloads = [Bytes::from("{\"a\":1}"), Bytes::from("{\"b\":2}")];
+        let from_memory = pack_lines(&payloads).unwrap();
+        assert_eq!(unpack(&from_disk), "{\"a\":1}\n{\"b\":2}");
+        assert_eq!(from_disk.body, from_memory.body);
+        assert_eq!(from_disk.md5, from_memory.md5);
+        assert_eq!(from_disk.md5.len(), 24);
+    }
+
+    #[test]
+    fn a_segment_that_lost_bytes_is_an_error_not_a_shorter_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, "{\"a\":1}\n").unwrap();
+        let error = pack_file(&path, 16).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,259 @@
+//! The staging directory's writing end: batches become lines of the growing segment, synced before
+//! anyone hears of them, and segments are finished by size and age. Also what an earlier process left there.
+//! Knows no store; whoever holds it writes alone.
+
+use super::name::{Name, State, file_name, parse_file_name};
+use super::row::{Row, Segment};
+use crate::disk::Failure;
+use crate::disk::grow::{After, Growing};
+use crate::disk::store::Store;
+use crate::disk::tail::{TORN_SUFFIX, set_torn_tail_aside};
+use sluice_core::record::Cause;
+use sluice_core::time::Wall;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// When a segment is finished, and when there is no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StageLimits {
+    pub(super) segment_bytes_max: u64,
+    pub(super) segment_age_max: Duration,
+    pub(super) staged_bytes_max: u64,
+}
+
+/// The writing end.
+pub(super) struct Stage {
+    store: Arc<dyn Store>,
+    dir: PathBuf,
+    limits: StageLimits,
+    clock: fn() -> Wall,
+    row: Arc<Row>,
+    open: Option<Open>,
+    /// Whether the last append failed, so that a full disk is logged once and not per batch.
+    failing: bool,
+}
+
+/// The segment that takes the next batch.
+struct Open {
+    name: Name,
+    file: Growing,
+    /// Its age is not the wall clock's business, which may be set back.
+    since: Instant,
+}
+
+impl Stage {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        dir: PathBuf,
+        limits: StageLimits,
+        clock: fn() -> Wall,
+        row: Arc<Row>,
+    ) -> Stage {
+        Stage {
+            store,
+            dir,
+            limits,
+            clock,
+            row,
+            open: None,
+            failing: false,
+        }
+    }
+
+    /// Appends whole lines and makes them durable. After an error none of them will be uploaded by this
+    /// process; [`Cause::Unknown`] says that the next one may find them.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Cause> {
+        match self.try_append(lines) {
+            Ok(()) => {
+                if self.failing {
+                    info!(dir = %self.dir.display(), "staging takes events again");
+                    self.failing = false;
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                if !self.failing {
+                    warn!(
+                        dir = %self.dir.display(),
+                        doing = failure.doing,
+                        error = %failure.error,
+                        "cannot stage events"
+                    );
+                    self.failing = true;
+                }
+                Err(failure.cause)
+            }
+        }
+    }
+
+    fn try_append(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        let incoming = lines.len() as u64;
+        let staged = self.row.bytes();
+        if staged.saturating_add(incoming) > self.limits.staged_bytes_max {
+            let full = format!(
+                "{staged} bytes are staged and {incoming} came, the limit is {}",
+                self.limits.staged_bytes_max
+            );
+            let error = io::Error::new(io::ErrorKind::StorageFull, full);
+            return Err(Failure::new("find room", error));
+        }
+        let too_long = self.open.as_ref().is_some_and(|open| {
+            let bytes = open.file.synced_bytes().saturating_add(incoming);
+            open.file.synced_bytes() > 0 && bytes > self.limits.segment_bytes_max
+        });
+        if too_long || self.open.as_ref().is_some_and(|open| !open.file.is_named()) {
+            self.finish();
+        }
+        let Open { name, file, since } = match self.open.take() {
+            Some(open) => open,
+            None => self.create()?,
+        };
+        match file.append(lines) {
+            Ok(file) => {
+                self.row.grew(name.secs(), file.synced_bytes());
+                self.open = Some(Open { name, file, since });
+                Ok(())
+            }
+            Err((failure, After::Goes(file))) => {
+                self.open = Some(Open { name, file, since });
+                Err(failure)
+            }
+            Err((failure, After::Ended(file))) => {
+                self.close(name, file, State::Closed);
+                Err(failure)
+            }
+            Err((failure, After::Doubtful(file, error))) => {
+                warn!(
+                    segment = %file.path().display(),
+                    synced_bytes = file.synced_bytes(),
+                    %error,
+                    "gave up a segment: what follows its synced bytes was never confirmed"
+                );
+                // Left open, so that a start after a crash looks at its end.
+                let is_left = self.close(name, file, State::Open);
+                let cause = if is_left {
+                    Cause::Unknown
+                } else {
+                    failure.cause
+                };
+                Err(Failure { cause, ..failure })
+            }
+        }
+    }
+
+    /// Whether a segment is open that [`Stage::finish`] should end now.
+    pub(super) fn is_due(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.since.elapsed() >= self.limits.segment_age_max)
+    }
+
+    /// Ends the growing segment, if there is one. Its content is durable already.
+    pub(super) fn finish(&mut self) {
+        if let Some(Open { name, file, .. }) = self.open.take() {
+            self.close(name, file, State::Closed);
+        }
+    }
+
+    /// Ends a segment, and says whether its file is still there. One without a line is removed.
+    fn close(&self, name: Name, file: Growing, state: State) -> bool {
+        let (path, bytes) = (file.path().to_owned(), file.synced_bytes());
+        let is_named = file.is_named();
+        drop(file);
+        if !is_named {
+            warn!(segment = %path.display(), bytes, "a segment was removed by someone else: its events are lost");
+            self.row.grew(name.secs(), 0);
+            return false;
+        }
+        if bytes == 0 {
+            return self.store.remove_file(&path).is_err();
+        }
+        let closed = self.dir.join(file_name(name, State::Closed));
+        // Not synced: a name that is lost costs the next start a look at a segment that is in order.
+        let state = match state {
+            State::Closed if self.store.rename(&path, &closed).is_ok() => State::Closed,
+            _ => State::Open,
+        };
+        self.row.join(Segment {
+            name,
+            state,
+            bytes,
+            began_secs: name.secs(),
+            attempts: 0,
+        });
+        true
+    }
+
+    fn create(&self) -> Result<Open, Failure> {
+        let name = Name::new((self.clock)());
+        let path = self.dir.join(file_name(name, State::Open));
+        let created = self.store.create_file(&path).and_then(|file| {
+            self.store.sync_dir(&self.dir)?;
+            Ok(file)
+        });
+        match created {
+            Ok(file) => Ok(Open {
+                name,
+                file: Growing::new(path, file),
+                since: Instant::now(),
+            }),
+            Err(error) => {
+                // It may not exist, and one without a line is swept at the next start.
+                let _ = self.store.remove_file(&path);
+                Err(Failure::new("create a segment", error))
+            }
+        }
+    }
+}
+
+/// The segments that an earlier process left, in the order in which they are to be uploaded: what may
+/// have been sent before comes first. A segment that cannot be put in order stays for the next start.
+pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let text = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let Some((name, state)) = parse_file_name(&text) else {
+            if !text.starts_with('.') && !text.ends_with(TORN_SUFFIX) {
+                warn!(file = %path.display(), "not a segment of ours: left alone");
+            }
+            continue;
+        };
+        match put_in_order(&path, state) {
+            Ok(0) => {
+                if let Err(error) = fs::remove_file(&path) {
+                    warn!(segment = %path.display(), %error, "cannot remove an empty segment");
+                }
+            }
+            Ok(bytes) => left.push(Segment {
+                name,
+                state,
+                bytes,
+                began_secs: name.secs(),
+                attempts: 0,
+            }),
+            Err(error) => {
+                warn!(segment = %path.display(), %error, "cannot put a segment in order: left for the next start");
+            }
+        }
+    }
+    left.sort_by_key(|segment| (segment.state != State::Keyed, segment.name));
+    Ok(left)
+}
+
+/// Says how many bytes of whole lines it has.
+fn put_in_order(path: &Path, state: State) -> io::Result<u64> {
+    if state == State::Open {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        return set_torn_tail_aside(path, file);
+    }
+    Ok(fs::metadata(path)?.len())
+}

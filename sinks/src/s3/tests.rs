@@ -1,0 +1,634 @@
+//! The S3 sink against a bucket that answers by script, on a disk that fails on command.
+
+mod bucket;
+mod property;
+
+use super::*;
+use crate::disk::faulty::{Fault, Faulty};
+use aws_credential_types::Credentials;
+use bucket::{Answer, Scripted, Seen};
+use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::time::Mono;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
+
+const DELIVERED: RecordResult = RecordResult::Delivered;
+
+/// 2026-11-20T07:00:00Z
+const START: u64 = 1_795_158_000;
+
+fn fixed() -> Wall {
+    Wall {
+        secs: START,
+        nanos: 0,
+    }
+}
+
+/// A clock of one test, moved by hand.
+macro_rules! clock {
+    ($secs:ident, $clock:ident, $start:expr) => {
+        static $secs: AtomicU64 = AtomicU64::new($start);
+        fn $clock() -> Wall {
+            Wall {
+                secs: $secs.load(Ordering::SeqCst),
+                nanos: 999_999_999,
+            }
+        }
+    };
+}
+
+fn record(line: impl Into<Vec<u8>>) -> Record {
+    let request = RequestKey {
+        slot: 0,
+        generation: 0,
+    };
+    Record {
+        key: Some("not stored".into()),
+        topic: None,
+        payload: line.into().into(),
+        deadline: Mono::NEVER,
+        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+    }
+}
+
+/// Quick to try again, slow to finish a segment.
+fn settings(bucket: &Scripted, keeping: Keeping) -> S3Settings {
+    S3Settings {
+        prefix: "raw/".to_owned(),
+        aws: AwsSettings {
+            endpoint_url: Some(bucket.url()),
+            region: Some("eu-west-1".to_owned()),
+            ..AwsSettings::default()
+        },
+        retry_base: Duration::from_millis(1),
+        retry_cap: Duration::from_millis(5),
+        ..S3Settings::new("clicks", keeping)
+    }
+}
+
+fn credentials() -> Option<SharedCredentialsProvider> {
+    let credentials = Credentials::new("id", "secret", None, None, "test");
+    Some(SharedCredentialsProvider::new(credentials))
+}
+
+/// A bucket, a directory, and the sink between them.
+struct Bench {
+    dir: TempDir,
+    disk: Faulty,
+    bucket: Scripted,
+    settings: S3Settings,
+    clock: fn() -> Wall,
+    sink: Option<S3Sink>,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        Bench::with(|_| {}, fixed).await
+    }
+
+    async fn with(change: impl FnOnce(&mut S3Settings), clock: fn() -> Wall) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let bucket = Scripted::start();
+        let staging = Staging {
+            write_timeout: Duration::from_secs(30),
+            ..Staging::new(dir.path().join("staging"))
+        };
+        let mut settings = settings(&bucket, Keeping::Staged(staging));
+        change(&mut settings);
+        let mut bench = Bench {
+            dir,
+            disk: Faulty::default(),
+            bucket,
+            settings,
+            clock,
+            sink: None,
+        };
+        bench.start().await;
+        bench
+    }
+
+    async fn start(&mut self) {
+        self.sink = Some(self.try_start().await.unwrap());
+    }
+
+    async fn try_start(&self) -> Result<S3Sink, CheckError> {
+        let disk = Arc::new(self.disk.clone());
+        S3Sink::start_on(disk, self.settings.clone(), self.clock, credentials()).await
+    }
+
+    /// What SIGKILL leaves.
+    fn kill(&mut self) {
+        self.sink = None;
+    }
+
+    fn sink(&self) -> &S3Sink {
+        self.sink.as_ref().unwrap()
+    }
+
+    async fn write(&self, line: &str) -> RecordResult {
+        self.sink().write(&[record(line)]).await[0]
+    }
+
+    /// Ends with all the time that it takes.
+    async fn finish(&mut self) -> u64 {
+        let sink = self.sink.take().unwrap();
+        sink.finish(Box::pin(std::future::pending())).await
+    }
+
+    fn staging(&self) -> std::path::PathBuf {
+        self.dir.path().join("staging")
+    }
+
+    /// Names of segments, by ending.
+    fn segments(&self, ending: &str) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.staging())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(ending) && name != name::LOCK)
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn stats(&self) -> Arc<StageStats> {
+        self.sink().stage().unwrap()
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..4_000 {
+        if holds() {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+fn segment_file(dir: &Path, name: &str, content: &[u8]) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join(name), content).unwrap();
+}
+
+const UUID_A: &str = "0b7a3c52-5b07-4f0e-9c1c-3c9e7f4a1d01";
+const UUID_B: &str = "1b7a3c52-5b07-4f0e-9c1c-3c9e7f4a1d02";
+const UUID_C: &str = "2b7a3c52-5b07-4f0e-9c1c-3c9e7f4a1d03";
+
+#[tokio::test]
+async fn an_object_has_the_key_the_headers_and_the_form_that_readers_expect() {
+    let mut bench = Bench::new().await;
+    let batch = [record("{\"a\":1}"), record("{\"b\":2}")];
+    assert_eq!(bench.sink().write(&batch).await, [DELIVERED; 2]);
+    assert_eq!(bench.write("{\"c\":3}").await, DELIVERED);
+    assert_eq!(bench.finish().await, 0);
+    let [seen] = &bench.bucket.seen()[..] else {
+        panic!("one PutObject is one object");
+    };
+    let key = seen.key();
+    assert!(
+        key.starts_with("raw/year=2026/month=11/day=20/hour=07/1795158000-")
+            && key.ends_with(".log.gz"),
+        "{key}"
+    );
+    assert_eq!(seen.method, "PUT");
+    assert_eq!(seen.header("content-type"), "text/x-log");
+    assert_eq!(seen.header("content-encoding"), "gzip");
+    assert_eq!(seen.header("if-none-match"), "*");
+    assert_eq!(seen.header("content-md5"), bucket::md5(&seen.body));
+    assert_eq!(
+        seen.header("content-length"),
+        seen.body.len().to_string(),
+        "in one piece, without chunks that other stores may not know"
+    );
+    for absent in ["x-amz-storage-class", "x-amz-server-side-encryption"] {
+        assert_eq!(seen.header(absent), "");
+    }
+    assert_eq!(seen.text(), "{\"a\":1}\n{\"b\":2}\n{\"c\":3}");
+    assert_eq!(bench.segments(""), [""; 0]);
+}
+
+#[tokio::test]
+async fn class_and_key_are_named_where_they_are_set() {
+    let change = |settings: &mut S3Settings| {
+        settings.storage_class = "STANDARD_IA".to_owned();
+        settings.kms_key_id = Some("alias/clicks".to_owned());
+    };
+    let mut bench = Bench::with(change, fixed).await;
+    bench.write("{}").await;
+    bench.finish().await;
+    let seen = &bench.bucket.seen()[0];
+    assert_eq!(seen.header("x-amz-storage-class"), "STANDARD_IA");
+    assert_eq!(seen.header("x-amz-server-side-encryption"), "aws:kms");
+    assert_eq!(
+        seen.header("x-amz-server-side-encryption-aws-kms-key-id"),
+        "alias/clicks"
+    );
+}
+
+#[tokio::test]
+async fn a_segment_is_finished_before_it_would_pass_its_size() {
+    let change = |settings: &mut S3Settings| settings.object_bytes_max = 1_000_000;
+    let mut bench = Bench::with(change, fixed).await;
+    // With its newline each is 300,000 bytes: three to an object.
+    for at in 0..7 {
+        assert_eq!(
+            bench.write(&at.to_string().repeat(299_999)).await,
+            DELIVERED
+        );
+    }
+    until("two objects are there", || {
+        bench.bucket.objects().len() == 2
+    })
+    .await;
+    assert_eq!(bench.stats().segments_waiting.get(), 0);
+    assert_eq!(bench.stats().staged_bytes.get(), 300_000);
+    bench.finish().await;
+    let lines: Vec<_> = bench
+        .bucket
+        .seen()
+        .iter()
+        .map(|seen| seen.text().lines().count())
+        .collect();
+    assert_eq!(lines, [3, 3, 1]);
+}
+
+#[tokio::test]
+async fn a_segment_is_finished_when_it_is_old_without_another_write_though_the_clock_stands_still()
+{
+    let change = |settings: &mut S3Settings| settings.object_age_max = Duration::from_millis(80);
+    let bench = Bench::with(change, fixed).await;
+    bench.write("one").await;
+    bench.write("two").await;
+    until("the object is there", || bench.bucket.objects().len() == 1).await;
+    assert_eq!(bench.bucket.seen()[0].text(), "one\ntwo");
+    until("its segment is gone", || bench.segments("").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_repeat_after_an_error_has_the_same_key_and_bytes_and_what_was_stored_counts_as_stored() {
+    let mut bench = Bench::new().await;
+    bench.bucket.next([
+        Answer::Says(503, "SlowDown"),
+        Answer::StoresAndSays(500, "InternalError"),
+        Answer::Says(409, "ConditionalRequestConflict"),
+    ]);
+    bench.write("one").await;
+    assert_eq!(bench.finish().await, 0);
+    let seen = bench.bucket.seen();
+    assert_eq!(seen.len(), 4);
+    assert!(
+        seen.iter()
+            .all(|again| again.key() == seen[0].key() && again.body == seen[0].body)
+    );
+    assert_eq!(bench.bucket.objects().len(), 1);
+    assert_eq!(bench.bucket.last_status(), 412);
+    assert_eq!(bench.segments(""), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_answer_of_200_with_an_error_inside_or_without_an_etag_stores_nothing() {
+    let mut bench = Bench::new().await;
+    bench.bucket.next([
+        Answer::Page("<Error><Code>InternalError</Code></Error>", true),
+        Answer::Page("<html>welcome to the captive portal</html>", false),
+        Answer::Resets,
+    ]);
+    bench.write("one").await;
+    assert_eq!(bench.finish().await, 0);
+    assert_eq!(bench.bucket.seen().len(), 4);
+    assert_eq!(bench.bucket.objects().len(), 1);
+}
+
+#[tokio::test]
+async fn failures_are_counted_by_cause_and_are_trouble_until_an_object_is_stored() {
+    let bench = Bench::with(
+        |settings| settings.object_age_max = Duration::from_millis(40),
+        fixed,
+    )
+    .await;
+    let mut answers = vec![
+        Answer::Says(403, "AccessDenied"),
+        Answer::Says(503, "SlowDown"),
+    ];
+    answers.extend((0..400).map(|_| Answer::Says(404, "NoSuchBucket")));
+    bench.bucket.next(answers);
+    let stats = bench.stats();
+    assert_eq!(bench.write("one").await, DELIVERED);
+    until("the bucket is missing", || {
+        stats.trouble() == Some(Cause::NotFound)
+    })
+    .await;
+    assert_eq!(bench.write("two").await, DELIVERED);
+    until("it is there again", || stats.trouble().is_none()).await;
+    until("all is stored", || stats.staged_bytes.get() == 0).await;
+    let failures = |cause: Cause| stats.failures[cause as usize].get();
+    assert_eq!(failures(Cause::Denied), 1);
+    assert_eq!(failures(Cause::Throttled), 1);
+    assert!(failures(Cause::NotFound) > 0);
+    assert_eq!(stats.oldest_unix_secs.get(), 0);
+    let sent: usize = bench.bucket.objects().values().map(Vec::len).sum();
+    assert_eq!(stats.object_bytes.get(), sent as u64);
+    assert_eq!(stats.objects.get(), bench.bucket.objects().len() as u64);
+}
+
+#[tokio::test]
+async fn the_hour_is_that_of_the_first_attempt_and_kept_by_repeats_over_midnight() {
+    /// 2026-12-31T23:59:59Z
+    const MIDNIGHT: u64 = 1_798_761_600;
+    clock!(SECS, clock, MIDNIGHT - 1);
+    let change = |settings: &mut S3Settings| settings.object_age_max = Duration::from_millis(40);
+    let mut bench = Bench::with(change, clock).await;
+    bench
+        .bucket
+        .next((0..100_000).map(|_| Answer::Says(500, "InternalError")));
+    bench.write("old").await;
+    until("it was tried", || bench.bucket.seen().len() > 2).await;
+    // Begun before midnight, and tried only after it: by then the first one is stored.
+    bench.write("new").await;
+    until("it waits", || bench.stats().segments_waiting.get() == 2).await;
+    SECS.store(MIDNIGHT, Ordering::SeqCst);
+    bench.bucket.forget_plans();
+    assert_eq!(bench.finish().await, 0);
+    let objects = bench.bucket.objects();
+    let hours: Vec<_> = objects.keys().map(|key| &key[..38]).collect();
+    assert_eq!(
+        hours,
+        [
+            "raw/year=2026/month=12/day=31/hour=23/",
+            "raw/year=2027/month=01/day=01/hour=00/"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_left_is_taken_up_with_its_keys_though_the_clock_was_set_back() {
+    let mut bench = Bench::new().await;
+    bench.kill();
+    let staging = bench.staging();
+    let (before, later) = (START - 500, START + 90_000);
+    segment_file(
+        &staging,
+        &format!("{later}-{UUID_A}.keyed"),
+        b"sent before\n",
+    );
+    segment_file(&staging, &format!("{later}-{UUID_B}.closed"), b"full\n");
+    segment_file(
+        &staging,
+        &format!("{before}-{UUID_C}.open"),
+        b"one\ntwo\nhalf a l",
+    );
+    segment_file(&staging, &format!("{before}-{UUID_B}.open"), b"half a line");
+    segment_file(&staging, "notes.txt", b"not ours\n");
+    bench.start().await;
+    until("all is stored", || bench.bucket.objects().len() == 3).await;
+    let seen: Vec<_> = bench
+        .bucket
+        .seen()
+        .iter()
+        .map(|seen| (seen.key().split_off(38), seen.text()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (format!("{later}-{UUID_A}.log.gz"), "sent before".to_owned()),
+            (format!("{START}-{UUID_C}.log.gz"), "one\ntwo".to_owned()),
+            (format!("{START}-{UUID_B}.log.gz"), "full".to_owned()),
+        ]
+    );
+    until("only foreign files are left", || {
+        bench.segments("")
+            == [
+                format!("{before}-{UUID_B}.open.torn"),
+                format!("{before}-{UUID_C}.open.torn"),
+                "notes.txt".to_owned(),
+            ]
+    })
+    .await;
+    let torn = fs::read(staging.join(format!("{before}-{UUID_C}.open.torn"))).unwrap();
+    assert_eq!(torn, b"half a l");
+}
+
+#[tokio::test]
+async fn an_object_that_was_stored_when_its_process_was_killed_is_not_stored_again() {
+    let mut bench = Bench::new().await;
+    bench
+        .bucket
+        .next([Answer::StoresAndSays(500, "InternalError"), Answer::Hangs]);
+    bench.write("one").await;
+    let stop = Box::pin(sleep(Duration::from_millis(300)));
+    assert_eq!(bench.sink().finish(stop).await, 4, "bytes that stay");
+    bench.kill();
+    assert_eq!(bench.segments(".keyed").len(), 1);
+    bench.bucket.forget_plans();
+    bench.start().await;
+    until("the segment is gone", || bench.segments("").is_empty()).await;
+    assert_eq!(bench.bucket.objects().len(), 1);
+    assert_eq!(bench.bucket.last_status(), 412);
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_in_time_stays_for_the_next_start() {
+    let mut bench = Bench::new().await;
+    bench.bucket.next((0..10_000).map(|_| Answer::Resets));
+    bench.write("one").await;
+    let stop = Box::pin(sleep(Duration::from_millis(50)));
+    assert_eq!(bench.sink().finish(stop).await, 4);
+    bench.kill();
+    bench.bucket.forget_plans();
+    bench.start().await;
+    assert_eq!(bench.finish().await, 0);
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn a_full_stage_is_no_space_until_something_was_uploaded() {
+    let change = |settings: &mut S3Settings| {
+        settings.object_bytes_max = 1_000_000;
+        if let Keeping::Staged(staging) = &mut settings.keeping {
+            staging.bytes_max = 1_000_000;
+        }
+    };
+    let mut bench = Bench::with(change, fixed).await;
+    bench
+        .bucket
+        .next((0..100_000).map(|_| Answer::Says(500, "InternalError")));
+    let line = "x".repeat(399_999);
+    assert_eq!(bench.write(&line).await, DELIVERED);
+    assert_eq!(bench.write(&line).await, DELIVERED);
+    assert_eq!(
+        bench.write(&line).await,
+        RecordResult::Retry(Cause::NoSpace)
+    );
+    assert_eq!(bench.write("a short one fits").await, DELIVERED);
+    assert_eq!(
+        bench.write(&line).await,
+        RecordResult::Retry(Cause::NoSpace)
+    );
+    bench.bucket.forget_plans();
+    assert_eq!(bench.finish().await, 0);
+    bench.start().await;
+    assert_eq!(bench.write(&line).await, DELIVERED);
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_process() {
+    let bench = Bench::new().await;
+    match bench.try_start().await {
+        Err(error) => assert!(error.reason.contains("another process"), "{error}"),
+        Ok(_) => panic!("two sinks in one directory"),
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_the_bucket_will_not_take_does_not_keep_the_others() {
+    let mut bench = Bench::with(
+        |settings| settings.object_age_max = Duration::from_millis(40),
+        fixed,
+    )
+    .await;
+    bench
+        .bucket
+        .refuse("poison", Answer::Says(400, "EntityTooLarge"));
+    bench.write("poison").await;
+    until("it was refused", || bench.bucket.seen().len() > 2).await;
+    bench.write("good").await;
+    until("the other is stored", || bench.bucket.texts() == ["good"]).await;
+    assert_eq!(bench.stats().trouble(), Some(Cause::Invalid));
+    let stop = Box::pin(sleep(Duration::from_millis(50)));
+    assert_eq!(bench.sink().finish(stop).await, 7);
+    bench.kill();
+    assert_eq!(bench.segments(".keyed").len(), 1);
+}
+
+#[tokio::test]
+async fn a_segment_takes_no_line_after_a_failed_fsync_and_only_confirmed_lines_are_uploaded() {
+    for (cut_fails, expected) in [(false, Cause::Unavailable), (true, Cause::Unknown)] {
+        let mut bench = Bench::new().await;
+        assert_eq!(bench.write("one").await, DELIVERED);
+        let mut faults = vec![Fault::Sync(io::ErrorKind::Other)];
+        faults.extend(cut_fails.then_some(Fault::Cut));
+        *bench.disk.0.faults.lock().unwrap() = faults;
+        assert_eq!(
+            bench.write("doubt").await,
+            RecordResult::Retry(expected),
+            "{cut_fails}"
+        );
+        assert_eq!(bench.write("two").await, DELIVERED);
+        assert_eq!(bench.finish().await, 0);
+        assert_eq!(bench.bucket.texts(), ["one", "two"]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_confirmed_in_a_segment_whose_name_is_not_durable() {
+    let mut bench = Bench::new().await;
+    *bench.disk.0.faults.lock().unwrap() = vec![Fault::SyncDirAfter(0)];
+    assert_eq!(
+        bench.write("lost").await,
+        RecordResult::Retry(Cause::Unavailable)
+    );
+    assert_eq!(bench.segments(""), [""; 0]);
+    assert_eq!(bench.write("one").await, DELIVERED);
+    bench.finish().await;
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_its_key_is_durable() {
+    let mut bench = Bench::new().await;
+    bench.write("one").await;
+    bench.disk.0.calls.lock().unwrap().clear();
+    // The directory cannot be synced, again and again.
+    *bench.disk.0.faults.lock().unwrap() = (0..10_000).map(|_| Fault::SyncDirAfter(0)).collect();
+    let stop = Box::pin(sleep(Duration::from_millis(60)));
+    assert_eq!(bench.sink().finish(stop).await, 4);
+    assert_eq!(bench.bucket.seen().len(), 0);
+    assert!(bench.stats().failures[Cause::Unavailable as usize].get() > 1);
+    bench.kill();
+    bench.disk.0.faults.lock().unwrap().clear();
+    bench.start().await;
+    bench.finish().await;
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn payloads_that_are_no_line_are_refused_and_their_neighbours_stored() {
+    let mut bench = Bench::new().await;
+    let batch = [record("one"), record(""), record("a\nb"), record("two")];
+    let invalid = RecordResult::Refused(Cause::Invalid);
+    assert_eq!(
+        bench.sink().write(&batch).await,
+        [DELIVERED, invalid, invalid, DELIVERED]
+    );
+    bench.finish().await;
+    assert_eq!(bench.bucket.texts(), ["one\ntwo"]);
+}
+
+/// A sink without a directory.
+async fn direct(bucket: &Scripted, give_up_after: Duration) -> S3Sink {
+    let settings = settings(bucket, Keeping::Memory { give_up_after });
+    let disk = Arc::new(Faulty::default());
+    S3Sink::start_on(disk, settings, fixed, credentials())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn without_a_stage_a_write_is_an_object_confirmed_when_it_is_stored() {
+    let bucket = Scripted::start();
+    let sink = direct(&bucket, Duration::from_secs(60)).await;
+    bucket.next([Answer::StoresAndSays(500, "InternalError")]);
+    let results = sink.write(&[record("one"), record("two")]).await;
+    assert_eq!(results, [DELIVERED; 2]);
+    assert_eq!(bucket.texts(), ["one\ntwo"]);
+    let keys: Vec<_> = bucket.seen().iter().map(Seen::key).collect();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0], keys[1], "a repeat has the same key");
+    let stats = sink.stage().unwrap();
+    assert_eq!((stats.objects.get(), stats.staged_bytes.get()), (1, 0));
+}
+
+#[tokio::test]
+async fn without_a_stage_what_cannot_be_stored_in_time_is_refused() {
+    let bucket = Scripted::start();
+    let sink = direct(&bucket, Duration::from_millis(30)).await;
+    bucket.next((0..100_000).map(|_| Answer::Says(404, "NoSuchBucket")));
+    assert_eq!(
+        sink.write(&[record("one")]).await,
+        [RecordResult::Refused(Cause::NotFound)]
+    );
+    assert_eq!(sink.stage().unwrap().trouble(), Some(Cause::NotFound));
+}
+
+#[tokio::test]
+async fn settings_out_of_their_range_are_refused_with_both_values() {
+    let bucket = Scripted::start();
+    type Change = fn(&mut S3Settings);
+    let changes: [(Change, &str); 6] = [
+        (|s| s.bucket.clear(), "the bucket has no name"),
+        (|s| s.prefix = "x".repeat(897), "897 bytes: at most 896"),
+        (|s| s.object_bytes_max = 999_999, "999999"),
+        (|s| s.object_bytes_max = 50_000_001, "50000000"),
+        (|s| s.batch_bytes_max = 0, "batch_bytes_max is 0"),
+        (
+            |s| {
+                s.keeping = Keeping::Staged(Staging {
+                    bytes_max: 5,
+                    ..Staging::new("x")
+                })
+            },
+            "takes 5 bytes: at least object_bytes_max, 30000000",
+        ),
+    ];
+    for (change, expected) in changes {
+        let mut settings = settings(&bucket, Keeping::Staged(Staging::new("never made")));
+        change(&mut settings);
+        match S3Sink::start(settings, fixed).await {
+            Err(error) => assert!(error.reason.contains(expected), "{error}"),
+            Ok(_) => panic!("{expected} was taken"),
+        }
+    }
+}

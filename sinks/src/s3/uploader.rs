@@ -1,0 +1,367 @@
+//! Brings segments into the bucket, one after the other, oldest first, on a thread of its own: packing and
+//! hashing an object takes longer than an acknowledgement may wait.
+//!
+//! A segment's key is fixed, durably, before it is sent for the first time, and kept however often it is sent:
+//! a repeat of what is stored stores nothing. A segment is removed only when the store confirmed its object.
+
+use super::S3Settings;
+use super::bucket::Bucket;
+use super::name::{Name, State, file_name};
+use super::pack::{Packed, pack_file};
+use super::row::{Row, Segment};
+use crate::aws::CallFailure;
+use crate::disk::Failure;
+use crate::disk::store::Store;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use sluice_core::record::Cause;
+use sluice_core::time::Wall;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// The same failure is logged at most this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest wait between two attempts while the process ends.
+const FINISHING_CAP: Duration = Duration::from_millis(500);
+
+/// What the uploader is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Upload whatever comes.
+    Running,
+    /// Upload what is there, then end.
+    Finishing,
+    /// End.
+    Stopped,
+}
+
+/// The running uploader; told to end when dropped, and waited for.
+pub(super) struct Uploader {
+    phase: watch::Sender<Phase>,
+    ended: watch::Receiver<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What it needs to know.
+pub(super) struct Context {
+    pub(super) settings: S3Settings,
+    /// `None`: as everywhere.
+    pub(super) credentials: Option<SharedCredentialsProvider>,
+    pub(super) dir: PathBuf,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: fn() -> Wall,
+    pub(super) row: Arc<Row>,
+}
+
+impl Uploader {
+    /// Starts the thread, and returns when region and credentials were looked for.
+    pub(super) fn start(mut context: Context) -> Result<Uploader, String> {
+        let (phase, mut told) = watch::channel(Phase::Running);
+        let (end, ended) = watch::channel(false);
+        let (report, reported) = mpsc::channel();
+        let thread = Builder::new()
+            .name("s3-upload".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        // The receiver waits for this one message and is still there.
+                        let _ = report.send(Err(error.to_string()));
+                        return;
+                    }
+                };
+                runtime.block_on(async move {
+                    match Bucket::open(&context.settings, context.credentials.take()).await {
+                        Ok(bucket) => {
+                            let _ = report.send(Ok(()));
+                            let mut work = Work {
+                                context,
+                                bucket,
+                                complaint: None,
+                            };
+                            work.run(&mut told).await;
+                        }
+                        Err(reason) => {
+                            let _ = report.send(Err(reason));
+                        }
+                    }
+                });
+                // Nobody waits for it when this fails.
+                let _ = end.send(true);
+            })
+            .map_err(|error| format!("cannot start its thread: {error}"))?;
+        match reported.recv() {
+            Ok(Ok(())) => Ok(Uploader {
+                phase,
+                ended,
+                thread: Some(thread),
+            }),
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err("its thread ended at start".to_owned()),
+        }
+    }
+
+    /// Uploads what is there, until nothing is left or `stop` ends.
+    pub(super) async fn finish(&self, stop: impl Future<Output = ()>) {
+        self.phase.send_replace(Phase::Finishing);
+        let mut ended = self.ended.clone();
+        // An error is a thread that has ended.
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            () = stop => {}
+        }
+        self.phase.send_replace(Phase::Stopped);
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported there.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    context: Context,
+    bucket: Bucket,
+    complaint: Option<(Cause, Instant)>,
+}
+
+/// What attempts to upload a segment have brought about so far.
+#[derive(Default)]
+struct Progress {
+    /// The name that carries its key would survive a power cut.
+    is_key_durable: bool,
+    packed: Option<Packed>,
+}
+
+/// How it ended with a segment.
+enum End {
+    Uploaded,
+    /// The store called it invalid: others first.
+    PutOff(Segment),
+    Stopped,
+}
+
+impl Work {
+    async fn run(&mut self, told: &mut watch::Receiver<Phase>) {
+        let row = Arc::clone(&self.context.row);
+        loop {
+            // Read before the row: what joins it before the process finishes is then seen.
+            let phase = *told.borrow_and_update();
+            let Some(segment) = row.take() else {
+                match phase {
+                    Phase::Running => {}
+                    Phase::Finishing | Phase::Stopped => return,
+                }
+                tokio::select! {
+                    () = row.joined.notified() => {}
+                    told = told.changed() => if told.is_err() { return },
+                }
+                continue;
+            };
+            match self.carry(segment, told).await {
+                End::Uploaded => row.done(),
+                End::PutOff(segment) => row.put_last(segment),
+                End::Stopped => return,
+            }
+        }
+    }
+
+    /// Tries until it is stored, put off, or time is up.
+    async fn carry(&mut self, mut segment: Segment, told: &mut watch::Receiver<Phase>) -> End {
+        let mut progress = Progress::default();
+        loop {
+            if *told.borrow_and_update() == Phase::Stopped {
+                return End::Stopped;
+            }
+            let ended = tokio::select! {
+                ended = self.attempt(&mut segment, &mut progress) => ended,
+                () = stopped(told.clone()) => return End::Stopped,
+            };
+            let stats = Arc::clone(self.context.row.stats());
+            match ended {
+                Ok(bytes) => {
+                    stats.attempted(None);
+                    stats.objects.increment();
+                    stats.object_bytes.add(bytes);
+                    if self.complaint.take().is_some() {
+                        info!(
+                            bucket = self.context.settings.bucket,
+                            "objects are stored again"
+                        );
+                    }
+                    return End::Uploaded;
+                }
+                Err(failure) => {
+                    stats.attempted(Some(failure.cause));
+                    segment.attempts += 1;
+                    self.complain(segment, &failure);
+                    let wait = self.back_off(segment.attempts, *told.borrow());
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        // A process that ends has no time to wait.
+                        _ = told.changed() => {}
+                    }
+                    if failure.cause == Cause::Invalid {
+                        return End::PutOff(segment);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One attempt. What it brings about stays in `segment` and `progress`. Says how many bytes were stored.
+    async fn attempt(
+        &self,
+        segment: &mut Segment,
+        progress: &mut Progress,
+    ) -> Result<u64, CallFailure> {
+        let Context {
+            settings,
+            dir,
+            store,
+            clock,
+            ..
+        } = &self.context;
+        if segment.state != State::Keyed {
+            let (store, dir, unkeyed) = (Arc::clone(store), dir.clone(), *segment);
+            let name = unkeyed.name.at((clock)());
+            *segment = on_disk(move || give_key(&*store, &dir, unkeyed, name)).await?;
+        }
+        if !progress.is_key_durable {
+            let (store, dir) = (Arc::clone(store), dir.clone());
+            let sync = move || store.sync_dir(&dir);
+            on_disk(move || sync().map_err(|error| Failure::new("fix the key of", error))).await?;
+            progress.is_key_durable = true;
+        }
+        let key = segment.name.key(&settings.prefix).ok_or_else(|| {
+            let text = "the clock reads a year beyond 9999: no key can be made".to_owned();
+            failure(Cause::Unavailable, text)
+        })?;
+        let path = dir.join(file_name(segment.name, State::Keyed));
+        let packed = match &mut progress.packed {
+            Some(packed) => packed,
+            packed => {
+                let (path, bytes) = (path.clone(), segment.bytes);
+                let read =
+                    move || pack_file(&path, bytes).map_err(|error| Failure::new("pack", error));
+                packed.insert(on_disk(read).await?)
+            }
+        };
+        self.bucket.put(&key, packed).await?;
+        let store = Arc::clone(store);
+        let removed = on_disk(move || {
+            store
+                .remove_file(&path)
+                .map_err(|error| Failure::new("remove", error))
+        });
+        if let Err(failure) = removed.await {
+            // The next start finds the object there and tries again to remove the segment.
+            warn!(
+                key,
+                error = failure.text,
+                "an uploaded segment stays on disk"
+            );
+        }
+        Ok(packed.body.len() as u64)
+    }
+
+    /// Full jitter over exponentially growing waits.
+    fn back_off(&self, attempt: u32, phase: Phase) -> Duration {
+        let S3Settings {
+            retry_base,
+            retry_cap,
+            ..
+        } = self.context.settings;
+        let cap = match phase {
+            Phase::Running => retry_cap,
+            Phase::Finishing | Phase::Stopped => retry_cap.min(FINISHING_CAP),
+        };
+        super::back_off(retry_base, cap, attempt)
+    }
+
+    fn complain(&mut self, segment: Segment, failure: &CallFailure) {
+        let told = self
+            .complaint
+            .is_some_and(|(cause, at)| cause == failure.cause && at.elapsed() < COMPLAINT_INTERVAL);
+        if told {
+            return;
+        }
+        self.complaint = Some((failure.cause, Instant::now()));
+        warn!(
+            bucket = self.context.settings.bucket,
+            segment = %segment.name,
+            attempts = segment.attempts,
+            cause = failure.cause.label(),
+            error = failure.text,
+            "cannot store an object: its segment stays on disk and is tried again"
+        );
+    }
+}
+
+/// Gives a segment the name that carries its key, once it ends with its last confirmed line.
+fn give_key(
+    store: &dyn Store,
+    dir: &Path,
+    segment: Segment,
+    name: Name,
+) -> Result<Segment, Failure> {
+    let from = dir.join(file_name(segment.name, segment.state));
+    if segment.state == State::Open {
+        let cut = store.open_file(&from).and_then(|mut file| {
+            file.cut(segment.bytes)?;
+            file.sync()
+        });
+        cut.map_err(|error| Failure::new("put in order", error))?;
+    }
+    let keyed = Segment {
+        name,
+        state: State::Keyed,
+        ..segment
+    };
+    store
+        .rename(&from, &dir.join(file_name(name, State::Keyed)))
+        .map_err(|error| Failure::new("give its key to", error))?;
+    Ok(keyed)
+}
+
+/// Runs a call of the disk where it blocks nobody.
+async fn on_disk<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, CallFailure> {
+    match spawn_blocking(call).await {
+        Ok(result) => result.map_err(
+            |Failure {
+                 cause,
+                 doing,
+                 error,
+             }| { failure(cause, format!("cannot {doing} a segment: {error}")) },
+        ),
+        Err(error) => Err(failure(Cause::Unavailable, error.to_string())),
+    }
+}
+
+fn failure(cause: Cause, text: String) -> CallFailure {
+    CallFailure {
+        cause,
+        doubts_credentials: false,
+        text,
+    }
+}
+
+async fn stopped(mut told: watch::Receiver<Phase>) {
+    // An error is a sink that is gone.
+    let _ = told.wait_for(|phase| *phase == Phase::Stopped).await;
+}
