@@ -91,6 +91,11 @@ pub fn arguments(
             .rate
             .map_or_else(|| "--closed".to_owned(), |rate| format!("--rate={rate}")),
     );
+    arguments.extend(
+        workload
+            .requests_per_connection
+            .map(|requests| format!("--requests-per-connection={requests}")),
+    );
     for header in &endpoint.headers {
         arguments.push(format!("--header={header}"));
     }
@@ -257,11 +262,12 @@ mod tests {
         workload.rate = None;
         workload.event_bytes = None;
         workload.body = Some("bad.json".to_owned());
+        workload.requests_per_connection = Some(1);
         endpoint.headers = vec!["A: b".to_owned()];
         assert_eq!(
             of(&workload, &endpoint),
             "run --target=http://127.0.0.1:80/v1/events --connections=3 --duration=5 --json=r.json \
-             --body=w/bad.json --closed --header=A: b"
+             --body=w/bad.json --closed --requests-per-connection=1 --header=A: b"
         );
         endpoint.path = Some("/post".to_owned());
         assert!(of(&workload, &endpoint).contains(":80/post "));

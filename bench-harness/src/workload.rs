@@ -18,6 +18,10 @@ pub struct Workload {
     /// are then compared at the same load; in a closed loop the faster one also works in larger turns.
     #[serde(default)]
     pub rate: Option<u32>,
+    /// Requests on one connection, then it is closed and another opened; 1 is a connection per request.
+    /// Without it connections are kept.
+    #[serde(default)]
+    pub requests_per_connection: Option<u32>,
     /// Which of the generator's two kinds of request.
     pub mode: Mode,
     /// Events per request.
@@ -99,8 +103,12 @@ pub trait Row: for<'de> Deserialize<'de> {
 impl Row for Workload {
     fn check(&self) -> Result<(), String> {
         let Expect { accepted, rejected } = self.expect;
-        if self.connections == 0 || self.batch == 0 || self.rate == Some(0) {
-            return Err("connections, batch and rate have to be 1 or more".to_owned());
+        let some_is_none = [self.rate, self.requests_per_connection].contains(&Some(0));
+        if self.connections == 0 || self.batch == 0 || some_is_none {
+            return Err(
+                "connections, batch, rate and requests_per_connection have to be 1 or more"
+                    .to_owned(),
+            );
         }
         if u64::from(accepted) + u64::from(rejected) != u64::from(self.batch) {
             return Err(format!(
@@ -193,6 +201,15 @@ mod tests {
         assert!(refusal("connections = 1\nspeed = 2\n").contains("speed"));
         let expect = "[expect]\naccepted = 20\nrejected = 0\nlost = 0\n";
         assert!(refusal(&format!("{GOOD}event_bytes = 9\n{expect}")).contains("lost"));
+    }
+
+    #[test]
+    fn a_row_of_nothing_is_refused() {
+        let expect = "[expect]\naccepted = 20\nrejected = 0\n";
+        for key in ["rate", "requests_per_connection"] {
+            let error = refusal(&format!("{GOOD}event_bytes = 9\n{key} = 0\n{expect}"));
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

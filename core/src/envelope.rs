@@ -54,6 +54,11 @@ pub(crate) fn prepare(
     } = &mut out.envelope_scratch;
     let [app_id, compression, fake_ip, platform, upload_timestamp] = request.parameters(PARAMETERS);
     let upload_timestamp = upload_timestamp.filter(|text| is_integer(text));
+    // An empty one is no address.
+    let (stand_in, fake_ip) = match fake_ip {
+        Some(address) if plan.fake_ip && !address.is_empty() => (Some(address), None),
+        fake_ip => (None, fake_ip),
+    };
 
     before_data.clear();
     before_data.extend_from_slice(b"{\"appId\":");
@@ -69,8 +74,11 @@ pub(crate) fn prepare(
     after_data.clear();
     after_data.extend_from_slice(b"\",\"date\":\"");
     after_data.extend_from_slice(civil::iso8601(request.received_at).as_bytes());
-    after_data.extend_from_slice(b"\",\"fakeIp\":");
-    string_or_null(fake_ip.as_deref(), after_data);
+    after_data.push(b'"');
+    if stand_in.is_none() {
+        after_data.extend_from_slice(b",\"fakeIp\":");
+        string_or_null(fake_ip.as_deref(), after_data);
+    }
     // Milliseconds, but of the whole second: readers compare it with times made the same way.
     let millis = request.received_at.secs.saturating_mul(1000);
     let mut digits = itoa::Buffer::new();
@@ -78,7 +86,7 @@ pub(crate) fn prepare(
     after_data.extend_from_slice(b",\"ingest_time\":");
     after_data.extend_from_slice(millis);
     after_data.extend_from_slice(b",\"ip\":");
-    quote_into(&request.address(), after_data);
+    quote_into(&stand_in.unwrap_or_else(|| request.address()), after_data);
     after_data.extend_from_slice(b",\"method\":");
     quote_str_into(request.method, after_data);
     after_data.extend_from_slice(b",\"path\":");

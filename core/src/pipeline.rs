@@ -49,6 +49,8 @@ pub struct Plan {
     pub events_max: usize,
     /// Event mode: bytes that a body may have once it is unwrapped ([`inflate::unwrap_events`]).
     pub inflated_bytes_max: usize,
+    /// Envelope mode: whether the query parameter `fakeIp` takes the place of the client's address.
+    pub fake_ip: bool,
 }
 
 /// A record without its ticket.
@@ -96,6 +98,7 @@ impl Plan {
             depth_max: DEPTH_MAX,
             events_max: EVENTS_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,
+            fake_ip: false,
         }
     }
 

@@ -127,8 +127,10 @@ pub static BATCH_BYTES: [u64; 8] = [
 pub struct WorkerStats {
     /// Connections accepted.
     pub connections_accepted: Counter,
-    /// Connections closed at accept because a connection cap was reached.
+    /// Connections closed because a connection cap was reached.
     pub connections_capped: Counter,
+    /// Connections closed because they did not begin with the PROXY header that they had to begin with.
+    pub proxy_headers_refused: Counter,
     /// Errors of accept(2): descriptors used up, mostly.
     pub accept_errors: Counter,
     /// Connections open now.
@@ -169,6 +171,7 @@ impl WorkerStats {
         WorkerStats {
             connections_accepted: Counter::default(),
             connections_capped: Counter::default(),
+            proxy_headers_refused: Counter::default(),
             accept_errors: Counter::default(),
             connections_open: Gauge::default(),
             responses: (0..500).map(|_| Counter::default()).collect(),

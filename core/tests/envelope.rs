@@ -117,6 +117,29 @@ fn a_hostile_request_makes_the_golden_record_of_escapes_and_replacements() {
 }
 
 #[test]
+fn a_fake_ip_makes_the_golden_record_without_its_key_where_it_is_allowed_to_be_the_address() {
+    let mut development = plan(PartitionRule::Random);
+    development.fake_ip = true;
+    let run = |request: &RequestContext<'_>| {
+        let mut out = Prepared::default();
+        development
+            .run(request, b"[{}]", 1 << 20, &mut out)
+            .unwrap();
+        String::from_utf8(out.records[0].payload.to_vec()).unwrap()
+    };
+    let mut with = request("/collect?appId=shop&fakeIp=198.51.100.4&platform=Web");
+    with.forwarded_for = Some(b"203.0.113.9");
+    let golden = include_str!("golden/fake_ip.json");
+    assert_eq!(run(&with), golden.trim_end_matches('\n'));
+    // Without one, or with an empty one, a record is what it is otherwise.
+    for uri in ["/collect?appId=shop", "/collect?fakeIp=", "/collect?fakeIp"] {
+        let mut without = request(uri);
+        without.forwarded_for = Some(b"203.0.113.9");
+        assert_eq!(run(&without), self::run(&without, b"[{}]"), "{uri}");
+    }
+}
+
+#[test]
 fn an_upload_timestamp_that_readers_cannot_read_as_a_long_is_nulled() {
     for bad in [
         "",

@@ -27,10 +27,8 @@ pub use stream::{Distribution, Mode};
 
 pub use crate::service::{Faults, FaultsError, Portion, Reject, RejectCode};
 
-use crate::ledger::LedgerError;
 use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures};
 use bytes::Bytes;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -146,26 +144,6 @@ impl Default for Options {
 /// Why an emulator cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// An option is outside its range.
-    #[error("{option} must be between {min} and {max}, not {actual}")]
-    Range {
-        /// The option.
-        option: &'static str,
-        /// Smallest value.
-        min: usize,
-        /// Largest value.
-        max: usize,
-        /// The value given.
-        actual: usize,
-    },
     /// The stream's name is not one that the service allows.
     #[error("stream must be 1 to {STREAM_NAME_MAX} of a-z A-Z 0-9 _ . -, not {actual:?}")]
     StreamName {
@@ -175,32 +153,9 @@ pub enum EmulatorError {
     /// The service refuses AUTO distribution on provisioned streams.
     #[error("distribution auto needs mode on-demand; the mode is provisioned")]
     AutoNeedsOnDemand,
-    /// The faults are not possible.
+    /// What every emulator refuses, and what ends every one.
     #[error(transparent)]
-    Faults(#[from] FaultsError),
-    /// The ledger cannot be written.
-    #[error("ledger: {0}")]
-    Ledger(#[from] LedgerError),
-    /// The system gives no thread or runtime.
-    #[error("cannot start: {0}")]
-    Start(io::Error),
-    /// What every emulator refuses.
-    #[error(transparent)]
-    Frame(service::EmulatorError),
-}
-
-impl From<service::EmulatorError> for EmulatorError {
-    fn from(error: service::EmulatorError) -> EmulatorError {
-        match error {
-            service::EmulatorError::Listen { addr, source } => {
-                EmulatorError::Listen { addr, source }
-            }
-            service::EmulatorError::Faults(error) => EmulatorError::Faults(error),
-            service::EmulatorError::Ledger(error) => EmulatorError::Ledger(error),
-            service::EmulatorError::Start(error) => EmulatorError::Start(error),
-            error => EmulatorError::Frame(error),
-        }
-    }
+    Service(#[from] service::EmulatorError),
 }
 
 /// A record as a shard retains it.
@@ -249,14 +204,7 @@ fn check(options: &Options) -> Result<(), EmulatorError> {
         ),
     ];
     for (option, actual, min, max) in ranges {
-        if !(min..=max).contains(&actual) {
-            return Err(EmulatorError::Range {
-                option,
-                min,
-                max,
-                actual,
-            });
-        }
+        service::in_range(option, actual, min, max)?;
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let length = options.stream.len();
@@ -268,6 +216,9 @@ fn check(options: &Options) -> Result<(), EmulatorError> {
     if options.distribution == Distribution::Auto && options.mode == Mode::Provisioned {
         return Err(EmulatorError::AutoNeedsOnDemand);
     }
-    options.faults.check()?;
+    options
+        .faults
+        .check()
+        .map_err(service::EmulatorError::from)?;
     Ok(())
 }

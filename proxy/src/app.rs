@@ -13,8 +13,8 @@ use crate::admit::Admit;
 #[cfg(feature = "kafka")]
 use crate::config::{self, CompressionWord, SaslWord};
 use crate::config::{
-    AckPolicy, AwsStream, Config, Driver as DriverWord, Output, PartitionKey, Scheduling,
-    SinkConfig,
+    AckPolicy, AwsStream, Config, Driver as DriverWord, Output, PartitionKey, ProxyProtocol,
+    Scheduling, SinkConfig,
 };
 use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
@@ -84,6 +84,11 @@ pub enum AppError {
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     for note in &config.notes {
         info!("{note}");
+    }
+    if config.client_address.fake_ip {
+        warn!(
+            "client_address.fake_ip is on: whoever sends events can choose the ip of their records"
+        );
     }
     if config.process.scheduling == Scheduling::Batch
         && let Err(error) = scheduling::prefer_batch()
@@ -378,6 +383,7 @@ fn start_workers(
             DriverWord::Uring => Driver::Uring,
             DriverWord::Epoll => Driver::Epoll,
         },
+        proxy_protocol: config.listen.proxy_protocol == ProxyProtocol::Required,
         limits: front_limits(config),
         outputs: config.outputs.len(),
         clock,
@@ -448,6 +454,7 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         depth_max: config.limits.json_depth_max,
         inflated_bytes_max: config.limits.inflated_bytes_max,
         events_max: config.limits.events_max,
+        fake_ip: config.client_address.fake_ip,
         ..Plan::new(mode, partition.clone())
     };
     let retry_after = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX);

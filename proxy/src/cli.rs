@@ -106,7 +106,11 @@ impl Health {
             ..Settings::default()
         };
         let config = settings.load()?;
-        Ok(Target::of(config.listen.address, &config.paths.health))
+        Ok(Target::of(
+            config.listen.address,
+            &config.paths.health,
+            config.listen.proxy_protocol,
+        ))
     }
 }
 

@@ -21,8 +21,8 @@ pub use bounds::{BOUNDS, Bound, Scope};
 pub use error::{ConfigError, Fact, Problem};
 pub use machine::Machine;
 pub use words::{
-    AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey, SaslWord,
-    Scheduling, Secret, SinkType,
+    AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey,
+    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
 };
 
 use crate::http::{Network, OriginPattern};
@@ -101,6 +101,8 @@ pub struct Listen {
     pub connections_per_address_max: Option<usize>,
     /// Whether each worker is pinned to its core.
     pub pin: bool,
+    /// Whether connections begin with a header that says whose they are.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// `[limits]`.
@@ -167,6 +169,9 @@ pub struct ClientAddress {
     pub trusted: Vec<Network>,
     /// How many addresses at its end are taken; 0 is all.
     pub hops: usize,
+    /// Whether the query parameter `fakeIp` of [`Paths::collect`] wins over all of it: for development,
+    /// as anybody can send it.
+    pub fake_ip: bool,
 }
 
 /// `[admit]`: who may send events. Empty lists admit everybody.

@@ -3,6 +3,7 @@
 //! The engine (hyper) and every limit of a connection live in here; no hyper type leaves. What
 //! a request is for is a [`Handler`]'s business.
 
+mod announced;
 mod answer;
 mod body;
 mod client_addr;
@@ -29,7 +30,7 @@ use std::future::Future;
 /// What answers the requests of one core. Its futures stay on that core.
 pub trait Handler: 'static {
     /// Answers one request. An error of [`Body::read`] becomes an answer by `Answer::from`.
-    fn handle(&self, head: Head, body: Body) -> impl Future<Output = Answer>;
+    fn handle(&self, head: &Head, body: &mut Body) -> impl Future<Output = Answer>;
 
     /// Runs on the handler's core about every 10 ms, whether or not there are requests.
     fn tick(&self, now: Mono) {

@@ -151,7 +151,7 @@ impl Ingest {
     async fn take(
         &self,
         head: &Head,
-        mut body: Body,
+        body: &mut Body,
         codings: &Codings,
         plan: &Plan,
     ) -> Result<Verdict, Answer> {
@@ -174,9 +174,7 @@ impl Ingest {
         Ok(self.verdict(handed_over).await)
     }
 
-    async fn pixel(&self, head: &Head, body: Body) -> Answer {
-        // Of a GET it means nothing; the connection deals with one that comes all the same.
-        drop(body);
+    async fn pixel(&self, head: &Head) -> Answer {
         let event = query_as_object(head.uri().query());
         let verdict = match event {
             None => Verdict::GiveUp(Reject::NoEvents),
@@ -348,7 +346,7 @@ impl Ingest {
         })
     }
 
-    async fn answer(&self, head: Head, body: Body) -> Answer {
+    async fn answer(&self, head: &Head, body: &mut Body) -> Answer {
         let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
             return Answer::from(&Problem::new(
                 StatusCode::NOT_FOUND,
@@ -359,17 +357,18 @@ impl Ingest {
         if let Some(refused) = refuse_method(endpoint, head.method()) {
             return refused;
         }
-        if let Some(problem) = self.not_admitted(endpoint, &head) {
+        if let Some(problem) = self.not_admitted(endpoint, head) {
             return Answer::from(&problem);
         }
         let (plan, answer): (_, fn(Verdict, u32) -> Answer) = match endpoint {
             Endpoint::Health => return self.health(),
-            Endpoint::Ping => return ping(&head),
-            Endpoint::Pixel => return self.pixel(&head, body).await,
+            Endpoint::Ping => return ping(head),
+            // A body of a GET means nothing; the connection deals with one that comes all the same.
+            Endpoint::Pixel => return self.pixel(head).await,
             Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
             Endpoint::Events => (&self.settings.events, dialect::generic::answer),
         };
-        let codings = match codings(&head) {
+        let codings = match codings(head) {
             Ok(codings) => codings,
             Err(error) => {
                 return Answer::from(&Problem::new(
@@ -379,7 +378,7 @@ impl Ingest {
                 ));
             }
         };
-        match self.take(&head, body, &codings, plan).await {
+        match self.take(head, body, &codings, plan).await {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
             Err(answer) => answer,
         }
@@ -391,12 +390,11 @@ impl Ingest {
 }
 
 impl Handler for Ingest {
-    async fn handle(&self, head: Head, body: Body) -> Answer {
-        // Judged before, for the head is gone when the answer is there; said in every answer, or a
-        // browser would not even tell its page that it was refused.
+    async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
+        let answer = self.answer(head, body).await;
+        // Said in every answer, or a browser would not even tell its page that it was refused.
         let is_preflight = *head.method() == Method::OPTIONS;
         let cors = self.settings.cors.judge(head.headers(), is_preflight);
-        let answer = self.answer(head, body).await;
         Answer { cors, ..answer }
     }
 

@@ -1,5 +1,7 @@
-//! Sockets: listening, and who may come in. Knows no HTTP.
+//! Sockets: listening, who may come in, whose a connection is, and waiting for them. Knows no HTTP.
 
 pub(crate) mod listener;
+pub(crate) mod poller;
+pub(crate) mod proxy_protocol;
 
 pub use listener::{BindError, bind};

@@ -9,7 +9,7 @@ pub use driver::{Driver, DriverKind};
 
 use crate::http::{Front, Handler, Limits, serve};
 use crate::net::listener::{self, BindError, Door, DoorPass, Entrance};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
+use crate::net::poller::{Poller, Stream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::{Mono, Wall};
@@ -217,6 +217,9 @@ pub struct WorkerSettings {
     pub pin: bool,
     /// Which driver.
     pub driver: Driver,
+    /// Whether every connection begins with a PROXY protocol header, version 2, that says whose it is;
+    /// one without it is closed.
+    pub proxy_protocol: bool,
     /// What a client may take.
     pub limits: Limits,
     /// How many outputs each core counts for.
@@ -290,6 +293,7 @@ pub fn run_workers<H: Handler>(
     let door = Arc::new(Door::new(
         connections_max,
         settings.limits.connections_per_source_max,
+        settings.proxy_protocol,
     ));
 
     let (report, reports) = mpsc::channel();
@@ -438,25 +442,24 @@ impl Start {
         ));
         let admit = {
             let front = Rc::clone(&front);
-            move |stream: TcpStreamPoll, peer: SocketAddr, pass: DoorPass| {
+            move |stream: Stream, peer: SocketAddr, pass: DoorPass| {
                 let front = Rc::clone(&front);
                 // The handle is dropped at once: one that is kept would have to be dropped here, too.
-                drop(monoio::spawn(async move {
-                    serve(stream, peer, front).await;
-                    drop(pass);
-                }));
+                drop(monoio::spawn(serve(stream, peer, pass, front)));
             }
         };
-        let mut entrances = Vec::with_capacity(self.listeners.len());
-        for listener in self.listeners {
-            match Entrance::new(listener, self.driver == DriverKind::Epoll) {
-                Ok(entrance) => entrances.push(Rc::new(entrance)),
-                Err(error) => {
-                    let _ = report.send((self.index, Err(error)));
-                    return;
-                }
+        let entered = Poller::new().map(Rc::new).and_then(|poller| {
+            drop(monoio::spawn(Rc::clone(&poller).run()?));
+            let open = |listener| Entrance::new(&poller, listener).map(Rc::new);
+            self.listeners.into_iter().map(open).collect()
+        });
+        let mut entrances: Vec<Rc<Entrance>> = match entered {
+            Ok(entrances) => entrances,
+            Err(error) => {
+                let _ = report.send((self.index, Err(error)));
+                return;
             }
-        }
+        };
         for entrance in &entrances {
             let (entrance, context, door, admit) = (
                 Rc::clone(entrance),
@@ -486,14 +489,8 @@ impl Start {
             }
             if context.accepting.replace(false) {
                 for entrance in entrances.drain(..) {
-                    for stream in entrance.close() {
-                        let peer = listener::peer_of(&stream);
-                        let adopted = stream
-                            .set_nonblocking(self.driver == DriverKind::Epoll)
-                            .and_then(|()| monoio::net::TcpStream::from_std(stream));
-                        if let Ok(stream) = adopted {
-                            listener::admit(&context, &self.door, stream, peer, &admit);
-                        }
+                    for (stream, peer) in entrance.close() {
+                        listener::admit(&context, &self.door, stream, peer, &admit);
                     }
                 }
                 last_call = now + LAST_CALL;

@@ -171,6 +171,7 @@ fn sources() -> Sources {
             let stats = WorkerStats::new(2);
             stats.connections_accepted.add(n);
             stats.connections_capped.add(2 * n);
+            stats.proxy_headers_refused.add(18 * n);
             stats.accept_errors.add(3 * n);
             stats.connections_open.set(4 * n);
             for status in [100, 200, 200, 418, 503, 599, 600, 99] {
@@ -245,6 +246,7 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
     for (name, expected) in [
         ("sluice_connections_accepted_total", 11.0),
         ("sluice_connections_capped_total", 22.0),
+        ("sluice_proxy_headers_refused_total", 198.0),
         ("sluice_accept_errors_total", 33.0),
         ("sluice_connections_open", 44.0),
         ("sluice_requests_broken_off_total", 55.0),

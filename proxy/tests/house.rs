@@ -4,6 +4,8 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "house/acceptance.rs"]
+mod acceptance;
 #[path = "house/source.rs"]
 mod source;
 

@@ -532,7 +532,13 @@ fn a_taken_port_is_an_error_and_a_stopped_emulator_frees_it() {
         ..Options::default()
     };
     let error = Emulator::start(options.clone()).unwrap_err();
-    assert!(matches!(error, EmulatorError::Listen { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EmulatorError::Service(sluice_loadtest::service::EmulatorError::Listen { .. })
+        ),
+        "{error}"
+    );
     emulator.stop().unwrap();
     let again = Emulator::start(options).unwrap();
     assert_eq!(put(&again, &[record(b"x", "k")]).0, 200);

@@ -98,8 +98,13 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerStats>]) {
     );
     page.counter(
         "sluice_connections_capped_total",
-        "Client connections closed at accept because a connection cap was reached.",
+        "Client connections closed because a connection cap was reached.",
         sum(workers, |worker| worker.connections_capped.get()),
+    );
+    page.counter(
+        "sluice_proxy_headers_refused_total",
+        "Connections closed because they did not begin with the PROXY protocol header that is required.",
+        sum(workers, |worker| worker.proxy_headers_refused.get()),
     );
     page.counter(
         "sluice_accept_errors_total",

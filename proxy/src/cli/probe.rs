@@ -1,6 +1,8 @@
 //! One GET over plain HTTP/1.1, to learn a status: the health check of images that have no curl.
 //! No redirects, no TLS, no body.
 
+use crate::config::ProxyProtocol;
+use crate::net::proxy_protocol::LOCAL_HEADER;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -20,12 +22,14 @@ pub struct Target {
     authority: String,
     /// Path and query, beginning with `/`.
     path: String,
+    /// Whether it lets nobody in without a PROXY header.
+    wants_header: bool,
 }
 
 impl Target {
-    /// A listener of this machine; one that listens everywhere is asked on loopback.
+    /// The listener of a proxy on this machine; one that listens everywhere is asked on loopback.
     #[must_use]
-    pub fn of(listener: SocketAddr, path: &str) -> Target {
+    pub fn of(listener: SocketAddr, path: &str, proxy_protocol: ProxyProtocol) -> Target {
         let ip = match listener.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -34,6 +38,7 @@ impl Target {
         Target {
             authority: SocketAddr::new(ip, listener.port()).to_string(),
             path: path.to_owned(),
+            wants_header: proxy_protocol == ProxyProtocol::Required,
         }
     }
 
@@ -49,6 +54,9 @@ impl Target {
             self.path, self.authority
         );
         stream.set_write_timeout(Some(left(end)?))?;
+        if self.wants_header {
+            stream.write_all(&LOCAL_HEADER)?;
+        }
         stream.write_all(request.as_bytes())?;
 
         // `HTTP/1.1 200`: what follows is not needed.
@@ -118,6 +126,7 @@ impl FromStr for Target {
                 format!("{host}:80")
             },
             path: if path.is_empty() { "/" } else { path }.to_owned(),
+            wants_header: false,
         })
     }
 }
@@ -172,7 +181,7 @@ mod tests {
             ("[::]:1", "http://[::1]:1/h"),
             ("10.0.0.1:1", "http://10.0.0.1:1/h"),
         ] {
-            let target = Target::of(listener.parse().unwrap(), "/h");
+            let target = Target::of(listener.parse().unwrap(), "/h", ProxyProtocol::Off);
             assert_eq!(target.to_string(), expected);
         }
     }
@@ -186,7 +195,7 @@ mod tests {
     fn ask_in_parts(parts: &[&'static [u8]]) -> (io::Result<u16>, String) {
         let parts = parts.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = Target::of(listener.local_addr().unwrap(), "/h");
+        let target = Target::of(listener.local_addr().unwrap(), "/h", ProxyProtocol::Off);
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 256];

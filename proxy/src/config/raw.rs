@@ -4,7 +4,7 @@
 use super::error::ConfigError;
 use super::words::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
-    SaslWord, Scheduling, Secret, SinkType,
+    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
 };
 use super::{AckPolicy, AwsStream, Config, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
@@ -54,6 +54,7 @@ section! {
         connections_max: u64,
         connections_per_address_max: u64,
         pin: bool,
+        proxy_protocol: ProxyProtocol,
     }
 }
 
@@ -101,6 +102,7 @@ section! {
     RawClientAddress {
         trusted: List,
         hops: u64,
+        fake_ip: bool,
     }
 }
 
@@ -212,6 +214,7 @@ as_text!(
     SaslWord,
     CompressionWord,
     AckMode,
+    ProxyProtocol,
     LogFormat,
     LogLevel,
     Scheduling,
@@ -329,6 +332,7 @@ impl From<&Config> for Raw {
                     listen.connections_per_address_max.unwrap_or(0) as u64
                 ),
                 pin: Some(listen.pin),
+                proxy_protocol: Some(listen.proxy_protocol),
             },
             limits: RawLimits {
                 head_bytes_max: Some(limits.head_bytes_max as u64),
@@ -366,6 +370,7 @@ impl From<&Config> for Raw {
                         .collect(),
                 )),
                 hops: Some(client_address.hops as u64),
+                fake_ip: Some(client_address.fake_ip),
             },
             admit: RawAdmit {
                 app_ids: Some(List(admit.app_ids.clone())),

@@ -142,7 +142,10 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
         "VECTOR_REQUIRE_HEALTHY" => {
             Meaning::Nothing("a destination that is away is waited for; see /ready")
         }
-        "DEV_MODE" => Meaning::Nothing("fakeIp is recorded and never becomes ip"),
+        "DEV_MODE" if value == "Yes" => {
+            Meaning::Is(vec!["client_address", "fake_ip"], Value::Boolean(true))
+        }
+        "DEV_MODE" => Meaning::Nothing("it is Yes that makes fakeIp an ip"),
         "AWS_MSK_BROKERS" => Meaning::Is(vec!["outputs", KAFKA, "brokers"], text()),
         "AWS_MSK_TOPIC" => Meaning::Is(vec!["outputs", KAFKA, "topic"], text()),
         "AWS_S3_BUCKET" => unsupported("S3"),

@@ -8,7 +8,9 @@ use super::raw::{
     Raw, RawAck, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
     RawPaths,
 };
-use super::words::{AdminAddress, Driver, List, LogFormat, LogLevel, Scheduling, SinkType};
+use super::words::{
+    AdminAddress, Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
+};
 use super::{
     APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, Limits,
     Listen, Log, Machine, NETWORKS_MAX, ORIGINS_MAX, OUTPUTS_MAX, Output, Paths, Process,
@@ -156,6 +158,7 @@ impl Check {
             connections_max: connections.size(),
             connections_per_address_max: Some(per_address.size()).filter(|most| *most > 0),
             pin: raw.pin.unwrap_or(true),
+            proxy_protocol: raw.proxy_protocol.unwrap_or(ProxyProtocol::Off),
         }
     }
 
@@ -309,6 +312,7 @@ impl Check {
         ClientAddress {
             trusted: self.each("client_address.trusted", &written),
             hops: self.number(&bounds::HOPS, "", raw.hops, 0).size(),
+            fake_ip: raw.fake_ip.unwrap_or(false),
         }
     }
 

@@ -93,6 +93,17 @@ words! {
 }
 
 words! {
+    /// Whether connections begin with a PROXY protocol header, version 2. There is no word for "if one
+    /// comes": whoever reached the port could then choose an address by sending one.
+    ProxyProtocol, "one of off, required" {
+        /// They do not, and what looks like one is a malformed request.
+        Off = "off",
+        /// They do; one without it is closed.
+        Required = "required",
+    }
+}
+
+words! {
     /// The type of a destination.
     SinkType, "one of file, firehose, kafka, kinesis, null" {
         /// Local files.

@@ -4,18 +4,20 @@
 //! how long it may take, and this file what happens between a head and its answer.
 
 use super::Handler;
+use super::announced::client_of;
 use super::answer::Whole;
 use super::body::{Body, discard};
 use super::io::GatedIo;
 use super::limits::Limits;
 use super::watch::{ConnState, End, Phase, Watch};
+use crate::net::listener::DoorPass;
+use crate::net::poller::Stream;
 use crate::worker::{DrainPhase, WorkerContext};
 use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
 use sluice_core::request::RequestId;
 use sluice_core::time::{Mono, Wall};
 use std::cell::RefCell;
@@ -197,10 +199,11 @@ impl Drop for Head {
     }
 }
 
-/// Serves one accepted connection to its end.
+/// Serves one accepted connection to its end, and gives its place back then.
 pub(crate) async fn serve<H: Handler>(
-    stream: TcpStreamPoll,
+    stream: Stream,
     peer: SocketAddr,
+    mut pass: DoorPass,
     front: Rc<Front<H>>,
 ) {
     let shared = Rc::clone(&front.shared);
@@ -211,6 +214,9 @@ pub(crate) async fn serve<H: Handler>(
         now + jittered(shared.limits.connection_life),
     ));
     let _place = Place::take(&shared, &state);
+    let Some(peer) = client_of(&stream, peer, &mut pass, &shared, &state).await else {
+        return;
+    };
     let mut io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
     while io.first_bytes().await {
         // In a box, and dropped when the client rests: most connections are idle most of the time.
@@ -296,26 +302,31 @@ fn jittered(life: Duration) -> Duration {
 }
 
 /// Counts a request whose connection ended before its answer.
-struct Unanswered<'a>(Option<&'a Shared>);
+struct Unanswered(Option<Rc<Shared>>);
 
-impl Drop for Unanswered<'_> {
+impl Unanswered {
+    fn is_over(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
     fn drop(&mut self) {
-        if let Some(shared) = self.0 {
+        if let Some(shared) = &self.0 {
             shared.context.stats.broken_off.increment();
         }
     }
 }
 
-async fn respond<H: Handler>(
+/// Not an `async fn`: it would keep its arguments twice, and the engine copies the future.
+fn respond<H: Handler>(
     handler: Rc<H>,
     shared: Rc<Shared>,
     state: Rc<ConnState>,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Whole>, Infallible> {
-    let mut unanswered = Unanswered(Some(&shared));
+) -> impl Future<Output = Result<Response<Whole>, Infallible>> {
     let (parts, incoming) = request.into_parts();
-    let id = shared.next_id();
     let waits_for_continue = parts.headers.contains_key(EXPECT);
     let (received_at, received_wall) = shared.context.now_and_wall();
     state.requests.set(state.requests.get() + 1);
@@ -328,36 +339,42 @@ async fn respond<H: Handler>(
         uri: parts.uri,
         headers: parts.headers,
         peer,
-        id,
+        id: shared.next_id(),
         received_at,
         received_wall,
         state: Rc::clone(&state),
     };
-    let body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
-    let answer = handler.handle(head, body).await;
+    let mut body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
+    let mut unanswered = Unanswered(Some(Rc::clone(&shared)));
+    async move {
+        let answer = handler.handle(&head, &mut body).await;
+        let id = head.id;
+        // Both leave something for the connection: its header map, and what is unread of the body.
+        drop((head, body));
 
-    let mut close = answer.close
-        || state.body_broken_off.get()
-        || state.end.get() != End::Open
-        || state.requests.get() >= shared.limits.requests_per_connection_max
-        || shared.context.recent() >= state.retire_at
-        || shared.context.drain.phase() != DrainPhase::Serving;
-    let unread = state.unread.borrow_mut().take();
-    if let Some(unread) = unread
-        && !discard(unread, waits_for_continue, &shared, &state).await
-    {
-        close = true;
-        state.linger.set(true);
+        let mut close = answer.close
+            || state.body_broken_off.get()
+            || state.end.get() != End::Open
+            || state.requests.get() >= shared.limits.requests_per_connection_max
+            || shared.context.recent() >= state.retire_at
+            || shared.context.drain.phase() != DrainPhase::Serving;
+        let unread = state.unread.borrow_mut().take();
+        if let Some(unread) = unread
+            && !discard(unread, waits_for_continue, &shared, &state).await
+        {
+            close = true;
+            state.linger.set(true);
+        }
+        if !state.body_broken_off.get() {
+            unanswered.is_over();
+            shared.context.stats.answered(answer.status.as_u16());
+        }
+        state.answer_owed.set(true);
+        state.enter(
+            Phase::Answer,
+            shared.context.recent() + shared.limits.answer_deadline,
+        );
+        let headers = mem::take(&mut *state.spare_headers.borrow_mut());
+        Ok(answer.into_response(id, close, headers))
     }
-    if !state.body_broken_off.get() {
-        unanswered.0 = None;
-        shared.context.stats.answered(answer.status.as_u16());
-    }
-    state.answer_owed.set(true);
-    state.enter(
-        Phase::Answer,
-        shared.context.recent() + shared.limits.answer_deadline,
-    );
-    let headers = mem::take(&mut *state.spare_headers.borrow_mut());
-    Ok(answer.into_response(id, close, headers))
 }

@@ -4,10 +4,9 @@ use super::answer::Problem;
 use super::conn::Shared;
 use super::gate::{Gate, Stop};
 use super::watch::{ConnState, End, Phase};
+use crate::net::poller::Stream;
 use http::StatusCode;
 use hyper::rt::ReadBufCursor;
-use monoio::io::poll_io::{AsyncRead, AsyncWrite, ReadBuf};
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -22,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(super) struct GatedIo {
-    stream: TcpStreamPoll,
+    stream: Stream,
     shared: Rc<Shared>,
     state: Rc<ConnState>,
     gate: Gate,
@@ -38,7 +37,7 @@ pub(super) struct GatedIo {
 }
 
 impl GatedIo {
-    pub(super) fn new(stream: TcpStreamPoll, shared: Rc<Shared>, state: Rc<ConnState>) -> GatedIo {
+    pub(super) fn new(stream: Stream, shared: Rc<Shared>, state: Rc<ConnState>) -> GatedIo {
         GatedIo {
             stream,
             shared,
@@ -81,18 +80,14 @@ impl GatedIo {
                 }
             }
         }
-        let shut = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
-        if shut.is_err() || !state.linger.get() {
+        if self.stream.shutdown().is_err() || !state.linger.get() {
             return;
         }
         let mut left = LINGER_BYTES_MAX;
         loop {
             let read = poll_fn(|cx| {
                 self.poll_unless_ended(cx, |stream, cx| {
-                    let scratch = &mut *shared.scratch.borrow_mut();
-                    let mut buffer = ReadBuf::new(scratch);
-                    ready!(stream.poll_read(cx, &mut buffer))?;
-                    Poll::Ready(Ok(buffer.filled().len()))
+                    stream.poll_read(cx, &mut shared.scratch.borrow_mut())
                 })
             })
             .await;
@@ -106,13 +101,13 @@ impl GatedIo {
     fn poll_unless_ended(
         &mut self,
         cx: &mut Context<'_>,
-        act: impl FnOnce(Pin<&mut TcpStreamPoll>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        act: impl FnOnce(&Stream, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         self.state.register(cx.waker());
         if self.state.end.get() == End::Now {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        act(Pin::new(&mut self.stream), cx)
+        act(&self.stream, cx)
     }
 
     /// Waits, without an engine, until there is something for one. `false` when there will be nothing:
@@ -154,9 +149,7 @@ impl GatedIo {
         room: usize,
     ) -> Poll<io::Result<&'a [u8]>> {
         let room = room.min(scratch.len());
-        let mut read = ReadBuf::new(&mut scratch[..room]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-        let bytes = read.filled().len();
+        let bytes = ready!(self.stream.poll_read(cx, &mut scratch[..room]))?;
         if bytes == 0 && !self.held.is_empty() {
             self.shared.context.stats.broken_off.increment();
         }
@@ -301,7 +294,7 @@ impl hyper::rt::Write for GatedIo {
         if this.muted {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        let written = ready!(this.stream.poll_write(cx, bytes))?;
         this.mid_write = written < bytes.len();
         Poll::Ready(Ok(written))
     }

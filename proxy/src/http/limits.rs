@@ -38,7 +38,8 @@ pub struct Limits {
     /// it, too, so that outputs can always open files and sockets.
     pub connections_max: usize,
     /// Connections from one source (an IPv4 address, an IPv6 /64); one more is closed at accept.
-    /// 0 turns it off, as it must be behind a balancer that hides the clients' addresses.
+    /// 0 turns it off, as it must be behind a balancer that hides the clients' addresses and does not
+    /// announce them.
     pub connections_per_source_max: usize,
 }
 

@@ -1,14 +1,15 @@
 //! Listening sockets, the accept loop of a core, and the caps at the door.
 
+use super::poller::{Listener, Poller, Stream};
 use crate::worker::WorkerContext;
-use monoio::io::IntoPollIo;
-use monoio::net::TcpListener;
-use monoio::net::tcp::stream_poll::TcpStreamPoll;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
@@ -18,6 +19,9 @@ const BACKLOG: i32 = 4096;
 /// spins nor sleeps long past the moment when a descriptor is free.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_millis(100);
+
+/// Connections let in before those who are inside get their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,7 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct Door {
     connections_max: usize,
     per_source_max: usize,
+    clients_are_announced: bool,
     inside: Mutex<Inside>,
 }
 
@@ -77,46 +82,63 @@ struct Inside {
     per_source: HashMap<IpAddr, usize>,
 }
 
+impl Inside {
+    /// Counts a connection of this source; `false` when there are `most` already. 0 counts none.
+    fn add(&mut self, source: IpAddr, most: usize) -> bool {
+        if most == 0 {
+            return true;
+        }
+        let open = self.per_source.entry(source).or_default();
+        let has_room = *open < most;
+        *open += usize::from(has_room);
+        has_room
+    }
+
+    fn remove(&mut self, source: IpAddr) {
+        if let Some(open) = self.per_source.get_mut(&source) {
+            *open -= 1;
+            if *open == 0 {
+                self.per_source.remove(&source);
+            }
+        }
+    }
+}
+
 impl Door {
-    /// `per_source_max` 0 counts no sources.
-    pub(crate) fn new(connections_max: usize, per_source_max: usize) -> Door {
+    /// `per_source_max` 0 counts no sources. `clients_are_announced`: whose a connection is, a header
+    /// says after accept ([`proxy_protocol`](super::proxy_protocol)); its peer is a balancer.
+    pub(crate) fn new(
+        connections_max: usize,
+        per_source_max: usize,
+        clients_are_announced: bool,
+    ) -> Door {
         Door {
             connections_max,
             per_source_max,
+            clients_are_announced,
             inside: Mutex::default(),
         }
     }
 
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a connection in, until the pass is dropped; `None` when a cap is reached.
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<DoorPass> {
-        let source = source_of(peer);
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside();
         if inside.total >= self.connections_max {
             return None;
         }
-        if self.per_source_max > 0 {
-            let open = inside.per_source.entry(source).or_default();
-            if *open >= self.per_source_max {
-                return None;
-            }
-            *open += 1;
+        let source = (!self.clients_are_announced).then(|| source_of(peer));
+        if source.is_some_and(|source| !inside.add(source, self.per_source_max)) {
+            return None;
         }
         inside.total += 1;
         Some(DoorPass {
             door: Arc::clone(self),
             source,
         })
-    }
-
-    fn leave(&self, source: IpAddr) {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.total = inside.total.saturating_sub(1);
-        if let Some(open) = inside.per_source.get_mut(&source) {
-            *open -= 1;
-            if *open == 0 {
-                inside.per_source.remove(&source);
-            }
-        }
     }
 }
 
@@ -132,12 +154,32 @@ fn source_of(peer: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct DoorPass {
     door: Arc<Door>,
-    source: IpAddr,
+    /// Whom it counts for; `None` until its client is announced.
+    source: Option<IpAddr>,
+}
+
+impl DoorPass {
+    /// Whether a header will say whose connection it is.
+    pub(crate) fn awaits_client(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// The connection is this client's; `false` when the client has as many as it may.
+    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
+        let source = source_of(client);
+        let has_room = self.door.inside().add(source, self.door.per_source_max);
+        self.source = has_room.then_some(source);
+        has_room
+    }
 }
 
 impl Drop for DoorPass {
     fn drop(&mut self) {
-        self.door.leave(self.source);
+        let mut inside = self.door.inside();
+        inside.total = inside.total.saturating_sub(1);
+        if let Some(source) = self.source {
+            inside.remove(source);
+        }
     }
 }
 
@@ -153,34 +195,21 @@ pub(crate) fn half_the_descriptors() -> Option<usize> {
 }
 
 /// Where one core accepts. Made on its own thread.
-pub(crate) struct Entrance {
-    listener: TcpListener,
-    /// The same socket, for the end: whom the kernel has already let in is served, and the pending
-    /// accept, which cannot be taken back under io_uring, ends with an error.
-    same: std::net::TcpListener,
-}
+pub(crate) struct Entrance(Listener);
 
 impl Entrance {
-    /// `nonblocking` as the driver wants it: epoll does, while io_uring would fail at once instead
-    /// of waiting.
-    pub(crate) fn new(listener: std::net::TcpListener, nonblocking: bool) -> io::Result<Entrance> {
-        listener.set_nonblocking(nonblocking)?;
-        Ok(Entrance {
-            same: listener.try_clone()?,
-            listener: TcpListener::from_std(listener)?,
-        })
+    pub(crate) fn new(
+        poller: &Rc<Poller>,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Entrance> {
+        Listener::new(poller, listener).map(Entrance)
     }
 
-    /// Stops accepting and returns those who were already in the queue.
-    pub(crate) fn close(&self) -> Vec<std::net::TcpStream> {
-        let mut waiting = Vec::new();
-        if self.same.set_nonblocking(true).is_ok() {
-            while let Ok((stream, _)) = self.same.accept() {
-                waiting.push(stream);
-            }
-        }
-        // Fails only on a socket that does not listen any more.
-        let _ = SockRef::from(&self.same).shutdown(Shutdown::Both);
+    /// Stops accepting and returns those who were already in the queue: whom the kernel has let in is
+    /// served.
+    pub(crate) fn close(&self) -> Vec<(Stream, SocketAddr)> {
+        let waiting = std::iter::from_fn(|| self.0.accept().ok()).collect();
+        self.0.close();
         waiting
     }
 
@@ -189,17 +218,22 @@ impl Entrance {
         &self,
         context: &WorkerContext,
         door: &Arc<Door>,
-        serve: impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+        serve: impl Fn(Stream, SocketAddr, DoorPass),
     ) {
         let mut back_off = BACK_OFF_FIRST;
+        let mut accepted = 0;
         while context.accepts() {
-            match self.listener.accept().await {
+            match poll_fn(|cx| self.0.poll_accept(cx)).await {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF_FIRST;
                     admit(context, door, stream, peer, &serve);
+                    accepted += 1;
+                    if accepted % ACCEPTS_PER_TURN == 0 {
+                        give_way().await;
+                    }
                 }
                 // The client was gone before we looked: nothing is wrong here.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(_) if !context.accepts() => return,
                 Err(_) => {
                     context.stats.accept_errors.increment();
@@ -211,31 +245,32 @@ impl Entrance {
     }
 }
 
+/// Lets the other tasks of this core run.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Takes one connection in, or closes it at once.
 pub(crate) fn admit(
     context: &WorkerContext,
     door: &Arc<Door>,
-    stream: monoio::net::TcpStream,
+    stream: Stream,
     peer: SocketAddr,
-    serve: &impl Fn(TcpStreamPoll, SocketAddr, DoorPass),
+    serve: &impl Fn(Stream, SocketAddr, DoorPass),
 ) {
-    let Some(pass) = door.enter(peer.ip()) else {
-        context.stats.connections_capped.increment();
-        return;
-    };
-    // Without it the last piece of an answer could wait 40 ms for the client's acknowledgement.
-    if stream.set_nodelay(true).is_err() {
-        return;
+    match door.enter(peer.ip()) {
+        None => context.stats.connections_capped.increment(),
+        Some(pass) => {
+            context.stats.connections_accepted.increment();
+            serve(stream, peer, pass);
+        }
     }
-    if let Ok(stream) = stream.into_poll_io() {
-        context.stats.connections_accepted.increment();
-        serve(stream, peer, pass);
-    }
-}
-
-/// The peer of an accepted connection that came without it; unknown when it is gone.
-pub(crate) fn peer_of(stream: &std::net::TcpStream) -> SocketAddr {
-    stream
-        .peer_addr()
-        .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
 }

@@ -1,7 +1,7 @@
 //! Settings of the front door, and the environment of the tier that Sluice replaces.
 
 use super::{MACHINE, load, load_all, names, problems};
-use sluice_proxy::config::{Config, Flags, Problem, SinkConfig};
+use sluice_proxy::config::{Config, Flags, Problem, ProxyProtocol, SinkConfig};
 use std::ffi::OsString;
 
 #[test]
@@ -94,4 +94,47 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(names(&config.outputs), ["files"]);
     assert!(config.notes.is_empty());
+}
+
+#[test]
+fn a_header_before_http_is_off_or_required_and_nothing_in_between() {
+    assert_eq!(load("").unwrap().listen.proxy_protocol, ProxyProtocol::Off);
+    for (word, expected) in [
+        ("off", ProxyProtocol::Off),
+        ("required", ProxyProtocol::Required),
+    ] {
+        let config = load(&format!("[listen]\nproxy_protocol = '{word}'\n")).unwrap();
+        assert_eq!(config.listen.proxy_protocol, expected);
+        assert_eq!(load(&config.to_string()).unwrap(), config);
+        let variables = [("SLUICE_LISTEN__PROXY_PROTOCOL", word)];
+        let config = load_all("", &variables, &Flags::default()).unwrap();
+        assert_eq!(config.listen.proxy_protocol, expected);
+    }
+    for word in ["optional", "on", "Required", ""] {
+        let error = load(&format!("[listen]\nproxy_protocol = '{word}'\n")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("one of off, required"), "{error}");
+        assert!(error.contains(&format!("`{word}`")), "{error}");
+    }
+}
+
+#[test]
+fn a_fake_ip_is_off_unless_it_is_asked_for_in_our_words_or_in_those_of_the_replaced_tier() {
+    assert!(!load("").unwrap().client_address.fake_ip);
+    assert!(
+        load("[client_address]\nfake_ip = true\n")
+            .unwrap()
+            .client_address
+            .fake_ip
+    );
+    for (value, expected) in [("Yes", true), ("No", false), ("yes", false), ("", false)] {
+        let os = [(OsString::from("DEV_MODE"), OsString::from(value))];
+        let config = Config::load(None, os, &Flags::default(), MACHINE).unwrap();
+        assert_eq!(config.client_address.fake_ip, expected, "{value}");
+        assert_eq!(
+            config.notes.len(),
+            usize::from(!value.is_empty()),
+            "{value}"
+        );
+    }
 }

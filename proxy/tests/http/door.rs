@@ -22,7 +22,7 @@ pub(crate) struct Demo {
 }
 
 impl Handler for Demo {
-    async fn handle(&self, head: Head, mut body: Body) -> Answer {
+    async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
         match head.uri().path() {
             // The body, read within the limit.
             "/echo" => match body.read(self.limits.body_bytes_max).await {
@@ -103,6 +103,7 @@ impl Server {
             workers: 1,
             pin: true,
             driver: Driver::Auto,
+            proxy_protocol: false,
             limits: Limits::default(),
             outputs: 0,
             clock,

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod door;
 
+#[cfg(test)]
+mod announced;
 mod drain;
 mod framing;
 mod limits;

@@ -1,4 +1,4 @@
-//! Who is let in, whose word on addresses is taken, and the door for pages without scripts.
+//! Who is let in, and the door for pages without scripts.
 
 use crate::support::client::Reply;
 use crate::support::event::new_id;
@@ -26,38 +26,6 @@ fn records(dir: &Path) -> Vec<Value> {
         .iter()
         .map(|record| serde_json::from_slice(record).unwrap())
         .collect()
-}
-
-#[test]
-fn the_address_of_a_record_is_what_a_trusted_proxy_said_and_the_peer_otherwise() {
-    let chain = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-For: 10.0.0.2\r\n";
-    let whole = "6.6.6.6, 203.0.113.9, 10.0.0.2";
-    for (settings, headers, ip) in [
-        ("", "", "127.0.0.1"),
-        ("", "X-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"),
-        ("", chain, whole),
-        (
-            "[client_address]\nhops = 2\n",
-            chain,
-            "203.0.113.9, 10.0.0.2",
-        ),
-        ("[client_address]\ntrusted = []\n", chain, "127.0.0.1"),
-        (
-            "[client_address]\ntrusted = '10.0.0.0/8, ::1'\n",
-            chain,
-            "127.0.0.1",
-        ),
-        ("[client_address]\ntrusted = '127.0.0.1'\n", chain, whole),
-    ] {
-        let (dir, proxy) = start(settings);
-        let headers = format!("Host: t\r\n{headers}");
-        assert_eq!(ask(&proxy, "POST /collect", &headers).status, 200);
-        assert_eq!(ask(&proxy, "GET /i?e=1", &headers).status, 200);
-        proxy.end_cleanly();
-        for record in records(dir.path()) {
-            assert_eq!(record["ip"], ip, "{settings:?} {headers:?}");
-        }
-    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, the Firehose
-//! output against moto with boto3, and the Kafka output against Apache Kafka with its own tools: what writer
-//! and reader of one house would both get wrong does not pass here.
+//! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, and the front
+//! door behind HAProxy: what writer and reader of one house would both get wrong does not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
 //! `.ci/interop` sets it. It runs these tests, which others skip.
 
 #[cfg(feature = "firehose")]
 mod firehose;
+mod haproxy;
 mod judge;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -152,6 +152,8 @@ fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again()
     assert_eq!(metrics.answered(503), 24);
     assert_eq!(metrics.answered(200), 0);
     assert!(metrics.unknown_retries("main") > 0);
+    // What is wrong can be asked for; the process itself can still take requests.
+    assert_eq!(proxy.ready_json()["troubled"]["main"], "unknown");
 
     stream.set_faults(Faults::default()).unwrap();
     wait_until("requests succeed again", || {

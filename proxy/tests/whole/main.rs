@@ -11,10 +11,13 @@
 
 mod support;
 
+mod addresses;
 mod bodies;
 mod browsers;
+mod clients;
 mod disk;
 mod doors;
+mod endpoints;
 #[cfg(feature = "firehose")]
 mod firehose;
 mod foreign;
@@ -27,4 +30,5 @@ mod packed;
 mod pressure;
 mod readers;
 mod records;
+mod refused;
 mod shutdown;

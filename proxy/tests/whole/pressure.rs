@@ -8,6 +8,7 @@ use crate::support::proxy::{Proxy, to_files, to_kinesis};
 use crate::support::stream::stored;
 use crate::support::wait_until;
 use sluice_loadtest::kinesis::{Emulator, Options};
+use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
@@ -28,22 +29,23 @@ fn a_full_queue_is_503_at_once_and_whoever_is_in_it_gets_a_true_answer() {
            [listen]\nworkers = 1\n[limits]\nbody_bytes_max = 4096\nhead_bytes_max = 8192\n\
            [ack]\ndeadline_ms = 6000\n[drain]\ndeadline_ms = 8000\n";
     let proxy = Proxy::start(dir.path(), &settings);
-    let mut asked: Vec<_> = (0..40)
+    // Each on a thread of its own: who is refused must not be read after somebody who waits.
+    let asked: Vec<_> = (0..40)
         .map(|_| {
             let id = new_id();
             let mut client = proxy.connect();
             client.send(post(EVENTS, event(&id, 1_000)));
-            (client, id, Instant::now())
+            let since = Instant::now();
+            thread::spawn(move || Sent {
+                answer: client.try_read(),
+                ids: vec![id],
+                took: since.elapsed(),
+            })
         })
         .collect();
     let sent: Vec<Sent> = asked
-        .iter_mut()
-        .rev()
-        .map(|(client, id, since)| Sent {
-            answer: client.try_read(),
-            ids: vec![id.clone()],
-            took: since.elapsed(),
-        })
+        .into_iter()
+        .map(|asked| asked.join().unwrap())
         .collect();
     let (taken, refused) = (count_answered(&sent, 200), count_answered(&sent, 503));
     assert!(taken > 5 && refused > 5, "{taken} taken, {refused} refused");

@@ -22,7 +22,7 @@ use tempfile::tempdir;
 const REQUESTS: u64 = 60;
 
 /// Keys of an envelope whose request named `upload_timestamp`, in the order in which they are written.
-const KEYS: [&str; 17] = [
+pub(crate) const KEYS: [&str; 17] = [
     "appId",
     "client_timestamp",
     "compression",
@@ -70,14 +70,14 @@ fn send(proxy: &Proxy, profile: Profile) -> u64 {
 }
 
 /// The number behind `name=` in a request target, as a reader's expression `name=(\d+)` finds it.
-fn number_in(uri: &str, name: &str) -> Option<u64> {
+pub(crate) fn number_in(uri: &str, name: &str) -> Option<u64> {
     let (_, behind) = uri.split_once(&format!("{name}="))?;
     let digits = behind.find(|character: char| !character.is_ascii_digit());
     behind[..digits.unwrap_or(behind.len())].parse().ok()
 }
 
 /// The events of an envelope.
-fn events_of(record: &Value) -> Vec<Value> {
+pub(crate) fn events_of(record: &Value) -> Vec<Value> {
     let data = record["data"].as_str().unwrap();
     let text = if data.starts_with(['[', '{']) {
         data.to_owned()

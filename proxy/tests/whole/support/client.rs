@@ -57,7 +57,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Client::over(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> std::io::Result<Client> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -110,8 +113,8 @@ impl Client {
         }
     }
 
-    /// The next answer; `None` when the connection ends first.
-    pub(crate) fn try_read(&mut self) -> Option<Reply> {
+    /// The head of the next answer; `None` when the connection ends first.
+    fn try_read_head(&mut self) -> Option<Reply> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
@@ -121,11 +124,22 @@ impl Client {
             }
         };
         let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
-        let mut reply = Reply {
+        Some(Reply {
             status: head[9..12].parse().unwrap(),
             head,
             body: Vec::new(),
-        };
+        })
+    }
+
+    /// The next answer, when its body does not matter or it has none whatever its length says.
+    pub(crate) fn read_head(&mut self) -> Reply {
+        self.try_read_head()
+            .expect("an answer, not the connection's end")
+    }
+
+    /// The next answer; `None` when the connection ends first.
+    pub(crate) fn try_read(&mut self) -> Option<Reply> {
+        let mut reply = self.try_read_head()?;
         let length = match reply.header("content-length") {
             Some(length) => length.parse().unwrap(),
             None => 0,
