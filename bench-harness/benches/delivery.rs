@@ -34,6 +34,7 @@ fn records(port: &'static AckPort, count: usize) -> Vec<Record> {
     (0..count)
         .map(|_| Record {
             key: None,
+            topic: None,
             payload: payload.clone(),
             deadline: FAR,
             ticket: Ticket::new(port, request, OutputId(0), 1_024),

@@ -1,4 +1,5 @@
-//! What a peer or its backend says it has counted, read from a page that it serves on loopback.
+//! What a peer or its backend says it has counted, read from a page that it serves on loopback, or from what
+//! a command says.
 //!
 //! The generator's word alone would praise a server that answers and forgets; where a peer counts,
 //! its count has to agree before a figure is given.
@@ -21,6 +22,7 @@ pub struct Counter {
     /// What it counts.
     pub counts: Counts,
     /// Where it is shown: a port and a path, `{admin}/metrics`.
+    #[serde(default)]
     pub page: String,
     /// Name of the series whose sum it is, where the page is in the Prometheus text format; with
     /// labels behind it, `name{a="b"}`, only series that have these.
@@ -29,6 +31,9 @@ pub struct Counter {
     /// Its key, where the page is a JSON object.
     #[serde(default)]
     pub json: Option<String>,
+    /// Instead of a page a command that prints the count and nothing else, within 20 s.
+    #[serde(default)]
+    pub command: Vec<String>,
 }
 
 /// What a count is a count of.
@@ -44,6 +49,32 @@ pub enum Counts {
 }
 
 impl Counter {
+    /// Whether it names one place to look at and one way to read it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let ways = [
+            self.prometheus.is_some(),
+            self.json.is_some(),
+            !self.command.is_empty(),
+        ];
+        let ways = ways.into_iter().filter(|way| *way).count();
+        ways == 1 && self.page.is_empty() != self.command.is_empty()
+    }
+
+    /// The count that the command of [`Counter::command`] printed.
+    ///
+    /// # Errors
+    /// When it printed something else.
+    pub fn printed(text: &str) -> Result<u64, String> {
+        let text = text.trim();
+        text.parse().map_err(|_| {
+            format!(
+                "no count, but {:?}",
+                text.chars().take(200).collect::<String>()
+            )
+        })
+    }
+
     /// The count now, or `None` where the page does not have it: some servers show a count only
     /// once it has counted something. `page` is the filled-in form of [`Counter::page`].
     ///
@@ -162,6 +193,39 @@ mod tests {
         assert_eq!(find("sent{to=\"e\"}"), Ok(None));
         assert!(prometheus("sent many\n", "sent").is_err());
         assert!(prometheus("sent{to=\"d\n", "sent").is_err());
+    }
+
+    #[test]
+    fn a_counter_has_a_page_and_a_way_to_read_it_or_a_command() {
+        let counter = |keys: &str| -> Counter {
+            toml::from_str(&format!("counts = 'requests'\n{keys}\n")).unwrap()
+        };
+        for whole in [
+            "page = '{admin}/'\njson = 'n'",
+            "page = '{admin}/'\nprometheus = 'n'",
+            "command = ['count']",
+        ] {
+            assert!(counter(whole).is_whole(), "{whole}");
+        }
+        for broken in [
+            "",
+            "json = 'n'",
+            "page = '{admin}/'",
+            "page = '{admin}/'\ncommand = ['count']",
+            "page = '{admin}/'\njson = 'n'\nprometheus = 'n'",
+            "page = '{admin}/'\njson = 'n'\ncommand = ['count']",
+        ] {
+            assert!(!counter(broken).is_whole(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_a_command_prints_is_one_whole_number_or_an_error() {
+        assert_eq!(Counter::printed(" 12\n"), Ok(12));
+        for odd in ["", "12 13", "1e3", "-1", "no such topic"] {
+            let error = Counter::printed(odd).unwrap_err();
+            assert!(error.contains(odd), "{error}");
+        }
     }
 
     #[test]

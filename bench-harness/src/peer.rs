@@ -193,8 +193,11 @@ impl Row for Peer {
             return Err("rejects_events needs counters of accepted and rejected events".to_owned());
         }
         for counter in &self.counters {
-            if counter.prometheus.is_some() == counter.json.is_some() {
-                return Err("a counter names one of prometheus and json".to_owned());
+            if !counter.is_whole() {
+                return Err(
+                    "a counter names a page and one of prometheus and json, or a command"
+                        .to_owned(),
+                );
             }
         }
         Ok(())
@@ -306,6 +309,7 @@ mod tests {
             let texts = commands
                 .into_iter()
                 .chain(&peer.version)
+                .chain(peer.counters.iter().map(|counter| &counter.command))
                 .flatten()
                 .chain(peer.env.values());
             for text in texts {

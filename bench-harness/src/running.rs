@@ -1,7 +1,7 @@
 //! A peer's processes, from its row: started, asked, ended. A peer whose program is not here is
 //! skipped, which is said and recorded.
 
-use crate::counter::{self, Counts};
+use crate::counter::{self, Counter, Counts};
 use crate::input;
 use crate::peer::{Peer, StopSignal, fill};
 use crate::process;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Installing may build from source.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(1_200);
 
-/// A version command or a stop command has this long.
+/// A command for a version, for a count or to stop has this long.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often a starting peer is looked at.
@@ -169,13 +169,19 @@ impl Running {
     /// All its counters now, in the order of its row; `None` for one that does not show yet.
     ///
     /// # Errors
-    /// When a page cannot be had or shows no number.
+    /// When a page cannot be had, a command fails, or either shows no number.
     pub fn counts(&self) -> Result<Vec<(Counts, Option<u64>)>, String> {
         self.peer
             .counters
             .iter()
             .map(|counter| {
-                let count = counter.read(&fill(&counter.page, &self.words));
+                let count = if counter.command.is_empty() {
+                    counter.read(&fill(&counter.page, &self.words))
+                } else {
+                    said(&filled(&counter.command, &self.words))
+                        .and_then(|(text, _)| Counter::printed(&text))
+                        .map(Some)
+                };
                 Ok((
                     counter.counts,
                     count.map_err(|error| format!("{}: {error}", self.name))?,
@@ -261,24 +267,43 @@ fn run_install(command: &[String]) -> Result<(), String> {
 
 /// The first line that a command prints, on stdout or, as nginx does, on stderr.
 fn version(command: &[String]) -> String {
-    let said = command.split_first().and_then(|(program, arguments)| {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .ok()?;
-        if process::wait(&mut child, COMMAND_DEADLINE).ok()?.is_none() {
-            process::end(&mut child, |_| {}, Duration::ZERO);
-        }
-        let mut text = String::new();
-        child.stdout?.take(4_096).read_to_string(&mut text).ok()?;
-        child.stderr?.take(4_096).read_to_string(&mut text).ok()?;
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.to_owned())
+    let line = said(command).ok().and_then(|(out, error)| {
+        let text = out + "\n" + &error;
+        let mut lines = text.lines().map(str::trim);
+        lines.find(|line| !line.is_empty()).map(str::to_owned)
     });
-    said.unwrap_or_else(|| "version unknown".to_owned())
+    line.unwrap_or_else(|| "version unknown".to_owned())
+}
+
+/// What a command prints on stdout and on stderr, the first 4 KiB of each, which a pipe holds.
+fn said(command: &[String]) -> Result<(String, String), String> {
+    let (program, arguments) = command.split_first().ok_or("empty command")?;
+    let bad = |error: io::Error| format!("{program}: {error}");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(bad)?;
+    let status = process::wait(&mut child, COMMAND_DEADLINE).map_err(bad)?;
+    if status.is_none() {
+        process::end(&mut child, |_| {}, Duration::ZERO);
+        return Err(format!("{program}: not done after {COMMAND_DEADLINE:?}"));
+    }
+    let mut texts = [String::new(), String::new()];
+    let [out, error] = &mut texts;
+    if let (Some(stdout), Some(stderr)) = (child.stdout, child.stderr) {
+        stdout.take(4_096).read_to_string(out).map_err(bad)?;
+        stderr.take(4_096).read_to_string(error).map_err(bad)?;
+    }
+    let [out, error] = texts;
+    match status {
+        Some(status) if !status.success() => {
+            Err(format!("{program}: {status}: {}", (out + &error).trim()))
+        }
+        _ => Ok((out, error)),
+    }
 }
 
 fn accepts(port: u16) -> bool {
@@ -427,6 +452,18 @@ mod tests {
             error.contains("ended at its start") && error.contains("no such option"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_command_that_fails_has_said_nothing_and_its_words_are_shown() {
+        let sh = |script: &str| said(&["sh", "-c", script].map(str::to_owned));
+        assert_eq!(sh("echo 7"), Ok(("7\n".to_owned(), String::new())));
+        let error = sh("echo 7; echo no broker >&2; exit 3").unwrap_err();
+        assert!(
+            error.contains("exit status: 3") && error.contains("no broker"),
+            "{error}"
+        );
+        assert!(said(&["/nonexistent".to_owned()]).is_err());
     }
 
     #[test]

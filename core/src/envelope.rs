@@ -12,6 +12,7 @@ use crate::pipeline::{Plan, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// The query parameters that become keys of the record.
 const PARAMETERS: [&str; 5] = [
@@ -47,6 +48,12 @@ pub(crate) fn prepare(
         PartitionRule::Timestamp => Some(Bytes::copy_from_slice(timestamp.as_bytes())),
         PartitionRule::Field(name) => parameter_key(request, name),
     };
+    let topic = plan.topics.as_ref().and_then(|topics| {
+        let mut names = topics.template().fields();
+        topics.choose(&mut out.topic_scratch, |_| {
+            parameter(request, names.next()?).map(Cow::Owned)
+        })
+    });
 
     let Scratch {
         before_data,
@@ -122,17 +129,23 @@ pub(crate) fn prepare(
     out.records.push(PreparedRecord {
         index: 0,
         key,
+        topic,
         payload: Bytes::from(payload),
     });
     Ok(())
 }
 
 fn parameter_key(request: &RequestContext<'_>, name: &str) -> Option<Bytes> {
+    parameter(request, name).map(Bytes::from)
+}
+
+/// A query parameter that has a value: the first [`crate::partition::KEY_CHARS_MAX`] characters of it.
+fn parameter(request: &RequestContext<'_>, name: &str) -> Option<String> {
     let [value] = request.parameters([name]);
     let value = value?;
     let text = String::from_utf8_lossy(&value);
-    let key = truncated(&text);
-    (!key.is_empty()).then(|| Bytes::copy_from_slice(key.as_bytes()))
+    let text = truncated(&text);
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn string_or_null(text: Option<&[u8]>, out: &mut Vec<u8>) {

@@ -10,6 +10,7 @@ use crate::partition::{self, PartitionRule};
 use crate::pipeline::{Plan, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -29,7 +30,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The partition key that the field in this slot makes. `text` begins with the event's bytes.
+    /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
     fn key<'t>(&self, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
         let value = self.found.get(slot?)?;
         let start = value.start.checked_sub(self.span.start)?;
@@ -74,6 +75,7 @@ pub(crate) fn prepare(
         records,
         rejected,
         event_scratch: scratch,
+        topic_scratch,
         ..
     } = out;
     let is_said_gzip = || {
@@ -94,6 +96,12 @@ pub(crate) fn prepare(
         }
         PartitionRule::Field(name) => (wanted.add(name.as_bytes()), None),
     };
+    let mut topic_slots = [None; FIELDS_MAX];
+    if let Some(topics) = &plan.topics {
+        for (slot, name) in topic_slots.iter_mut().zip(topics.template().fields()) {
+            *slot = wanted.add(name.as_bytes());
+        }
+    }
     json::split::split(body, plan.split_limits(), &wanted, &mut scratch.events)?;
     *received = u32::try_from(scratch.events.len()).unwrap_or(u32::MAX);
 
@@ -163,9 +171,15 @@ pub(crate) fn prepare(
                 None => None,
             },
         };
+        let topic = plan.topics.as_ref().and_then(|topics| {
+            topics.choose(topic_scratch, |at| {
+                kept.event.key(*topic_slots.get(at)?, &payload)
+            })
+        });
         records.push(PreparedRecord {
             index: kept.index,
             key,
+            topic,
             payload,
         });
         start += kept.len;

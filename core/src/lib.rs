@@ -45,4 +45,5 @@ pub mod request;
 pub mod retry;
 pub mod stats;
 pub mod time;
+pub mod topic;
 pub mod wake;

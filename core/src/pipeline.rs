@@ -14,8 +14,10 @@ use crate::json::split::Limits;
 use crate::partition::PartitionRule;
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::topic::{self, Topic, Topics};
 use crate::{envelope, event};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Nested arrays and objects in one event, unless configured otherwise. SDK events stay under 5; the
 /// readers we know of stop at 128 or later.
@@ -43,6 +45,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Where its partition key comes from.
     pub partition: PartitionRule,
+    /// What names its topic, where an output has more than one.
+    pub topics: Option<Arc<Topics>>,
     /// Event mode: nested arrays and objects allowed in one event, its own braces included.
     pub depth_max: usize,
     /// Event mode: events allowed in one request.
@@ -61,6 +65,8 @@ pub struct PreparedRecord {
     /// The partition key, at most [`crate::partition::KEY_CHARS_MAX`] characters; `None` lets the
     /// sink choose.
     pub key: Option<Bytes>,
+    /// The topic that its values name; `None` where nothing names one.
+    pub topic: Option<Topic>,
     /// One JSON object on one line, without a line end. Records of one request share their memory.
     pub payload: Bytes,
 }
@@ -77,6 +83,7 @@ pub struct Prepared {
     pub rejected: Vec<(u32, Reject)>,
     pub(crate) envelope_scratch: envelope::Scratch,
     pub(crate) event_scratch: event::Scratch,
+    pub(crate) topic_scratch: topic::Scratch,
 }
 
 impl Prepared {
@@ -95,6 +102,7 @@ impl Plan {
         Plan {
             mode,
             partition,
+            topics: None,
             depth_max: DEPTH_MAX,
             events_max: EVENTS_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,

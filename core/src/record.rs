@@ -2,6 +2,7 @@
 
 use crate::ack::Ticket;
 use crate::time::Mono;
+use crate::topic::Topic;
 use bytes::Bytes;
 
 /// A record for one output. It owns the obligation ([`Ticket`]) to report what became of it.
@@ -10,6 +11,8 @@ pub struct Record {
     /// The partition key in UTF-8, at most 256 characters; `None` lets the sink choose
     /// (a random key for Kinesis, no key for Kafka or an AUTO stream).
     pub key: Option<Bytes>,
+    /// Where in a destination of several topics it goes; `None`: to the output's own or fallback topic.
+    pub topic: Option<Topic>,
     /// What the destination stores, exactly.
     pub payload: Bytes,
     /// After this the client has its answer: a record that still waits then is not sent any more.

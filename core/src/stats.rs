@@ -148,6 +148,8 @@ pub struct WorkerStats {
     /// Of these, handed to nobody for want of room. The client was answered 503 and still has them.
     /// `received == accepted + rejected + shed`.
     pub events_shed: Counter,
+    /// Good events that named no topic of a template, or one too many: they are for the fallback topic.
+    pub events_without_topic: Counter,
     /// Bytes of bodies and records that the byte budget holds now.
     pub budget_bytes: Gauge,
     /// Requests answered 503 because the byte budget was used up.
@@ -180,6 +182,7 @@ impl WorkerStats {
             events_accepted: Counter::default(),
             events_rejected: Counter::default(),
             events_shed: Counter::default(),
+            events_without_topic: Counter::default(),
             budget_bytes: Gauge::default(),
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),

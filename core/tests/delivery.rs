@@ -46,6 +46,7 @@ fn record(port: &'static AckPort, number: u64, size: usize, deadline: Mono) -> R
     let ticket = Ticket::new(port, request, OutputId(0), u32::try_from(size).unwrap());
     Record {
         key: None,
+        topic: None,
         payload: Bytes::from(payload),
         deadline,
         ticket,

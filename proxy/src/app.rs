@@ -10,12 +10,12 @@ use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
-#[cfg(feature = "kafka")]
-use crate::config::{self, CompressionWord, SaslWord};
 use crate::config::{
-    AckPolicy, AwsStream, Config, Driver as DriverWord, Output, PartitionKey, ProxyProtocol,
-    Scheduling, SinkConfig,
+    self, AckPolicy, AwsStream, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey,
+    ProxyProtocol, Scheduling, SinkConfig,
 };
+#[cfg(feature = "kafka")]
+use crate::config::{CompressionWord, SaslWord};
 use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
@@ -31,12 +31,13 @@ use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
 use sluice_core::stats::{BillStats, WriterStats};
 use sluice_core::time::Mono;
+use sluice_core::topic::Topics;
 use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::file::{FileSettings, FileSink};
 #[cfg(feature = "firehose")]
 use sluice_sinks::firehose::{FirehoseSettings, FirehoseSink};
 #[cfg(feature = "kafka")]
-use sluice_sinks::kafka::{Compression, KafkaSettings, KafkaSink, Sasl, Secret};
+use sluice_sinks::kafka::{ClientCertificate, Compression, KafkaSettings, KafkaSink, Sasl, Secret};
 use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
 use sluice_sinks::null::NullSink;
 use sluice_sinks::sink::{CheckError, Sink};
@@ -302,7 +303,7 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
         }
         #[cfg(not(feature = "kafka"))]
         SinkConfig::Kafka(kafka) => Err(CheckError {
-            destination: format!("kafka topic {}", kafka.topic),
+            destination: format!("kafka at {}", kafka.brokers.join(",")),
             reason: "this program was built without its feature `kafka`".to_owned(),
         }),
         SinkConfig::Kinesis(kinesis) => {
@@ -346,9 +347,22 @@ fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
             }
         }
     };
+    let (topic, template) = match &kafka.topic {
+        KafkaTopic::Name(name) => (name, None),
+        KafkaTopic::Template {
+            template, fallback, ..
+        } => (fallback, Some(template.clone())),
+    };
+    let certificate = kafka.certificate.clone().map(|own| ClientCertificate {
+        certificate_file: own.certificate_file,
+        key_file: own.key_file,
+        key_password: own.key_password.map(|password| Secret(password.0)),
+    });
     KafkaSettings {
+        template,
         tls: kafka.tls,
         ca_file: kafka.ca_file.clone(),
+        certificate,
         sasl,
         compression: match kafka.compression {
             CompressionWord::None => Compression::None,
@@ -364,7 +378,7 @@ fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
         // All the calls that the writer makes at once; what does not fit waits in front of it.
         buffer_records_max: output.in_flight_max * output.batch_records_max,
         buffer_bytes_max: output.in_flight_max * output.batch_bytes_max,
-        ..KafkaSettings::new(kafka.brokers.clone(), &kafka.topic)
+        ..KafkaSettings::new(kafka.brokers.clone(), topic)
     }
 }
 
@@ -450,7 +464,10 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
             output_settings(output, running.stats.clone(), cores, config.ack.deadline)
         })
         .collect();
+    // Of outputs with a template all have the same.
+    let topics = config.outputs.iter().find_map(topics_of);
     let plan = |mode| Plan {
+        topics: topics.clone(),
         depth_max: config.limits.json_depth_max,
         inflated_bytes_max: config.limits.inflated_bytes_max,
         events_max: config.limits.events_max,
@@ -495,6 +512,23 @@ fn output_settings(
         writers,
         retry_for,
         keyed: output.partition_key != PartitionKey::Random,
+        by_topic: topics_of(output).is_some(),
+    }
+}
+
+/// What names the topics of its records, where they name any.
+fn topics_of(output: &Output) -> Option<Arc<Topics>> {
+    match &output.sink {
+        SinkConfig::Kafka(config::KafkaSink {
+            topic:
+                KafkaTopic::Template {
+                    template,
+                    topics_max,
+                    ..
+                },
+            ..
+        }) => Some(Arc::new(Topics::new(template.clone(), *topics_max))),
+        _ => None,
     }
 }
 

@@ -26,6 +26,7 @@ pub use words::{
 };
 
 use crate::http::{Network, OriginPattern};
+use sluice_core::topic::Template;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -299,12 +300,14 @@ pub struct FileSink {
 pub struct KafkaSink {
     /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
     pub brokers: Vec<String>,
-    /// The topic's name.
-    pub topic: String,
+    /// Where its records go.
+    pub topic: KafkaTopic,
     /// Whether connections are encrypted.
     pub tls: bool,
     /// The authorities, in PEM, for the brokers' certificates; `None`: the system's.
     pub ca_file: Option<PathBuf>,
+    /// What it shows of itself to brokers that want a certificate; only with `tls`.
+    pub certificate: Option<ClientCertificate>,
     /// How it says who it is.
     pub sasl: SaslWord,
     /// Name and password, with the mechanisms that have them.
@@ -317,6 +320,34 @@ pub struct KafkaSink {
     pub delivery_timeout: Duration,
     /// Bytes of one record, key included; a larger one is refused to the client.
     pub record_bytes_max: usize,
+}
+
+/// The topic or topics of a Kafka output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KafkaTopic {
+    /// All records go to the topic of this name.
+    Name(String),
+    /// A record's own values name its topic.
+    Template {
+        /// What names are made by; the same for all outputs that have one.
+        template: Template,
+        /// The topic of records whose values name none.
+        fallback: String,
+        /// Different names in the life of the process, the fallback not counted; the same for all outputs
+        /// that have a template.
+        topics_max: usize,
+    },
+}
+
+/// A certificate in PEM and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, with those that it was signed by behind it.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// What the key is encrypted with; `None`: it is not.
+    pub key_password: Option<Secret>,
 }
 
 /// Keys of `type = "firehose"`.

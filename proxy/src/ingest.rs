@@ -82,6 +82,8 @@ pub struct OutputSettings {
     pub writers: Vec<Arc<WriterStats>>,
     /// Whether records carry the plan's partition key or leave the choice to the sink.
     pub keyed: bool,
+    /// Whether records go to the topics that they name.
+    pub by_topic: bool,
 }
 
 /// One core's ingest.
@@ -267,6 +269,11 @@ impl Ingest {
         self.stats
             .events_rejected
             .add(prepared.rejected.len() as u64);
+        if plan.topics.is_some() {
+            let records = prepared.records.iter();
+            let without = records.filter(|record| record.topic.is_none()).count();
+            self.stats.events_without_topic.add(without as u64);
+        }
         Ok(())
     }
 
@@ -309,6 +316,7 @@ impl Ingest {
                 let settings = &self.settings.outputs[usize::from(output.0)];
                 let record = Record {
                     key: record.key.clone().filter(|_| settings.keyed),
+                    topic: record.topic.filter(|_| settings.by_topic),
                     // Counts a reference: outputs share the bytes.
                     payload: record.payload.clone(),
                     deadline: settings

@@ -151,6 +151,7 @@ mod tests {
         };
         Record {
             key: None,
+            topic: None,
             payload: Bytes::from_static(b"{}"),
             deadline: Mono::NEVER,
             ticket: Ticket::new(port, request, OutputId(0), 2),

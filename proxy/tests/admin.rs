@@ -181,6 +181,7 @@ fn sources() -> Sources {
             stats.events_received.add(6 * n);
             stats.events_accepted.add(7 * n);
             stats.events_rejected.add(8 * n);
+            stats.events_without_topic.add(29 * n);
             stats.budget_bytes.set(9 * n);
             stats.shed_budget.add(10 * n);
             stats.shed_queue.add(11 * n);
@@ -253,6 +254,7 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
         ("sluice_events_received_total", 66.0),
         ("sluice_events_accepted_total", 77.0),
         ("sluice_events_rejected_total", 88.0),
+        ("sluice_events_without_topic_total", 319.0),
         ("sluice_in_flight_bytes", 99.0),
         ("sluice_in_flight_limit_bytes", 77.0),
         ("sluice_ack_deadline_passed_total", 132.0),

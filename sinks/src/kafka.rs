@@ -2,7 +2,7 @@
 //!
 //! librdkafka repeats, batches by partition and reconnects by itself. Its last word on a message, the
 //! delivery report, is the only thing that settles a record; that it took the message says nothing.
-//! No topic is made here, and none is chosen by what a record holds.
+//! No topic is made or chosen here: a record names its own, or goes to the one that is configured.
 
 mod iam;
 mod line;
@@ -15,8 +15,10 @@ use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use iam::IamSigner;
 use line::{Call, Lines};
 use rdkafka::ClientConfig;
-use sluice_core::record::{Record, RecordResult};
+use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::topic::{NAME_BYTES_MAX, Template};
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,6 @@ pub const BROKERS_MAX: usize = 64;
 /// The bytes of a record that every broker takes if nobody changed it: its `max.message.bytes` is
 /// 1,048,588 and counts the batch around the record.
 pub const RECORD_BYTES_DEFAULT: usize = 1_000_000;
-/// Characters of a topic's name, as Kafka has it.
-const TOPIC_CHARS_MAX: usize = 249;
 /// librdkafka's range of `message.max.bytes`, less what it adds.
 const RECORD_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_000..=999_999_000;
 /// What librdkafka counts in a message besides key and payload, at most: 36 bytes in format 2.
@@ -81,6 +81,17 @@ pub enum Sasl {
     },
 }
 
+/// What a client shows of itself when a connection is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate in PEM, with those that it was signed by behind it.
+    pub certificate_file: PathBuf,
+    /// Its private key in PEM.
+    pub key_file: PathBuf,
+    /// What the key is encrypted with; `None`: it is not.
+    pub key_password: Option<Secret>,
+}
+
 /// What batches are packed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -115,12 +126,16 @@ impl Compression {
 pub struct KafkaSettings {
     /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
     pub brokers: Vec<String>,
-    /// The topic.
+    /// The topic of records that name none.
     pub topic: String,
+    /// What the other topics' names are made by, for [`Sink::check`] alone: records bring names, no values.
+    pub template: Option<Template>,
     /// Whether connections are encrypted, and the broker's certificate checked.
     pub tls: bool,
     /// The authorities in PEM that a broker's certificate is checked against; `None`: the system's.
     pub ca_file: Option<PathBuf>,
+    /// A certificate of ours, for brokers that want one; only with `tls`.
+    pub certificate: Option<ClientCertificate>,
     /// Authentication.
     pub sasl: Sasl,
     /// Compression of batches.
@@ -147,8 +162,10 @@ impl KafkaSettings {
         KafkaSettings {
             brokers,
             topic: topic.into(),
+            template: None,
             tls: false,
             ca_file: None,
+            certificate: None,
             sasl: Sasl::None,
             compression: Compression::None,
             delivery_timeout: Duration::from_secs(3),
@@ -166,9 +183,9 @@ impl KafkaSettings {
             return Err(format!("{brokers} brokers are named: 1 to {BROKERS_MAX}"));
         }
         let topic = self.topic.len();
-        if !(1..=TOPIC_CHARS_MAX).contains(&topic) {
+        if !(1..=NAME_BYTES_MAX).contains(&topic) {
             return Err(format!(
-                "the topic's name has {topic} bytes: 1 to {TOPIC_CHARS_MAX}"
+                "the topic's name has {topic} bytes: 1 to {NAME_BYTES_MAX}"
             ));
         }
         for (name, value, range) in [
@@ -195,6 +212,19 @@ impl KafkaSettings {
             return Err(format!(
                 "delivery_timeout is {timeout:?}: 1ms to 15 minutes"
             ));
+        }
+        let own = self.certificate.as_ref();
+        for (name, file) in [
+            ("ca_file", self.ca_file.as_ref()),
+            ("certificate_file", own.map(|own| &own.certificate_file)),
+            ("key_file", own.map(|own| &own.key_file)),
+        ] {
+            // librdkafka says of all that can be wrong with a file only that it failed.
+            if let Some(file) = file
+                && let Err(error) = File::open(file)
+            {
+                return Err(format!("{name} {}: {error}", file.display()));
+            }
         }
         Ok(())
     }
@@ -253,6 +283,16 @@ impl KafkaSettings {
         if let Some(file) = &self.ca_file {
             config.set("ssl.ca.location", file.to_string_lossy());
         }
+        if let Some(certificate) = &self.certificate {
+            config.set(
+                "ssl.certificate.location",
+                certificate.certificate_file.to_string_lossy(),
+            );
+            config.set("ssl.key.location", certificate.key_file.to_string_lossy());
+            if let Some(Secret(password)) = &certificate.key_password {
+                config.set("ssl.key.password", password);
+            }
+        }
         let mut sasl = |mechanism: &str, login: Option<(&String, &Secret)>| {
             config.set("sasl.mechanisms", mechanism);
             if let Some((username, Secret(password))) = login {
@@ -275,10 +315,11 @@ impl KafkaSettings {
     }
 }
 
-/// Writes records to one topic.
+/// Writes records to one topic, or to those that they name.
 pub struct KafkaSink {
     lines: Arc<Lines>,
     topic: Arc<str>,
+    template: Option<Template>,
     batch_records_max: usize,
     batch_bytes_max: usize,
     record_bytes_max: usize,
@@ -291,11 +332,11 @@ impl KafkaSink {
     /// [`Sasl::MskIam`] it waits for AWS credentials, at most 5 s, and starts without them as well.
     ///
     /// # Errors
-    /// A setting is out of its range or refused by librdkafka (a missing `ca_file`), the system gives no
+    /// A setting is out of its range or refused by librdkafka, a file cannot be read, the system gives no
     /// thread, or no region can be found where one is needed.
     pub async fn start(settings: KafkaSettings) -> Result<KafkaSink, CheckError> {
         let fail = |reason| CheckError {
-            destination: destination(&settings.topic),
+            destination: destination(&settings.topic, settings.template.as_ref()),
             reason,
         };
         settings.validate().map_err(fail)?;
@@ -316,6 +357,7 @@ impl KafkaSink {
         Ok(KafkaSink {
             lines: Arc::new(lines),
             topic: settings.topic.into(),
+            template: settings.template,
             batch_records_max: settings.batch_records_max,
             batch_bytes_max: settings.batch_bytes_max,
             record_bytes_max: settings.record_bytes_max,
@@ -355,11 +397,21 @@ impl Sink for KafkaSink {
         })
     }
 
+    fn suspects(&self) -> Option<Cause> {
+        self.lines.suspects()
+    }
+
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
         Box::pin(async move {
             let (lines, topic) = (Arc::clone(&self.lines), Arc::clone(&self.topic));
-            let found = spawn_blocking(move || lines.describe(&topic, CHECK_TIMEOUT)).await;
-            let destination = destination(&self.topic);
+            let prefix = self
+                .template
+                .as_ref()
+                .map(|template| template.prefix().to_owned());
+            let found =
+                spawn_blocking(move || lines.describe(&topic, prefix.as_deref(), CHECK_TIMEOUT))
+                    .await;
+            let destination = destination(&self.topic, self.template.as_ref());
             match found {
                 Ok(Ok(found)) => Ok(format!("{destination}: {found}")),
                 Ok(Err(reason)) => Err(CheckError {
@@ -375,6 +427,9 @@ impl Sink for KafkaSink {
     }
 }
 
-fn destination(topic: &str) -> String {
-    format!("kafka topic {topic}")
+fn destination(topic: &str, template: Option<&Template>) -> String {
+    match template {
+        None => format!("kafka topic {topic}"),
+        Some(template) => format!("kafka topics {template}, else {topic}"),
+    }
 }

@@ -1,7 +1,7 @@
 //! What every destination looks like to the writer: one call, one result per record.
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
-use sluice_core::record::{Record, RecordResult};
+use sluice_core::record::{Cause, Record, RecordResult};
 use sluice_core::stats::BillStats;
 use std::future::Future;
 use std::pin::Pin;
@@ -40,6 +40,12 @@ pub trait Sink: Send + Sync + 'static {
     /// is known of it. Returns exactly `records.len()` results. Cancelling it (dropping the future)
     /// leaves the records' fate unknown.
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>>;
+
+    /// Why calls end as [`Cause::Unknown`] just now, where the sink heard of a reason beside them: that a
+    /// broker is away, for instance. Says what is wrong, and nothing of a record's fate.
+    fn suspects(&self) -> Option<Cause> {
+        None
+    }
 
     /// Tries whether the destination can be written to, without writing an event; the text says
     /// what was found.

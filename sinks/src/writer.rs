@@ -367,6 +367,10 @@ impl Writer {
         }
         (self.settings.trouble)(results.iter().find_map(|result| match result {
             RecordResult::Delivered => None,
+            // Of the records nothing is known; of the destination there may be.
+            RecordResult::Retry(Cause::Unknown) => {
+                Some(self.sink.suspects().unwrap_or(Cause::Unknown))
+            }
             RecordResult::Retry(cause) | RecordResult::Refused(cause) => Some(*cause),
         }));
         self.step(Input::Completed {

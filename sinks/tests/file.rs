@@ -44,6 +44,7 @@ fn record(line: impl Into<Vec<u8>>) -> Record {
     };
     Record {
         key: Some("not stored".into()),
+        topic: None,
         payload: line.into().into(),
         deadline: Mono::NEVER,
         ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),

@@ -111,6 +111,7 @@ impl Bench {
         let records = (0..count)
             .map(|slot| Record {
                 key: None,
+                topic: None,
                 payload: Bytes::from_static(b"event"),
                 deadline: now() + Duration::from_secs(60),
                 ticket: Ticket::new(

@@ -153,6 +153,11 @@ fn requests(page: &mut Page, workers: &[Arc<WorkerStats>]) {
         "Good events of requests answered 503 for want of room; handed to no output.",
         sum(workers, |worker| worker.events_shed.get()),
     );
+    page.counter(
+        "sluice_events_without_topic_total",
+        "Good events whose values named no topic of a template, or one too many: for its fallback.",
+        sum(workers, |worker| worker.events_without_topic.get()),
+    );
     page.family(
         "sluice_shed_total",
         "counter",

@@ -126,6 +126,8 @@ bounds! {
     DELIVERY_TIMEOUT: OutputOf(Kafka), "delivery_timeout_ms", "ms", 1, 5 * MINUTE_MS;
     /// librdkafka takes no `message.max.bytes` below 1,000; no body is over 64 MiB.
     RECORD_BYTES: OutputOf(Kafka), "record_bytes_max", "bytes", 1_000, 64 * MIB;
+    /// Each costs librdkafka and every broker memory, and each is a name that some client chose.
+    TOPICS: OutputOf(Kafka), "topics_max", "topics", 1, 10_000;
     ROTATE_BYTES: OutputOf(File), "rotate_bytes", "bytes", 1, 1_024 * GIB;
     ROTATE: OutputOf(File), "rotate_s", "s", 1, 7 * 86_400;
 }

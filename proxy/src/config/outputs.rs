@@ -409,7 +409,7 @@ impl Defaults {
 /// The keys that were written but mean nothing to this type.
 fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static str> {
     use SinkType::{File, Firehose, Kafka, Kinesis, Null};
-    let only: [(&str, bool, &[SinkType]); 21] = [
+    let only: [(&str, bool, &[SinkType]); 26] = [
         // A file and a delivery stream know no keys. `null` takes one so that the cost of making it can be
         // measured.
         (
@@ -445,8 +445,13 @@ fn misplaced(sink: SinkType, raw: &RawOutput) -> impl Iterator<Item = &'static s
         ("rotate_s", raw.rotate_s.is_some(), &[File]),
         ("brokers", raw.brokers.is_some(), &[Kafka]),
         ("topic", raw.topic.is_some(), &[Kafka]),
+        ("topic_fallback", raw.topic_fallback.is_some(), &[Kafka]),
+        ("topics_max", raw.topics_max.is_some(), &[Kafka]),
         ("tls", raw.tls.is_some(), &[Kafka]),
         ("ca_file", raw.ca_file.is_some(), &[Kafka]),
+        ("certificate_file", raw.certificate_file.is_some(), &[Kafka]),
+        ("key_file", raw.key_file.is_some(), &[Kafka]),
+        ("key_password", raw.key_password.is_some(), &[Kafka]),
         ("sasl", raw.sasl.is_some(), &[Kafka]),
         ("sasl_username", raw.sasl_username.is_some(), &[Kafka]),
         ("sasl_password", raw.sasl_password.is_some(), &[Kafka]),

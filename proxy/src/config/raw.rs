@@ -6,7 +6,7 @@ use super::words::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
     ProxyProtocol, SaslWord, Scheduling, Secret, SinkType,
 };
-use super::{AckPolicy, AwsStream, Config, Output, SinkConfig};
+use super::{AckPolicy, AwsStream, Config, KafkaTopic, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -180,8 +180,13 @@ section! {
         rotate_s: u64,
         brokers: List,
         topic: String,
+        topic_fallback: String,
+        topics_max: u64,
         tls: bool,
         ca_file: PathBuf,
+        certificate_file: PathBuf,
+        key_file: PathBuf,
+        key_password: Secret,
         sasl: SaslWord,
         sasl_username: String,
         sasl_password: Secret,
@@ -438,11 +443,29 @@ impl From<&Output> for RawOutput {
                     Some((username, password)) => (Some(username), Some(password)),
                     None => (None, None),
                 };
+                let (topic, fallback, topics_max) = match &kafka.topic {
+                    KafkaTopic::Name(name) => (name.clone(), None, None),
+                    KafkaTopic::Template {
+                        template,
+                        fallback,
+                        topics_max,
+                    } => (
+                        template.to_string(),
+                        Some(fallback.clone()),
+                        Some(*topics_max as u64),
+                    ),
+                };
+                let certificate = kafka.certificate.as_ref();
                 RawOutput {
                     brokers: Some(List(kafka.brokers.clone())),
-                    topic: Some(kafka.topic.clone()),
+                    topic: Some(topic),
+                    topic_fallback: fallback,
+                    topics_max,
                     tls: Some(kafka.tls),
                     ca_file: kafka.ca_file.clone(),
+                    certificate_file: certificate.map(|own| own.certificate_file.clone()),
+                    key_file: certificate.map(|own| own.key_file.clone()),
+                    key_password: certificate.and_then(|own| own.key_password.clone()),
                     sasl: Some(kafka.sasl),
                     sasl_username: username.cloned(),
                     sasl_password: password.cloned(),

@@ -112,6 +112,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
         .collect();
     check.directories(&outputs);
     check.partition_keys(&outputs);
+    check.topics(&outputs);
     check.shares(&outputs, workers, &record_bytes);
     if !check.problems.is_empty() {
         return Err(ConfigError::Invalid(check.problems));

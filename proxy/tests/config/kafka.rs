@@ -1,7 +1,7 @@
 //! Settings that only a Kafka output has.
 
-use super::{KAFKA, load, load_all, problem};
-use sluice_proxy::config::{Flags, SinkConfig};
+use super::{KAFKA, load, load_all, problem, problems};
+use sluice_proxy::config::{Flags, KafkaTopic, SinkConfig};
 use std::time::Duration;
 
 const LOGIN: &str = "sasl_username = 'sluice'\nsasl_password = 'hunter2'\n";
@@ -87,4 +87,160 @@ fn settings_of_a_kafka_output_that_do_not_go_together_are_refused() {
     }
     let many = vec!["b"; 65].join(",");
     assert!(problem(&KAFKA.replace("b-2", &many)).contains("66 brokers"));
+}
+
+/// What an output with topics by template needs beside its type.
+pub(super) const TOPICS: &str =
+    "brokers = 'b-1:9092'\ntopic = 'clicks-{appId}'\ntopic_fallback = 'clicks'\n";
+
+fn template() -> String {
+    format!("[outputs.main]\ntype = 'kafka'\n{TOPICS}")
+}
+
+#[test]
+fn a_topic_with_braces_is_a_template_and_printed_as_it_was_written() {
+    let config = load(&template()).unwrap();
+    let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
+        panic!("{:?}", config.outputs)
+    };
+    let KafkaTopic::Template {
+        template,
+        fallback,
+        topics_max,
+    } = &kafka.topic
+    else {
+        panic!("{:?}", kafka.topic)
+    };
+    assert_eq!(template.to_string(), "clicks-{appId}");
+    assert_eq!((fallback.as_str(), *topics_max), ("clicks", 100));
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+}
+
+#[test]
+fn a_template_without_a_fallback_and_a_name_with_one_are_refused() {
+    for (from, to, expected) in [
+        (
+            "topic_fallback = 'clicks'\n",
+            "",
+            "`outputs.main.topic_fallback` is missing",
+        ),
+        (
+            "clicks-{appId}",
+            "clicks-",
+            "`outputs.main.topic_fallback` is set, but `outputs.main.topic` is \"clicks-\" without a {field}",
+        ),
+        (
+            "clicks-{appId}",
+            "{appId}",
+            "`outputs.main.topic`: \"{appId}\": it has to begin with text",
+        ),
+        ("clicks-{appId}", "clicks-{appId", "braces do not match"),
+        ("clicks-{appId}", "clicks-{a}{b}{c}{d}", "4 fields: 1 to 3"),
+        (
+            "'clicks'",
+            "'cli cks'",
+            "`outputs.main.topic_fallback` is \"cli cks\", expected",
+        ),
+        (
+            "'clicks'",
+            "'..'",
+            "`outputs.main.topic_fallback` is \"..\"",
+        ),
+    ] {
+        let shown = problem(&template().replacen(from, to, 1));
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let shown = problem(&format!("{KAFKA}topics_max = 5\n"));
+    assert!(
+        shown.contains("`outputs.main.topics_max` is set"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn outputs_with_templates_have_the_same_one_and_the_same_bound() {
+    let first = template();
+    let second = |more: &str| format!("{first}{}{more}", first.replace("main", "second"));
+    assert!(load(&second("")).is_ok());
+    // One with a plain topic beside it is nobody's affair.
+    assert!(load(&format!("{first}{}", KAFKA.replace("main", "plain"))).is_ok());
+    let shown = problem(&second("topics_max = 7\n"));
+    assert!(
+        shown.contains("7 topics") && shown.contains("100 topics"),
+        "{shown}"
+    );
+    let shown = problem(&second("").replacen("{appId}", "{app}", 1));
+    assert!(
+        shown.contains("clicks-{appId}") && shown.contains("clicks-{app}"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_certificate_switches_tls_on_and_comes_with_its_key() {
+    let pair = "certificate_file = 'own.pem'\nkey_file = 'own.key'\n";
+    let config = load(&format!("{KAFKA}{pair}")).unwrap();
+    let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
+        panic!("{:?}", config.outputs)
+    };
+    assert!(kafka.tls && kafka.certificate.is_some());
+    assert_eq!(load(&config.to_toml()).unwrap(), config);
+    for (more, expected) in [
+        (
+            "certificate_file = 'own.pem'\n",
+            "`outputs.main.key_file` is missing",
+        ),
+        (
+            "tls = true\nkey_file = 'own.key'\n",
+            "`outputs.main.certificate_file` is missing",
+        ),
+        (
+            "key_password = 'x'\n",
+            "`outputs.main.key_file` is missing: `key_password` needs",
+        ),
+        (
+            "certificate_file = ''\nkey_file = 'own.key'\n",
+            "`outputs.main.certificate_file` is \"\"",
+        ),
+    ] {
+        let shown = problem(&format!("{KAFKA}{more}"));
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let problems = problems(&format!("{KAFKA}{pair}tls = false\n"));
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    for (shown, key) in shown.iter().zip(["certificate_file", "key_file"]) {
+        let expected = format!("`outputs.main.{key}` is set, but `outputs.main.tls` is false");
+        assert!(shown.starts_with(&expected), "{shown}");
+    }
+    assert_eq!(shown.len(), 2);
+}
+
+#[test]
+fn a_key_s_password_is_shown_nowhere_and_its_mask_is_no_password() {
+    let pair = "certificate_file = 'own.pem'\nkey_file = 'own.key'\n";
+    let text = format!("{KAFKA}{pair}key_password = 'hunter2'\n");
+    let config = load(&text).unwrap();
+    for shown in [config.to_toml(), format!("{config:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert!(problem(&config.to_toml()).contains("`outputs.main.key_password`: it is the mask"));
+    let variables = [("SLUICE_OUTPUTS__MAIN__KEY_PASSWORD", "hunter2")];
+    let again = load_all(&config.to_toml(), &variables, &Flags::default()).unwrap();
+    assert_eq!(again, config);
+}
+
+#[test]
+fn an_output_of_another_type_has_neither_templates_nor_certificates() {
+    for key in [
+        "topic_fallback",
+        "certificate_file",
+        "key_file",
+        "key_password",
+    ] {
+        let shown = problem(&format!("[outputs.main]\ntype = 'null'\n{key} = 'x'\n"));
+        assert!(
+            shown.contains(&format!("`outputs.main.{key}` is set")),
+            "{shown}"
+        );
+    }
 }

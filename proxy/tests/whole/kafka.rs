@@ -12,6 +12,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
@@ -36,6 +37,10 @@ impl Cluster {
 
     /// All that is there, once nothing came for a second.
     fn stored(&self) -> Stored {
+        self.stored_in(TOPIC)
+    }
+
+    fn stored_in(&self, topic: &str) -> Stored {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.0.bootstrap_servers())
             .set("group.id", "reader")
@@ -44,7 +49,7 @@ impl Cluster {
         let mut places = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             places
-                .add_partition_offset(TOPIC, partition, Offset::Beginning)
+                .add_partition_offset(topic, partition, Offset::Beginning)
                 .unwrap();
         }
         consumer.assign(&places).unwrap();
@@ -116,15 +121,74 @@ fn a_cluster_that_is_gone_is_503_in_time_and_heals_without_a_new_start() {
         let answer = answer.as_ref().unwrap();
         answer.assert_retry_later(&["not_confirmed", "not_delivered"]);
     }
-    wait_until("its health says so", || {
-        proxy.ready_json()["troubled"]["main"].is_string()
+    wait_until("its health says what is wrong", || {
+        proxy.ready_json()["troubled"]["main"] == "unavailable"
     });
     cluster.0.broker_up(-1).unwrap();
     wait_until("it is written to again", || {
         proxy.post(EVENTS, event(&new_id(), 0)).status == 200
     });
     assert!(proxy.is_ready());
+    // The log does not waver between that and what became of the records.
+    let said = proxy.said("kafka");
+    assert!(!said.is_empty());
+    assert!(
+        said.iter().all(|line| line["cause"] == "unavailable"),
+        "{said:#?}"
+    );
     proxy.end_cleanly();
+}
+
+#[test]
+fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the_fallback() {
+    let cluster = Cluster::start();
+    for name in ["clicks-shop", "clicks-blog", "all"] {
+        cluster.0.create_topic(name, PARTITIONS, 3).unwrap();
+    }
+    let dir = tempdir().unwrap();
+    let settings = cluster.output().replace(
+        &format!("topic = \"{TOPIC}\""),
+        &format!("topic = \"clicks-{{appId}}\"\ntopic_fallback = \"{TOPIC}\"\ntopics_max = 2"),
+    );
+    // One beside it that knows no such thing.
+    let plain = cluster.output().replace("main", "plain");
+    let plain = plain.replace(&format!("\"{TOPIC}\""), "\"all\"");
+    let proxy = Proxy::start(dir.path(), &format!("{settings}{plain}"));
+    let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    // One who invents names gets no more than two, and may not speak of anything but names.
+    for (topic, app) in [
+        ("clicks-shop", "shop"),
+        ("clicks-blog", "blog"),
+        (TOPIC, "third"),
+        (TOPIC, "..%2F..%2Fother"),
+        (TOPIC, ""),
+        ("clicks-shop", "shop"),
+    ] {
+        let (envelope, single) = (new_id(), new_id());
+        let path = format!("/collect?appId={app}");
+        let answer = proxy.post(&path, format!("[{}]", event(&envelope, 0)));
+        assert_eq!(answer.status, 200, "{app}");
+        let named = format!("{{\"appId\":\"{app}\",{}", &event(&single, 0)[1..]);
+        assert_eq!(proxy.post(EVENTS, named).status, 200, "{app}");
+        expected
+            .entry(topic)
+            .or_default()
+            .extend([envelope, single]);
+    }
+    let none = new_id();
+    assert_eq!(proxy.post(EVENTS, event(&none, 0)).status, 200);
+    expected.entry(TOPIC).or_default().insert(none);
+    let page = proxy.settled_metrics("main");
+    assert_eq!(page.get("sluice_events_without_topic_total"), 7);
+    proxy.end_cleanly();
+    let mut all = BTreeSet::new();
+    for (topic, ids) in expected {
+        let stored = cluster.stored_in(topic);
+        assert_eq!(stored.duplicates(), 0);
+        assert_eq!(stored.ids(), ids, "{topic}");
+        all.extend(ids);
+    }
+    assert_eq!(cluster.stored_in("all").ids(), all);
 }
 
 #[test]

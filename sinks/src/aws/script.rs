@@ -222,6 +222,7 @@ pub(crate) fn record(payload: impl Into<Vec<u8>>) -> Record {
     };
     Record {
         key: None,
+        topic: None,
         payload: payload.into().into(),
         deadline: Mono::NEVER,
         ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),

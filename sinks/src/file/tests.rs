@@ -221,6 +221,7 @@ fn record(line: &str) -> Record {
     };
     Record {
         key: None,
+        topic: None,
         payload: line.to_owned().into(),
         deadline: Mono::NEVER,
         ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),

@@ -23,6 +23,9 @@ const POLL: Duration = Duration::from_millis(100);
 const REPLACE_AFTER: Duration = Duration::from_secs(2);
 /// The least time between two log lines about the same kind of failure.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+/// So long an error of a connection explains messages that time out. A broker that is away is tried
+/// every second, each time with an error.
+const SUSPICION_LIFE: Duration = Duration::from_secs(5);
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
 
@@ -92,12 +95,48 @@ struct Complaint {
     at: Instant,
 }
 
+/// What was last said of a connection.
+struct Suspicion {
+    cause: Cause,
+    at: Instant,
+}
+
 /// What outlives a producer.
 #[derive(Default)]
 struct Memory {
     complaint: Mutex<Option<Complaint>>,
+    suspicion: Mutex<Option<Suspicion>>,
     /// Bytes of the largest record that was delivered.
     largest: AtomicUsize,
+}
+
+impl Memory {
+    /// Remembers what an error that is no message's says of connections.
+    fn suspect(&self, code: RDKafkaErrorCode, cause: Cause) {
+        let mut suspicion = lock(&self.suspicion);
+        // That all brokers are down only sums up what was said of each.
+        let is_sum = code == RDKafkaErrorCode::AllBrokersDown;
+        if is_sum && suspicion.as_ref().is_some_and(Suspicion::is_fresh) {
+            return;
+        }
+        *suspicion = Some(Suspicion {
+            cause,
+            at: Instant::now(),
+        });
+    }
+
+    /// What connections suffer from, if they were heard to lately.
+    fn suspects(&self) -> Option<Cause> {
+        let suspicion = lock(&self.suspicion);
+        let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
+        fresh.map(|suspicion| suspicion.cause)
+    }
+}
+
+impl Suspicion {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SUSPICION_LIFE
+    }
 }
 
 /// What a producer calls back. One for each producer.
@@ -110,8 +149,7 @@ pub(super) struct Context {
 
 impl Context {
     /// What a failure says of the producer and to the log.
-    fn note(&self, code: RDKafkaErrorCode, text: &str) {
-        let cause = verdict::cause(code);
+    fn note(&self, code: RDKafkaErrorCode, cause: Cause, text: &str) {
         if code == RDKafkaErrorCode::Fatal {
             self.dead.store(true, Ordering::Release);
         }
@@ -148,7 +186,13 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        self.note(code.unwrap_or(RDKafkaErrorCode::Unknown), reason);
+        let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+        let about_connection = verdict::of_connection(code, reason);
+        if let Some(cause) = about_connection {
+            self.memory.suspect(code, cause);
+        }
+        let cause = about_connection.unwrap_or_else(|| verdict::cause(code));
+        self.note(code, cause, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -171,7 +215,12 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                self.note(code, &format!("delivery: {error}"));
+                // For the log; of the record's own fate nothing more is known.
+                let cause = match verdict::cause(code) {
+                    Cause::Unknown => self.memory.suspects().unwrap_or(Cause::Unknown),
+                    cause => cause,
+                };
+                self.note(code, cause, &format!("delivery: {error}"));
                 let fits = place.size <= self.memory.largest.load(Ordering::Relaxed);
                 verdict::of_report(code, place.call.alone, fits)
             }
@@ -231,10 +280,13 @@ impl Line {
 
 /// Not with the value: it may be a password.
 fn config_error(error: &KafkaError) -> String {
-    match error {
+    let text = match error {
         KafkaError::ClientConfig(_, what, key, _) => format!("{key}: {what}"),
         error => error.to_string(),
-    }
+    };
+    // Of a key that is not its certificate's, or that the password does not open, it says no more.
+    text.replace("ssl.key.location", "key_file or key_password")
+        .replace("ssl.certificate.location", "certificate_file")
 }
 
 /// The producer of now, and what it takes to make another.
@@ -280,7 +332,7 @@ impl Lines {
     }
 
     /// Hands records to librdkafka. Those that it does not take get their results at once; nothing is
-    /// left to be done for them.
+    /// left to be done for them. `topic` is for records that name none.
     pub(super) fn send(&self, topic: &str, records: &[Record], bytes_max: usize, call: &Arc<Call>) {
         let line = self.usable();
         for (at, record) in records.iter().enumerate() {
@@ -294,6 +346,7 @@ impl Lines {
                 place.result = RecordResult::Refused(Cause::TooLarge);
                 continue;
             }
+            let topic = record.topic.map_or(topic, |topic| topic.as_str());
             let mut message = BaseRecord::with_opaque_to(topic, place).payload(&record.payload[..]);
             if let Some(key) = &record.key {
                 message = message.key(&key[..]);
@@ -301,7 +354,9 @@ impl Lines {
             if let Err((error, mut message)) = line.producer.send(message) {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                line.context().note(code, &format!("not taken: {error}"));
+                let cause = verdict::cause(code);
+                line.context()
+                    .note(code, cause, &format!("not taken: {error}"));
                 message.delivery_opaque.result = verdict::of_refusal(code);
             }
         }
@@ -340,11 +395,22 @@ impl Lines {
         tracing::error!("kafka: delivery reports are missing");
     }
 
-    /// What the cluster says of the topic. Blocks for at most `timeout`.
+    /// What connections suffer from, if they were heard to lately.
+    pub(super) fn suspects(&self) -> Option<Cause> {
+        self.memory.suspects()
+    }
+
+    /// What the cluster says of the topic, and how many others begin with `prefix`. Blocks for at most
+    /// `timeout`.
     ///
     /// # Errors
     /// No broker answers, or the topic is not there, or not ours to see.
-    pub(super) fn describe(&self, topic: &str, timeout: Duration) -> Result<String, String> {
+    pub(super) fn describe(
+        &self,
+        topic: &str,
+        prefix: Option<&str>,
+        timeout: Duration,
+    ) -> Result<String, String> {
         let line = Arc::clone(&lock(&self.current).line);
         // Of all topics: asked for a single one, brokers may make it.
         let metadata = line
@@ -370,9 +436,14 @@ impl Lines {
                 partitions.len()
             ));
         }
+        let others = prefix.map_or_else(String::new, |prefix| {
+            let names = metadata.topics().iter().map(|found| found.name());
+            let count = names.filter(|name| name.starts_with(prefix)).count();
+            format!("; {count} topics begin with {prefix}")
+        });
         let replicas = partitions.iter().map(|part| part.replicas().len()).min();
         Ok(format!(
-            "{} partitions ({leaderless} without a leader), {} replicas, {} brokers",
+            "{} partitions ({leaderless} without a leader), {} replicas, {} brokers{others}",
             partitions.len(),
             replicas.unwrap_or(0),
             metadata.brokers().len(),

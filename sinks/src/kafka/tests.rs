@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
 use sluice_core::record::Cause;
 use sluice_core::time::Mono;
+use sluice_core::topic::{Topic, Topics};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -50,6 +51,10 @@ impl Cluster {
 
     /// Keys and payloads with how often each is stored. As many as `least`, or what comes in 3 s.
     fn stored(&self, least: usize) -> BTreeMap<(Option<String>, String), usize> {
+        self.stored_in(TOPIC, least)
+    }
+
+    fn stored_in(&self, topic: &str, least: usize) -> BTreeMap<(Option<String>, String), usize> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.0.bootstrap_servers())
             .set("group.id", "reader")
@@ -58,7 +63,7 @@ impl Cluster {
         let mut places = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             places
-                .add_partition_offset(TOPIC, partition, Offset::Beginning)
+                .add_partition_offset(topic, partition, Offset::Beginning)
                 .unwrap();
         }
         consumer.assign(&places).unwrap();
@@ -93,6 +98,7 @@ fn record(payload: &str) -> Record {
     };
     Record {
         key: None,
+        topic: None,
         payload: payload.to_owned().into(),
         deadline: Mono::NEVER,
         ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
@@ -101,6 +107,18 @@ fn record(payload: &str) -> Record {
 
 fn records(count: usize) -> Vec<Record> {
     (0..count).map(|at| record(&format!("e{at}"))).collect()
+}
+
+/// The topics that a record of these tests may name: two and no more.
+fn topics() -> Topics {
+    Topics::new("clicks-{x}".parse().unwrap(), 2)
+}
+
+fn record_to(topic: Option<Topic>, payload: &str) -> Record {
+    Record {
+        topic,
+        ..record(payload)
+    }
 }
 
 fn times(stored: &BTreeMap<(Option<String>, String), usize>, payload: &str) -> usize {
@@ -181,6 +199,52 @@ async fn the_report_decides_and_not_that_the_record_was_taken() {
 }
 
 #[tokio::test]
+async fn a_record_goes_to_the_topic_that_it_names_and_else_to_the_configured_one() {
+    let cluster = Cluster::start();
+    let topics = topics();
+    let (shop, blog) = (topics.named("clicks-shop"), topics.named("clicks-blog"));
+    for name in ["clicks-shop", "clicks-blog"] {
+        cluster.0.create_topic(name, PARTITIONS, 1).unwrap();
+    }
+    let sink = cluster.sink().await;
+    let batch = [
+        record_to(shop, "s1"),
+        record("plain"),
+        record_to(blog, "b1"),
+        record_to(shop, "s2"),
+    ];
+    assert_eq!(sink.write(&batch).await, [DELIVERED; 4]);
+    let of = |topic, least| {
+        let stored = cluster.stored_in(topic, least).into_keys();
+        stored.map(|(_, payload)| payload).collect::<Vec<_>>()
+    };
+    assert_eq!(of("clicks-shop", 2), ["s1", "s2"]);
+    assert_eq!(of("clicks-blog", 1), ["b1"]);
+    assert_eq!(of(TOPIC, 1), ["plain"]);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_costs_the_records_of_the_others_nothing_but_time() {
+    let cluster = Cluster::start();
+    let missing = topics().named("clicks-missing");
+    let answer = Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.0.topic_error("clicks-missing", answer).unwrap();
+    let settings = KafkaSettings {
+        delivery_timeout: Duration::from_secs(3),
+        ..cluster.settings()
+    };
+    let sink = cluster.warm_sink(settings).await;
+    let not_found = RecordResult::Retry(Cause::NotFound);
+    let batch = [record("e1"), record_to(missing, "e2"), record("e3")];
+    let results = sink.write(&batch).await;
+    assert_eq!(results, [DELIVERED, not_found, DELIVERED]);
+    // Known to be missing by now, it is refused without a wait.
+    let results = sink.write(&[record_to(missing, "e4"), record("e5")]).await;
+    assert_eq!(results, [not_found, DELIVERED]);
+    assert_eq!(cluster.stored(4).len(), 4);
+}
+
+#[tokio::test]
 async fn brokers_that_are_gone_leave_the_fate_unknown_and_come_back_without_a_new_start() {
     let cluster = Cluster::start();
     let settings = KafkaSettings {
@@ -188,8 +252,10 @@ async fn brokers_that_are_gone_leave_the_fate_unknown_and_come_back_without_a_ne
         ..cluster.settings()
     };
     let sink = cluster.warm_sink(settings).await;
+    assert_eq!(sink.suspects(), None);
     cluster.0.broker_down(-1).unwrap();
     assert_eq!(sink.write(&records(3)).await, [UNKNOWN; 3]);
+    assert_eq!(sink.suspects(), Some(Cause::Unavailable), "what is wrong");
     cluster.0.broker_up(-1).unwrap();
     let give_up = Instant::now() + Duration::from_secs(20);
     while sink.write(&[record("back")]).await != [DELIVERED] {
@@ -210,6 +276,7 @@ async fn an_answer_after_the_delivery_timeout_is_no_delivery() {
     let delay = Duration::from_secs(5);
     cluster.0.broker_round_trip_time(-1, delay).unwrap();
     assert_eq!(sink.write(&records(3)).await, [UNKNOWN; 3]);
+    assert_eq!(sink.suspects(), None, "nobody said what is wrong");
 }
 
 #[tokio::test]
@@ -317,6 +384,17 @@ async fn check_finds_the_topic_and_does_not_make_one_that_is_not_there() {
         "{found}"
     );
     let settings = KafkaSettings {
+        template: Some("cli{x}".parse().unwrap()),
+        ..cluster.settings()
+    };
+    let sink = KafkaSink::start(settings).await.unwrap();
+    let found = sink.check().await.unwrap();
+    assert!(
+        found.starts_with("kafka topics cli{x}, else clicks: 2 "),
+        "{found}"
+    );
+    assert!(found.ends_with("; 1 topics begin with cli"), "{found}");
+    let settings = KafkaSettings {
         topic: "other".to_owned(),
         ..cluster.settings()
     };
@@ -347,7 +425,19 @@ async fn a_setting_out_of_its_range_is_named_and_a_password_never_is() {
                 ca_file: Some("/nonexistent/ca.pem".into()),
                 ..good.clone()
             },
-            "ssl.ca.location",
+            "ca_file /nonexistent/ca.pem: No such file",
+        ),
+        (
+            KafkaSettings {
+                tls: true,
+                certificate: Some(ClientCertificate {
+                    certificate_file: "/dev/null".into(),
+                    key_file: "/dev/null".into(),
+                    key_password: None,
+                }),
+                ..good.clone()
+            },
+            "certificate_file",
         ),
     ] {
         let error = KafkaSink::start(settings).await.err().unwrap();

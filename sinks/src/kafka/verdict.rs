@@ -29,6 +29,23 @@ pub(super) fn of_refusal(code: Code) -> RecordResult {
     }
 }
 
+/// What an error that is no message's says of the connections, if it is about them.
+pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
+    match (cause(code), code) {
+        // A broker that does not like our certificate says so by a TLS alert, after the handshake.
+        (_, Code::BrokerTransportFailure) if text.contains("SSL routines") => Some(Cause::Denied),
+        (
+            _,
+            Code::BrokerTransportFailure
+            | Code::NetworkException
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut,
+        ) => Some(Cause::Unavailable),
+        (cause @ (Cause::Denied | Cause::Unavailable), _) => Some(cause),
+        _ => None,
+    }
+}
+
 /// What is not listed may have left the record stored, and so is [`Cause::Unknown`].
 pub(super) fn cause(code: Code) -> Cause {
     match code {
@@ -97,6 +114,39 @@ mod tests {
         assert_eq!(word(false, false), RecordResult::Retry(Cause::Invalid));
         assert_eq!(word(true, true), RecordResult::Retry(Cause::Unavailable));
         assert_eq!(word(true, false), RecordResult::Refused(Cause::TooLarge));
+    }
+
+    #[test]
+    fn an_error_of_a_connection_says_what_is_wrong_and_one_of_something_else_says_nothing() {
+        for (code, text, expected) in [
+            (
+                Code::BrokerTransportFailure,
+                "Connection refused",
+                Some(Cause::Unavailable),
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required",
+                Some(Cause::Denied),
+            ),
+            (
+                Code::AllBrokersDown,
+                "2/2 brokers are down",
+                Some(Cause::Unavailable),
+            ),
+            (Code::Resolve, "Failed to resolve", Some(Cause::Unavailable)),
+            (
+                Code::Authentication,
+                "SASL authentication error",
+                Some(Cause::Denied),
+            ),
+            (Code::SSL, "certificate verify failed", Some(Cause::Denied)),
+            (Code::Fatal, "fatal", None),
+            (Code::UnknownTopicOrPartition, "clicks", None),
+            (Code::Unknown, "", None),
+        ] {
+            assert_eq!(of_connection(code, text), expected, "{code} {text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A broker of Apache Kafka itself, in plain text, with SCRAM, and with TLS; its own tools, which are Java,
-//! make the topics and read them back.
+//! A broker of Apache Kafka itself, in plain text, with SCRAM, with TLS, and with TLS that wants a client's
+//! certificate; its own tools, which are Java, make the topics and read them back.
 
 use super::judge::{compare, envelope_in_order};
 use super::traffic::{Client, Offer, offer};
@@ -50,7 +50,10 @@ struct Stored {
 impl Topic {
     /// A new one; `more` goes on with its settings.
     fn create(more: &[&str]) -> Topic {
-        let name = format!("interop-{:016x}", fastrand::u64(..));
+        Topic::create_named(format!("interop-{:016x}", fastrand::u64(..)), more)
+    }
+
+    fn create_named(name: String, more: &[&str]) -> Topic {
         let partitions = PARTITIONS.to_string();
         let mut arguments = vec!["--create", "--topic", &name, "--partitions", &partitions];
         arguments.extend(more);
@@ -103,6 +106,16 @@ impl Topic {
 
 fn login(mechanism: &str, password: &str) -> String {
     format!("sasl = \"{mechanism}\"\nsasl_username = \"{USER}\"\nsasl_password = \"{password}\"\n")
+}
+
+/// What a client shows that the broker knows, or does not.
+fn certificate(whose: &str) -> String {
+    let dir = variable("SLUICE_INTEROP_KAFKA_CERTIFICATES");
+    let ca = variable("SLUICE_INTEROP_KAFKA_CA");
+    format!(
+        "ca_file = \"{ca}\"\ncertificate_file = \"{dir}/{whose}.pem\"\n\
+         key_file = \"{dir}/{whose}.key\"\nkey_password = \"{PASSWORD}\"\n"
+    )
 }
 
 fn check(dir: &Path, settings: &str) -> (Output, String) {
@@ -173,6 +186,122 @@ fn apache_kafka_has_every_event_once_by_tls_and_scram_and_by_tls_and_plain() {
             + &format!("ca_file = \"{ca}\"\ncompression = \"{compression}\"\n");
         every_event_once("SLUICE_INTEROP_KAFKA_TLS", &more);
     }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka, which .ci/interop starts"]
+fn apache_kafka_has_every_event_once_by_a_client_certificate() {
+    let more = certificate("client") + "compression = \"zstd\"\n";
+    every_event_once("SLUICE_INTEROP_KAFKA_MUTUAL", &more);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka, which .ci/interop starts"]
+fn without_a_certificate_that_the_broker_knows_check_and_health_say_denied() {
+    let topic = Topic::create(&[]);
+    let ca = variable("SLUICE_INTEROP_KAFKA_CA");
+    for more in [
+        format!("tls = true\nca_file = \"{ca}\"\n"),
+        certificate("stranger"),
+    ] {
+        let dir = tempdir().unwrap();
+        let settings = topic.output("SLUICE_INTEROP_KAFKA_MUTUAL", &more);
+        let (output, text) = check(dir.path(), &settings);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let line = text.lines().last().unwrap_or_default();
+        println!("{line}");
+        assert!(line.ends_with("(denied)"), "{line}");
+
+        run(async {
+            let proxy = Proxy::start(dir.path(), &settings);
+            let client = Client::new(proxy.address);
+            assert_eq!(
+                client.post("/v1/events", b"{\"id\":\"e\"}").await.status,
+                503
+            );
+            wait_until("its health says why", || {
+                proxy.ready_json()["troubled"]["main"] == "denied"
+            });
+            proxy.end_cleanly();
+        });
+    }
+    assert!(topic.read().is_empty());
+}
+
+#[test]
+#[ignore = "needs Apache Kafka, which .ci/interop starts"]
+fn a_certificate_that_cannot_be_used_is_found_by_check_and_its_password_not_shown() {
+    let good = certificate("client");
+    let dir = tempdir().unwrap();
+    for (from, to, expected) in [
+        ("client.key", "nowhere.key", "nowhere.key: No such file"),
+        ("client.pem", "nowhere.pem", "nowhere.pem: No such file"),
+        ("client.key", "stranger.key", "key values mismatch"),
+        (PASSWORD, "wrong-one", "key_file or key_password"),
+    ] {
+        let settings = Topic {
+            name: "any".to_owned(),
+        }
+        .output("SLUICE_INTEROP_KAFKA_MUTUAL", &good.replacen(from, to, 1));
+        let (output, text) = check(dir.path(), &settings);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let line = text.lines().last().unwrap_or_default();
+        println!("{line}");
+        assert!(line.starts_with("output main (kafka) FAILED: "), "{line}");
+        assert!(line.contains(expected), "{line}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        for secret in [PASSWORD, "wrong-one"] {
+            assert!(
+                !text.contains(secret) && !error.contains(secret),
+                "{text}{error}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka, which .ci/interop starts"]
+fn records_are_in_the_topics_that_they_name_and_one_that_is_not_there_is_503() {
+    run(async {
+        let fallback = Topic::create(&[]);
+        let shop = Topic::create_named(format!("{}-shop", fallback.name), &[]);
+        let dir = tempdir().unwrap();
+        let template = Topic {
+            name: format!("{}-{{appId}}", fallback.name),
+        };
+        let more = format!("topic_fallback = \"{}\"\n", fallback.name);
+        let settings = template.output("SLUICE_INTEROP_KAFKA", &more);
+        let (output, text) = check(dir.path(), &settings);
+        assert!(output.status.success(), "{text}");
+        let proxy = Proxy::start(dir.path(), &settings);
+        let client = Client::new(proxy.address);
+        for (path, body, status) in [
+            ("/collect?appId=shop", "[{}]", 200),
+            ("/v1/events", "{\"id\":\"e1\",\"appId\":\"shop\"}", 200),
+            ("/v1/events", "{\"id\":\"e2\",\"appId\":\"sh op\"}", 200),
+            ("/collect?platform=Web", "[{}]", 200),
+            ("/v1/events", "{\"id\":\"e3\",\"appId\":\"nowhere\"}", 503),
+        ] {
+            let answer = client.post(path, body.as_bytes()).await;
+            assert_eq!(answer.status, status, "{path} {body}");
+        }
+        wait_until("its health says why", || {
+            proxy.ready_json()["troubled"]["main"] == "not_found"
+        });
+        proxy.end_cleanly();
+        let apps = |topic: &Topic| -> BTreeSet<String> {
+            let stored = topic.read().into_iter().map(|record| {
+                let value: serde_json::Value = serde_json::from_str(&record.data).unwrap();
+                value["appId"].to_string()
+            });
+            stored.collect()
+        };
+        assert_eq!(apps(&shop), BTreeSet::from(["\"shop\"".to_owned()]));
+        assert_eq!(shop.read().len(), 2);
+        let expected = ["\"sh op\"", "null"].map(str::to_owned);
+        assert_eq!(apps(&fallback), BTreeSet::from(expected));
+        assert_eq!(fallback.read().len(), 2);
+    });
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Which topic a record names: by the fields of an event, by the query of an envelope.
+
+// Helpers of tests stand outside of test functions here; they may panic like those.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use sluice_core::partition::PartitionRule;
+use sluice_core::pipeline::{Mode, Plan, Prepared};
+use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::time::Wall;
+use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// The topics of the records that a plan with this template makes of a body and a query.
+fn topics(
+    mode: Mode,
+    template: &str,
+    query: Option<&str>,
+    body: &str,
+) -> Vec<Option<&'static str>> {
+    let plan = Plan {
+        topics: Some(Arc::new(Topics::new(template.parse().unwrap(), 10))),
+        ..Plan::new(mode, PartitionRule::Field("user".to_owned()))
+    };
+    let mut out = Prepared::default();
+    run(&plan, query, body, &mut out);
+    let topics = out.records.iter().map(|record| record.topic);
+    topics
+        .map(|topic| topic.map(|topic| topic.as_str()))
+        .collect()
+}
+
+fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
+    let request = RequestContext {
+        method: "POST",
+        uri: "/collect",
+        path: "/collect",
+        query,
+        user_agent: Some(b"test"),
+        forwarded_for: None,
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        id: RequestId(1),
+        received_at: Wall::default(),
+    };
+    plan.run(&request, body.as_bytes(), 1 << 20, out).unwrap();
+}
+
+#[test]
+fn each_event_goes_by_its_own_fields_and_the_others_to_no_topic_of_their_own() {
+    let body = r#"[{"type":"view","user":"u"},{"type":"buy\u002d2"},{"user":"u"},{"type":7},
+        {"type":""},{"type":"a b"},{"type":null},{"type":{"type":"view"}},{"type":"first","type":"last"}]"#;
+    assert_eq!(
+        topics(Mode::Event, "t-{type}", None, body),
+        [
+            Some("t-view"),
+            Some("t-buy-2"),
+            None,
+            Some("t-7"),
+            None,
+            None,
+            None,
+            None,
+            Some("t-last"),
+        ]
+    );
+}
+
+#[test]
+fn as_many_fields_as_a_template_may_have_are_found_beside_key_and_server_fields() {
+    let body = r#"{"a":"1","b":"2","c":"3","user":"u","ip":"10.0.0.1"}"#;
+    let found = topics(Mode::Event, "t.{a}.{b}.{c}", None, body);
+    assert_eq!(found, [Some("t.1.2.3")]);
+    // A field that the server adds is the client's where the client has it, and else nobody's.
+    assert_eq!(
+        topics(Mode::Event, "t-{ip}", None, body),
+        [Some("t-10.0.0.1")]
+    );
+    assert_eq!(topics(Mode::Event, "t-{rid}", None, body), [None]);
+}
+
+#[test]
+fn an_envelope_goes_by_its_query_parameters_whatever_its_body_says() {
+    let body = r#"{"appId":"body"}"#;
+    let envelope = |query| topics(Mode::Envelope, "clicks-{appId}", query, body);
+    for (query, expected) in [
+        ("appId=shop&platform=Web", Some("clicks-shop")),
+        ("appId=sh%6Fp", Some("clicks-shop")),
+        ("appId=a&appId=b", Some("clicks-b")),
+        ("appId=", None),
+        ("appid=shop", None),
+        ("appId=sh%20op", None),
+        ("appId=..%2Fetc", None),
+        ("appId=%ff", None),
+    ] {
+        assert_eq!(envelope(Some(query)), [expected], "{query}");
+    }
+    assert_eq!(envelope(None), [None]);
+}
+
+#[test]
+fn a_topic_changes_neither_key_nor_payload() {
+    let body = r#"[{"type":"view","user":"u-1"},{"user":"u-2"}]"#;
+    for mode in [Mode::Event, Mode::Envelope] {
+        let plain = Plan::new(mode, PartitionRule::Field("user".to_owned()));
+        let with = Plan {
+            topics: Some(Arc::new(Topics::new("t-{type}".parse().unwrap(), 10))),
+            ..plain.clone()
+        };
+        let (mut first, mut second) = (Prepared::default(), Prepared::default());
+        run(&plain, Some("user=u-3"), body, &mut first);
+        run(&with, Some("user=u-3"), body, &mut second);
+        for (first, second) in first.records.iter().zip(&second.records) {
+            assert_eq!(first.topic, None);
+            assert_eq!((&first.key, &first.payload), (&second.key, &second.payload));
+        }
+    }
+}
+
+#[test]
+fn both_modes_share_one_bound() {
+    let shared = Arc::new(Topics::new("t-{a}".parse().unwrap(), 2));
+    let plan = |mode| Plan {
+        topics: Some(Arc::clone(&shared)),
+        ..Plan::new(mode, PartitionRule::Random)
+    };
+    let mut out = Prepared::default();
+    let mut topics = |mode, query, body| {
+        run(&plan(mode), Some(query), body, &mut out);
+        let names = out.records.iter().map(|record| record.topic);
+        names
+            .map(|topic| topic.map(|topic| topic.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(topics(Mode::Event, "", r#"{"a":"1"}"#), [Some("t-1")]);
+    assert_eq!(topics(Mode::Envelope, "a=2", "x"), [Some("t-2")]);
+    assert_eq!(topics(Mode::Envelope, "a=3", "x"), [None]);
+    assert_eq!(
+        topics(Mode::Event, "", r#"[{"a":"4"},{"a":"2"}]"#),
+        [None, Some("t-2")]
+    );
+}
+
+/// A value as its JSON string, every character escaped or none.
+fn quoted(value: &str, escape: bool) -> String {
+    if !escape {
+        return serde_json::to_string(value).unwrap();
+    }
+    let units = value.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+    format!("\"{}\"", units.collect::<String>())
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_client_writes_its_topic_is_its_own_value_behind_the_prefix_or_none(
+        value in prop_oneof![".{0,20}", "[a-zA-Z0-9._-]{0,300}", "[a-z]{1,3}[/ \\x00{}]?"],
+        escape in prop::bool::ANY,
+    ) {
+        let body = format!("{{\"a\":{}}}", quoted(&value, escape));
+        let found = topics(Mode::Event, "t.{a}", None, &body);
+        let legal = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let fits = (1..=NAME_BYTES_MAX - 2).contains(&value.len());
+        let expected = (legal && fits).then(|| format!("t.{value}"));
+        prop_assert!(expected.as_deref().is_none_or(is_name));
+        prop_assert_eq!(found, [expected.as_deref()]);
+    }
+}
