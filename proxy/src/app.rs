@@ -10,12 +10,11 @@ use crate::admin::Admin;
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
-use crate::config::{
-    self, AckPolicy, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey, Scheduling,
-    SinkConfig,
-};
 #[cfg(feature = "kafka")]
-use crate::config::{CompressionWord, SaslWord};
+use crate::config::{self, CompressionWord, SaslWord};
+use crate::config::{
+    AckPolicy, Config, Driver as DriverWord, Output, PartitionKey, Scheduling, SinkConfig,
+};
 use crate::http::{AddressPolicy, CorsPolicy, Limits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
@@ -315,8 +314,8 @@ fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
         }
     };
     let (topic, template) = match &kafka.topic {
-        KafkaTopic::Name(name) => (name, None),
-        KafkaTopic::Template {
+        config::KafkaTopic::Name(name) => (name, None),
+        config::KafkaTopic::Template {
             template, fallback, ..
         } => (fallback, Some(template.clone())),
     };
@@ -477,24 +476,14 @@ fn output_settings(
         writers,
         retry_for,
         keyed: output.partition_key != PartitionKey::Random,
-        by_topic: topics_of(output).is_some(),
+        by_topic: output.sink.topics().is_some(),
     }
 }
 
 /// What names the topics of its records, where they name any.
 fn topics_of(output: &Output) -> Option<Arc<Topics>> {
-    match &output.sink {
-        SinkConfig::Kafka(config::KafkaSink {
-            topic:
-                KafkaTopic::Template {
-                    template,
-                    topics_max,
-                    ..
-                },
-            ..
-        }) => Some(Arc::new(Topics::new(template.clone(), *topics_max))),
-        _ => None,
-    }
+    let (template, topics_max) = output.sink.topics()?;
+    Some(Arc::new(Topics::new(template.clone(), topics_max)))
 }
 
 fn partition_rule(key: &PartitionKey) -> PartitionRule {

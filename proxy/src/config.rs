@@ -287,33 +287,6 @@ pub struct FileSink {
     pub rotate: Duration,
 }
 
-/// Keys of `type = "kafka"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaSink {
-    /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
-    pub brokers: Vec<String>,
-    /// Where its records go.
-    pub topic: KafkaTopic,
-    /// Whether connections are encrypted.
-    pub tls: bool,
-    /// The authorities, in PEM, for the brokers' certificates; `None`: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// What it shows of itself to brokers that want a certificate; only with `tls`.
-    pub certificate: Option<ClientCertificate>,
-    /// How it says who it is.
-    pub sasl: SaslWord,
-    /// Name and password, with the mechanisms that have them.
-    pub login: Option<(String, Secret)>,
-    /// The region of [`SaslWord::MskIam`]; `None` leaves it to the standard AWS chain.
-    pub region: Option<String>,
-    /// What batches are packed with.
-    pub compression: CompressionWord,
-    /// After this a record that no broker confirmed is given up.
-    pub delivery_timeout: Duration,
-    /// Bytes of one record, key included; a larger one is refused to the client.
-    pub record_bytes_max: usize,
-}
-
 /// The topic or topics of a Kafka output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KafkaTopic {
@@ -340,6 +313,33 @@ pub struct ClientCertificate {
     pub key_file: PathBuf,
     /// What the key is encrypted with; `None`: it is not.
     pub key_password: Option<Secret>,
+}
+
+/// Keys of `type = "kafka"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSink {
+    /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
+    pub brokers: Vec<String>,
+    /// Where its records go.
+    pub topic: KafkaTopic,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The authorities, in PEM, for the brokers' certificates; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What it shows of itself to brokers that want a certificate; only with `tls`.
+    pub certificate: Option<ClientCertificate>,
+    /// How it says who it is.
+    pub sasl: SaslWord,
+    /// Name and password, with the mechanisms that have them.
+    pub login: Option<(String, Secret)>,
+    /// The region of [`SaslWord::MskIam`]; `None` leaves it to the standard AWS chain.
+    pub region: Option<String>,
+    /// What batches are packed with.
+    pub compression: CompressionWord,
+    /// After this a record that no broker confirmed is given up.
+    pub delivery_timeout: Duration,
+    /// Bytes of one record, key included; a larger one is refused to the client.
+    pub record_bytes_max: usize,
 }
 
 /// Keys of `type = "kinesis"`.

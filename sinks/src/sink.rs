@@ -1,7 +1,7 @@
 //! What every destination looks like to the writer: one call, one result per record.
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::record::{Record, RecordResult};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -39,9 +39,9 @@ pub trait Sink: Send + Sync + 'static {
     /// leaves the records' fate unknown.
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>>;
 
-    /// Why calls end as [`Cause::Unknown`] just now, where the sink heard of a reason beside them: that a
-    /// broker is away, for instance. Says what is wrong, and nothing of a record's fate.
-    fn suspects(&self) -> Option<Cause> {
+    /// Why calls end without a word just now, where the sink heard of a reason beside them: that a broker is
+    /// away, for instance. Says what is wrong, and nothing of a record's fate.
+    fn suspects(&self) -> Option<sluice_core::record::Cause> {
         None
     }
 

@@ -19,6 +19,24 @@ const RECORD_BYTES_DEFAULT: u64 = 1_000_000;
 /// Bytes of a name or a password.
 const LOGIN_BYTES_MAX: usize = 1_024;
 
+impl SinkConfig {
+    /// By what records name their topics, and how many names there may be; `None` where they name none.
+    pub(crate) fn topics(&self) -> Option<(&Template, usize)> {
+        match self {
+            SinkConfig::Kafka(KafkaSink {
+                topic:
+                    KafkaTopic::Template {
+                        template,
+                        topics_max,
+                        ..
+                    },
+                ..
+            }) => Some((template, *topics_max)),
+            _ => None,
+        }
+    }
+}
+
 impl Check {
     pub(super) fn kafka(
         &mut self,
@@ -161,20 +179,11 @@ impl Check {
     pub(super) fn topics(&mut self, outputs: &[Output]) {
         let mut first: Option<(&str, &Template, usize)> = None;
         for output in outputs {
-            let SinkConfig::Kafka(KafkaSink {
-                topic:
-                    KafkaTopic::Template {
-                        template,
-                        topics_max,
-                        ..
-                    },
-                ..
-            }) = &output.sink
-            else {
+            let Some((template, topics_max)) = output.sink.topics() else {
                 continue;
             };
             let Some((name, other, other_max)) = first else {
-                first = Some((&output.name, template, *topics_max));
+                first = Some((&output.name, template, topics_max));
                 continue;
             };
             for (key, here, there) in [

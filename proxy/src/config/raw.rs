@@ -6,7 +6,7 @@ use super::words::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
     SaslWord, Scheduling, Secret, SinkType,
 };
-use super::{AckPolicy, Config, KafkaTopic, Output, SinkConfig};
+use super::{AckPolicy, Config, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -438,8 +438,8 @@ impl From<&Output> for RawOutput {
                     None => (None, None),
                 };
                 let (topic, fallback, topics_max) = match &kafka.topic {
-                    KafkaTopic::Name(name) => (name.clone(), None, None),
-                    KafkaTopic::Template {
+                    super::KafkaTopic::Name(name) => (name.clone(), None, None),
+                    super::KafkaTopic::Template {
                         template,
                         fallback,
                         topics_max,
