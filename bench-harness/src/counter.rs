@@ -61,20 +61,6 @@ impl Counter {
         ways == 1 && self.page.is_empty() != self.command.is_empty()
     }
 
-    /// The count that the command of [`Counter::command`] printed.
-    ///
-    /// # Errors
-    /// When it printed something else.
-    pub fn printed(text: &str) -> Result<u64, String> {
-        let text = text.trim();
-        text.parse().map_err(|_| {
-            format!(
-                "no count, but {:?}",
-                text.chars().take(200).collect::<String>()
-            )
-        })
-    }
-
     /// The count now, or `None` where the page does not have it: some servers show a count only
     /// once it has counted something. `page` is the filled-in form of [`Counter::page`].
     ///
@@ -94,6 +80,16 @@ impl Counter {
         };
         count.map_err(|error| wrong(&error))
     }
+}
+
+/// The count that the command of a [`Counter`] printed.
+///
+/// # Errors
+/// When it printed something else.
+pub fn printed(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let shown: String = text.chars().take(200).collect();
+    text.parse().map_err(|_| format!("no count, but {shown:?}"))
 }
 
 fn json(body: &str, key: &str) -> Result<Option<u64>, String> {
@@ -221,9 +217,9 @@ mod tests {
 
     #[test]
     fn what_a_command_prints_is_one_whole_number_or_an_error() {
-        assert_eq!(Counter::printed(" 12\n"), Ok(12));
+        assert_eq!(printed(" 12\n"), Ok(12));
         for odd in ["", "12 13", "1e3", "-1", "no such topic"] {
-            let error = Counter::printed(odd).unwrap_err();
+            let error = printed(odd).unwrap_err();
             assert!(error.contains(odd), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! A peer's processes, from its row: started, asked, ended. A peer whose program is not here is
 //! skipped, which is said and recorded.
 
-use crate::counter::{self, Counter, Counts};
+use crate::counter::{self, Counts};
 use crate::input;
 use crate::peer::{Peer, StopSignal, fill};
 use crate::process;
@@ -179,7 +179,7 @@ impl Running {
                     counter.read(&fill(&counter.page, &self.words))
                 } else {
                     said(&filled(&counter.command, &self.words))
-                        .and_then(|(text, _)| Counter::printed(&text))
+                        .and_then(|(text, _)| counter::printed(&text))
                         .map(Some)
                 };
                 Ok((
