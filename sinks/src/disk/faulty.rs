@@ -61,10 +61,12 @@ impl Store for Faulty {
         }))
     }
 
+    #[cfg(feature = "s3")]
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
         Os.open_file(path)
     }
 
+    #[cfg(feature = "s3")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Os.rename(from, to)
     }

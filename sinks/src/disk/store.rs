@@ -13,8 +13,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Creates a file that must not exist yet, for appending.
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>>;
     /// Opens a file that exists, for appending.
+    #[cfg(feature = "s3")]
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>>;
     /// Gives a file another name in the same directory.
+    #[cfg(feature = "s3")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -54,10 +56,12 @@ impl Store for Os {
         Ok(Box::new(file))
     }
 
+    #[cfg(feature = "s3")]
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
         Ok(Box::new(OpenOptions::new().append(true).open(path)?))
     }
 
+    #[cfg(feature = "s3")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }

@@ -119,8 +119,13 @@ impl Bench {
     }
 
     /// What SIGKILL leaves.
-    fn kill(&mut self) {
-        self.sink = None;
+    async fn kill(&mut self) {
+        let row = match self.sink.take().map(|sink| sink.way) {
+            Some(Way::Staged(staged)) => Arc::downgrade(&staged.row),
+            _ => return,
+        };
+        // A look at the growing segment's age may be under way, and ends by itself.
+        until("nobody holds the directory", || row.strong_count() == 0).await;
     }
 
     fn sink(&self) -> &S3Sink {
@@ -133,8 +138,9 @@ impl Bench {
 
     /// Ends with all the time that it takes.
     async fn finish(&mut self) -> u64 {
-        let sink = self.sink.take().unwrap();
-        sink.finish(Box::pin(std::future::pending())).await
+        let left = self.sink().finish(Box::pin(std::future::pending())).await;
+        self.kill().await;
+        left
     }
 
     fn staging(&self) -> std::path::PathBuf {
@@ -242,8 +248,11 @@ async fn a_segment_is_finished_before_it_would_pass_its_size() {
         bench.bucket.objects().len() == 2
     })
     .await;
-    assert_eq!(bench.stats().segments_waiting.get(), 0);
-    assert_eq!(bench.stats().staged_bytes.get(), 300_000);
+    let stats = bench.stats();
+    until("their segments are gone", || {
+        (stats.segments_waiting.get(), stats.staged_bytes.get()) == (0, 300_000)
+    })
+    .await;
     bench.finish().await;
     let lines: Vec<_> = bench
         .bucket
@@ -365,7 +374,7 @@ async fn the_hour_is_that_of_the_first_attempt_and_kept_by_repeats_over_midnight
 #[tokio::test]
 async fn what_an_earlier_process_left_is_taken_up_with_its_keys_though_the_clock_was_set_back() {
     let mut bench = Bench::new().await;
-    bench.kill();
+    bench.kill().await;
     let staging = bench.staging();
     let (before, later) = (START - 500, START + 90_000);
     segment_file(
@@ -419,7 +428,7 @@ async fn an_object_that_was_stored_when_its_process_was_killed_is_not_stored_aga
     bench.write("one").await;
     let stop = Box::pin(sleep(Duration::from_millis(300)));
     assert_eq!(bench.sink().finish(stop).await, 4, "bytes that stay");
-    bench.kill();
+    bench.kill().await;
     assert_eq!(bench.segments(".keyed").len(), 1);
     bench.bucket.forget_plans();
     bench.start().await;
@@ -435,7 +444,7 @@ async fn what_could_not_be_stored_in_time_stays_for_the_next_start() {
     bench.write("one").await;
     let stop = Box::pin(sleep(Duration::from_millis(50)));
     assert_eq!(bench.sink().finish(stop).await, 4);
-    bench.kill();
+    bench.kill().await;
     bench.bucket.forget_plans();
     bench.start().await;
     assert_eq!(bench.finish().await, 0);
@@ -495,10 +504,13 @@ async fn an_object_that_the_bucket_will_not_take_does_not_keep_the_others() {
     until("it was refused", || bench.bucket.seen().len() > 2).await;
     bench.write("good").await;
     until("the other is stored", || bench.bucket.texts() == ["good"]).await;
-    assert_eq!(bench.stats().trouble(), Some(Cause::Invalid));
+    until("the refused one is tried again", || {
+        bench.stats().trouble() == Some(Cause::Invalid)
+    })
+    .await;
     let stop = Box::pin(sleep(Duration::from_millis(50)));
     assert_eq!(bench.sink().finish(stop).await, 7);
-    bench.kill();
+    bench.kill().await;
     assert_eq!(bench.segments(".keyed").len(), 1);
 }
 
@@ -546,7 +558,7 @@ async fn nothing_is_sent_before_its_key_is_durable() {
     assert_eq!(bench.sink().finish(stop).await, 4);
     assert_eq!(bench.bucket.seen().len(), 0);
     assert!(bench.stats().failures[Cause::Unavailable as usize].get() > 1);
-    bench.kill();
+    bench.kill().await;
     bench.disk.0.faults.lock().unwrap().clear();
     bench.start().await;
     bench.finish().await;

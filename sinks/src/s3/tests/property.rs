@@ -48,13 +48,13 @@ async fn live(seed: u64) {
             let stop = Box::pin(sleep(Duration::from_millis(random.u64(0..30))));
             bench.sink().finish(stop).await;
         }
-        bench.kill();
+        bench.kill().await;
         bench.start().await;
     }
     bench.disk.0.faults.lock().unwrap().clear();
     bench.bucket.forget_plans();
     // Whatever a failing disk kept from being put in order is, at a start with a disk that works.
-    bench.kill();
+    bench.kill().await;
     bench.start().await;
     assert_eq!(bench.finish().await, 0);
 
