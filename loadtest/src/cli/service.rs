@@ -154,6 +154,9 @@ pub struct FaultArgs {
     /// Store, then reset the connection instead of answering.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub reset_after: f64,
+    /// Store, then answer as the service does when it fails (5xx).
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub error_after: f64,
     /// Store, then answer --slow-ms later.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub slow: f64,
@@ -195,6 +198,7 @@ impl FaultArgs {
             hang: self.hang,
             reset_before: self.reset_before,
             reset_after: self.reset_after,
+            error_after: self.error_after,
             slow: self.slow,
             slow_ms: self.slow_ms,
             trickle: self.trickle,

@@ -57,6 +57,9 @@ pub struct Faults {
     pub reset_before: f64,
     /// Share of calls whose connection is reset after the records were stored: the ambiguous one.
     pub reset_after: f64,
+    /// Share of calls whose records are stored and that are answered as the service does when it fails
+    /// (5xx): an error that was none.
+    pub error_after: f64,
     /// Share of calls whose records are stored at once and whose answer comes `slow_ms` later.
     pub slow: f64,
     /// Delay of a slow answer, in milliseconds.
@@ -94,6 +97,7 @@ impl Default for Faults {
             hang: 0.0,
             reset_before: 0.0,
             reset_after: 0.0,
+            error_after: 0.0,
             slow: 0.0,
             slow_ms: 1_000,
             trickle: 0.0,
@@ -223,6 +227,7 @@ pub(super) enum CallFault {
     Hang,
     ResetBefore,
     ResetAfter,
+    ErrorAfter,
     Slow,
     ShortAnswer,
     GarbageAnswer,
@@ -235,7 +240,7 @@ const WINDOW_SECONDS_MAX: f64 = 1e9;
 
 impl Faults {
     /// The call faults with their shares, in the order in which a draw passes them.
-    fn shares(&self) -> [(CallFault, &'static str, f64); 11] {
+    fn shares(&self) -> [(CallFault, &'static str, f64); 12] {
         [
             (
                 CallFault::InternalError,
@@ -247,6 +252,7 @@ impl Faults {
             (CallFault::Hang, "hang", self.hang),
             (CallFault::ResetBefore, "reset_before", self.reset_before),
             (CallFault::ResetAfter, "reset_after", self.reset_after),
+            (CallFault::ErrorAfter, "error_after", self.error_after),
             (CallFault::Slow, "slow", self.slow),
             (CallFault::ShortAnswer, "short_answer", self.short_answer),
             (

@@ -521,7 +521,11 @@ fn carry_out<S: Service>(
                 short: drawn.fault == Some(CallFault::ShortAnswer),
                 failed_count_zero: drawn.failed_count_zero,
             };
-            let reply = shared.service.call(call, shared)?;
+            let mut reply = shared.service.call(call, shared);
+            if drawn.fault == Some(CallFault::ErrorAfter) && reply.is_ok() {
+                reply = Err(shared.service.trouble(Trouble::Internal, operation));
+            }
+            let reply = reply?;
             let pending = shared.lock().ledger.as_ref().map_or(0, LineFile::pending);
             if pending > LEDGER_PENDING_MAX {
                 shared.flush_ledger();

@@ -282,6 +282,28 @@ fn faults_speak_the_words_of_s3_and_those_without_meaning_are_refused() {
 }
 
 #[test]
+fn an_error_after_storing_leaves_the_object_there() {
+    let emulator = with(service::Options {
+        faults: Faults {
+            error_after: 1.0,
+            calls_max: Some(1),
+            ..Faults::default()
+        },
+        ..service::Options::default()
+    });
+    let failed = send(&emulator, "PUT", "/clicks/k", &[], b"x");
+    assert_eq!(
+        (failed.status, element(&failed, "Code").as_str()),
+        (500, "InternalError")
+    );
+    assert_eq!(emulator.object("clicks", "k").unwrap().unwrap(), "x");
+    let absent = ["If-None-Match: *"];
+    let repeat = send(&emulator, "PUT", "/clicks/k", &absent, b"x");
+    assert_eq!(repeat.status, 412);
+    assert_eq!(emulator.stats().stored, 1);
+}
+
+#[test]
 fn buckets_and_directories_that_cannot_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("x"), b"x").unwrap();

@@ -163,9 +163,10 @@ fn killed_at_any_moment_while_uploads_fail_the_bucket_has_every_acknowledged_id_
     emulator
         .set_faults(every(|faults| {
             faults.seed = fastrand::u64(..);
-            // Stored and not answered; answered and not stored; answered by something else.
-            faults.reset_after = 0.2;
-            faults.internal_error = 0.2;
+            // Stored and not answered, or with an error; answered and not stored; answered by something else.
+            faults.reset_after = 0.15;
+            faults.error_after = 0.15;
+            faults.internal_error = 0.1;
             faults.throttle_call = 0.1;
             faults.garbage_answer = 0.1;
         }))
