@@ -1,13 +1,12 @@
 //! What a browser needs to read in every answer, and what no page may talk us into.
 
-use crate::support::client::Reply;
+use crate::support::client::ORIGIN;
 use crate::support::event::{event, new_id};
 use crate::support::files;
 use crate::support::proxy::{Proxy, to_files, to_kinesis};
 use sluice_loadtest::kinesis::{Emulator, Faults, Options};
 use tempfile::{TempDir, tempdir};
 
-const ORIGIN: &str = "https://shop.example.com";
 const CORS: &str =
     "[cors]\norigins = 'https://*.example.com, http://localhost:*'\nmax_age_s = 600\n";
 
@@ -16,20 +15,6 @@ fn request(line: &str, origin: &str, more: &str, body: &str) -> String {
     format!(
         "{line} HTTP/1.1\r\nHost: t\r\nOrigin: {origin}\r\n{more}Content-Length: {length}\r\n\r\n{body}"
     )
-}
-
-/// That pages of [`ORIGIN`] may read it.
-fn assert_readable(reply: &Reply) {
-    assert_eq!(
-        reply.header("access-control-allow-origin"),
-        Some(ORIGIN),
-        "{reply:?}"
-    );
-    assert_eq!(
-        reply.header("access-control-allow-credentials"),
-        Some("true")
-    );
-    assert_eq!(reply.header("vary"), Some("Origin"));
 }
 
 fn to_a_file(more: &str) -> (TempDir, Proxy) {
@@ -76,7 +61,7 @@ fn every_answer_to_a_page_that_may_read_it_says_so() {
         client.send(request(line, ORIGIN, more, body));
         let reply = client.read();
         assert_eq!(reply.status, status, "{line}: {reply:?}");
-        assert_readable(&reply);
+        reply.assert_readable();
         let max_age = reply.header("access-control-max-age");
         assert_eq!(max_age, (status == 204).then_some("600"), "{line}");
     }
@@ -86,7 +71,7 @@ fn every_answer_to_a_page_that_may_read_it_says_so() {
     client.send(&whole[..whole.len() - 1]);
     let reply = client.read();
     assert_eq!(reply.status, 408);
-    assert_readable(&reply);
+    reply.assert_readable();
     proxy.end_cleanly();
 }
 
@@ -106,7 +91,7 @@ fn a_503_can_be_read_too() {
     client.send(request("POST /collect", ORIGIN, "", "[{}]"));
     let reply = client.read();
     reply.assert_retry_later(&["not_delivered"]);
-    assert_readable(&reply);
+    reply.assert_readable();
 }
 
 #[test]

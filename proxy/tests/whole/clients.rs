@@ -2,7 +2,7 @@
 //! be, and its body reaches the readers as it was sent, whatever it is.
 
 use crate::readers::{KEYS, events_of, number_in};
-use crate::support::client::Reply;
+use crate::support::client::ORIGIN;
 use crate::support::event::{array, event, new_id, new_ids};
 use crate::support::proxy::{Proxy, to_kinesis};
 use crate::support::stream::emulator;
@@ -13,7 +13,6 @@ use sluice_loadtest::kinesis::Faults;
 use std::io::Write;
 use tempfile::tempdir;
 
-const ORIGIN: &str = "https://shop.example.com";
 const JSON: &str = "application/json; charset=utf-8";
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -217,19 +216,6 @@ pub(crate) fn envelope(line: &[u8]) -> Value {
     record
 }
 
-/// What every answer to a page on [`ORIGIN`] has to say.
-fn assert_readable(reply: &Reply) {
-    assert_eq!(
-        reply.header("access-control-allow-origin"),
-        Some(ORIGIN),
-        "{reply:?}"
-    );
-    assert_eq!(
-        reply.header("access-control-allow-credentials"),
-        Some("true")
-    );
-}
-
 /// What a page asks before its first request.
 fn assert_asked(proxy: &Proxy, uri: &str) {
     let reply = proxy.connect().ask(format!(
@@ -239,7 +225,7 @@ fn assert_asked(proxy: &Proxy, uri: &str) {
     ));
     assert_eq!(reply.status, 204);
     assert!(reply.body.is_empty());
-    assert_readable(&reply);
+    reply.assert_readable();
     let list = |name: &str| -> Vec<String> {
         let value = reply.header(name).unwrap_or_else(|| panic!("no {name}"));
         let words = value.split(',');
@@ -287,7 +273,7 @@ fn every_sdk_s_request_is_answered_as_it_wants_and_its_body_reaches_the_readers_
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         assert!(rid.len() == 32 && rid.bytes().all(is_hex), "{rid}");
         if sdk.headers.contains("Origin: ") {
-            assert_readable(&reply);
+            reply.assert_readable();
         }
         sent.push((sdk, uri, ids, body, rid));
     }

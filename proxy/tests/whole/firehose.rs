@@ -68,17 +68,6 @@ fn stored(stream: &Emulator) -> Stored {
     Stored::of(events.flat_map(ids_of_record))
 }
 
-/// For a stream that leaves nothing in doubt: a request is answered 200 if, and only if, all of it is
-/// stored, and nothing is stored twice.
-fn assert_exact(sent: &[Sent], stored: &Stored) {
-    stored.assert_truthful(sent);
-    for sent in sent {
-        let all = sent.ids.iter().all(|id| stored.has(id));
-        assert_eq!(sent.is_acked(), all, "{sent:?}");
-    }
-    assert_eq!(stored.duplicates(), 0);
-}
-
 #[test]
 fn no_firehose_record_is_over_5_kib_unless_one_event_is_larger() {
     let stream = stream(Faults::default());
@@ -179,7 +168,7 @@ fn k_of_n_failed_records_give_503_to_exactly_the_requests_with_an_event_in_them(
     let sent = burst(proxy.address, EVENTS, 8, 12);
     proxy.settled_metrics("main");
     let stored = stored(&stream);
-    assert_exact(&sent, &stored);
+    stored.assert_exact(&sent);
     let refused = count_answered(&sent, 503);
     assert!(refused > 0 && count_answered(&sent, 200) > 0, "{refused}");
     assert_eq!(refused + count_answered(&sent, 200), sent.len());

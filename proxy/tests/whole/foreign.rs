@@ -65,27 +65,34 @@ fn start(dir: &Path, stream: &Stream, more: &str) -> Proxy {
     Proxy::start(dir, &format!("{SETTINGS}{output}{more}"))
 }
 
+/// `sluice check` of these settings, by a user with this key and secret, ends with this code, and its last line
+/// begins like this. Gives all that it says.
+fn assert_check(settings: &str, [key, secret]: [&str; 2], code: i32, found: &str) -> String {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("sluice.toml");
+    std::fs::write(&file, settings).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["check", "--config"])
+        .arg(file)
+        .env_clear()
+        .env("AWS_ACCESS_KEY_ID", key)
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().last().unwrap_or_default();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(line.starts_with(found), "{line}");
+    text
+}
+
 /// `sluice check` finds the stream, and does not find one that is not there.
 fn check(stream: &Stream) {
     for (name, code, found) in [
         (stream.name.as_str(), 0, "output main (kinesis) ok: "),
         ("interop-none", 1, "output main (kinesis) FAILED: "),
     ] {
-        let dir = tempdir().unwrap();
-        let file = dir.path().join("sluice.toml");
-        std::fs::write(&file, output(&stream.endpoint, name)).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(["check", "--config"])
-            .arg(file)
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let line = text.lines().last().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(line.starts_with(found), "{line}");
+        assert_check(&output(&stream.endpoint, name), ["test"; 2], code, found);
     }
 }
 

@@ -21,17 +21,6 @@ fn reject(k: u64, n: u64) -> Option<Reject> {
     })
 }
 
-/// For a stream that neither hangs nor leaves anything in doubt: a request is answered 200 if, and
-/// only if, all of it is stored, and nothing is stored twice.
-fn assert_exact(sent: &[Sent], stored: &crate::support::audit::Stored) {
-    stored.assert_truthful(sent);
-    for sent in sent {
-        let all = sent.ids.iter().all(|id| stored.has(id));
-        assert_eq!(sent.is_acked(), all, "{sent:?}");
-    }
-    assert_eq!(stored.duplicates(), 0);
-}
-
 #[test]
 fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
     let stream = emulator(Faults {
@@ -45,7 +34,7 @@ fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
 
     let sent = burst(proxy.address, EVENTS, 8, 12);
     proxy.settled_metrics("main");
-    assert_exact(&sent, &stored(&stream));
+    stored(&stream).assert_exact(&sent);
     let refused = count_answered(&sent, 503);
     assert!(refused > 0 && count_answered(&sent, 200) > 0, "{refused}");
     assert_eq!(refused + count_answered(&sent, 200), sent.len());
@@ -277,7 +266,7 @@ fn entries_are_the_truth_even_when_the_answer_counts_no_failure() {
         failed_count_zero: true,
         ..Faults::default()
     });
-    assert_exact(&sent, &stored);
+    stored.assert_exact(&sent);
 }
 
 #[test]

@@ -2,14 +2,13 @@
 //! of it is stored, and what is just within a limit is.
 
 use crate::packed::gzip;
-use crate::support::client::Reply;
+use crate::support::client::{ORIGIN, Reply};
 use crate::support::files;
 use crate::support::proxy::{Proxy, to_files, to_kinesis};
 use crate::support::stream::emulator;
 use sluice_loadtest::kinesis::Faults;
 use tempfile::tempdir;
 
-const ORIGIN: &str = "https://shop.example.com";
 const CORS: &str = "[cors]\norigins = 'https://*.example.com'\n";
 const MIB: usize = 1 << 20;
 
@@ -22,19 +21,6 @@ fn post(proxy: &Proxy, host: &str, uri: &str, headers: &str, body: &[u8]) -> Rep
     // What is over a limit may be refused before all of it is there.
     client.try_send([head.as_bytes(), body].concat());
     client.read()
-}
-
-fn assert_readable(reply: &Reply) {
-    assert_eq!(
-        reply.header("access-control-allow-origin"),
-        Some(ORIGIN),
-        "{reply:?}"
-    );
-    assert_eq!(
-        reply.header("access-control-allow-credentials"),
-        Some("true")
-    );
-    assert_eq!(reply.header("vary"), Some("Origin"));
 }
 
 #[test]
@@ -55,7 +41,7 @@ fn a_page_can_read_why_it_was_refused_and_a_byte_less_than_the_limit_is_taken() 
     ] {
         let reply = post(&proxy, host, uri, &coding, &body);
         assert_eq!(reply.status, 200, "{reply:?}");
-        assert_readable(&reply);
+        reply.assert_readable();
         taken += 1;
     }
 
@@ -118,7 +104,7 @@ fn a_page_can_read_why_it_was_refused_and_a_byte_less_than_the_limit_is_taken() 
     ] {
         let reply = post(&proxy, host, uri, &headers, &body);
         assert_eq!((reply.status, &*reply.code()), (status, code));
-        assert_readable(&reply);
+        reply.assert_readable();
         if status == 413 {
             assert_eq!(reply.json()["limit"], MIB);
         }
@@ -135,7 +121,7 @@ fn a_record_that_no_call_could_carry_is_refused_before_a_call_is_made() {
     // Within the limit of bodies; each quote takes two bytes in a record.
     let reply = post(&proxy, "t", "/collect", "", &vec![b'"'; MIB - 1]);
     assert_eq!((reply.status, &*reply.code()), (413, "record_too_large"));
-    assert_readable(&reply);
+    reply.assert_readable();
     assert!(reply.json()["actual"].as_u64().unwrap() > 2 * (MIB as u64 - 1));
     proxy.end_cleanly();
     let stats = stream.stats();

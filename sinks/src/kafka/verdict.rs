@@ -33,7 +33,7 @@ pub(super) fn of_refusal(code: Code) -> RecordResult {
 pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
     match (cause(code), code) {
         // A broker that does not like our certificate says so by a TLS alert, after the handshake.
-        (_, Code::BrokerTransportFailure) if text.contains("SSL routines") => Some(Cause::Denied),
+        (_, Code::BrokerTransportFailure) if is_tls_alert(text) => Some(Cause::Denied),
         (
             _,
             Code::BrokerTransportFailure
@@ -44,6 +44,11 @@ pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
         (cause @ (Cause::Denied | Cause::Unavailable), _) => Some(cause),
         _ => None,
     }
+}
+
+/// OpenSSL's words for an alert; a connection that only ends has others.
+fn is_tls_alert(text: &str) -> bool {
+    text.contains("SSL routines") && text.contains(" alert ")
 }
 
 /// What is not listed may have left the record stored, and so is [`Cause::Unknown`].
@@ -128,6 +133,11 @@ mod tests {
                 Code::BrokerTransportFailure,
                 "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required",
                 Some(Cause::Denied),
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "Receive failed: error:0A000126:SSL routines::unexpected eof while reading",
+                Some(Cause::Unavailable),
             ),
             (
                 Code::AllBrokersDown,

@@ -2,7 +2,7 @@
 
 use super::judge::compare;
 use super::traffic::{Client, Offer, offer};
-use super::{SETTINGS, run};
+use super::{SETTINGS, assert_check, run};
 use crate::support::proxy::Proxy;
 use std::env;
 use std::path::Path;
@@ -73,21 +73,7 @@ fn check(stream: &Stream) {
             "output main (firehose) FAILED: firehose stream interop-none: 400 ResourceNotFoundException",
         ),
     ] {
-        let dir = tempdir().unwrap();
-        let file = dir.path().join("sluice.toml");
-        std::fs::write(&file, stream.output(name)).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(["check", "--config"])
-            .arg(file)
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let line = text.lines().last().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(line.starts_with(found), "{line}");
+        assert_check(&stream.output(name), ["test"; 2], code, found);
     }
 }
 

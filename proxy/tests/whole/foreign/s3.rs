@@ -2,7 +2,7 @@
 
 use super::judge::compare;
 use super::traffic::{Offer, offer};
-use super::{SETTINGS, run, variable};
+use super::{SETTINGS, assert_check, run, variable};
 use crate::readers;
 use crate::support::audit::{Sent, Stored, count_answered};
 use crate::support::event::ids_of_record;
@@ -138,20 +138,8 @@ fn check(bucket: &Bucket) {
         (bucket, "wrong-one", 1, "output main (s3) FAILED: "),
     ] {
         let dir = tempdir().unwrap();
-        let file = dir.path().join("sluice.toml");
-        std::fs::write(&file, bucket.settings(dir.path(), "")).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(["check", "--config"])
-            .arg(file)
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", secret)
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let line = text.lines().last().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(line.starts_with(found), "{line}");
+        let settings = bucket.settings(dir.path(), "");
+        let text = assert_check(&settings, [ACCESS_KEY, secret], code, found);
         assert!(!text.contains(secret), "{text}");
     }
 }

@@ -74,4 +74,15 @@ impl Stored {
         let strange: Vec<_> = self.0.keys().filter(|id| !known.contains(id)).collect();
         assert!(strange.is_empty(), "stored and never sent: {strange:?}");
     }
+
+    /// For a stream that neither hangs nor leaves anything in doubt: a request is answered 200 if, and
+    /// only if, all of it is stored, and nothing is stored twice.
+    pub(crate) fn assert_exact(&self, sent: &[Sent]) {
+        self.assert_truthful(sent);
+        for sent in sent {
+            let all = sent.ids.iter().all(|id| self.has(id));
+            assert_eq!(sent.is_acked(), all, "{sent:?}");
+        }
+        assert_eq!(self.duplicates(), 0);
+    }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Longer than any answer may take; a read that lasts so long is a hang.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// A page's origin, for tests of what pages may read.
+pub(crate) const ORIGIN: &str = "https://shop.example.com";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -20,6 +23,15 @@ impl Reply {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
+    }
+
+    /// What every answer says to a page on [`ORIGIN`], where such pages may read answers.
+    pub(crate) fn assert_readable(&self) {
+        let origin = self.header("access-control-allow-origin");
+        assert_eq!(origin, Some(ORIGIN), "{self:?}");
+        let credentials = self.header("access-control-allow-credentials");
+        assert_eq!(credentials, Some("true"), "{self:?}");
+        assert_eq!(self.header("vary"), Some("Origin"), "{self:?}");
     }
 
     pub(crate) fn closes(&self) -> bool {
