@@ -6,9 +6,7 @@ use super::pack::Packed;
 use crate::aws::{Aws, CallFailure};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use sluice_core::record::Cause;
@@ -44,7 +42,6 @@ impl Bucket {
             .force_path_style(path_style)
             // Content-MD5 guards the body, and is what every store that calls itself compatible knows.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .interceptor(NoErrorInside)
             .build();
         let storage_class = settings.storage_class.as_str();
         Ok(Bucket {
@@ -80,6 +77,7 @@ impl Bucket {
             .send()
             .await;
         match answer {
+            // An answer of 200 with an error in its body is an error to the SDK already.
             Ok(answer) if answer.e_tag().is_some_and(|tag| !tag.is_empty()) => Ok(()),
             // Every store names what it stored; a proxy that answers in its place does not.
             Ok(_) => Err(CallFailure {
@@ -111,31 +109,5 @@ impl Bucket {
             self.aws.doubt_credentials();
         }
         failure
-    }
-}
-
-/// Some calls of this service are answered 200 before they are done, with the error in the body. PutObject
-/// is not known to be one of them; nothing is deleted here on the strength of that.
-#[derive(Debug)]
-struct NoErrorInside;
-
-impl Intercept for NoErrorInside {
-    fn name(&self) -> &'static str {
-        "NoErrorInside"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response().body().bytes().unwrap_or_default();
-        let is_error = memchr::memmem::find(body, b"<Error").is_some();
-        if context.response().status().is_success() && is_error {
-            let text = String::from_utf8_lossy(body);
-            return Err(format!("an error inside of an answer of success: {text}").into());
-        }
-        Ok(())
     }
 }
