@@ -535,6 +535,31 @@ async fn a_segment_takes_no_line_after_a_failed_fsync_and_only_confirmed_lines_a
 }
 
 #[tokio::test]
+async fn a_segment_with_a_key_ends_with_its_last_confirmed_line_for_the_next_start_too() {
+    let mut bench = Bench::new().await;
+    bench
+        .bucket
+        .next((0..100_000).map(|_| Answer::Says(500, "InternalError")));
+    assert_eq!(bench.write("one").await, DELIVERED);
+    *bench.disk.0.faults.lock().unwrap() = vec![
+        Fault::ShortWrite(3),
+        Fault::Write(io::ErrorKind::Other),
+        Fault::Cut,
+    ];
+    assert_eq!(
+        bench.write("doubt").await,
+        RecordResult::Retry(Cause::Unknown)
+    );
+    until("it was sent once", || bench.bucket.seen().len() > 1).await;
+    bench.kill().await;
+    assert_eq!(bench.segments(".keyed").len(), 1);
+    bench.bucket.forget_plans();
+    bench.start().await;
+    assert_eq!(bench.finish().await, 0);
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
 async fn nothing_is_confirmed_in_a_segment_whose_name_is_not_durable() {
     let mut bench = Bench::new().await;
     *bench.disk.0.faults.lock().unwrap() = vec![Fault::SyncDirAfter(0)];
