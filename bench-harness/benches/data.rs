@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sluice_core::json::escape::Escaped;
 use sluice_core::json::scan::{self, Found, Kind, Wanted};
-use sluice_core::json::split::{self, Limits};
+use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::partition::PartitionRule;
 use sluice_core::pipeline::{Mode, Plan, Prepared};
 use sluice_core::request::{RequestContext, RequestId};
@@ -87,7 +87,7 @@ fn scan_event(c: &mut Criterion) {
     assert_eq!((value.kind, value.end), (Kind::Object, 1_024));
     assert_eq!(found.get(4).unwrap().of(&event).len(), 38);
     let mut events = Vec::new();
-    let limits = Limits {
+    let limits = SplitLimits {
         depth_max: 64,
         events_max: 1_000,
     };
@@ -247,7 +247,7 @@ fn split_batch(c: &mut Criterion) {
     for name in ["ip", "ua", "unique_id"] {
         wanted.add(name.as_bytes()).unwrap();
     }
-    let limits = Limits {
+    let limits = SplitLimits {
         depth_max: 64,
         events_max: 1_000,
     };

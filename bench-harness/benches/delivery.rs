@@ -9,12 +9,12 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
 use sluice_core::budget::ByteBudget;
 use sluice_core::delivery::{Action, BatchLimits, Delivery, DeliverySettings, Input};
-use sluice_core::ledger::{AckPolicy, LedgerBook, OutputRule, Verification};
 use sluice_core::queue::queue;
 use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::request_table::{AckPolicy, AckStatus, OutputRule, RequestTable};
 use sluice_core::retry::RetryPolicy;
 use sluice_core::time::Mono;
 use std::hint::black_box;
@@ -25,7 +25,7 @@ use std::time::Duration;
 const RECORDS: usize = 500;
 const FAR: Mono = Mono(3_600_000_000);
 
-fn records(port: &'static AckPort, count: usize) -> Vec<Record> {
+fn records(port: &'static AckQueue, count: usize) -> Vec<Record> {
     let payload = Bytes::from(vec![b'x'; 1_024]);
     let request = RequestKey {
         slot: 0,
@@ -103,7 +103,7 @@ fn deliver(machine: &mut Delivery, records: Vec<Record>, throttled: usize) -> us
 }
 
 fn delivery(c: &mut Criterion) {
-    let port = AckPort::leak();
+    let port = AckQueue::leak();
     let mut group = c.benchmark_group("delivery");
     group.throughput(Throughput::Elements(RECORDS as u64));
     for (name, throttled) in [
@@ -127,16 +127,16 @@ fn delivery(c: &mut Criterion) {
 }
 
 /// Opens, accepts, settles and closes one request of one record.
-fn through_the_book(book: &mut LedgerBook, budget: &ByteBudget) -> Verification {
+fn through_the_book(book: &mut RequestTable, budget: &ByteBudget) -> AckStatus {
     let permit = budget.try_reserve(1_024).unwrap();
     let request = book.open(1, 0, permit, FAR);
     let mut word: Option<Settlement> = None;
     book.accept(request, 1_024, |_, ticket| {
         word = Some(ticket.settle(Outcome::Delivered).1)
     });
-    assert_eq!(book.verify(request, Waker::noop()), Verification::Open);
+    assert_eq!(book.status(request, Waker::noop()), AckStatus::Open);
     book.settle(word.unwrap());
-    let verification = book.verify(request, Waker::noop());
+    let verification = book.status(request, Waker::noop());
     book.close(request);
     verification
 }
@@ -145,25 +145,22 @@ fn ledger(c: &mut Criterion) {
     let rule = OutputRule {
         ack: AckPolicy::Delivered,
         pending_bytes_max: 1 << 30,
-        pace: Some(Duration::from_secs(1)),
+        adaptive_limit: Some(Duration::from_secs(1)),
     };
-    let mut book = LedgerBook::new(AckPort::leak(), vec![rule]);
+    let mut book = RequestTable::new(AckQueue::leak(), vec![rule]);
     let budget = ByteBudget::new(1 << 30);
-    assert_eq!(
-        through_the_book(&mut book, &budget),
-        Verification::Delivered
-    );
+    assert_eq!(through_the_book(&mut book, &budget), AckStatus::Delivered);
     assert_eq!(book.open_requests(), 0);
     c.bench_function("ledger/one_request", |b| {
         b.iter(|| through_the_book(&mut book, &budget));
     });
 }
 
-/// Sends parcels to a thread that settles all of it, and waits until every word is back.
+/// Sends submissions to a thread that settles all of it, and waits until every word is back.
 fn hand_off(c: &mut Criterion) {
     let mut group = c.benchmark_group("hand_off");
-    for parcel in [1, 16, 256] {
-        let port = AckPort::leak();
+    for submission in [1, 16, 256] {
+        let port = AckQueue::leak();
         let (sender, receiver) = queue::<Vec<Record>>(64);
         let writer = thread::spawn(move || {
             let mut settled = 0_usize;
@@ -184,10 +181,10 @@ fn hand_off(c: &mut Criterion) {
         });
         let mut sent = 0;
         let mut round = || {
-            sent += parcel;
-            sender.try_send(records(port, parcel)).unwrap();
+            sent += submission;
+            sender.try_send(records(port, submission)).unwrap();
             let mut back = 0;
-            while back < parcel {
+            while back < submission {
                 match port.poll_recv(Waker::noop()) {
                     Some(words) => back += words.len(),
                     None => std::hint::spin_loop(),
@@ -195,9 +192,9 @@ fn hand_off(c: &mut Criterion) {
             }
             back
         };
-        assert_eq!(round(), parcel);
-        group.throughput(Throughput::Elements(parcel as u64));
-        group.bench_function(format!("parcel_of_{parcel}_there_and_back"), |b| {
+        assert_eq!(round(), submission);
+        group.throughput(Throughput::Elements(submission as u64));
+        group.bench_function(format!("parcel_of_{submission}_there_and_back"), |b| {
             b.iter(&mut round)
         });
         drop(sender);

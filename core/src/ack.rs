@@ -1,7 +1,7 @@
 //! How a writer's word on a record travels back to the core whose client waits for it.
 
 use crate::record::Cause;
-use crate::wake::Bell;
+use crate::wake_flag::WakeFlag;
 use crossbeam_queue::SegQueue;
 use std::mem;
 use std::task::Waker;
@@ -18,7 +18,7 @@ pub enum Outcome {
 /// A settled ticket: which request of the core, which output, how many bytes, what outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// Names the request in its core's ledger book.
+    /// Names the request in its core's request table.
     pub request: RequestKey,
     /// The output the record went to.
     pub output: OutputId,
@@ -32,7 +32,7 @@ pub struct Settlement {
 /// that comes after the slot was reused is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Index into the ledger book.
+    /// Index into the request table.
     pub slot: u32,
     /// How often the slot had been used before.
     pub generation: u32,
@@ -45,18 +45,18 @@ pub struct OutputId(pub u16);
 /// One per listener core: where settlements for its requests arrive.
 ///
 /// One message and one wake carry a whole batch's settlements, for the wake is what costs: the
-/// benchmark `hand_off` shows it as the price of a parcel of one beside that of 16. Its length is bounded by the records in flight, which byte budget and ledger bound.
+/// benchmark `hand_off` shows it as the price of a submission of one beside that of 16. Its length is bounded by the records in flight, which byte budget and ledger bound.
 #[derive(Debug, Default)]
-pub struct AckPort {
+pub struct AckQueue {
     settled: SegQueue<Vec<Settlement>>,
-    bell: Bell,
+    wake: WakeFlag,
 }
 
-impl AckPort {
-    /// A port that lives as long as the process, as its core does: tickets point to it without
+impl AckQueue {
+    /// An ack queue that lives as long as the process, as its core does: tickets point to it without
     /// counting references. Made once per core at start.
     #[must_use]
-    pub fn leak() -> &'static AckPort {
+    pub fn leak() -> &'static AckQueue {
         Box::leak(Box::default())
     }
 
@@ -66,13 +66,13 @@ impl AckPort {
             return;
         }
         self.settled.push(settlements);
-        self.bell.ring();
+        self.wake.notify();
     }
 
     /// The core's side: takes a batch of settlements, or arranges to be woken and says `None`.
     pub fn poll_recv(&self, waker: &Waker) -> Option<Vec<Settlement>> {
         self.settled.pop().or_else(|| {
-            self.bell.listen(waker);
+            self.wake.register(waker);
             self.settled.pop()
         })
     }
@@ -83,46 +83,46 @@ impl AckPort {
 #[must_use = "a ticket has to be settled"]
 #[derive(Debug)]
 pub struct Ticket {
-    port: &'static AckPort,
+    acks: &'static AckQueue,
     request: RequestKey,
     output: OutputId,
     bytes: u32,
 }
 
 impl Ticket {
-    /// A ticket for one record of an open request. Only a ledger book makes these.
+    /// A ticket for one record of an open request. Only a request table makes these.
     pub fn new(
-        port: &'static AckPort,
+        acks: &'static AckQueue,
         request: RequestKey,
         output: OutputId,
         bytes: u32,
     ) -> Ticket {
         Ticket {
-            port,
+            acks,
             request,
             output,
             bytes,
         }
     }
 
-    /// Ends the obligation: the settlement is to be sent to the port.
-    #[must_use = "the settlement has to reach the port"]
-    pub fn settle(self, outcome: Outcome) -> (&'static AckPort, Settlement) {
+    /// Ends the obligation: the settlement is to be sent to the ack queue.
+    #[must_use = "the settlement has to reach the ack queue"]
+    pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {
         let settlement = Settlement {
             request: self.request,
             output: self.output,
             bytes: self.bytes,
             outcome,
         };
-        let port = self.port;
+        let acks = self.acks;
         mem::forget(self);
-        (port, settlement)
+        (acks, settlement)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.port.send(vec![Settlement {
+        self.acks.send(vec![Settlement {
             request: self.request,
             output: self.output,
             bytes: self.bytes,
@@ -147,9 +147,9 @@ mod tests {
         }
     }
 
-    fn ticket(port: &'static AckPort, slot: u32) -> Ticket {
+    fn ticket(acks: &'static AckQueue, slot: u32) -> Ticket {
         Ticket::new(
-            port,
+            acks,
             RequestKey {
                 slot,
                 generation: 7,
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_dropped_ticket_is_reported_as_lost() {
-        let port = AckPort::leak();
-        drop(ticket(port, 5));
-        let settled = port.poll_recv(Waker::noop()).unwrap();
+        let acks = AckQueue::leak();
+        drop(ticket(acks, 5));
+        let settled = acks.poll_recv(Waker::noop()).unwrap();
         assert_eq!(
             settled,
             [Settlement {
@@ -180,27 +180,27 @@ mod tests {
 
     #[test]
     fn a_settled_ticket_says_nothing_more_when_it_goes() {
-        let port = AckPort::leak();
-        let (_, settlement) = ticket(port, 1).settle(Outcome::Delivered);
+        let acks = AckQueue::leak();
+        let (_, settlement) = ticket(acks, 1).settle(Outcome::Delivered);
         assert_eq!(settlement.outcome, Outcome::Delivered);
-        assert!(port.poll_recv(Waker::noop()).is_none());
+        assert!(acks.poll_recv(Waker::noop()).is_none());
     }
 
     #[test]
     fn many_batches_before_a_drain_wake_the_core_once_and_the_next_one_wakes_again() {
-        let port = AckPort::leak();
+        let acks = AckQueue::leak();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        assert!(port.poll_recv(&waker).is_none());
+        assert!(acks.poll_recv(&waker).is_none());
         for slot in 0..3 {
-            port.send(vec![ticket(port, slot).settle(Outcome::Delivered).1]);
+            acks.send(vec![ticket(acks, slot).settle(Outcome::Delivered).1]);
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         for _ in 0..3 {
-            assert!(port.poll_recv(&waker).is_some());
+            assert!(acks.poll_recv(&waker).is_some());
         }
-        assert!(port.poll_recv(&waker).is_none());
-        port.send(vec![ticket(port, 3).settle(Outcome::Delivered).1]);
+        assert!(acks.poll_recv(&waker).is_none());
+        acks.send(vec![ticket(acks, 3).settle(Outcome::Delivered).1]);
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// A batch that lingers for longer is looked at whenever records arrive: it may fill long before its time.
 /// In this time a core makes no more than some batches, and waking for each arrival would cost more.
-const LINGER_UNHEARD_MAX: Duration = Duration::from_millis(100);
+const LINGER_WITHOUT_INPUT_MAX: Duration = Duration::from_millis(100);
 
 /// How records are gathered into calls and how calls are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Tally {
 
 /// A record and its history.
 #[derive(Debug)]
-struct Held {
+struct Queued {
     record: Record,
     /// Calls that carried it.
     attempts: u32,
@@ -117,7 +117,7 @@ struct Held {
 
 /// What the machine remembers of a record while a call carries it.
 #[derive(Clone, Copy, Debug)]
-struct Flown {
+struct InFlight {
     attempts: u32,
     since: Mono,
 }
@@ -127,7 +127,7 @@ struct Flown {
 struct Retrying {
     at: Mono,
     number: u64,
-    held: Held,
+    queued: Queued,
 }
 
 impl PartialEq for Retrying {
@@ -155,12 +155,12 @@ impl Ord for Retrying {
 pub struct Delivery {
     settings: DeliverySettings,
     limits: BatchLimits,
-    waiting: VecDeque<Held>,
+    waiting: VecDeque<Queued>,
     waiting_bytes: usize,
     retrying: BinaryHeap<Reverse<Retrying>>,
     retries: u64,
     /// By [`CallId`]; `None` is a free place.
-    flights: Vec<Option<Vec<Flown>>>,
+    in_flight_calls: Vec<Option<Vec<InFlight>>>,
     in_flight: usize,
     in_flight_records: usize,
     draining: bool,
@@ -179,7 +179,7 @@ impl Delivery {
             waiting_bytes: 0,
             retrying: BinaryHeap::new(),
             retries: 0,
-            flights: Vec::new(),
+            in_flight_calls: Vec::new(),
             in_flight: 0,
             in_flight_records: 0,
             draining: false,
@@ -220,10 +220,10 @@ impl Delivery {
     /// Whether records that arrive now could change what is done before [`Delivery::wake_at`]. They
     /// cannot while a batch lingers for a moment (they would join it) or every call is taken (they would wait).
     #[must_use]
-    pub fn hears(&self) -> bool {
+    pub fn wants_input(&self) -> bool {
         let linger = self.settings.linger;
         self.in_flight < self.settings.in_flight_max
-            && (self.waiting.is_empty() || linger.is_zero() || linger > LINGER_UNHEARD_MAX)
+            && (self.waiting.is_empty() || linger.is_zero() || linger > LINGER_WITHOUT_INPUT_MAX)
     }
 
     /// When [`Input::Tick`] is due if nothing else happens; [`Mono::NEVER`] if nothing waits for time.
@@ -282,7 +282,7 @@ impl Delivery {
     fn arrive(&mut self, records: Vec<Record>, now: Mono) {
         self.tally.received += records.len() as u64;
         for record in records {
-            self.wait(Held {
+            self.enqueue(Queued {
                 record,
                 attempts: 0,
                 since: now,
@@ -291,9 +291,9 @@ impl Delivery {
         }
     }
 
-    fn wait(&mut self, held: Held) {
-        self.waiting_bytes += held.record.size();
-        self.waiting.push_back(held);
+    fn enqueue(&mut self, queued: Queued) {
+        self.waiting_bytes += queued.record.size();
+        self.waiting.push_back(queued);
     }
 
     fn complete(
@@ -305,20 +305,20 @@ impl Delivery {
         random: u64,
         actions: &mut Vec<Action>,
     ) {
-        let flown = self
-            .flights
+        let in_flight = self
+            .in_flight_calls
             .get_mut(call.0)
             .and_then(Option::take)
             .unwrap_or_default();
         // What comes back has to be what was given out: else the counts are wrong from here on.
         assert!(
-            flown.len() == records.len(),
+            in_flight.len() == records.len(),
             "a call gave back other records than it was given"
         );
         self.in_flight -= 1;
         self.in_flight_records -= records.len();
         let was_alone = records.len() == 1;
-        for (at, (record, flown)) in records.into_iter().zip(flown).enumerate() {
+        for (at, (record, in_flight)) in records.into_iter().zip(in_flight).enumerate() {
             match results
                 .get(at)
                 .copied()
@@ -334,7 +334,7 @@ impl Delivery {
                 RecordResult::Retry(cause) => {
                     actions.push(Action::CountRetry(cause));
                     let random = scatter(random, at as u64);
-                    self.retry(record, flown, cause, now, random, actions);
+                    self.retry(record, in_flight, cause, now, random, actions);
                 }
             }
         }
@@ -343,13 +343,13 @@ impl Delivery {
     fn retry(
         &mut self,
         record: Record,
-        flown: Flown,
+        in_flight: InFlight,
         cause: Cause,
         now: Mono,
         random: u64,
         actions: &mut Vec<Action>,
     ) {
-        let attempts = flown.attempts + 1;
+        let attempts = in_flight.attempts + 1;
         let decision = self
             .settings
             .retry
@@ -362,10 +362,10 @@ impl Delivery {
                 self.retrying.push(Reverse(Retrying {
                     at,
                     number: self.retries,
-                    held: Held {
+                    queued: Queued {
                         record,
                         attempts,
-                        since: flown.since,
+                        since: in_flight.since,
                         alone,
                     },
                 }));
@@ -397,8 +397,8 @@ impl Delivery {
             .is_some_and(|Reverse(retrying)| retrying.at <= now)
         {
             if let Some(Reverse(retrying)) = self.retrying.pop() {
-                self.waiting_bytes += retrying.held.record.size();
-                self.waiting.push_front(retrying.held);
+                self.waiting_bytes += retrying.queued.record.size();
+                self.waiting.push_front(retrying.queued);
             }
         }
     }
@@ -410,12 +410,12 @@ impl Delivery {
         if self.stopped {
             let waiting = std::mem::take(&mut self.waiting);
             self.waiting_bytes = 0;
-            for held in waiting {
-                self.settle(held.record, Outcome::Refused(Cause::Shutdown), actions);
+            for queued in waiting {
+                self.settle(queued.record, Outcome::Refused(Cause::Shutdown), actions);
             }
             while let Some(Reverse(retrying)) = self.retrying.pop() {
                 self.settle(
-                    retrying.held.record,
+                    retrying.queued.record,
                     Outcome::Refused(Cause::Shutdown),
                     actions,
                 );
@@ -424,34 +424,34 @@ impl Delivery {
         while self
             .waiting
             .front()
-            .is_some_and(|held| held.record.deadline <= now)
+            .is_some_and(|queued| queued.record.deadline <= now)
         {
-            if let Some(held) = self.pop_waiting() {
-                self.settle(held.record, Outcome::Refused(Cause::Expired), actions);
+            if let Some(queued) = self.pop_waiting() {
+                self.settle(queued.record, Outcome::Refused(Cause::Expired), actions);
             }
         }
     }
 
-    fn pop_waiting(&mut self) -> Option<Held> {
-        let held = self.waiting.pop_front()?;
-        self.waiting_bytes -= held.record.size();
-        Some(held)
+    fn pop_waiting(&mut self) -> Option<Queued> {
+        let queued = self.waiting.pop_front()?;
+        self.waiting_bytes -= queued.record.size();
+        Some(queued)
     }
 
     fn send(&mut self, now: Mono, actions: &mut Vec<Action>) {
         while self.in_flight < self.settings.in_flight_max && self.is_due(now) {
-            let (records, flown) = self.fill_batch(now, actions);
+            let (records, in_flight) = self.fill_batch(now, actions);
             if records.is_empty() {
                 continue;
             }
             self.in_flight += 1;
             self.in_flight_records += records.len();
-            let free = self.flights.iter().position(Option::is_none);
+            let free = self.in_flight_calls.iter().position(Option::is_none);
             let place = free.unwrap_or_else(|| {
-                self.flights.push(None);
-                self.flights.len() - 1
+                self.in_flight_calls.push(None);
+                self.in_flight_calls.len() - 1
             });
-            self.flights[place] = Some(flown);
+            self.in_flight_calls[place] = Some(in_flight);
             actions.push(Action::Send {
                 call: CallId(place),
                 records,
@@ -469,10 +469,10 @@ impl Delivery {
             || oldest.since + self.settings.linger <= now
     }
 
-    fn fill_batch(&mut self, now: Mono, actions: &mut Vec<Action>) -> (Vec<Record>, Vec<Flown>) {
+    fn fill_batch(&mut self, now: Mono, actions: &mut Vec<Action>) -> (Vec<Record>, Vec<InFlight>) {
         let expected = self.waiting.len().min(self.limits.records_max);
         let mut records = Vec::with_capacity(expected);
-        let mut flown = Vec::with_capacity(expected);
+        let mut in_flight = Vec::with_capacity(expected);
         let mut bytes = 0;
         while let Some(next) = self.waiting.front() {
             let size = next.record.size();
@@ -482,29 +482,29 @@ impl Delivery {
             if full && !records.is_empty() {
                 break;
             }
-            let Some(held) = self.pop_waiting() else {
+            let Some(queued) = self.pop_waiting() else {
                 break;
             };
-            if held.record.deadline <= now {
-                self.settle(held.record, Outcome::Refused(Cause::Expired), actions);
+            if queued.record.deadline <= now {
+                self.settle(queued.record, Outcome::Refused(Cause::Expired), actions);
                 continue;
             }
             // Checked at the door too; only a limit that was lowered since then gets here.
             if size > self.limits.record_bytes_max || size > self.limits.bytes_max {
-                self.settle(held.record, Outcome::Refused(Cause::TooLarge), actions);
+                self.settle(queued.record, Outcome::Refused(Cause::TooLarge), actions);
                 continue;
             }
             bytes += size;
-            flown.push(Flown {
-                attempts: held.attempts,
-                since: held.since,
+            in_flight.push(InFlight {
+                attempts: queued.attempts,
+                since: queued.since,
             });
-            records.push(held.record);
-            if held.alone {
+            records.push(queued.record);
+            if queued.alone {
                 break;
             }
         }
-        (records, flown)
+        (records, in_flight)
     }
 
     fn settle(&mut self, record: Record, outcome: Outcome, actions: &mut Vec<Action>) {

@@ -9,11 +9,11 @@
 //!  budget::Permit for the body
 //!  pipeline: envelope | event -> records, rejects
 //!  ledger: entry, one ack::Ticket per record and output
-//!  parcel of one turn ---------- queue (bounded) ---> delivery::step(Records)
+//!  submission of one turn ---------- queue (bounded) ---> delivery::step(Records)
 //!                                                       -> Send: the sink's call
 //!  ledger: settle, wake the client's task                  delivery::step(Completed)
 //!      ^                                                   -> Settle | again after a wait
-//!      +------------------------ ack::AckPort -------------------+
+//!      +------------------------ ack::AckQueue -------------------+
 //! ```
 //!
 //! What this crate promises:
@@ -26,6 +26,7 @@
 #![deny(unsafe_code)]
 
 pub mod ack;
+pub mod adaptive_limit;
 pub mod budget;
 pub mod civil;
 pub mod delivery;
@@ -33,8 +34,6 @@ mod envelope;
 pub mod event;
 pub mod inflate;
 pub mod json;
-pub mod ledger;
-pub mod pace;
 pub mod pack;
 pub mod partition;
 pub mod pipeline;
@@ -42,8 +41,9 @@ pub mod queue;
 pub mod record;
 pub mod reject;
 pub mod request;
+pub mod request_table;
 pub mod retry;
 pub mod stats;
 pub mod time;
 pub mod topic;
-pub mod wake;
+pub mod wake_flag;

@@ -10,7 +10,7 @@
 
 #[cfg(doc)]
 use crate::inflate;
-use crate::json::split::Limits;
+use crate::json::split::SplitLimits;
 use crate::partition::PartitionRule;
 use crate::reject::Reject;
 use crate::request::RequestContext;
@@ -143,8 +143,8 @@ impl Plan {
         result
     }
 
-    pub(crate) fn split_limits(&self) -> Limits {
-        Limits {
+    pub(crate) fn split_limits(&self) -> SplitLimits {
+        SplitLimits {
             depth_max: self.depth_max,
             events_max: self.events_max,
         }

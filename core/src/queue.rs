@@ -1,33 +1,33 @@
-//! The bounded hand-off from listener cores to one writer: a face over crossbeam-channel, with a bell.
+//! The bounded hand-off from listener cores to one writer: a face over crossbeam-channel, with a wake.
 //!
-//! What travels is a parcel: all that one core submitted to one output in one turn of its loop.
-//! The queue is bounded in parcels; the bytes in it are bounded where they are admitted (the ledger
-//! book), so a full queue only means that the core keeps its parcel and adds to it.
+//! What travels is a submission: all that one core submitted to one output in one turn of its loop.
+//! The queue is bounded in submissions; the bytes in it are bounded where they are admitted (the ledger
+//! book), so a full queue only means that the core keeps its submission and adds to it.
 
-use crate::wake::Bell;
+use crate::wake_flag::WakeFlag;
 use crossbeam_channel::{TryRecvError, TrySendError};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-/// Makes a queue for at most `parcels` parcels.
+/// Makes a queue for at most `submissions` submissions.
 #[must_use]
-pub fn queue<T>(parcels: usize) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(parcels);
-    let bell = Arc::new(Bell::default());
+pub fn queue<T>(submissions: usize) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = crossbeam_channel::bounded(submissions);
+    let wake = Arc::new(WakeFlag::default());
     let sender = Sender {
-        parcels: Some(sender),
-        bell: Arc::clone(&bell),
+        submissions: Some(sender),
+        wake: Arc::clone(&wake),
     };
     (
         sender,
         Receiver {
-            parcels: receiver,
-            bell,
+            submissions: receiver,
+            wake,
         },
     )
 }
 
-/// The queue did not take this parcel; here it is.
+/// The queue did not take this submission; here it is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotSent<T> {
     /// No room now.
@@ -40,26 +40,26 @@ pub enum NotSent<T> {
 #[derive(Debug)]
 pub struct Sender<T> {
     /// `None` only while it is being dropped.
-    parcels: Option<crossbeam_channel::Sender<T>>,
-    bell: Arc<Bell>,
+    submissions: Option<crossbeam_channel::Sender<T>>,
+    wake: Arc<WakeFlag>,
 }
 
 impl<T> Sender<T> {
-    /// Hands a parcel over; never blocks.
+    /// Hands a submission over; never blocks.
     ///
     /// # Errors
-    /// Gives the parcel back when the queue is full or the writer is gone.
-    pub fn try_send(&self, parcel: T) -> Result<(), NotSent<T>> {
-        let Some(parcels) = &self.parcels else {
-            return Err(NotSent::Closed(parcel));
+    /// Gives the submission back when the queue is full or the writer is gone.
+    pub fn try_send(&self, submission: T) -> Result<(), NotSent<T>> {
+        let Some(submissions) = &self.submissions else {
+            return Err(NotSent::Closed(submission));
         };
-        match parcels.try_send(parcel) {
+        match submissions.try_send(submission) {
             Ok(()) => {
-                self.bell.ring();
+                self.wake.notify();
                 Ok(())
             }
-            Err(TrySendError::Full(parcel)) => Err(NotSent::Full(parcel)),
-            Err(TrySendError::Disconnected(parcel)) => Err(NotSent::Closed(parcel)),
+            Err(TrySendError::Full(submission)) => Err(NotSent::Full(submission)),
+            Err(TrySendError::Disconnected(submission)) => Err(NotSent::Closed(submission)),
         }
     }
 }
@@ -67,8 +67,8 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Sender {
-            parcels: self.parcels.clone(),
-            bell: Arc::clone(&self.bell),
+            submissions: self.submissions.clone(),
+            wake: Arc::clone(&self.wake),
         }
     }
 }
@@ -76,34 +76,34 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // The channel has to know first: the woken writer then finds it closed.
-        self.parcels = None;
-        self.bell.ring();
+        self.submissions = None;
+        self.wake.notify();
     }
 }
 
 /// The writer's end.
 #[derive(Debug)]
 pub struct Receiver<T> {
-    parcels: crossbeam_channel::Receiver<T>,
-    bell: Arc<Bell>,
+    submissions: crossbeam_channel::Receiver<T>,
+    wake: Arc<WakeFlag>,
 }
 
 impl<T> Receiver<T> {
-    /// Takes a parcel; `Ready(None)` when all senders are gone and nothing is left.
+    /// Takes a submission; `Ready(None)` when all senders are gone and nothing is left.
     pub fn poll_recv(&self, waker: &Waker) -> Poll<Option<T>> {
         match self.try_recv() {
             Poll::Pending => {
-                self.bell.listen(waker);
+                self.wake.register(waker);
                 self.try_recv()
             }
             ready => ready,
         }
     }
 
-    /// Takes a parcel if one is there, without arranging to be woken.
+    /// Takes a submission if one is there, without arranging to be woken.
     pub fn try_recv(&self) -> Poll<Option<T>> {
-        match self.parcels.try_recv() {
-            Ok(parcel) => Poll::Ready(Some(parcel)),
+        match self.submissions.try_recv() {
+            Ok(submission) => Poll::Ready(Some(submission)),
             Err(TryRecvError::Disconnected) => Poll::Ready(None),
             Err(TryRecvError::Empty) => Poll::Pending,
         }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_gives_the_parcel_back() {
+    fn a_full_queue_gives_the_submission_back() {
         let (sender, receiver) = queue(1);
         sender.try_send(1).unwrap();
         assert_eq!(sender.try_send(2), Err(NotSent::Full(2)));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_a_writer_gives_the_parcel_back() {
+    fn a_queue_without_a_writer_gives_the_submission_back() {
         let (sender, receiver) = queue(4);
         drop(receiver);
         assert_eq!(sender.try_send(1), Err(NotSent::Closed(1)));

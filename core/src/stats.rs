@@ -3,8 +3,8 @@
 //! Each block has one writing thread, so an increment is a load and a store, not a locked
 //! instruction; a reader on another thread sees each value a moment late, never torn. Knows no exporter.
 
-use crate::ledger::OutputTally;
 use crate::record::Cause;
+use crate::request_table::OutputTally;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ pub struct OutputStats {
     /// Their bytes.
     pub pending_bytes: Gauge,
     /// Bytes that may be pending: the configured bound, or less while the destination throttles.
-    pub room_bytes: Gauge,
+    pub capacity_bytes: Gauge,
     /// Records confirmed after their client had been answered 503: legal, and a duplicate to come.
     pub delivered_late: Counter,
 }
@@ -231,7 +231,7 @@ impl OutputStats {
         }
         self.pending.set(tally.pending);
         self.pending_bytes.set(tally.pending_bytes);
-        self.room_bytes.set(tally.room_bytes);
+        self.capacity_bytes.set(tally.capacity_bytes);
         self.delivered_late.set(tally.delivered_late);
     }
 }
@@ -274,7 +274,7 @@ impl Default for WriterStats {
 
 /// What a sink counts whose destination bills each record up to the next of some steps.
 #[derive(Debug, Default)]
-pub struct BillStats {
+pub struct BillingStats {
     /// Bytes of records that were confirmed, as they were sent.
     pub confirmed_bytes: Counter,
     /// The same, each record rounded up.
@@ -284,7 +284,7 @@ pub struct BillStats {
 /// What a sink counts that makes objects of records. One that confirms records before they are at their destination
 /// keeps them in segments on a local disk until then. Values that two threads move are set under one lock.
 #[derive(Debug, Default)]
-pub struct StageStats {
+pub struct StagingStats {
     /// Bytes on the disk that are not at the destination yet.
     pub staged_bytes: Gauge,
     /// The bytes at which nothing more is taken.
@@ -303,7 +303,7 @@ pub struct StageStats {
     pub trouble: Gauge,
 }
 
-impl StageStats {
+impl StagingStats {
     /// Notes how an attempt to bring out a segment ended: why it failed, or that it did not.
     pub fn attempted(&self, failed: Option<Cause>) {
         let at = failed.map(|cause| cause as usize);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 use bytes::Bytes;
-use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Ticket};
 use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
 use sluice_core::record::{Cause, Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
@@ -36,7 +36,7 @@ fn limits(records_max: usize, bytes_max: usize) -> BatchLimits {
 }
 
 /// A record whose payload starts with its number.
-fn record(port: &'static AckPort, number: u64, size: usize, deadline: Mono) -> Record {
+fn record(port: &'static AckQueue, number: u64, size: usize, deadline: Mono) -> Record {
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(size.max(8), b'.');
     let request = RequestKey {
@@ -90,7 +90,7 @@ impl Driver {
     }
 
     fn records(&mut self, sizes: &[usize], now: Mono, deadline: Mono) {
-        let port = AckPort::leak();
+        let port = AckQueue::leak();
         let records = (0..)
             .zip(sizes)
             .map(|(at, size)| record(port, at, *size, deadline))
@@ -138,20 +138,20 @@ fn a_batch_leaves_when_its_oldest_record_has_lingered() {
 #[test]
 fn arrivals_are_of_no_interest_while_a_batch_lingers_or_every_call_is_taken() {
     let mut driver = Driver::new(settings(5, 1), limits(10, 1_000));
-    assert!(driver.machine.hears());
+    assert!(driver.machine.wants_input());
     driver.records(&[8], at_ms(0), FAR);
-    assert!(!driver.machine.hears());
+    assert!(!driver.machine.wants_input());
     driver.step(Input::Tick, at_ms(5), 0);
-    assert!(!driver.machine.hears());
+    assert!(!driver.machine.wants_input());
     driver.complete(0, &[OK], at_ms(6), 0);
-    assert!(driver.machine.hears());
+    assert!(driver.machine.wants_input());
 }
 
 #[test]
 fn a_batch_that_lingers_for_long_hears_what_arrives_for_it_may_fill_before_its_time() {
     let mut driver = Driver::new(settings(300_000, 1), limits(2, 1_000));
     driver.records(&[8], at_ms(0), FAR);
-    assert!(driver.machine.hears());
+    assert!(driver.machine.wants_input());
     driver.records(&[8], at_ms(1), FAR);
     assert_eq!(driver.calls.len(), 1);
 }
@@ -324,14 +324,14 @@ fn draw_result(random: &mut fastrand::Rng, trouble: u32) -> RecordResult {
     }
 }
 
-fn run_schedule(seed: u64, port: &'static AckPort) {
+fn run_schedule(seed: u64, port: &'static AckQueue) {
     let mut random = fastrand::Rng::with_seed(seed);
     let bounds = limits(random.usize(1..20), random.usize(50..400));
     let rules = settings(random.u64(0..20), random.usize(1..5));
     let trouble = random.choice([0, 5, 50, 100]).unwrap();
     let mut driver = Driver::new(rules, bounds);
     let mut fates: HashMap<u64, Fate> = HashMap::new();
-    let mut flights: Vec<(Mono, CallId, Vec<Record>)> = Vec::new();
+    let mut in_flight_calls: Vec<(Mono, CallId, Vec<Record>)> = Vec::new();
     let mut now = Mono(0);
     let mut arrivals_left = random.u32(1..15);
     let stop_at = random.bool().then(|| Mono(random.u64(0..3_000_000)));
@@ -339,7 +339,7 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
 
     loop {
         // What comes next: an arrival, an answer, a timer, or the end.
-        let answer_at = flights
+        let answer_at = in_flight_calls
             .iter()
             .map(|flight| flight.0)
             .min()
@@ -372,11 +372,11 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
             Input::Stop
         } else if answer_at != Mono::NEVER && (answer_at <= timer_at || random.bool()) {
             now = now.max(answer_at);
-            let at = flights
+            let at = in_flight_calls
                 .iter()
                 .position(|flight| flight.0 == answer_at)
                 .unwrap();
-            let (_, call, records) = flights.swap_remove(at);
+            let (_, call, records) = in_flight_calls.swap_remove(at);
             let mut results = Vec::new();
             for record in &records {
                 let result = draw_result(&mut random, trouble);
@@ -402,7 +402,7 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
         } else if timer_at != Mono::NEVER {
             now = now.max(timer_at);
             Input::Tick
-        } else if arrivals_left == 0 && flights.is_empty() && drained {
+        } else if arrivals_left == 0 && in_flight_calls.is_empty() && drained {
             break;
         } else {
             now = now + Duration::from_micros(random.u64(1..10_000));
@@ -426,14 +426,14 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
                 fate.flying = true;
                 fate.sent += 1;
             }
-            flights.push((
+            in_flight_calls.push((
                 now + Duration::from_micros(random.u64(0..500_000)),
                 call,
                 records,
             ));
         }
         assert!(
-            flights.len() <= rules.in_flight_max,
+            in_flight_calls.len() <= rules.in_flight_max,
             "too many calls at once"
         );
         for (number, outcome) in driver.settled.drain(..) {
@@ -448,7 +448,7 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
             fate.settled = Some(outcome);
         }
         // Nothing that could go out is kept: a free call and a due record never meet.
-        if flights.len() < rules.in_flight_max {
+        if in_flight_calls.len() < rules.in_flight_max {
             assert!(driver.machine.wake_at() > now, "something due was left");
         }
     }
@@ -475,7 +475,7 @@ fn run_schedule(seed: u64, port: &'static AckPort) {
 
 #[test]
 fn no_schedule_loses_repeats_or_misreports_a_record() {
-    let port = AckPort::leak();
+    let port = AckQueue::leak();
     if let Ok(seed) = std::env::var("SLUICE_SEED") {
         return run_schedule(seed.parse().unwrap(), port);
     }

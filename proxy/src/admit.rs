@@ -1,7 +1,7 @@
 //! Who may send events: the hosts and applications that a load balancer's rules used to let through.
 //! Looks at a head only; says what to answer, and does not answer.
 
-use crate::http::{Head, Problem};
+use crate::http::{ErrorBody, Head};
 use ::http::{StatusCode, header};
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ impl Admit {
 
     /// Why a request is not let in by its host.
     #[must_use]
-    pub fn refuse_host(&self, head: &Head) -> Option<Problem> {
+    pub fn refuse_host(&self, head: &Head) -> Option<ErrorBody> {
         if self.hosts.is_empty() {
             return None;
         }
@@ -35,7 +35,7 @@ impl Admit {
         let named = head.headers().get(header::HOST);
         let host = without_port(named.map_or(&[][..], |host| host.as_bytes()));
         (!self.hosts.contains(&host.to_ascii_lowercase())).then(|| {
-            Problem::new(
+            ErrorBody::new(
                 StatusCode::FORBIDDEN,
                 "host_unknown",
                 "this host is not served here",
@@ -45,11 +45,11 @@ impl Admit {
 
     /// Why a request is not let in by its application.
     #[must_use]
-    pub fn refuse_app(&self, app_id: Option<&[u8]>) -> Option<Problem> {
+    pub fn refuse_app(&self, app_id: Option<&[u8]>) -> Option<ErrorBody> {
         if self.app_ids.is_empty() || app_id.is_some_and(|id| self.app_ids.contains(id)) {
             return None;
         }
-        Some(Problem::new(
+        Some(ErrorBody::new(
             StatusCode::FORBIDDEN,
             "app_unknown",
             "appId is none of those that may send here",

@@ -15,21 +15,21 @@ use crate::config::{
     ProxyProtocol, Scheduling, SinkConfig,
 };
 #[cfg(feature = "kafka")]
-use crate::config::{CompressionWord, SaslWord};
-use crate::http::{AddressPolicy, CorsPolicy, Limits};
+use crate::config::{CompressionWord, SaslMechanism};
+use crate::http::{AddressPolicy, CorsPolicy, HttpLimits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
 use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
-use sluice_core::ledger::{self, OutputRule};
 use sluice_core::partition::PartitionRule;
 use sluice_core::pipeline::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
+use sluice_core::request_table::{self, OutputRule};
 use sluice_core::retry::RetryPolicy;
-use sluice_core::stats::{BillStats, WriterStats};
+use sluice_core::stats::{BillingStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
 use sluice_sinks::aws::AwsSettings;
@@ -53,7 +53,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// Parcels that a queue holds. Bytes are bounded elsewhere; with one parcel per core and turn this
+/// Submissions that a queue holds. Bytes are bounded elsewhere; with one submission per core and turn this
 /// is seconds of a stalled writer.
 const QUEUE_PARCELS: usize = 1_024;
 
@@ -166,7 +166,7 @@ struct RunningOutput {
     /// Asked for its limits by the cores; the writers of an output have equal sinks.
     sink: Arc<dyn Sink>,
     /// One per writer, where the destination bills in steps.
-    bills: Vec<Arc<BillStats>>,
+    bills: Vec<Arc<BillingStats>>,
 }
 
 fn start_outputs(
@@ -217,7 +217,7 @@ fn start_output(
         let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
-        bills.extend(writer_sink.bill());
+        bills.extend(writer_sink.billing_stats());
         sink.get_or_insert(writer_sink);
     }
     let Some(sink) = sink else {
@@ -228,7 +228,7 @@ fn start_output(
         }
         .into());
     };
-    if let Some(stage) = sink.stage() {
+    if let Some(stage) = sink.staging_stats() {
         readiness.watch(id, stage);
     }
     Ok(RunningOutput {
@@ -256,7 +256,7 @@ fn start_admin(
         name: output.name.clone(),
         writers: output.stats.clone(),
         bills: output.bills.clone(),
-        stage: output.sink.stage(),
+        stage: output.sink.staging_stats(),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
@@ -399,16 +399,16 @@ fn aws_settings(stream: &AwsStream) -> AwsSettings {
 #[cfg(feature = "kafka")]
 fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
     let sasl = match (kafka.sasl, kafka.login.clone()) {
-        (SaslWord::MskIam, _) => Sasl::MskIam {
+        (SaslMechanism::MskIam, _) => Sasl::MskIam {
             region: kafka.region.clone(),
         },
-        (SaslWord::None, _) | (_, None) => Sasl::None,
+        (SaslMechanism::None, _) | (_, None) => Sasl::None,
         (mechanism, Some((username, password))) => {
             let password = Secret(password.0);
             match mechanism {
-                SaslWord::ScramSha256 => Sasl::ScramSha256 { username, password },
-                SaslWord::ScramSha512 => Sasl::ScramSha512 { username, password },
-                SaslWord::None | SaslWord::Plain | SaslWord::MskIam => {
+                SaslMechanism::ScramSha256 => Sasl::ScramSha256 { username, password },
+                SaslMechanism::ScramSha512 => Sasl::ScramSha512 { username, password },
+                SaslMechanism::None | SaslMechanism::Plain | SaslMechanism::MskIam => {
                     Sasl::Plain { username, password }
                 }
             }
@@ -465,7 +465,7 @@ fn start_workers(
             DriverWord::Epoll => Driver::Epoll,
         },
         proxy_protocol: config.listen.proxy_protocol == ProxyProtocol::Required,
-        limits: front_limits(config),
+        limits: http_limits(config),
         outputs: config.outputs.len(),
         clock,
         drain: Arc::clone(drain),
@@ -476,13 +476,13 @@ fn start_workers(
         .map(|output| Arc::clone(&output.sink))
         .collect();
     let queues: Vec<_> = outputs.iter().map(|output| output.queues.clone()).collect();
-    let farewell = config.ack.deadline;
+    let shutdown_timeout = config.ack.deadline;
     let make = move |context: Rc<WorkerContext>| {
         let mine = queues
             .iter()
             .map(|queues| queues[context.index % queues.len()].clone())
             .collect();
-        let outputs = Outputs::new(mine, farewell);
+        let outputs = Outputs::new(mine, shutdown_timeout);
         drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
         let ingest = Ingest::new(Arc::clone(&ingest), sinks.clone(), outputs, context);
         drop(monoio::spawn(ingest.take_words()));
@@ -491,10 +491,10 @@ fn start_workers(
     Ok(worker::run_workers(&settings, make)?)
 }
 
-fn front_limits(config: &Config) -> Limits {
+fn http_limits(config: &Config) -> HttpLimits {
     let (listen, limits) = (&config.listen, &config.limits);
     // No field is left to a default: a setting that is read and has no effect would be a lie.
-    Limits {
+    HttpLimits {
         head_bytes_max: limits.head_bytes_max,
         headers_max: limits.headers_max,
         target_bytes_max: limits.target_bytes_max,
@@ -502,8 +502,8 @@ fn front_limits(config: &Config) -> Limits {
         body_bytes_max: limits.body_bytes_max,
         body_deadline: limits.body_deadline,
         body_bytes_per_second_min: limits.body_rate_min_bytes as u64,
-        body_grace: Limits::default().body_grace,
-        answer_deadline: Limits::default().answer_deadline,
+        body_grace: HttpLimits::default().body_grace,
+        answer_deadline: HttpLimits::default().answer_deadline,
         idle: limits.idle,
         // Bounded to 10^9 by the configuration.
         requests_per_connection_max: u32::try_from(limits.requests_per_connection_max)
@@ -566,15 +566,15 @@ fn output_settings(
     ack_deadline: Duration,
 ) -> OutputSettings {
     let (ack, retry_for) = match output.ack {
-        AckPolicy::Delivered | AckPolicy::Durable => (ledger::AckPolicy::Delivered, None),
-        AckPolicy::Enqueued { retry_for } => (ledger::AckPolicy::Enqueued, Some(retry_for)),
+        AckPolicy::Delivered | AckPolicy::Durable => (request_table::AckPolicy::Delivered, None),
+        AckPolicy::Enqueued { retry_for } => (request_table::AckPolicy::Enqueued, Some(retry_for)),
     };
     OutputSettings {
         rule: OutputRule {
             ack,
             pending_bytes_max: output.queue_bytes_max as u64 / cores,
             // Leaves time for the tries that the last of a request's throttled records needs.
-            pace: retry_for.is_none().then_some(ack_deadline / 8),
+            adaptive_limit: retry_for.is_none().then_some(ack_deadline / 8),
         },
         writers,
         retry_for,

@@ -2,7 +2,7 @@
 
 pub mod probe;
 
-use crate::config::{Config, ConfigError, Driver, Flags, Machine};
+use crate::config::{Config, ConfigError, Driver, Flags, HostInfo};
 use clap::{Args, Parser, Subcommand};
 use probe::Target;
 use std::env;
@@ -87,7 +87,7 @@ impl Settings {
             self.config.as_deref(),
             env::vars_os(),
             &flags,
-            Machine::detect(),
+            HostInfo::detect(),
         )
     }
 }

@@ -9,21 +9,21 @@ mod check;
 mod env;
 mod error;
 mod firehose;
+mod host_info;
 mod kafka;
-mod machine;
+mod keywords;
+mod legacy_env;
 mod outputs;
 mod raw;
-mod replaced;
 mod resolve;
 mod s3;
-mod words;
 
 pub use bounds::{BOUNDS, Bound, Scope};
-pub use error::{ConfigError, Fact, Problem};
-pub use machine::Machine;
-pub use words::{
+pub use error::{ConfigError, Problem, Setting};
+pub use host_info::HostInfo;
+pub use keywords::{
     AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType, StorageClassWord,
+    ProxyProtocol, SaslMechanism, Scheduling, Secret, SinkType, StorageClassWord,
 };
 
 use crate::http::{Network, OriginPattern};
@@ -314,10 +314,10 @@ pub struct KafkaSink {
     /// What it shows of itself to brokers that want a certificate; only with `tls`.
     pub certificate: Option<ClientCertificate>,
     /// How it says who it is.
-    pub sasl: SaslWord,
+    pub sasl: SaslMechanism,
     /// Name and password, with the mechanisms that have them.
     pub login: Option<(String, Secret)>,
-    /// The region of [`SaslWord::MskIam`]; `None` leaves it to the standard AWS chain.
+    /// The region of [`SaslMechanism::MskIam`]; `None` leaves it to the standard AWS chain.
     pub region: Option<String>,
     /// What batches are packed with.
     pub compression: CompressionWord,
@@ -452,13 +452,13 @@ impl Config {
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &Flags,
-        machine: Machine,
+        machine: HostInfo,
     ) -> Result<Config, ConfigError> {
         let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
         let (mut table, notes) = match file {
             Some(path) => (raw::parse(path, &read(path)?)?, Vec::new()),
             None => {
-                let replaced = replaced::read(&variables)?;
+                let replaced = legacy_env::read(&variables)?;
                 (replaced.table, replaced.notes)
             }
         };

@@ -8,7 +8,7 @@ pub mod generic;
 pub mod pixel;
 
 use crate::config::Paths;
-use crate::http::{Answer, Problem};
+use crate::http::{Answer, ErrorBody};
 use crate::verdict::Shed;
 use ::http::StatusCode;
 use sluice_core::reject::Reject;
@@ -64,7 +64,7 @@ pub(crate) fn status(reject: &Reject) -> StatusCode {
 
 /// The error body of a refusal of the whole request.
 pub(crate) fn refusal(reject: &Reject) -> Answer {
-    let problem = Problem {
+    let problem = ErrorBody {
         status: status(reject),
         code: reject.label(),
         message: reject.to_string().into(),
@@ -78,7 +78,7 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
 /// 503 with Retry-After: the one answer to our own and the destination's trouble, in every dialect. SDKs
 /// keep the events on it, which they do not on 4xx.
 pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, shed.code(), shed.message());
+    let problem = ErrorBody::new(StatusCode::SERVICE_UNAVAILABLE, shed.code(), shed.message());
     Answer {
         retry_after_s: Some(after_s),
         ..Answer::from(&problem)

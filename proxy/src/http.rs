@@ -3,26 +3,26 @@
 //! The engine (hyper) and every limit of a connection live in here; no hyper type leaves. What
 //! a request is for is a [`Handler`]'s business.
 
-mod announced;
 mod answer;
 mod body;
 mod client_addr;
 mod conn;
+mod conn_table;
 mod cors;
-mod gate;
+mod framing;
 mod io;
 mod limits;
-mod watch;
+mod proxied_address;
 
-pub use answer::{Answer, Problem};
+pub use answer::{Answer, ErrorBody};
 pub use body::{Body, BodyError};
 pub use client_addr::{AddressPolicy, Network, NetworkError};
 pub use conn::Head;
 pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
-pub use limits::Limits;
+pub use limits::HttpLimits;
 
-pub(crate) use conn::{Front, serve};
-pub(crate) use watch::SWEEP_EVERY;
+pub(crate) use conn::{HttpServer, serve};
+pub(crate) use conn_table::SWEEP_EVERY;
 
 use sluice_core::time::Mono;
 use std::future::Future;

@@ -11,20 +11,20 @@
 use crate::admit::Admit;
 use crate::config::Paths;
 use crate::dialect::{self, Endpoint};
-use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, Handler, Head, Problem};
+use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
-use sluice_core::ack::{AckPort, OutputId, RequestKey};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::inflate::{CodingError, Codings};
-use sluice_core::ledger::{LedgerBook, OutputRule, Verification};
 use sluice_core::pipeline::{Plan, Prepared, PreparedRecord};
 use sluice_core::record::{Cause, Record};
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, query_as_object, query_parameters};
+use sluice_core::request_table::{AckStatus, OutputRule, RequestTable};
 use sluice_core::stats::{WorkerStats, WriterStats, micros};
 use sluice_core::time::Mono;
 use sluice_sinks::sink::Sink;
@@ -92,8 +92,8 @@ pub struct Ingest {
     /// Empty once the core has ended: a sink finishes its work when its last owner lets go of it.
     sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
-    port: &'static AckPort,
-    book: Rc<RefCell<LedgerBook>>,
+    port: &'static AckQueue,
+    book: Rc<RefCell<RequestTable>>,
     budget: ByteBudget,
     context: Rc<WorkerContext>,
     stats: Arc<WorkerStats>,
@@ -110,11 +110,11 @@ impl Ingest {
         outputs: Rc<Outputs>,
         context: Rc<WorkerContext>,
     ) -> Self {
-        let port = AckPort::leak();
+        let port = AckQueue::leak();
         let rules = settings.outputs.iter().map(|output| output.rule).collect();
         Ingest {
             budget: ByteBudget::new(settings.budget_bytes),
-            book: Rc::new(RefCell::new(LedgerBook::new(port, rules))),
+            book: Rc::new(RefCell::new(RequestTable::new(port, rules))),
             settings,
             sinks: RefCell::new(sinks),
             outputs,
@@ -221,18 +221,17 @@ impl Ingest {
         };
         let verification = match waiting {
             Some(waiting) => waiting.await,
-            None => Verification::Delivered,
+            None => AckStatus::Delivered,
         };
         match verification {
-            Verification::Delivered => Verdict::Done { accepted, rejected },
+            AckStatus::Delivered => Verdict::Done { accepted, rejected },
             // Of these, too, nobody can say that the destination does not have them, and writer and
             // book watch the same deadline: which one comes first is chance.
-            Verification::DeadlinePassed
-            | Verification::Refused(Cause::Unknown | Cause::Expired) => {
+            AckStatus::DeadlinePassed | AckStatus::Refused(Cause::Unknown | Cause::Expired) => {
                 self.stats.deadline_passed.increment();
                 Verdict::RetryLater(Shed::Deadline)
             }
-            Verification::Refused(_) | Verification::Open => Verdict::RetryLater(Shed::Sink),
+            AckStatus::Refused(_) | AckStatus::Open => Verdict::RetryLater(Shed::Sink),
         }
     }
 
@@ -295,7 +294,7 @@ impl Ingest {
         let total: u64 = prepared.records.iter().map(size).sum();
         // From here on the records are what is held.
         let held = total + RECORD_OVERHEAD_BYTES * events;
-        if book.without_room_for(total).is_some() {
+        if book.without_capacity_for(total).is_some() {
             self.stats.shed_queue.increment();
             self.stats.events_shed.add(events);
             return Err(Verdict::RetryLater(Shed::Queue));
@@ -340,7 +339,7 @@ impl Ingest {
     }
 
     /// Why this client may not send; a balancer, which asks by address, always may.
-    fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<Problem> {
+    fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<ErrorBody> {
         let admit = &self.settings.admit;
         if endpoint == Endpoint::Health {
             return None;
@@ -356,7 +355,7 @@ impl Ingest {
 
     async fn answer(&self, head: &Head, body: &mut Body) -> Answer {
         let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
-            return Answer::from(&Problem::new(
+            return Answer::from(&ErrorBody::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "no such endpoint here",
@@ -379,7 +378,7 @@ impl Ingest {
         let codings = match codings(head) {
             Ok(codings) => codings,
             Err(error) => {
-                return Answer::from(&Problem::new(
+                return Answer::from(&ErrorBody::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "content_encoding_unsupported",
                     error.to_string(),
@@ -412,7 +411,7 @@ impl Handler for Ingest {
         for (id, output) in (0..).map(OutputId).zip(&self.settings.outputs) {
             let counts = output.writers.iter();
             let throttled = counts.map(|stats| stats.retries[Cause::Throttled as usize].get());
-            book.heard_throttling(id, throttled.sum());
+            book.observe_throttling(id, throttled.sum());
         }
         for (tally, stats) in book.tallies().iter().zip(&self.stats.outputs) {
             stats.publish(tally);
@@ -451,11 +450,11 @@ struct Waiting<'a> {
 }
 
 impl Future for Waiting<'_> {
-    type Output = Verification;
+    type Output = AckStatus;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verification> {
-        match self.ingest.book.borrow_mut().verify(self.key, cx.waker()) {
-            Verification::Open => Poll::Pending,
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AckStatus> {
+        match self.ingest.book.borrow_mut().status(self.key, cx.waker()) {
+            AckStatus::Open => Poll::Pending,
             known => Poll::Ready(known),
         }
     }
@@ -493,7 +492,7 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
         }
         Endpoint::Ping | Endpoint::Health => "GET, HEAD",
     };
-    let problem = Problem::new(
+    let problem = ErrorBody::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         format!("this endpoint takes {allow}"),

@@ -1,8 +1,8 @@
 //! The only door from a listener core to the writers.
 //!
-//! Records are gathered per output over one turn of the core's loop and handed over as one parcel: a
+//! Records are gathered per output over one turn of the core's loop and handed over as one submission: a
 //! message, and perhaps a wake, per turn instead of per event. How many bytes may be on the other side is
-//! decided before, by the ledger book; so a queue that is full of parcels only makes the next one larger.
+//! decided before, by the ledger book; so a queue that is full of submissions only makes the next one larger.
 
 use sluice_core::ack::OutputId;
 use sluice_core::queue::{NotSent, Sender};
@@ -23,7 +23,7 @@ pub struct Outputs {
     dirty: Cell<bool>,
     flusher: RefCell<Option<Waker>>,
     /// How long the end of the core may wait for room.
-    farewell: Duration,
+    shutdown_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -34,10 +34,10 @@ struct Lane {
 }
 
 impl Outputs {
-    /// Lanes in configuration order. `farewell` bounds how long the core's end waits for a queue to take
+    /// Lanes in configuration order. `shutdown_timeout` bounds how long the core's end waits for a queue to take
     /// what is left.
     #[must_use]
-    pub fn new(queues: Vec<Sender<Vec<Record>>>, farewell: Duration) -> Rc<Self> {
+    pub fn new(queues: Vec<Sender<Vec<Record>>>, shutdown_timeout: Duration) -> Rc<Self> {
         let lane = |queue: Sender<Vec<Record>>| Lane {
             gathered: RefCell::default(),
             queue: RefCell::new(Some(queue)),
@@ -46,11 +46,11 @@ impl Outputs {
             lanes: queues.into_iter().map(lane).collect(),
             dirty: Cell::new(false),
             flusher: RefCell::default(),
-            farewell,
+            shutdown_timeout,
         })
     }
 
-    /// Puts a record into its output's lane; it leaves with this turn's parcel.
+    /// Puts a record into its output's lane; it leaves with this turn's submission.
     pub fn submit(&self, output: OutputId, record: Record) {
         // A record for an output that is not there drops its ticket, which is then reported as lost.
         let Some(lane) = self.lanes.get(usize::from(output.0)) else {
@@ -76,7 +76,7 @@ impl Outputs {
     /// `enqueued` output may still be here when the core ends, so this waits for room, for as long as it
     /// may; what is given up then is reported as lost.
     pub fn close(&self) {
-        let give_up = Instant::now() + self.farewell;
+        let give_up = Instant::now() + self.shutdown_timeout;
         for lane in &self.lanes {
             lane.flush();
             while !lane.gathered.borrow().is_empty() && Instant::now() < give_up {
@@ -113,21 +113,21 @@ impl Lane {
         if gathered.is_empty() {
             return;
         }
-        let parcel = std::mem::take(&mut *gathered);
-        // A parcel is about as large as the one before.
-        let expected = parcel.len();
+        let submission = std::mem::take(&mut *gathered);
+        // A submission is about as large as the one before.
+        let expected = submission.len();
         let queue = self.queue.borrow();
         let sent = match queue.as_ref() {
-            Some(queue) => queue.try_send(parcel),
-            None => Err(NotSent::Closed(parcel)),
+            Some(queue) => queue.try_send(submission),
+            None => Err(NotSent::Closed(submission)),
         };
         match sent {
             Ok(()) => gathered.reserve(expected),
-            Err(NotSent::Full(parcel)) => *gathered = parcel,
-            Err(NotSent::Closed(parcel)) => {
+            Err(NotSent::Full(submission)) => *gathered = submission,
+            Err(NotSent::Closed(submission)) => {
                 // The tickets report themselves as lost; the clients get 503.
                 error!(
-                    records = parcel.len(),
+                    records = submission.len(),
                     "a writer is gone, its records are refused"
                 );
             }
@@ -139,12 +139,12 @@ impl Lane {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use sluice_core::ack::{AckPort, Outcome, RequestKey, Ticket};
+    use sluice_core::ack::{AckQueue, Outcome, RequestKey, Ticket};
     use sluice_core::queue::queue;
     use sluice_core::record::Cause;
     use sluice_core::time::Mono;
 
-    fn record(port: &'static AckPort, slot: u32) -> Record {
+    fn record(port: &'static AckQueue, slot: u32) -> Record {
         let request = RequestKey {
             slot,
             generation: 0,
@@ -159,28 +159,28 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_queue_does_not_take_leaves_with_a_later_flush_in_one_parcel() {
+    fn what_a_full_queue_does_not_take_leaves_with_a_later_flush_in_one_submission() {
         let (sender, receiver) = queue(1);
         let outputs = Outputs::new(vec![sender], Duration::ZERO);
-        let port = AckPort::leak();
+        let port = AckQueue::leak();
         for slot in 0..3 {
             outputs.submit(OutputId(0), record(port, slot));
             outputs.flush();
         }
-        let parcels = || match receiver.try_recv() {
-            Poll::Ready(Some(parcel)) => parcel.len(),
+        let submissions = || match receiver.try_recv() {
+            Poll::Ready(Some(submission)) => submission.len(),
             _ => 0,
         };
-        assert_eq!(parcels(), 1);
+        assert_eq!(submissions(), 1);
         outputs.flush();
-        assert_eq!(parcels(), 2);
+        assert_eq!(submissions(), 2);
     }
 
     #[test]
     fn a_core_that_ends_waits_for_room_and_leaves_nothing_behind() {
         let (sender, receiver) = queue(1);
         let outputs = Outputs::new(vec![sender], Duration::from_secs(20));
-        let port = AckPort::leak();
+        let port = AckQueue::leak();
         outputs.submit(OutputId(0), record(port, 0));
         outputs.flush();
         outputs.submit(OutputId(0), record(port, 1));
@@ -188,7 +188,7 @@ mod tests {
             let mut taken = 0;
             loop {
                 match receiver.try_recv() {
-                    Poll::Ready(Some(parcel)) => taken += parcel.len(),
+                    Poll::Ready(Some(submission)) => taken += submission.len(),
                     Poll::Ready(None) => return taken,
                     Poll::Pending => thread::sleep(Duration::from_millis(1)),
                 }
@@ -203,7 +203,7 @@ mod tests {
         let (sender, receiver) = queue(1);
         drop(receiver);
         let outputs = Outputs::new(vec![sender], Duration::ZERO);
-        let port = AckPort::leak();
+        let port = AckQueue::leak();
         outputs.submit(OutputId(0), record(port, 7));
         outputs.flush();
         let words = port.poll_recv(Waker::noop()).unwrap();

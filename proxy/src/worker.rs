@@ -1,14 +1,14 @@
 //! One thread per core: pinned, with its own runtime, listeners and handler.
 //!
-//! Cores share nothing but the door's caps, the drain phase and what the handlers bring along. The
+//! Cores share nothing but the limiter's caps, the drain phase and what the handlers bring along. The
 //! I/O driver (io_uring or epoll) is chosen here once for all of them.
 
 mod driver;
 
 pub use driver::{Driver, DriverKind};
 
-use crate::http::{Front, Handler, Limits, serve};
-use crate::net::listener::{self, BindError, Door, DoorPass, Entrance};
+use crate::http::{Handler, HttpLimits, HttpServer, serve};
+use crate::net::listener::{self, Acceptor, BindError, ConnectionLimiter, ConnectionPermit};
 use crate::net::poller::{Poller, Stream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
@@ -47,7 +47,7 @@ pub enum StartError {
     /// A limit is beyond what the engine can hold.
     #[error("{name} is {actual}, at most {limit} is possible")]
     Limit {
-        /// The limit's name in [`Limits`].
+        /// The limit's name in [`HttpLimits`].
         name: &'static str,
         /// Its highest value.
         limit: usize,
@@ -106,7 +106,7 @@ pub fn wall() -> Wall {
     }
 }
 
-/// How far the front door is on its way out.
+/// How far the server limiter is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DrainPhase {
     /// Business as usual.
@@ -221,7 +221,7 @@ pub struct WorkerSettings {
     /// one without it is closed.
     pub proxy_protocol: bool,
     /// What a client may take.
-    pub limits: Limits,
+    pub limits: HttpLimits,
     /// How many outputs each core counts for.
     pub outputs: usize,
     /// The process's clock.
@@ -277,20 +277,20 @@ pub fn run_workers<H: Handler>(
     };
 
     let mut addresses = Vec::with_capacity(settings.listen.len());
-    let mut entrances: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    let mut acceptors: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for address in &settings.listen {
         let (bound, listeners) = listener::bind(*address, count)?;
         addresses.push(bound);
-        for (worker, listener) in entrances.iter_mut().zip(listeners) {
+        for (worker, listener) in acceptors.iter_mut().zip(listeners) {
             worker.push(listener);
         }
     }
 
-    let connections_max = listener::half_the_descriptors()
+    let connections_max = listener::half_of_descriptors()
         .map_or(settings.limits.connections_max, |half| {
             half.min(settings.limits.connections_max)
         });
-    let door = Arc::new(Door::new(
+    let limiter = Arc::new(ConnectionLimiter::new(
         connections_max,
         settings.limits.connections_per_source_max,
         settings.proxy_protocol,
@@ -299,7 +299,7 @@ pub fn run_workers<H: Handler>(
     let (report, reports) = mpsc::channel();
     let mut stats = Vec::with_capacity(count);
     let mut threads = Vec::with_capacity(count);
-    for (index, listeners) in entrances.into_iter().enumerate() {
+    for (index, listeners) in acceptors.into_iter().enumerate() {
         let block = Arc::new(WorkerStats::new(settings.outputs));
         block.driver.set(driver.number());
         stats.push(Arc::clone(&block));
@@ -309,7 +309,7 @@ pub fn run_workers<H: Handler>(
             driver,
             listeners,
             limits: settings.limits,
-            door: Arc::clone(&door),
+            limiter: Arc::clone(&limiter),
             stats: block,
             clock: settings.clock,
             drain: Arc::clone(&settings.drain),
@@ -358,14 +358,18 @@ pub fn run_workers<H: Handler>(
     })
 }
 
-fn check_limits(limits: &Limits) -> Result<(), StartError> {
+fn check_limits(limits: &HttpLimits) -> Result<(), StartError> {
     for (name, limit, actual) in [
         (
             "head_bytes_max",
-            Limits::HEAD_BYTES_CEILING,
+            HttpLimits::HEAD_BYTES_CEILING,
             limits.head_bytes_max,
         ),
-        ("headers_max", Limits::HEADERS_CEILING, limits.headers_max),
+        (
+            "headers_max",
+            HttpLimits::HEADERS_CEILING,
+            limits.headers_max,
+        ),
     ] {
         if actual > limit {
             return Err(StartError::Limit {
@@ -384,8 +388,8 @@ struct Start {
     core: Option<core_affinity::CoreId>,
     driver: DriverKind,
     listeners: Vec<std::net::TcpListener>,
-    limits: Limits,
-    door: Arc<Door>,
+    limits: HttpLimits,
+    limiter: Arc<ConnectionLimiter>,
     stats: Arc<WorkerStats>,
     clock: Clock,
     drain: Arc<Drain>,
@@ -435,40 +439,40 @@ impl Start {
             anchor: Cell::new((self.clock.now(), wall())),
             accepting: Cell::new(true),
         });
-        let front = Rc::new(Front::new(
+        let server = Rc::new(HttpServer::new(
             Rc::clone(&context),
             self.limits,
             make(Rc::clone(&context)),
         ));
         let admit = {
-            let front = Rc::clone(&front);
-            move |stream: Stream, peer: SocketAddr, pass: DoorPass| {
-                let front = Rc::clone(&front);
+            let server = Rc::clone(&server);
+            move |stream: Stream, peer: SocketAddr, permit: ConnectionPermit| {
+                let server = Rc::clone(&server);
                 // The handle is dropped at once: one that is kept would have to be dropped here, too.
-                drop(monoio::spawn(serve(stream, peer, pass, front)));
+                drop(monoio::spawn(serve(stream, peer, permit, server)));
             }
         };
-        let entered = Poller::new().map(Rc::new).and_then(|poller| {
+        let opened = Poller::new().map(Rc::new).and_then(|poller| {
             drop(monoio::spawn(Rc::clone(&poller).run()?));
-            let open = |listener| Entrance::new(&poller, listener).map(Rc::new);
+            let open = |listener| Acceptor::new(&poller, listener).map(Rc::new);
             self.listeners.into_iter().map(open).collect()
         });
-        let mut entrances: Vec<Rc<Entrance>> = match entered {
-            Ok(entrances) => entrances,
+        let mut acceptors: Vec<Rc<Acceptor>> = match opened {
+            Ok(acceptors) => acceptors,
             Err(error) => {
                 let _ = report.send((self.index, Err(error)));
                 return;
             }
         };
-        for entrance in &entrances {
-            let (entrance, context, door, admit) = (
-                Rc::clone(entrance),
+        for acceptor in &acceptors {
+            let (acceptor, context, limiter, admit) = (
+                Rc::clone(acceptor),
                 Rc::clone(&context),
-                Arc::clone(&self.door),
+                Arc::clone(&self.limiter),
                 admit.clone(),
             );
             drop(monoio::spawn(async move {
-                entrance.accept(&context, &door, admit).await;
+                acceptor.accept(&context, &limiter, admit).await;
             }));
         }
         let _ = report.send((self.index, Ok(())));
@@ -479,18 +483,18 @@ impl Start {
             monoio::time::sleep(TICK).await;
             context.read_wall();
             let now = context.recent();
-            front.tick(now);
+            server.tick(now);
             ticks += 1;
             if ticks % SWEEP_TICKS == 0 {
-                front.sweep(now);
+                server.sweep(now);
             }
             if context.drain.phase() != DrainPhase::Draining {
                 continue;
             }
             if context.accepting.replace(false) {
-                for entrance in entrances.drain(..) {
-                    for (stream, peer) in entrance.close() {
-                        listener::admit(&context, &self.door, stream, peer, &admit);
+                for acceptor in acceptors.drain(..) {
+                    for (stream, peer) in acceptor.close() {
+                        listener::accept_one(&context, &self.limiter, stream, peer, &admit);
                     }
                 }
                 last_call = now + LAST_CALL;
@@ -498,15 +502,15 @@ impl Start {
             if now < last_call.min(context.drain.deadline()) {
                 continue;
             }
-            front.end_all_soon();
-            if front.open() > 0 && now >= context.drain.deadline() {
+            server.end_all_soon();
+            if server.open() > 0 && now >= context.drain.deadline() {
                 // The runtime forgets tasks without dropping them: sockets would stay open and
                 // requests uncounted.
-                front.end_all_now();
+                server.end_all_now();
                 monoio::time::sleep(TICK).await;
             }
-            if front.open() == 0 || now >= context.drain.deadline() {
-                front.end();
+            if server.open() == 0 || now >= context.drain.deadline() {
+                server.end();
                 return;
             }
         }

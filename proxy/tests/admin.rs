@@ -5,7 +5,7 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::record::Cause;
-use sluice_core::stats::{BillStats, StageStats, WorkerStats, WriterStats};
+use sluice_core::stats::{BillingStats, StagingStats, WorkerStats, WriterStats};
 use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::{Phase, Readiness};
 use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
@@ -224,12 +224,12 @@ fn sources() -> Sources {
         Arc::new(stats)
     };
     let bill = |n: u64| {
-        let stats = BillStats::default();
+        let stats = BillingStats::default();
         stats.confirmed_bytes.add(n);
         stats.billed_bytes.add(10 * n);
         Arc::new(stats)
     };
-    let stage = StageStats::default();
+    let stage = StagingStats::default();
     stage.staged_bytes.set(7);
     stage.staged_bytes_max.set(8);
     stage.segments_waiting.set(9);

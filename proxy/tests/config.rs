@@ -17,7 +17,7 @@ mod s3;
 
 use proptest::prelude::*;
 use sluice_proxy::config::{
-    AckPolicy, Config, ConfigError, Driver, FILE_BYTES_MAX, Flags, Machine, OUTPUTS_MAX, Output,
+    AckPolicy, Config, ConfigError, Driver, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Output,
     PartitionKey, Problem, Scheduling, SinkConfig,
 };
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const MACHINE: Machine = Machine {
+const MACHINE: HostInfo = HostInfo {
     cores: 4,
     memory_bytes: 4 << 30,
 };
@@ -115,7 +115,7 @@ fn in_flight_bytes_are_a_quarter_of_memory_but_at_least_64_mib() {
         (100 << 20, 64 << 20),
         (32 << 20, 32 << 20),
     ] {
-        let machine = Machine {
+        let machine = HostInfo {
             memory_bytes,
             ..MACHINE
         };
@@ -126,7 +126,7 @@ fn in_flight_bytes_are_a_quarter_of_memory_but_at_least_64_mib() {
 
 #[test]
 fn in_flight_bytes_make_room_for_large_bodies() {
-    let machine = Machine {
+    let machine = HostInfo {
         memory_bytes: 600 << 20,
         ..MACHINE
     };

@@ -142,7 +142,7 @@ impl Aws {
         let refresh = Task(tokio::spawn(Arc::clone(&credentials).keep_warm()));
         let config = config
             .into_builder()
-            .credentials_provider(SharedCredentialsProvider::new(Held(Arc::clone(
+            .credentials_provider(SharedCredentialsProvider::new(SharedProvider(Arc::clone(
                 &credentials,
             ))))
             // The SDK's cache fetches in line with a call when credentials near their end.
@@ -278,9 +278,9 @@ fn is_due(held: Option<&Credentials>, now: SystemTime) -> bool {
 
 /// What the SDK's clients ask for credentials.
 #[derive(Debug)]
-struct Held(Arc<WarmCredentials>);
+struct SharedProvider(Arc<WarmCredentials>);
 
-impl ProvideCredentials for Held {
+impl ProvideCredentials for SharedProvider {
     fn provide_credentials<'a>(&'a self) -> Provided<'a>
     where
         Self: 'a,
@@ -298,7 +298,7 @@ impl ProvideCredentials for Held {
 pub(crate) struct CallFailure {
     pub(crate) cause: Cause,
     /// Other credentials might be taken: these were refused, or there were none.
-    pub(crate) doubts_credentials: bool,
+    pub(crate) is_auth_error: bool,
     /// For a log; bounded.
     pub(crate) text: String,
 }
@@ -310,7 +310,7 @@ impl CallFailure {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let (cause, doubts_credentials) = match error {
+        let (cause, is_auth_error) = match error {
             // Not sent: the SDK could not even make the request.
             SdkError::ConstructionFailure(_) => (Cause::Unavailable, false),
             SdkError::DispatchFailure(_) if has_source::<CredentialsError>(error) => {
@@ -342,7 +342,7 @@ impl CallFailure {
         };
         CallFailure {
             cause,
-            doubts_credentials,
+            is_auth_error,
             text: cut(&text),
         }
     }
@@ -384,10 +384,10 @@ pub(crate) fn word_of_entry(
 
 /// Logs of failing calls what the counters cannot say, once per kind of failure and while.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Mutex<Option<(Cause, Instant)>>);
+pub(crate) struct RateLimitedLog(Mutex<Option<(Cause, Instant)>>);
 
-impl Complaints {
-    pub(crate) fn tell(&self, call: &str, stream: &str, cause: Cause, text: &str) {
+impl RateLimitedLog {
+    pub(crate) fn warn(&self, call: &str, stream: &str, cause: Cause, text: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_told =
             last.is_some_and(|(told, at)| told == cause && at.elapsed() < COMPLAINT_INTERVAL);
@@ -400,7 +400,7 @@ impl Complaints {
     /// The answer has other entries than the call had records.
     pub(crate) fn tell_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
         let text = format!("{sent} records were sent, {came} entries came back");
-        self.tell(call, stream, Cause::Unknown, &text);
+        self.warn(call, stream, Cause::Unknown, &text);
     }
 }
 

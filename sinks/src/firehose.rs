@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::aws::{Aws, AwsSettings, CallFailure, Complaints, word_of_entry};
+use crate::aws::{Aws, AwsSettings, CallFailure, RateLimitedLog, word_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;
@@ -20,7 +20,7 @@ use aws_sdk_firehose::types::{
 };
 use sluice_core::pack::{Chunk, pack};
 use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::BillStats;
+use sluice_core::stats::BillingStats;
 use std::sync::Arc;
 
 /// Events in one PutRecordBatch. The service counts records, and takes 500; so many events never make more of
@@ -104,8 +104,8 @@ pub struct FirehoseSink {
     client: Client,
     aws: Aws,
     settings: FirehoseSettings,
-    complaints: Complaints,
-    bill: Arc<BillStats>,
+    failure_log: RateLimitedLog,
+    bill: Arc<BillingStats>,
 }
 
 impl FirehoseSink {
@@ -136,7 +136,7 @@ impl FirehoseSink {
             client: Client::new(&aws.config),
             aws,
             settings,
-            complaints: Complaints::default(),
+            failure_log: RateLimitedLog::default(),
             bill: Arc::default(),
         })
     }
@@ -199,15 +199,15 @@ impl FirehoseSink {
             }
             Ok(answer) => {
                 let (sent, came) = (sizes.len(), answer.request_responses().len());
-                self.complaints
+                self.failure_log
                     .tell_of_entries(CALL, &self.settings.stream, sent, came);
                 vec![RecordResult::Retry(Cause::Unknown); events]
             }
             Err(error) => {
                 let failure = failure(&error);
-                self.complaints
-                    .tell(CALL, &self.settings.stream, failure.cause, &failure.text);
-                if failure.doubts_credentials {
+                self.failure_log
+                    .warn(CALL, &self.settings.stream, failure.cause, &failure.text);
+                if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
                 vec![failure.word(events); events]
@@ -281,7 +281,7 @@ impl Sink for FirehoseSink {
         Box::pin(self.describe())
     }
 
-    fn bill(&self) -> Option<Arc<BillStats>> {
+    fn billing_stats(&self) -> Option<Arc<BillingStats>> {
         Some(Arc::clone(&self.bill))
     }
 }

@@ -397,8 +397,8 @@ impl Sink for KafkaSink {
         })
     }
 
-    fn suspects(&self) -> Option<Cause> {
-        self.lines.suspects()
+    fn connection_error(&self) -> Option<Cause> {
+        self.lines.connection_error()
     }
 
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::aws::{Aws, AwsSettings, CallFailure, Complaints, Task, word_of_entry};
+use crate::aws::{Aws, AwsSettings, CallFailure, RateLimitedLog, Task, word_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -150,7 +150,7 @@ impl KinesisSink {
             record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
             is_auto: AtomicBool::new(false),
             doubted: Notify::new(),
-            complaints: Complaints::default(),
+            failure_log: RateLimitedLog::default(),
         });
         let is_described = stream.refresh(false).await;
         let timer = Arc::clone(&stream).keep_described(settings.describe_interval, is_described);
@@ -186,7 +186,7 @@ impl Sink for KinesisSink {
                 Ok(summary) => Ok(format!(
                     "{}: {}",
                     destination(&self.stream.name),
-                    Facts::of(&summary).say(&summary)
+                    StreamInfo::of(&summary).say(&summary)
                 )),
                 Err(failure) => Err(failure.of_check(destination(&self.stream.name))),
             }
@@ -204,18 +204,18 @@ struct Stream {
     is_auto: AtomicBool,
     /// A call's answer does not fit what we believe of the stream.
     doubted: Notify,
-    complaints: Complaints,
+    failure_log: RateLimitedLog,
 }
 
 /// What we need to know of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Facts {
+struct StreamInfo {
     record_kib: usize,
     is_auto: bool,
 }
 
-impl Facts {
-    fn of(summary: &StreamDescriptionSummary) -> Facts {
+impl StreamInfo {
+    fn of(summary: &StreamDescriptionSummary) -> StreamInfo {
         let record_kib = summary
             .max_record_size_in_kib()
             .and_then(|kib| usize::try_from(kib).ok())
@@ -224,7 +224,7 @@ impl Facts {
         // Provisioned streams, and emulators, name no strategy: keys are needed.
         let is_auto =
             summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto);
-        Facts {
+        StreamInfo {
             record_kib,
             is_auto,
         }
@@ -293,14 +293,14 @@ impl Stream {
             }
             Ok(answer) => {
                 let came = answer.records().len();
-                self.complaints
+                self.failure_log
                     .tell_of_entries(CALL, &self.name, sent.len(), came);
             }
             Err(error) => {
                 let failure = CallFailure::of(&error);
-                self.complaints
-                    .tell(CALL, &self.name, failure.cause, &failure.text);
-                if failure.doubts_credentials {
+                self.failure_log
+                    .warn(CALL, &self.name, failure.cause, &failure.text);
+                if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
                 let whole = self.whole_call(&failure, sent.len(), is_auto);
@@ -339,31 +339,31 @@ impl Stream {
                 .filter(|summary| !summary.stream_arn().is_empty())
                 .ok_or_else(|| CallFailure {
                     cause: Cause::Unknown,
-                    doubts_credentials: false,
+                    is_auth_error: false,
                     text: "the answer describes no stream".to_owned(),
                 }),
             Err(error) => Err(CallFailure::of(&error)),
         }
     }
 
-    /// Describes the stream and keeps what it learned; after a failure the old facts stay. Says
-    /// whether it succeeded. `is_known`: whether the facts come from a description.
+    /// Describes the stream and keeps what it learned; after a failure the old info stay. Says
+    /// whether it succeeded. `is_known`: whether the info come from a description.
     async fn refresh(&self, is_known: bool) -> bool {
         match self.describe().await {
             Ok(summary) => {
-                let facts = Facts::of(&summary);
-                let bytes = facts.record_kib * 1024;
+                let info = StreamInfo::of(&summary);
+                let bytes = info.record_kib * 1024;
                 let is_changed = self.record_bytes_max.swap(bytes, Ordering::Relaxed) != bytes;
-                let is_changed = (self.is_auto.swap(facts.is_auto, Ordering::Relaxed)
-                    != facts.is_auto)
+                let is_changed = (self.is_auto.swap(info.is_auto, Ordering::Relaxed)
+                    != info.is_auto)
                     || is_changed;
                 if is_changed || !is_known {
-                    info!(stream = self.name, "stream is {}", facts.say(&summary));
+                    info!(stream = self.name, "stream is {}", info.say(&summary));
                 }
                 true
             }
             Err(failure) => {
-                if failure.doubts_credentials {
+                if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
                 warn!(

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use name::Name;
 use row::Row;
 use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::StageStats;
+use sluice_core::stats::StagingStats;
 use sluice_core::time::Wall;
 use stage::{Stage, StageLimits};
 use std::path::PathBuf;
@@ -201,7 +201,7 @@ struct Direct {
     bucket: Box<Bucket>,
     clock: fn() -> Wall,
     give_up_after: Duration,
-    stats: Arc<StageStats>,
+    stats: Arc<StagingStats>,
 }
 
 struct Staged {
@@ -450,7 +450,7 @@ impl Sink for S3Sink {
         }
     }
 
-    fn stage(&self) -> Option<Arc<StageStats>> {
+    fn staging_stats(&self) -> Option<Arc<StagingStats>> {
         Some(Arc::clone(match &self.way {
             Way::Staged(staged) => staged.row.stats(),
             Way::Direct(direct) => &direct.stats,

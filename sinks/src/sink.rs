@@ -2,7 +2,7 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::{BillStats, StageStats};
+use sluice_core::stats::{BillingStats, StagingStats};
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Why calls end as [`Cause::Unknown`] just now, where the sink heard of a reason beside them: that a
     /// broker is away, for instance. Says what is wrong, and nothing of a record's fate.
-    fn suspects(&self) -> Option<Cause> {
+    fn connection_error(&self) -> Option<Cause> {
         None
     }
 
@@ -59,12 +59,12 @@ pub trait Sink: Send + Sync + 'static {
     }
 
     /// What a sink counts whose destination bills records in steps.
-    fn bill(&self) -> Option<Arc<BillStats>> {
+    fn billing_stats(&self) -> Option<Arc<BillingStats>> {
         None
     }
 
     /// What a sink counts that makes objects of records.
-    fn stage(&self) -> Option<Arc<StageStats>> {
+    fn staging_stats(&self) -> Option<Arc<StagingStats>> {
         None
     }
 }

@@ -2,15 +2,15 @@
 //! Decides nothing itself, and knows no HTTP.
 //!
 //! ```text
-//!  listener cores --parcels--> [queue] --> step(Records) --+--> Send   -> sink.write, concurrently
-//!                 sink.write ended     --> step(Completed) -+--> Settle -> ack port of the core
+//!  listener cores --submissions--> [queue] --> step(Records) --+--> Send   -> sink.write, concurrently
+//!                 sink.write ended     --> step(Completed) -+--> Settle -> ack acks of the core
 //!                 wake_at reached      --> step(Tick)      -+
 //!                 queue closed         --> step(Drain)
-//!                 told to stop         --> step(Stop)
+//!                 stopped_now to stop         --> step(Stop)
 //! ```
 
 use crate::sink::Sink;
-use sluice_core::ack::{AckPort, Outcome, Settlement};
+use sluice_core::ack::{AckQueue, Outcome, Settlement};
 use sluice_core::delivery::{
     Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, Tally,
 };
@@ -32,8 +32,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Parcels taken from the queue between two looks at ended calls, so that neither starves the other.
-const PARCELS_PER_TURN: usize = 1_024;
+/// Submissions taken from the queue between two looks at ended calls, so that neither starves the other.
+const SUBMISSIONS_PER_TURN: usize = 1_024;
 
 /// Failing calls are logged at most this often per writer, with what came since.
 const WARN_EVERY: Duration = Duration::from_secs(1);
@@ -158,8 +158,8 @@ where
 }
 
 /// What woke the writer.
-enum Event {
-    /// A parcel was taken out of the queue, and lies in [`Writer::arrived`].
+enum Wakeup {
+    /// A submission was taken out of the queue, and lies in [`Writer::arrived`].
     Arrived,
     /// All cores have ended, and the queue is empty.
     Closed,
@@ -190,25 +190,25 @@ pub async fn run(
         calls: JoinSet::new(),
         arrived: Vec::new(),
         actions: Vec::new(),
-        letters: Vec::new(),
-        trouble: Trouble::default(),
+        ack_batches: Vec::new(),
+        failures: FailureLog::default(),
         left_behind: 0,
     };
-    let mut last_word = stopped.clone();
+    let mut stop_signal = stopped.clone();
     let (mut open, mut stopped) = (true, Some(stopped));
     while open || !writer.machine.is_idle() {
-        let event = next_event(&queue, open, &mut writer, &mut stopped).await;
+        let wakeup = next_wakeup(&queue, open, &mut writer, &mut stopped).await;
         // What arrived meanwhile comes first, so that a batch that becomes due now takes it along.
-        writer.take_parcels(&queue);
-        match event {
-            Event::Arrived => {}
-            Event::Closed => {
+        writer.take_submissions(&queue);
+        match wakeup {
+            Wakeup::Arrived => {}
+            Wakeup::Closed => {
                 open = false;
                 writer.step(Input::Drain);
             }
-            Event::Ended(ended) => writer.ended(ended),
-            Event::Time => writer.step(Input::Tick),
-            Event::Stop => {
+            Wakeup::Ended(ended) => writer.ended(ended),
+            Wakeup::Time => writer.step(Input::Tick),
+            Wakeup::Stop => {
                 stopped = None;
                 writer.step(Input::Stop);
             }
@@ -216,11 +216,11 @@ pub async fn run(
         while let Some(ended) = writer.calls.try_join_next() {
             writer.ended(unwrap_call(ended));
         }
-        writer.post();
+        writer.flush_acks();
     }
     let stop = async {
         // An error is a sender that is gone and never will say so.
-        if last_word.wait_for(|stop| *stop).await.is_err() {
+        if stop_signal.wait_for(|stop| *stop).await.is_err() {
             pending().await
         }
     };
@@ -233,12 +233,12 @@ pub async fn run(
 }
 
 /// Waits for whatever comes first.
-async fn next_event(
+async fn next_wakeup(
     queue: &Receiver<Vec<Record>>,
     open: bool,
     writer: &mut Writer,
     stopped: &mut Option<watch::Receiver<bool>>,
-) -> Event {
+) -> Wakeup {
     let wake_at = writer.machine.wake_at();
     let mut timer = pin!(async {
         if wake_at == Mono::NEVER {
@@ -248,36 +248,36 @@ async fn next_event(
         }
     });
     let mut stop = pin!(async {
-        let told = match stopped {
+        let stopped_now = match stopped {
             Some(stopped) => stopped.wait_for(|stop| *stop).await.is_ok(),
             None => false,
         };
-        if !told {
+        if !stopped_now {
             // Told before, or by a sender that is gone and never will.
             pending().await
         }
     });
     // Where an arrival could only wait, there is no need to be woken by it: a writer that lingers, or
     // has every call taken, sleeps until there is something to do, and the cores need not ring.
-    let hears = open && writer.machine.hears();
+    let wants_input = open && writer.machine.wants_input();
     let Writer { calls, arrived, .. } = writer;
     poll_fn(|cx| {
         if let Poll::Ready(Some(ended)) = calls.poll_join_next(cx) {
-            return Poll::Ready(Event::Ended(unwrap_call(ended)));
+            return Poll::Ready(Wakeup::Ended(unwrap_call(ended)));
         }
-        if hears && let Poll::Ready(parcel) = queue.poll_recv(cx.waker()) {
-            return Poll::Ready(match parcel {
+        if wants_input && let Poll::Ready(submission) = queue.poll_recv(cx.waker()) {
+            return Poll::Ready(match submission {
                 Some(records) => {
                     *arrived = records;
-                    Event::Arrived
+                    Wakeup::Arrived
                 }
-                None => Event::Closed,
+                None => Wakeup::Closed,
             });
         }
         if stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Event::Stop);
+            return Poll::Ready(Wakeup::Stop);
         }
-        timer.as_mut().poll(cx).map(|()| Event::Time)
+        timer.as_mut().poll(cx).map(|()| Wakeup::Time)
     })
     .await
 }
@@ -300,20 +300,20 @@ struct Writer {
     arrived: Vec<Record>,
     actions: Vec<Action>,
     /// Settlements by the core they go to, gathered over one turn.
-    letters: Vec<(&'static AckPort, Vec<Settlement>)>,
-    trouble: Trouble,
+    ack_batches: Vec<(&'static AckQueue, Vec<Settlement>)>,
+    failures: FailureLog,
     left_behind: u64,
 }
 
 impl Writer {
     /// Gives the machine all that has arrived, at once: whatever it sends now can then be full.
-    fn take_parcels(&mut self, queue: &Receiver<Vec<Record>>) {
+    fn take_submissions(&mut self, queue: &Receiver<Vec<Record>>) {
         let mut arrived = std::mem::take(&mut self.arrived);
-        for _ in 0..PARCELS_PER_TURN {
-            let Poll::Ready(Some(mut parcel)) = queue.try_recv() else {
+        for _ in 0..SUBMISSIONS_PER_TURN {
+            let Poll::Ready(Some(mut submission)) = queue.try_recv() else {
                 break;
             };
-            arrived.append(&mut parcel);
+            arrived.append(&mut submission);
         }
         if !arrived.is_empty() {
             self.step(Input::Records(arrived));
@@ -332,7 +332,7 @@ impl Writer {
                 Action::Settle(record, outcome) => self.settle(record, outcome),
                 Action::CountRetry(cause) => {
                     self.settings.stats.retries[cause as usize].increment();
-                    self.trouble.note(cause);
+                    self.failures.note(cause);
                 }
             }
         }
@@ -340,7 +340,7 @@ impl Writer {
         let stats = &self.settings.stats;
         stats.held.set(self.machine.held() as u64);
         stats.calls_in_flight.set(self.machine.in_flight() as u64);
-        self.trouble.tell(&self.settings.output, now);
+        self.failures.log_due(&self.settings.output, now);
     }
 
     fn send(&mut self, call: CallId, records: Vec<Record>) {
@@ -380,7 +380,7 @@ impl Writer {
             RecordResult::Delivered => None,
             // Of the records nothing is known; of the destination there may be.
             RecordResult::Retry(Cause::Unknown) => {
-                Some(self.sink.suspects().unwrap_or(Cause::Unknown))
+                Some(self.sink.connection_error().unwrap_or(Cause::Unknown))
             }
             RecordResult::Retry(cause) | RecordResult::Refused(cause) => Some(*cause),
         }));
@@ -393,25 +393,25 @@ impl Writer {
 
     fn settle(&mut self, record: Record, outcome: Outcome) {
         if let Outcome::Refused(cause) = outcome {
-            self.trouble.note(cause);
+            self.failures.note(cause);
             self.left_behind += u64::from(cause == Cause::Shutdown);
         }
-        let (port, settlement) = record.ticket.settle(outcome);
+        let (acks, settlement) = record.ticket.settle(outcome);
         // A handful of cores: a look along the row is cheaper than a map.
         match self
-            .letters
+            .ack_batches
             .iter_mut()
-            .find(|(known, _)| std::ptr::eq(*known, port))
+            .find(|(known, _)| std::ptr::eq(*known, acks))
         {
-            Some((_, letter)) => letter.push(settlement),
-            None => self.letters.push((port, vec![settlement])),
+            Some((_, batch)) => batch.push(settlement),
+            None => self.ack_batches.push((acks, vec![settlement])),
         }
     }
 
-    fn post(&mut self) {
-        for (port, letter) in &mut self.letters {
-            if !letter.is_empty() {
-                port.send(std::mem::take(letter));
+    fn flush_acks(&mut self) {
+        for (acks, batch) in &mut self.ack_batches {
+            if !batch.is_empty() {
+                acks.send(std::mem::take(batch));
             }
         }
     }
@@ -428,19 +428,19 @@ fn batch_limits(sink: &dyn Sink) -> BatchLimits {
 
 /// Failures since the last log line.
 #[derive(Default)]
-struct Trouble {
+struct FailureLog {
     counts: [u64; Cause::ALL.len()],
     any: bool,
     told_at: Option<Mono>,
 }
 
-impl Trouble {
+impl FailureLog {
     fn note(&mut self, cause: Cause) {
         self.counts[cause as usize] += 1;
         self.any = true;
     }
 
-    fn tell(&mut self, output: &str, now: Mono) {
+    fn log_due(&mut self, output: &str, now: Mono) {
         let quiet = self
             .told_at
             .is_some_and(|told_at| now < told_at + WARN_EVERY);

@@ -1,7 +1,7 @@
 //! The file sink as a user of the directory sees it.
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml does not reach here
 
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::record::{Cause, Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
 use sluice_sinks::file::{FileSettings, FileSink};
@@ -47,7 +47,7 @@ fn record(line: impl Into<Vec<u8>>) -> Record {
         topic: None,
         payload: line.into().into(),
         deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+        ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 use bytes::Bytes;
-use sluice_core::ack::{AckPort, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::queue::{Sender, queue};
 use sluice_core::record::{Cause, Record, RecordResult};
@@ -59,7 +59,7 @@ fn now() -> Mono {
 struct Bench {
     queue: Option<Sender<Vec<Record>>>,
     writer: WriterHandle,
-    port: &'static AckPort,
+    port: &'static AckQueue,
     stats: Arc<WriterStats>,
 }
 
@@ -101,7 +101,7 @@ where
     Bench {
         queue: Some(sender),
         writer,
-        port: AckPort::leak(),
+        port: AckQueue::leak(),
         stats,
     }
 }

@@ -19,7 +19,7 @@ use memchr::memchr;
 
 /// Bounds of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SplitLimits {
     /// Nested arrays and objects in one event, its own braces included.
     pub depth_max: usize,
     /// Events in one body.
@@ -34,7 +34,7 @@ pub struct Limits {
 /// event, or too many. `events` then holds nothing of meaning.
 pub fn split(
     body: &[u8],
-    limits: Limits,
+    limits: SplitLimits,
     wanted: &Wanted<'_>,
     events: &mut Vec<Result<Event, Reject>>,
 ) -> Result<(), Reject> {
@@ -93,7 +93,7 @@ fn not_json(fault: Fault) -> Reject {
 
 struct Split<'a, 'n, 'e> {
     body: &'a [u8],
-    limits: Limits,
+    limits: SplitLimits,
     wanted: &'a Wanted<'n>,
     events: &'e mut Vec<Result<Event, Reject>>,
     count: usize,

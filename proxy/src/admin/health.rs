@@ -6,7 +6,7 @@
 use sluice_core::ack::OutputId;
 use sluice_core::json::escape::quote_str_into;
 use sluice_core::record::Cause;
-use sluice_core::stats::StageStats;
+use sluice_core::stats::StagingStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -49,7 +49,7 @@ struct OutputHealth {
     name: String,
     trouble: AtomicU8,
     /// Of an output that makes objects of records, in its own time.
-    stage: OnceLock<Arc<StageStats>>,
+    stage: OnceLock<Arc<StagingStats>>,
 }
 
 impl OutputHealth {
@@ -110,7 +110,7 @@ impl Readiness {
     }
 
     /// Has an eye on how an output brings out what it keeps; once per output.
-    pub fn watch(&self, output: OutputId, stage: Arc<StageStats>) {
+    pub fn watch(&self, output: OutputId, stage: Arc<StagingStats>) {
         if let Some(output) = self.outputs.get(usize::from(output.0)) {
             // The first one stays: a second would mean two stages, which no output has.
             let _ = output.stage.set(stage);
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn an_output_that_cannot_bring_out_what_it_keeps_is_troubled_though_it_takes_records() {
         let ready = readiness();
-        let stage = Arc::new(StageStats::default());
+        let stage = Arc::new(StagingStats::default());
         ready.watch(OutputId(0), Arc::clone(&stage));
         stage.attempted(Some(Cause::NotFound));
         ready.set_trouble(OutputId(0), None);

@@ -4,8 +4,8 @@
 
 use sluice_core::record::Cause;
 use sluice_core::stats::{
-    BATCH_BYTES, BATCH_RECORDS, BillStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
-    StageStats, WorkerStats, WriterStats,
+    BATCH_BYTES, BATCH_RECORDS, BillingStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
+    StagingStats, WorkerStats, WriterStats,
 };
 use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};
@@ -21,7 +21,7 @@ pub struct Sources {
     pub in_flight_bytes_max: u64,
     /// The clock that [`WriterStats::last_delivery_micros`] is read from.
     pub now: Box<dyn Fn() -> Mono + Send + Sync>,
-    /// The clock that [`StageStats::oldest_unix_secs`] is read from.
+    /// The clock that [`StagingStats::oldest_unix_secs`] is read from.
     pub wall: fn() -> Wall,
 }
 
@@ -32,9 +32,9 @@ pub struct OutputSource {
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
     /// One block per writer, where the destination bills in steps; else none.
-    pub bills: Vec<Arc<BillStats>>,
+    pub bills: Vec<Arc<BillingStats>>,
     /// Of an output that makes objects of records.
-    pub stage: Option<Arc<StageStats>>,
+    pub stage: Option<Arc<StagingStats>>,
 }
 
 /// The `driver` label, by the values that [`WorkerStats::driver`] may have.
@@ -238,7 +238,7 @@ fn outputs(page: &mut Page, sources: &Sources) {
             "sluice_output_room_bytes",
             "gauge",
             "Bytes that may be pending; below its bound while the destination throttles.",
-            |output| output.room_bytes.get(),
+            |output| output.capacity_bytes.get(),
         ),
     ];
     for (name, kind, help, read) in families {
@@ -353,7 +353,7 @@ fn writers(page: &mut Page, sources: &Sources) {
 
 /// Only of outputs whose destination bills in steps: billed by confirmed is what they cost beyond their bytes.
 fn bills(page: &mut Page, sources: &Sources) {
-    type Read = fn(&BillStats) -> u64;
+    type Read = fn(&BillingStats) -> u64;
     let families: [(&str, &str, Read); 2] = [
         (
             "sluice_output_confirmed_bytes_total",
@@ -378,7 +378,7 @@ fn bills(page: &mut Page, sources: &Sources) {
 
 /// Outputs that make objects of records, and may keep them on a local disk until then; nothing on others.
 fn stages(page: &mut Page, sources: &Sources) {
-    type Read = fn(&StageStats) -> u64;
+    type Read = fn(&StagingStats) -> u64;
     let families: [(&str, &str, &str, Read); 5] = [
         (
             "sluice_output_staged_bytes",

@@ -1,6 +1,6 @@
 //! Every bound on a number in one table, with the reason where it is not plain sense.
 
-use super::words::SinkType;
+use super::keywords::SinkType;
 
 /// Where a bounded setting stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The tools of `resolve`: numbers that know their names, and a list of all that is wrong.
 
 use super::bounds::{Bound, Scope};
-use super::error::{Fact, Problem};
+use super::error::{Problem, Setting};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,8 +15,8 @@ pub(super) struct Number {
 }
 
 impl Number {
-    pub(super) fn fact(&self) -> Fact {
-        fact(&self.key, format!("{} {}", self.value, self.unit))
+    pub(super) fn setting(&self) -> Setting {
+        setting(&self.key, format!("{} {}", self.value, self.unit))
     }
 
     /// For counts and sizes: all bounds lie far below what a pointer can address.
@@ -49,8 +49,8 @@ impl Number {
     }
 }
 
-pub(super) fn fact(key: impl Into<String>, value: impl Into<String>) -> Fact {
-    Fact {
+pub(super) fn setting(key: impl Into<String>, value: impl Into<String>) -> Setting {
+    Setting {
         key: key.into(),
         value: value.into(),
     }
@@ -104,9 +104,9 @@ impl Check {
     ) {
         if !holds {
             self.problems.push(Problem::Contradiction {
-                left: left.fact(),
+                left: left.setting(),
                 must,
-                right: right.fact(),
+                right: right.setting(),
                 why,
             });
         }

@@ -56,7 +56,7 @@ pub enum ConfigError {
 
 /// A setting with its value and unit, as the operator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
+pub struct Setting {
     /// For instance `ack.deadline_ms`.
     pub key: String,
     /// For instance `4000 ms`.
@@ -84,11 +84,11 @@ pub enum Problem {
     #[error("`{}` is {}, but must be {must} `{}`, which is {}: {why}", .left.key, .left.value, .right.key, .right.value)]
     Contradiction {
         /// One.
-        left: Fact,
+        left: Setting,
         /// How they must relate: `below`, `at most` and so on.
         must: &'static str,
         /// The other.
-        right: Fact,
+        right: Setting,
         /// What would go wrong.
         why: &'static str,
     },

@@ -1,10 +1,10 @@
 //! What only a Kafka output knows. Pure, like the rest of `resolve`.
 
 use super::bounds;
-use super::check::{Check, Number, fact};
+use super::check::{Check, Number, setting};
 use super::error::Problem;
+use super::keywords::{CompressionWord, SaslMechanism, Secret};
 use super::raw::RawOutput;
-use super::words::{CompressionWord, SaslWord, Secret};
 use super::{BROKERS_MAX, ClientCertificate, KafkaSink, KafkaTopic, Output, SinkConfig};
 use sluice_core::topic::{self, Template};
 use std::path::Path;
@@ -55,11 +55,11 @@ impl Check {
             batch_bytes,
             "the largest record would fit into no batch",
         );
-        let sasl = raw.sasl.unwrap_or(SaslWord::None);
+        let sasl = raw.sasl.unwrap_or(SaslMechanism::None);
         let tls = self.tls(name, raw, sasl);
         let login = self.login(name, raw, sasl);
         self.region(name, raw);
-        if raw.region.is_some() && sasl != SaslWord::MskIam {
+        if raw.region.is_some() && sasl != SaslMechanism::MskIam {
             self.problems.push(Problem::Misplaced {
                 key: key("region"),
                 because: key("sasl"),
@@ -187,9 +187,9 @@ impl Check {
             ] {
                 if here != there {
                     self.problems.push(Problem::Contradiction {
-                        left: fact(format!("outputs.{}.{key}", output.name), here),
+                        left: setting(format!("outputs.{}.{key}", output.name), here),
                         must: "the same as",
-                        right: fact(format!("outputs.{name}.{key}"), there),
+                        right: setting(format!("outputs.{name}.{key}"), there),
                         why: "a record names one topic, for all outputs",
                     });
                 }
@@ -198,21 +198,21 @@ impl Check {
     }
 
     /// With a login it is on unless it was switched off, and some logins need it.
-    fn tls(&mut self, name: &str, raw: &RawOutput, sasl: SaslWord) -> bool {
+    fn tls(&mut self, name: &str, raw: &RawOutput, sasl: SaslMechanism) -> bool {
         let key = |key: &str| format!("outputs.{name}.{key}");
         let tls = raw
             .tls
-            .unwrap_or(sasl != SaslWord::None || raw.certificate_file.is_some());
+            .unwrap_or(sasl != SaslMechanism::None || raw.certificate_file.is_some());
         let why = match sasl {
-            SaslWord::Plain => Some("the password would be readable on its way"),
-            SaslWord::MskIam => Some("tokens are taken over TLS only"),
+            SaslMechanism::Plain => Some("the password would be readable on its way"),
+            SaslMechanism::MskIam => Some("tokens are taken over TLS only"),
             _ => None,
         };
         if let (false, Some(why)) = (tls, why) {
             self.problems.push(Problem::Contradiction {
-                left: fact(key("tls"), "false"),
+                left: setting(key("tls"), "false"),
                 must: "true with",
-                right: fact(key("sasl"), sasl.to_string()),
+                right: setting(key("sasl"), sasl.to_string()),
                 why,
             });
         }
@@ -289,13 +289,18 @@ impl Check {
         }
     }
 
-    fn login(&mut self, name: &str, raw: &RawOutput, sasl: SaslWord) -> Option<(String, Secret)> {
+    fn login(
+        &mut self,
+        name: &str,
+        raw: &RawOutput,
+        sasl: SaslMechanism,
+    ) -> Option<(String, Secret)> {
         let key = |key: &str| format!("outputs.{name}.{key}");
         let written = [
             ("sasl_username", raw.sasl_username.is_some()),
             ("sasl_password", raw.sasl_password.is_some()),
         ];
-        let wants = !matches!(sasl, SaslWord::None | SaslWord::MskIam);
+        let wants = !matches!(sasl, SaslMechanism::None | SaslMechanism::MskIam);
         for (part, is_written) in written {
             match (wants, is_written) {
                 (false, true) => self.problems.push(Problem::Misplaced {

@@ -1,10 +1,10 @@
 //! One output from what was written of it. Pure, like the rest of `resolve`.
 
 use super::bounds::{self, Bound};
-use super::check::{Check, Number, fact};
+use super::check::{Check, Number, setting};
 use super::error::Problem;
+use super::keywords::{AckMode, PartitionKey, SinkType};
 use super::raw::RawOutput;
-use super::words::{AckMode, PartitionKey, SinkType};
 use super::{AckPolicy, AwsStream, FileSink, KinesisSink, Output, SinkConfig};
 use std::path::{Component, Path, PathBuf};
 
@@ -125,9 +125,9 @@ impl Check {
             && writers.value > 1
         {
             self.problems.push(Problem::Contradiction {
-                left: writers.fact(),
+                left: writers.setting(),
                 must: "1 with",
-                right: fact(key("type"), sink_type.to_string()),
+                right: setting(key("type"), sink_type.to_string()),
                 why,
             });
         }
@@ -316,9 +316,9 @@ impl Check {
             for (other_key, other) in &files[..at] {
                 if plain(dir).eq(plain(other)) {
                     self.problems.push(Problem::Contradiction {
-                        left: fact(key, format!("{dir:?}")),
+                        left: setting(key, format!("{dir:?}")),
                         must: "other than",
-                        right: fact(other_key, format!("{other:?}")),
+                        right: setting(other_key, format!("{other:?}")),
                         why: "each would repair what the other is writing",
                     });
                 }
@@ -335,7 +335,7 @@ impl Check {
             return;
         };
         let key = |output: &Output| {
-            fact(
+            setting(
                 format!("outputs.{}.partition_key", output.name),
                 output.partition_key.to_string(),
             )
@@ -356,12 +356,12 @@ impl Check {
         for output in outputs {
             if (output.queue_bytes_max as u64) < needed.value {
                 self.problems.push(Problem::Contradiction {
-                    left: fact(
+                    left: setting(
                         format!("outputs.{}.queue_bytes_max", output.name),
                         format!("{} bytes", output.queue_bytes_max),
                     ),
                     must: "at least",
-                    right: needed.fact(),
+                    right: needed.setting(),
                     why: "a worker's share would not hold the largest request",
                 });
             }

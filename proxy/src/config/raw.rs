@@ -2,9 +2,9 @@
 //! optional, an unknown one is refused with its line. Says nothing of defaults or sense.
 
 use super::error::ConfigError;
-use super::words::{
+use super::keywords::{
     AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslWord, Scheduling, Secret, SinkType, StorageClassWord,
+    ProxyProtocol, SaslMechanism, Scheduling, Secret, SinkType, StorageClassWord,
 };
 use super::{AckPolicy, AwsStream, Config, KafkaTopic, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
@@ -187,7 +187,7 @@ section! {
         certificate_file: PathBuf,
         key_file: PathBuf,
         key_password: Secret,
-        sasl: SaslWord,
+        sasl: SaslMechanism,
         sasl_username: String,
         sasl_password: Secret,
         compression: CompressionWord,
@@ -225,7 +225,7 @@ macro_rules! as_text {
 as_text!(
     Driver,
     SinkType,
-    SaslWord,
+    SaslMechanism,
     CompressionWord,
     StorageClassWord,
     AckMode,

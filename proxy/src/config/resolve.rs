@@ -2,18 +2,18 @@
 //! variable and no line. A default gives way to what was written; only what was written can contradict.
 
 use super::bounds;
-use super::check::{Check, Number, fact};
+use super::check::{Check, Number, setting};
 use super::error::{ConfigError, Problem};
+use super::keywords::{
+    AdminAddress, Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
+};
 use super::raw::{
     Raw, RawAck, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
     RawPaths,
 };
-use super::words::{
-    AdminAddress, Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
-};
 use super::{
-    APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, Limits,
-    Listen, Log, Machine, NETWORKS_MAX, ORIGINS_MAX, OUTPUTS_MAX, Output, Paths, Process,
+    APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, HostInfo,
+    Limits, Listen, Log, NETWORKS_MAX, ORIGINS_MAX, OUTPUTS_MAX, Output, Paths, Process,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -56,9 +56,9 @@ pub(super) fn apply_flags(raw: &mut Raw, flags: &Flags) -> Result<(), ConfigErro
             Ok(())
         }
         (first, rest) => Err(ConfigError::Invalid(vec![Problem::Contradiction {
-            left: fact("--data-dir", format!("{:?}", dir)),
+            left: setting("--data-dir", format!("{:?}", dir)),
             must: "given together with exactly one of",
-            right: fact(
+            right: setting(
                 "outputs of type file",
                 (usize::from(first.is_some()) + rest).to_string(),
             ),
@@ -68,7 +68,7 @@ pub(super) fn apply_flags(raw: &mut Raw, flags: &Flags) -> Result<(), ConfigErro
 }
 
 /// Everything present, or everything that is wrong.
-pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError> {
+pub(super) fn resolve(raw: Raw, machine: HostInfo) -> Result<Config, ConfigError> {
     let mut check = Check::default();
     let listen = check.listen(&raw.listen, machine);
     let (limits, record_bytes) = check.limits(&raw.limits, machine);
@@ -135,7 +135,7 @@ pub(super) fn resolve(raw: Raw, machine: Machine) -> Result<Config, ConfigError>
 }
 
 impl Check {
-    fn listen(&mut self, raw: &RawListen, machine: Machine) -> Listen {
+    fn listen(&mut self, raw: &RawListen, machine: HostInfo) -> Listen {
         let workers = self.number(&bounds::WORKERS, "", raw.workers, 0);
         let connections = self.number(&bounds::CONNECTIONS, "", raw.connections_max, 65_536);
         let per_address = self.number(
@@ -164,7 +164,7 @@ impl Check {
     }
 
     /// Also the bytes of the largest record that ordinary text can make.
-    fn limits(&mut self, raw: &RawLimits, machine: Machine) -> (Limits, Number) {
+    fn limits(&mut self, raw: &RawLimits, machine: HostInfo) -> (Limits, Number) {
         let head = self.number(&bounds::HEAD_BYTES, "", raw.head_bytes_max, 16_384);
         let headers = self.number(&bounds::HEADERS, "", raw.headers_max, 64);
         let target = self.number(
@@ -277,9 +277,9 @@ impl Check {
             for (other_key, other) in &all[..at] {
                 if path == other {
                     self.problems.push(Problem::Contradiction {
-                        left: fact(*key, path.as_str()),
+                        left: setting(*key, path.as_str()),
                         must: "other than",
-                        right: fact(*other_key, other.as_str()),
+                        right: setting(*other_key, other.as_str()),
                         why: "a request can only go to one of them",
                     });
                 }
@@ -393,9 +393,9 @@ impl Check {
                 || listen.ip().is_unspecified())
         {
             self.problems.push(Problem::Contradiction {
-                left: fact("admin.address", address.to_string()),
+                left: setting("admin.address", address.to_string()),
                 must: "other than",
-                right: fact("listen.address", listen.to_string()),
+                right: setting("listen.address", listen.to_string()),
                 why: "probes and clients do not share a port",
             });
         }

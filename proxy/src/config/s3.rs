@@ -1,11 +1,11 @@
 //! What only an S3 output knows. Pure, like the rest of `resolve`.
 
 use super::bounds;
-use super::check::{Check, Number, fact};
+use super::check::{Check, Number, setting};
 use super::error::Problem;
+use super::keywords::{AckMode, SinkType, StorageClassWord};
 use super::outputs::is_word;
 use super::raw::RawOutput;
-use super::words::{AckMode, SinkType, StorageClassWord};
 use super::{S3Sink, Staging};
 use std::path::PathBuf;
 
@@ -52,9 +52,9 @@ impl Check {
             _ => return mode,
         };
         self.problems.push(Problem::Contradiction {
-            left: fact(format!("outputs.{name}.ack"), mode.to_string()),
+            left: setting(format!("outputs.{name}.ack"), mode.to_string()),
             must,
-            right: fact(format!("outputs.{name}.type"), sink.to_string()),
+            right: setting(format!("outputs.{name}.type"), sink.to_string()),
             why,
         });
         default

@@ -18,7 +18,7 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Why a request is not answered with success, in the words that the client gets to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ErrorBody {
     /// The status of the answer.
     pub status: StatusCode,
     /// A stable name in snake case, for programs.
@@ -33,15 +33,15 @@ pub struct Problem {
     pub offset: Option<u64>,
 }
 
-impl Problem {
-    /// A problem that is not about a limit.
+impl ErrorBody {
+    /// A error_body that is not about a limit.
     #[must_use]
     pub fn new(
         status: StatusCode,
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
-    ) -> Problem {
-        Problem {
+    ) -> ErrorBody {
+        ErrorBody {
             status,
             code,
             message: message.into(),
@@ -53,7 +53,7 @@ impl Problem {
 
     /// Adds the limit and what was found.
     #[must_use]
-    pub fn over(mut self, limit: u64, actual: impl Into<Option<u64>>) -> Problem {
+    pub fn over(mut self, limit: u64, actual: impl Into<Option<u64>>) -> ErrorBody {
         self.limit = Some(limit);
         self.actual = actual.into();
         self
@@ -192,9 +192,9 @@ impl Answer {
     }
 }
 
-impl From<&Problem> for Answer {
-    fn from(problem: &Problem) -> Answer {
-        Answer::json(problem.status, problem.to_json())
+impl From<&ErrorBody> for Answer {
+    fn from(error_body: &ErrorBody) -> Answer {
+        Answer::json(error_body.status, error_body.to_json())
     }
 }
 
@@ -225,18 +225,18 @@ impl http_body::Body for Whole {
 mod tests {
     use super::*;
 
-    fn text(problem: &Problem) -> String {
-        String::from_utf8(problem.to_json()).unwrap()
+    fn text(error_body: &ErrorBody) -> String {
+        String::from_utf8(error_body.to_json()).unwrap()
     }
 
     #[test]
     fn a_problem_names_limit_and_actual_only_where_they_apply() {
-        let plain = Problem::new(StatusCode::NOT_FOUND, "not_found", "nothing here");
+        let plain = ErrorBody::new(StatusCode::NOT_FOUND, "not_found", "nothing here");
         assert_eq!(
             text(&plain),
             r#"{"code":"not_found","message":"nothing here"}"#
         );
-        let over = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "too much");
+        let over = ErrorBody::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "too much");
         assert_eq!(
             text(&over.clone().over(10, 11)),
             r#"{"code":"body_too_large","message":"too much","limit":10,"actual":11}"#
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn text_in_a_problem_is_escaped() {
         let text = "a \"quoted\" \\ line\n\u{1}ü";
-        let json = super::tests::text(&Problem::new(StatusCode::BAD_REQUEST, "x", text));
+        let json = super::tests::text(&ErrorBody::new(StatusCode::BAD_REQUEST, "x", text));
         assert_eq!(
             json,
             "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\n\\u0001ü\"}"

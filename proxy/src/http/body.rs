@@ -1,8 +1,8 @@
 //! The body of one request, read as a whole and never beyond what its reader allows.
 
-use super::answer::{Answer, Problem};
+use super::answer::{Answer, ErrorBody};
 use super::conn::Shared;
-use super::watch::{ConnState, Phase, millis};
+use super::conn_table::{ConnState, Phase, millis};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
@@ -35,7 +35,7 @@ pub enum BodyError {
         /// Its announced length, if there is one.
         actual: Option<u64>,
     },
-    /// It did not arrive in the time, or at the rate, of the [limits](super::Limits).
+    /// It did not arrive in the time, or at the rate, of the [limits](super::HttpLimits).
     #[error("the body did not arrive in time")]
     TooSlow {
         /// The time that a body has, in milliseconds.
@@ -51,24 +51,24 @@ pub enum BodyError {
     Malformed,
 }
 
-impl From<BodyError> for Problem {
-    fn from(error: BodyError) -> Problem {
+impl From<BodyError> for ErrorBody {
+    fn from(error: BodyError) -> ErrorBody {
         let message = error.to_string();
         match error {
             BodyError::TooLarge { limit, actual } => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+                ErrorBody::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
                     .over(limit, actual)
             }
             BodyError::TooSlow {
                 limit_ms,
                 actual_ms,
-            } => Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+            } => ErrorBody::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
                 .over(limit_ms, actual_ms),
             BodyError::BrokenOff => {
-                Problem::new(StatusCode::BAD_REQUEST, "body_broken_off", message)
+                ErrorBody::new(StatusCode::BAD_REQUEST, "body_broken_off", message)
             }
             BodyError::Malformed => {
-                Problem::new(StatusCode::BAD_REQUEST, "body_malformed", message)
+                ErrorBody::new(StatusCode::BAD_REQUEST, "body_malformed", message)
             }
         }
     }
@@ -76,7 +76,7 @@ impl From<BodyError> for Problem {
 
 impl From<BodyError> for Answer {
     fn from(error: BodyError) -> Answer {
-        Answer::from(&Problem::from(error))
+        Answer::from(&ErrorBody::from(error))
     }
 }
 
@@ -237,7 +237,7 @@ pub(super) async fn discard(
     state: &ConnState,
 ) -> bool {
     let left = incoming.size_hint().exact();
-    if waits_for_continue || left.is_none_or(|left| left > super::Limits::DISCARD_BYTES_MAX) {
+    if waits_for_continue || left.is_none_or(|left| left > super::HttpLimits::DISCARD_BYTES_MAX) {
         return false;
     }
     let mut reading = Reading::new(shared, state);

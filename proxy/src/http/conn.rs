@@ -1,16 +1,16 @@
 //! One connection, from accept to its last byte: the engine, and the rules around it.
 //!
-//! hyper parses and writes; [`gate`](super::gate) says what may reach it, [`watch`](super::watch)
+//! hyper parses and writes; [`framing`](super::framing) says what may reach it, [`conn_table`](super::conn_table)
 //! how long it may take, and this file what happens between a head and its answer.
 
 use super::Handler;
-use super::announced::client_of;
 use super::answer::Whole;
 use super::body::{Body, discard};
-use super::io::GatedIo;
-use super::limits::Limits;
-use super::watch::{ConnState, End, Phase, Watch};
-use crate::net::listener::DoorPass;
+use super::conn_table::{ConnState, ConnTable, End, Phase};
+use super::io::CheckedIo;
+use super::limits::HttpLimits;
+use super::proxied_address::client_of;
+use crate::net::listener::ConnectionPermit;
 use crate::net::poller::Stream;
 use crate::worker::{DrainPhase, WorkerContext};
 use http::header::EXPECT;
@@ -34,11 +34,11 @@ use std::time::Duration;
 /// What all connections of one core share.
 pub(crate) struct Shared {
     pub(super) context: Rc<WorkerContext>,
-    pub(super) limits: Limits,
+    pub(super) limits: HttpLimits,
     /// Where every read of this core lands first. It is worth its copy: the engine's own buffer
     /// cannot be handed to the socket without unsafe code, and bytes must be judged before it has them.
     pub(super) scratch: RefCell<Vec<u8>>,
-    watch: Watch,
+    conn_table: ConnTable,
     ids: RefCell<[fastrand::Rng; 2]>,
 }
 
@@ -50,36 +50,36 @@ impl Shared {
     }
 
     fn count_open(&self) {
-        let open = self.watch.open() as u64;
+        let open = self.conn_table.open() as u64;
         self.context.stats.connections_open.set(open);
     }
 }
 
 /// The HTTP side of one core.
-pub(crate) struct Front<H> {
+pub(crate) struct HttpServer<H> {
     shared: Rc<Shared>,
     handler: Rc<H>,
     engine: http1::Builder,
 }
 
-impl<H: Handler> Front<H> {
-    pub(crate) fn new(context: Rc<WorkerContext>, limits: Limits, handler: H) -> Front<H> {
+impl<H: Handler> HttpServer<H> {
+    pub(crate) fn new(context: Rc<WorkerContext>, limits: HttpLimits, handler: H) -> HttpServer<H> {
         let mut engine = http1::Builder::new();
         engine
             // A client may end its side after its last request and still wait for the answer.
             .half_close(true)
-            .max_buf_size(Limits::READ_AHEAD_BYTES)
+            .max_buf_size(HttpLimits::READ_AHEAD_BYTES)
             // One buffer, one send: answers are small.
             .writev(false)
             // hyper's timeout closes without an answer, needs a timer object per head, and does not
-            // start at the first byte; `watch` holds heads to their deadline instead.
+            // start at the first byte; `conn_table` holds heads to their deadline instead.
             .header_read_timeout(None);
-        Front {
+        HttpServer {
             shared: Rc::new(Shared {
                 context,
                 limits,
-                scratch: RefCell::new(vec![0; Limits::READ_AHEAD_BYTES]),
-                watch: Watch::default(),
+                scratch: RefCell::new(vec![0; HttpLimits::READ_AHEAD_BYTES]),
+                conn_table: ConnTable::default(),
                 ids: RefCell::new([seeded(0), seeded(1)]),
             }),
             handler: Rc::new(handler),
@@ -89,7 +89,7 @@ impl<H: Handler> Front<H> {
 
     /// Connections that are open on this core.
     pub(crate) fn open(&self) -> usize {
-        self.shared.watch.open()
+        self.shared.conn_table.open()
     }
 
     /// Lets the handler do what it does from time to time.
@@ -102,19 +102,19 @@ impl<H: Handler> Front<H> {
         self.handler.end();
     }
 
-    /// Ends what is overdue; to be called every [`SWEEP_EVERY`](super::watch::SWEEP_EVERY).
+    /// Ends what is overdue; to be called every [`SWEEP_EVERY`](super::conn_table::SWEEP_EVERY).
     pub(crate) fn sweep(&self, now: Mono) {
-        self.shared.watch.sweep(now, &self.shared.limits);
+        self.shared.conn_table.sweep(now, &self.shared.limits);
     }
 
     /// Ends every connection when it is idle.
     pub(crate) fn end_all_soon(&self) {
-        self.shared.watch.end_all_soon();
+        self.shared.conn_table.end_all_soon();
     }
 
     /// Ends every connection, whatever is in progress.
     pub(crate) fn end_all_now(&self) {
-        self.shared.watch.end_all_now();
+        self.shared.conn_table.end_all_now();
     }
 }
 
@@ -144,7 +144,7 @@ impl Head {
         &self.method
     }
 
-    /// The request target as sent, at most [`Limits::target_bytes_max`] bytes.
+    /// The request target as sent, at most [`HttpLimits::target_bytes_max`] bytes.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
@@ -158,7 +158,7 @@ impl Head {
             .map_or("/", http::uri::PathAndQuery::as_str)
     }
 
-    /// The header lines, at most [`Limits::headers_max`]; a Transfer-Encoding is `chunked`, a Host is one.
+    /// The header lines, at most [`HttpLimits::headers_max`]; a Transfer-Encoding is `chunked`, a Host is one.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
@@ -199,31 +199,31 @@ impl Drop for Head {
     }
 }
 
-/// Serves one accepted connection to its end, and gives its place back then.
+/// Serves one accepted connection to its end, and gives its slot back then.
 pub(crate) async fn serve<H: Handler>(
     stream: Stream,
     peer: SocketAddr,
-    mut pass: DoorPass,
-    front: Rc<Front<H>>,
+    mut permit: ConnectionPermit,
+    server: Rc<HttpServer<H>>,
 ) {
-    let shared = Rc::clone(&front.shared);
+    let shared = Rc::clone(&server.shared);
     let now = shared.context.now();
     let state = Rc::new(ConnState::new(
         now,
         &shared.limits,
         now + jittered(shared.limits.connection_life),
     ));
-    let _place = Place::take(&shared, &state);
-    let Some(peer) = client_of(&stream, peer, &mut pass, &shared, &state).await else {
+    let _slot = Slot::take(&shared, &state);
+    let Some(peer) = client_of(&stream, peer, &mut permit, &shared, &state).await else {
         return;
     };
-    let mut io = GatedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
+    let mut io = CheckedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
     while io.first_bytes().await {
         // In a box, and dropped when the client rests: most connections are idle most of the time.
-        let mut engine = Box::new(front.engine.serve_connection(
+        let mut engine = Box::new(server.engine.serve_connection(
             io,
             service_fn(|request| {
-                let handler = Rc::clone(&front.handler);
+                let handler = Rc::clone(&server.handler);
                 respond(
                     handler,
                     Rc::clone(&shared),
@@ -247,7 +247,7 @@ pub(crate) async fn serve<H: Handler>(
 }
 
 /// Runs an engine until its connection is over, or idle for so long that it can do without.
-async fn drive<S>(mut engine: Pin<&mut http1::Connection<GatedIo, S>>, state: &ConnState) -> bool
+async fn drive<S>(mut engine: Pin<&mut http1::Connection<CheckedIo, S>>, state: &ConnState) -> bool
 where
     S: HttpService<Incoming, ResBody = Whole>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -267,32 +267,32 @@ where
                 engine.as_mut().graceful_shutdown();
             }
         }
-        // An error here is the client's: it is gone, or the gate or the deadline said why.
+        // An error here is the client's: it is gone, or the framing or the deadline said why.
         engine.as_mut().poll(cx).map(|_| false)
     })
     .await
 }
 
-/// Leaves the watch when the connection's task ends, however it ends.
-struct Place {
-    place: usize,
+/// Leaves the conn_table when the connection's task ends, however it ends.
+struct Slot {
+    slot: usize,
     shared: Rc<Shared>,
 }
 
-impl Place {
-    fn take(shared: &Rc<Shared>, state: &Rc<ConnState>) -> Place {
-        let place = shared.watch.enter(Rc::clone(state));
+impl Slot {
+    fn take(shared: &Rc<Shared>, state: &Rc<ConnState>) -> Slot {
+        let slot = shared.conn_table.insert(Rc::clone(state));
         shared.count_open();
-        Place {
-            place,
+        Slot {
+            slot,
             shared: Rc::clone(shared),
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.watch.leave(self.place);
+        self.shared.conn_table.remove(self.slot);
         self.shared.count_open();
     }
 }
@@ -302,15 +302,15 @@ fn jittered(life: Duration) -> Duration {
 }
 
 /// Counts a request whose connection ended before its answer.
-struct Unanswered(Option<Rc<Shared>>);
+struct AbortGuard(Option<Rc<Shared>>);
 
-impl Unanswered {
+impl AbortGuard {
     fn is_over(&mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for AbortGuard {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
             shared.context.stats.broken_off.increment();
@@ -345,7 +345,7 @@ fn respond<H: Handler>(
         state: Rc::clone(&state),
     };
     let mut body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
-    let mut unanswered = Unanswered(Some(Rc::clone(&shared)));
+    let mut abort_guard = AbortGuard(Some(Rc::clone(&shared)));
     async move {
         let answer = handler.handle(&head, &mut body).await;
         let id = head.id;
@@ -366,7 +366,7 @@ fn respond<H: Handler>(
             state.linger.set(true);
         }
         if !state.body_broken_off.get() {
-            unanswered.is_over();
+            abort_guard.is_over();
             shared.context.stats.answered(answer.status.as_u16());
         }
         state.answer_owed.set(true);

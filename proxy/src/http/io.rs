@@ -1,9 +1,9 @@
-//! The socket as the engine sees it: every byte it reads has passed the [gate](super::gate).
+//! The socket as the engine sees it: every byte it reads has passed the [framing](super::framing).
 
-use super::answer::Problem;
+use super::answer::ErrorBody;
 use super::conn::Shared;
-use super::gate::{Gate, Stop};
-use super::watch::{ConnState, End, Phase};
+use super::conn_table::{ConnState, End, Phase};
+use super::framing::{FramingCheck, Stop};
 use crate::net::poller::Stream;
 use http::StatusCode;
 use hyper::rt::ReadBufCursor;
@@ -20,12 +20,12 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-pub(super) struct GatedIo {
+pub(super) struct CheckedIo {
     stream: Stream,
     shared: Rc<Shared>,
     state: Rc<ConnState>,
-    gate: Gate,
-    /// Bytes from the socket that the engine has not got: first `ready` that passed the gate, then
+    framing: FramingCheck,
+    /// Bytes from the socket that the engine has not got: first `ready` that passed the framing, then
     /// an incomplete head. Empty, and without memory, for whoever sends a head in one piece.
     held: Vec<u8>,
     ready: usize,
@@ -36,13 +36,13 @@ pub(super) struct GatedIo {
     muted: bool,
 }
 
-impl GatedIo {
-    pub(super) fn new(stream: Stream, shared: Rc<Shared>, state: Rc<ConnState>) -> GatedIo {
-        GatedIo {
+impl CheckedIo {
+    pub(super) fn new(stream: Stream, shared: Rc<Shared>, state: Rc<ConnState>) -> CheckedIo {
+        CheckedIo {
             stream,
             shared,
             state,
-            gate: Gate::new(),
+            framing: FramingCheck::new(),
             held: Vec::new(),
             ready: 0,
             stop: None,
@@ -56,18 +56,18 @@ impl GatedIo {
     pub(super) async fn finish(mut self) {
         let state = Rc::clone(&self.state);
         let shared = Rc::clone(&self.shared);
-        let problem = state.problem.borrow_mut().take();
-        let cut = state.phase.get() == Phase::Answer || problem.is_none();
+        let error_body = state.error_body.borrow_mut().take();
+        let cut = state.phase.get() == Phase::Answer || error_body.is_none();
         if state.end.get() == End::Now && cut {
             return;
         }
         state.end.set(End::Open);
         let now = shared.context.now();
         state.enter(Phase::Linger, now + LINGER);
-        if let Some(problem) = problem {
-            shared.context.stats.answered(problem.status.as_u16());
+        if let Some(error_body) = error_body {
+            shared.context.stats.answered(error_body.status.as_u16());
             state.linger.set(true);
-            let wire = problem.to_wire(shared.next_id());
+            let wire = error_body.to_wire(shared.next_id());
             let mut rest = wire.as_slice();
             while !rest.is_empty() {
                 match poll_fn(|cx| {
@@ -135,7 +135,7 @@ impl GatedIo {
         }
     }
 
-    /// Takes back what an engine had read and not used. It has passed the gate.
+    /// Takes back what an engine had read and not used. It has passed the framing.
     pub(super) fn take_back(&mut self, unused: &[u8]) {
         self.held.splice(..0, unused.iter().copied());
         self.ready += unused.len();
@@ -158,7 +158,7 @@ impl GatedIo {
         Poll::Ready(Ok(&scratch[..bytes]))
     }
 
-    /// Gives the engine what passed the gate earlier and did not fit.
+    /// Gives the engine what passed the framing earlier and did not fit.
     fn give_held(&mut self, buffer: &mut ReadBufCursor<'_>) {
         let bytes = self.ready.min(buffer.remaining());
         buffer.put_slice(&self.held[..bytes]);
@@ -188,7 +188,7 @@ impl GatedIo {
             Some(b"431") => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         };
-        *self.state.problem.borrow_mut() = Some(Problem::new(
+        *self.state.error_body.borrow_mut() = Some(ErrorBody::new(
             status,
             "bad_head",
             "the request line or a header is malformed",
@@ -199,7 +199,7 @@ impl GatedIo {
     /// Judges `bytes`, which stand behind what is held, and gives the engine what it may have.
     fn take_in(&mut self, bytes: &[u8], buffer: &mut ReadBufCursor<'_>) {
         if self.held.is_empty() {
-            let pass = self.gate.pass(bytes, &self.shared.limits);
+            let pass = self.framing.pass(bytes, &self.shared.limits);
             let given = pass.bytes.min(buffer.remaining());
             buffer.put_slice(&bytes[..given]);
             self.ready = pass.bytes - given;
@@ -225,7 +225,7 @@ impl GatedIo {
         if begun && may_go_on && memchr::memchr(b'\n', bytes).is_none() {
             return;
         }
-        let pass = self.gate.pass(&self.held, &self.shared.limits);
+        let pass = self.framing.pass(&self.held, &self.shared.limits);
         self.ready = pass.bytes;
         if pass.stop.is_some() {
             self.held.truncate(pass.bytes);
@@ -233,10 +233,12 @@ impl GatedIo {
         self.note(pass.stop);
     }
 
-    /// Keeps what the gate said last, and whether a head is half here now.
+    /// Keeps what the framing said last, and whether a head is half here now.
     fn note(&mut self, stop: Option<Stop>) {
         match &stop {
-            Some(Stop::Head(problem)) => *self.state.problem.borrow_mut() = Some(problem.clone()),
+            Some(Stop::Head(error_body)) => {
+                *self.state.error_body.borrow_mut() = Some(error_body.clone())
+            }
             Some(Stop::Body) => self.state.body_malformed.set(true),
             None => {}
         }
@@ -251,7 +253,7 @@ impl GatedIo {
     }
 }
 
-impl hyper::rt::Read for GatedIo {
+impl hyper::rt::Read for CheckedIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -281,7 +283,7 @@ impl hyper::rt::Read for GatedIo {
     }
 }
 
-impl hyper::rt::Write for GatedIo {
+impl hyper::rt::Write for CheckedIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -308,7 +310,7 @@ impl hyper::rt::Write for GatedIo {
         Poll::Ready(Ok(()))
     }
 
-    /// [`GatedIo::finish`] does it.
+    /// [`CheckedIo::finish`] does it.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

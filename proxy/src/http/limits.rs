@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// The bounds that every connection is held to. All of them are on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Bytes of a request head, from the request line to the empty line; more is 431.
-    /// At most [`Limits::HEAD_BYTES_CEILING`].
+    /// At most [`HttpLimits::HEAD_BYTES_CEILING`].
     pub head_bytes_max: usize,
-    /// Header lines of a request; more is 431. At most [`Limits::HEADERS_CEILING`].
+    /// Header lines of a request; more is 431. At most [`HttpLimits::HEADERS_CEILING`].
     pub headers_max: usize,
     /// Bytes of the request target; more is 414. RFC 9112 section 3 wants room for 8,000 in the line.
     pub target_bytes_max: usize,
@@ -43,9 +43,9 @@ pub struct Limits {
     pub connections_per_source_max: usize,
 }
 
-impl Limits {
+impl HttpLimits {
     /// The highest `head_bytes_max`: a head has to fit into the engine's buffer of
-    /// [`Limits::READ_AHEAD_BYTES`].
+    /// [`HttpLimits::READ_AHEAD_BYTES`].
     pub const HEAD_BYTES_CEILING: usize = 32 * 1024;
     /// The highest `headers_max`: the engine's table on the stack has 100 places.
     pub const HEADERS_CEILING: usize = 100;
@@ -56,11 +56,11 @@ impl Limits {
     pub const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 }
 
-const _: () = assert!(Limits::HEAD_BYTES_CEILING < Limits::READ_AHEAD_BYTES);
+const _: () = assert!(HttpLimits::HEAD_BYTES_CEILING < HttpLimits::READ_AHEAD_BYTES);
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
-        Limits {
+        HttpLimits {
             head_bytes_max: 16 * 1024,
             headers_max: 64,
             target_bytes_max: 8 * 1024,

@@ -1,4 +1,4 @@
-//! Listening sockets, the accept loop of a core, and the caps at the door.
+//! Listening sockets, the accept loop of a core, and the caps at the limiter.
 
 use super::poller::{Listener, Poller, Stream};
 use crate::worker::WorkerContext;
@@ -20,7 +20,7 @@ const BACKLOG: i32 = 4096;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_millis(100);
 
-/// Connections let in before those who are inside get their turn.
+/// Connections let in before those who are open get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
 
 /// An address that cannot be listened on.
@@ -67,22 +67,22 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// The caps at the door, one for all cores of the process.
+/// The caps at the limiter, one for all cores of the process.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct ConnectionLimiter {
     connections_max: usize,
     per_source_max: usize,
-    clients_are_announced: bool,
-    inside: Mutex<Inside>,
+    uses_proxy_protocol: bool,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct OpenConnections {
     total: usize,
     per_source: HashMap<IpAddr, usize>,
 }
 
-impl Inside {
+impl OpenConnections {
     /// Counts a connection of this source; `false` when there are `most` already. 0 counts none.
     fn add(&mut self, source: IpAddr, most: usize) -> bool {
         if most == 0 {
@@ -104,39 +104,39 @@ impl Inside {
     }
 }
 
-impl Door {
-    /// `per_source_max` 0 counts no sources. `clients_are_announced`: whose a connection is, a header
+impl ConnectionLimiter {
+    /// `per_source_max` 0 counts no sources. `uses_proxy_protocol`: whose a connection is, a header
     /// says after accept ([`proxy_protocol`](super::proxy_protocol)); its peer is a balancer.
     pub(crate) fn new(
         connections_max: usize,
         per_source_max: usize,
-        clients_are_announced: bool,
-    ) -> Door {
-        Door {
+        uses_proxy_protocol: bool,
+    ) -> ConnectionLimiter {
+        ConnectionLimiter {
             connections_max,
             per_source_max,
-            clients_are_announced,
-            inside: Mutex::default(),
+            uses_proxy_protocol,
+            open: Mutex::default(),
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in, until the pass is dropped; `None` when a cap is reached.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<DoorPass> {
-        let mut inside = self.inside();
-        if inside.total >= self.connections_max {
+    /// Lets a connection in, until the permit is dropped; `None` when a cap is reached.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+        let mut open = self.open();
+        if open.total >= self.connections_max {
             return None;
         }
-        let source = (!self.clients_are_announced).then(|| source_of(peer));
-        if source.is_some_and(|source| !inside.add(source, self.per_source_max)) {
+        let source = (!self.uses_proxy_protocol).then(|| source_of(peer));
+        if source.is_some_and(|source| !open.add(source, self.per_source_max)) {
             return None;
         }
-        inside.total += 1;
-        Some(DoorPass {
-            door: Arc::clone(self),
+        open.total += 1;
+        Some(ConnectionPermit {
+            limiter: Arc::clone(self),
             source,
         })
     }
@@ -150,15 +150,15 @@ fn source_of(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// One connection's place inside.
+/// One connection's place open.
 #[derive(Debug)]
-pub(crate) struct DoorPass {
-    door: Arc<Door>,
+pub(crate) struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
     /// Whom it counts for; `None` until its client is announced.
     source: Option<IpAddr>,
 }
 
-impl DoorPass {
+impl ConnectionPermit {
     /// Whether a header will say whose connection it is.
     pub(crate) fn awaits_client(&self) -> bool {
         self.source.is_none()
@@ -167,25 +167,25 @@ impl DoorPass {
     /// The connection is this client's; `false` when the client has as many as it may.
     pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
         let source = source_of(client);
-        let has_room = self.door.inside().add(source, self.door.per_source_max);
+        let has_room = self.limiter.open().add(source, self.limiter.per_source_max);
         self.source = has_room.then_some(source);
         has_room
     }
 }
 
-impl Drop for DoorPass {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut inside = self.door.inside();
-        inside.total = inside.total.saturating_sub(1);
+        let mut open = self.limiter.open();
+        open.total = open.total.saturating_sub(1);
         if let Some(source) = self.source {
-            inside.remove(source);
+            open.remove(source);
         }
     }
 }
 
 /// Half the descriptors that the process may open; the other half is for outputs, files and metrics.
 /// `None` where the system does not say.
-pub(crate) fn half_the_descriptors() -> Option<usize> {
+pub(crate) fn half_of_descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()
@@ -195,14 +195,14 @@ pub(crate) fn half_the_descriptors() -> Option<usize> {
 }
 
 /// Where one core accepts. Made on its own thread.
-pub(crate) struct Entrance(Listener);
+pub(crate) struct Acceptor(Listener);
 
-impl Entrance {
+impl Acceptor {
     pub(crate) fn new(
         poller: &Rc<Poller>,
         listener: std::net::TcpListener,
-    ) -> io::Result<Entrance> {
-        Listener::new(poller, listener).map(Entrance)
+    ) -> io::Result<Acceptor> {
+        Listener::new(poller, listener).map(Acceptor)
     }
 
     /// Stops accepting and returns those who were already in the queue: whom the kernel has let in is
@@ -213,12 +213,12 @@ impl Entrance {
         waiting
     }
 
-    /// Accepts until the entrance is closed.
+    /// Accepts until the acceptor is closed.
     pub(crate) async fn accept(
         &self,
         context: &WorkerContext,
-        door: &Arc<Door>,
-        serve: impl Fn(Stream, SocketAddr, DoorPass),
+        limiter: &Arc<ConnectionLimiter>,
+        serve: impl Fn(Stream, SocketAddr, ConnectionPermit),
     ) {
         let mut back_off = BACK_OFF_FIRST;
         let mut accepted = 0;
@@ -226,7 +226,7 @@ impl Entrance {
             match poll_fn(|cx| self.0.poll_accept(cx)).await {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF_FIRST;
-                    admit(context, door, stream, peer, &serve);
+                    accept_one(context, limiter, stream, peer, &serve);
                     accepted += 1;
                     if accepted % ACCEPTS_PER_TURN == 0 {
                         give_way().await;
@@ -259,18 +259,18 @@ async fn give_way() {
 }
 
 /// Takes one connection in, or closes it at once.
-pub(crate) fn admit(
+pub(crate) fn accept_one(
     context: &WorkerContext,
-    door: &Arc<Door>,
+    limiter: &Arc<ConnectionLimiter>,
     stream: Stream,
     peer: SocketAddr,
-    serve: &impl Fn(Stream, SocketAddr, DoorPass),
+    serve: &impl Fn(Stream, SocketAddr, ConnectionPermit),
 ) {
-    match door.enter(peer.ip()) {
+    match limiter.enter(peer.ip()) {
         None => context.stats.connections_capped.increment(),
-        Some(pass) => {
+        Some(permit) => {
             context.stats.connections_accepted.increment();
-            serve(stream, peer, pass);
+            serve(stream, peer, permit);
         }
     }
 }

@@ -99,12 +99,12 @@ fn settings_of_an_s3_output_that_do_not_go_together_are_refused() {
         shown.contains("`outputs.main.bucket` is missing"),
         "{shown}"
     );
-    for foreign in [
+    for third_party in [
         "endpoint_url = 'http://a'\n",
         "attempt_timeout_ms = 5\n",
         "bucket = 'abc'\n",
     ] {
-        let shown = problem(&format!("[outputs.main]\ntype = 'file'\n{foreign}"));
+        let shown = problem(&format!("[outputs.main]\ntype = 'file'\n{third_party}"));
         assert!(shown.contains("`outputs.main.type` is file"), "{shown}");
     }
 }

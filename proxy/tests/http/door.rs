@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use sluice_core::time::Mono;
-use sluice_proxy::http::{Answer, Body, Handler, Head, Limits};
+use sluice_proxy::http::{Answer, Body, Handler, Head, HttpLimits};
 use sluice_proxy::worker::{
     Clock, Drain, Driver, StartError, WorkerSettings, Workers, run_workers,
 };
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers by path; see `handle`.
 pub(crate) struct Demo {
-    limits: Limits,
+    limits: HttpLimits,
     ticks: Cell<u64>,
 }
 
@@ -104,7 +104,7 @@ impl Server {
             pin: true,
             driver: Driver::Auto,
             proxy_protocol: false,
-            limits: Limits::default(),
+            limits: HttpLimits::default(),
             outputs: 0,
             clock,
             drain: Arc::clone(&drain),
@@ -123,7 +123,7 @@ impl Server {
         })
     }
 
-    pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Server {
+    pub(crate) fn with_limits(change: impl FnOnce(&mut HttpLimits)) -> Server {
         Server::start(|settings| change(&mut settings.limits))
     }
 

@@ -1,7 +1,7 @@
 //! Every limit of a connection: at it, a client is served; beyond it, it is told, and let go.
 
 use crate::door::{Client, Server, drip, drivers, post};
-use sluice_proxy::http::Limits;
+use sluice_proxy::http::HttpLimits;
 use sluice_proxy::worker::{Driver, StartError};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -293,8 +293,8 @@ fn a_connection_ends_with_its_last_request_and_its_life() {
 
 #[test]
 fn connections_over_a_cap_are_closed_at_accept_and_counted() {
-    let per_source: fn(&mut Limits) = |limits| limits.connections_per_source_max = 2;
-    let in_all: fn(&mut Limits) = |limits| {
+    let per_source: fn(&mut HttpLimits) = |limits| limits.connections_per_source_max = 2;
+    let in_all: fn(&mut HttpLimits) = |limits| {
         limits.connections_max = 2;
         limits.connections_per_source_max = 0;
     };

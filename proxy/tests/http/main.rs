@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod door;
 
-#[cfg(test)]
-mod announced;
 mod drain;
 mod framing;
 mod limits;
+#[cfg(test)]
+mod proxied_address;

@@ -20,7 +20,7 @@ mod doors;
 mod endpoints;
 #[cfg(feature = "firehose")]
 mod firehose;
-mod foreign;
+mod interop;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kinesis;

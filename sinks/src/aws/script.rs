@@ -8,7 +8,7 @@ use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
 };
 use serde_json::{Value, json};
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::record::Record;
 use sluice_core::time::Mono;
 use std::collections::VecDeque;
@@ -225,7 +225,7 @@ pub(crate) fn record(payload: impl Into<Vec<u8>>) -> Record {
         topic: None,
         payload: payload.into().into(),
         deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+        ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::faulty::{Fault, Faulty};
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::time::Mono;
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,7 +99,7 @@ fn record(line: &str) -> Record {
         topic: None,
         payload: line.to_owned().into(),
         deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+        ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
     }
 }
 

@@ -172,7 +172,7 @@ async fn what_was_confirmed_is_counted_and_billed_in_steps_of_5_kib_per_record()
         entries([failed("InternalFailure"), stored()]),
     ));
     sink.write(&[of(100_000), of(2)]).await;
-    let bill = sink.bill().unwrap();
+    let bill = sink.billing_stats().unwrap();
     assert_eq!(bill.confirmed_bytes.get(), 5_120 + 5_121 + 2);
     assert_eq!(bill.billed_bytes.get(), (1 + 2 + 1) * 5_120);
 }

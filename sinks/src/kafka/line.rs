@@ -126,7 +126,7 @@ impl Memory {
     }
 
     /// What connections suffer from, if they were heard to lately.
-    fn suspects(&self) -> Option<Cause> {
+    fn connection_error(&self) -> Option<Cause> {
         let suspicion = lock(&self.suspicion);
         let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
         fresh.map(|suspicion| suspicion.cause)
@@ -217,7 +217,7 @@ impl ProducerContext for Context {
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
                 // For the log; of the record's own fate nothing more is known.
                 let cause = match verdict::cause(code) {
-                    Cause::Unknown => self.memory.suspects().unwrap_or(Cause::Unknown),
+                    Cause::Unknown => self.memory.connection_error().unwrap_or(Cause::Unknown),
                     cause => cause,
                 };
                 self.note(code, cause, &format!("delivery: {error}"));
@@ -396,8 +396,8 @@ impl Lines {
     }
 
     /// What connections suffer from, if they were heard to lately.
-    pub(super) fn suspects(&self) -> Option<Cause> {
-        self.memory.suspects()
+    pub(super) fn connection_error(&self) -> Option<Cause> {
+        self.memory.connection_error()
     }
 
     /// What the cluster says of the topic, and how many others begin with `prefix`. Blocks for at most

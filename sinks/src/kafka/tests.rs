@@ -8,7 +8,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 use rdkafka::{Offset, TopicPartitionList};
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::record::Cause;
 use sluice_core::time::Mono;
 use sluice_core::topic::{Topic, Topics};
@@ -101,7 +101,7 @@ fn record(payload: &str) -> Record {
         topic: None,
         payload: payload.to_owned().into(),
         deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+        ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
     }
 }
 
@@ -252,10 +252,14 @@ async fn brokers_that_are_gone_leave_the_fate_unknown_and_come_back_without_a_ne
         ..cluster.settings()
     };
     let sink = cluster.warm_sink(settings).await;
-    assert_eq!(sink.suspects(), None);
+    assert_eq!(sink.connection_error(), None);
     cluster.0.broker_down(-1).unwrap();
     assert_eq!(sink.write(&records(3)).await, [UNKNOWN; 3]);
-    assert_eq!(sink.suspects(), Some(Cause::Unavailable), "what is wrong");
+    assert_eq!(
+        sink.connection_error(),
+        Some(Cause::Unavailable),
+        "what is wrong"
+    );
     cluster.0.broker_up(-1).unwrap();
     let give_up = Instant::now() + Duration::from_secs(20);
     while sink.write(&[record("back")]).await != [DELIVERED] {
@@ -276,7 +280,7 @@ async fn an_answer_after_the_delivery_timeout_is_no_delivery() {
     let delay = Duration::from_secs(5);
     cluster.0.broker_round_trip_time(-1, delay).unwrap();
     assert_eq!(sink.write(&records(3)).await, [UNKNOWN; 3]);
-    assert_eq!(sink.suspects(), None, "nobody said what is wrong");
+    assert_eq!(sink.connection_error(), None, "nobody said what is wrong");
 }
 
 #[tokio::test]

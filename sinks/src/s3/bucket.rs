@@ -82,7 +82,7 @@ impl Bucket {
             // Every store names what it stored; a proxy that answers in its place does not.
             Ok(_) => Err(CallFailure {
                 cause: Cause::Unknown,
-                doubts_credentials: false,
+                is_auth_error: false,
                 text: "200 without an ETag is no store's answer".to_owned(),
             }),
             Err(error)
@@ -105,7 +105,7 @@ impl Bucket {
     }
 
     fn heard(&self, failure: CallFailure) -> CallFailure {
-        if failure.doubts_credentials {
+        if failure.is_auth_error {
             self.aws.doubt_credentials();
         }
         failure

@@ -2,7 +2,7 @@
 //! stage, which adds, and the uploader, which takes away; knows no disk.
 
 use super::name::{Name, State};
-use sluice_core::stats::StageStats;
+use sluice_core::stats::StagingStats;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub(super) struct Row {
     inner: Mutex<Inner>,
     /// Rung for each segment that joins.
     pub(super) joined: Notify,
-    stats: Arc<StageStats>,
+    stats: Arc<StagingStats>,
     /// Held for as long as anything can still write: a call may outlive the sink.
     _lock: File,
 }
@@ -46,7 +46,7 @@ impl Row {
     pub(super) fn new(
         left: Vec<Segment>,
         staged_bytes_max: u64,
-        stats: Arc<StageStats>,
+        stats: Arc<StagingStats>,
         lock: File,
     ) -> Row {
         let row = Row {
@@ -64,7 +64,7 @@ impl Row {
         row
     }
 
-    pub(super) fn stats(&self) -> &Arc<StageStats> {
+    pub(super) fn stats(&self) -> &Arc<StagingStats> {
         &self.stats
     }
 

@@ -1,5 +1,5 @@
 //! The staging directory's writing end: batches become lines of the growing segment, synced before
-//! anyone hears of them, and segments are finished by size and age. Also what an earlier process left there.
+//! anyone wants_input of them, and segments are finished by size and age. Also what an earlier process left there.
 //! Knows no store; whoever holds it writes alone.
 
 use super::name::{Name, State, file_name, parse_file_name};

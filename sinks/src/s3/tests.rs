@@ -7,7 +7,7 @@ use super::*;
 use crate::disk::faulty::{Fault, Faulty};
 use aws_credential_types::Credentials;
 use bucket::{Answer, Scripted, Seen};
-use sluice_core::ack::{AckPort, OutputId, RequestKey, Ticket};
+use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::time::Mono;
 use std::fs;
 use std::io;
@@ -50,7 +50,7 @@ fn record(line: impl Into<Vec<u8>>) -> Record {
         topic: None,
         payload: line.into().into(),
         deadline: Mono::NEVER,
-        ticket: Ticket::new(AckPort::leak(), request, OutputId(0), 1),
+        ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
     }
 }
 
@@ -159,8 +159,8 @@ impl Bench {
         names
     }
 
-    fn stats(&self) -> Arc<StageStats> {
-        self.sink().stage().unwrap()
+    fn stats(&self) -> Arc<StagingStats> {
+        self.sink().staging_stats().unwrap()
     }
 }
 
@@ -624,7 +624,7 @@ async fn without_a_stage_a_write_is_an_object_confirmed_when_it_is_stored() {
     let keys: Vec<_> = bucket.seen().iter().map(Seen::key).collect();
     assert_eq!(keys.len(), 2);
     assert_eq!(keys[0], keys[1], "a repeat has the same key");
-    let stats = sink.stage().unwrap();
+    let stats = sink.staging_stats().unwrap();
     assert_eq!((stats.objects.get(), stats.staged_bytes.get()), (1, 0));
 }
 
@@ -637,7 +637,10 @@ async fn without_a_stage_what_cannot_be_stored_in_time_is_refused() {
         sink.write(&[record("one")]).await,
         [RecordResult::Refused(Cause::NotFound)]
     );
-    assert_eq!(sink.stage().unwrap().trouble(), Some(Cause::NotFound));
+    assert_eq!(
+        sink.staging_stats().unwrap().trouble(),
+        Some(Cause::NotFound)
+    );
 }
 
 #[tokio::test]

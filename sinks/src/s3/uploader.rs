@@ -356,7 +356,7 @@ async fn on_disk<T: Send + 'static>(
 fn failure(cause: Cause, text: String) -> CallFailure {
     CallFailure {
         cause,
-        doubts_credentials: false,
+        is_auth_error: false,
         text,
     }
 }

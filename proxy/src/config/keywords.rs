@@ -15,7 +15,7 @@ pub struct WordError {
 }
 
 /// An enum whose variants are words: reading and writing from one table.
-macro_rules! words {
+macro_rules! keyword_enum {
     ($(#[$doc:meta])* $name:ident, $expected:literal {
         $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)*
     }) => {
@@ -70,7 +70,7 @@ impl From<&str> for List {
     }
 }
 
-words! {
+keyword_enum! {
     /// Which I/O driver the workers run on.
     Driver, "one of auto, uring, epoll" {
         /// io_uring where the kernel allows it, else epoll.
@@ -82,7 +82,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// The policy by which the kernel shares cores between the threads of the process.
     Scheduling, "one of batch, inherit" {
         /// `SCHED_BATCH`: a thread that wakes does not interrupt the one that runs.
@@ -92,7 +92,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// Whether connections begin with a PROXY protocol header, version 2. There is no word for "if one
     /// comes": whoever reached the port could then choose an address by sending one.
     ProxyProtocol, "one of off, required" {
@@ -103,7 +103,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// The type of a destination.
     SinkType, "one of file, firehose, kafka, kinesis, null, s3" {
         /// Local files.
@@ -121,9 +121,9 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// How a Kafka output says who it is.
-    SaslWord, "one of none, plain, scram-sha-256, scram-sha-512, msk-iam" {
+    SaslMechanism, "one of none, plain, scram-sha-256, scram-sha-512, msk-iam" {
         /// Not at all.
         None = "none",
         /// Name and password.
@@ -137,7 +137,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// What batches of a Kafka output are packed with.
     CompressionWord, "one of none, gzip, snappy, lz4, zstd" {
         /// Nothing.
@@ -153,7 +153,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// The storage class of an S3 output's objects: those whose objects can be read at once.
     StorageClassWord,
     "one of STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR" {
@@ -185,7 +185,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-words! {
+keyword_enum! {
     /// What a client's 200 waits for at an output.
     AckMode, "one of delivered, durable, enqueued" {
         /// The destination's word.
@@ -197,7 +197,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// How a log line looks.
     LogFormat, "one of text, json" {
         /// For people.
@@ -207,7 +207,7 @@ words! {
     }
 }
 
-words! {
+keyword_enum! {
     /// The least severe level that is logged.
     LogLevel, "one of error, warn, info, debug, trace" {
         /// Something is broken.

@@ -4,8 +4,8 @@
 //! in a cell, and one sweep per core, every [`SWEEP_EVERY`], ends those that are overdue. So a
 //! deadline is met up to that much late, and a request costs two stores.
 
-use super::answer::Problem;
-use super::limits::Limits;
+use super::answer::ErrorBody;
+use super::limits::HttpLimits;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use sluice_core::time::Mono;
@@ -79,7 +79,7 @@ pub(super) struct ConnState {
     /// When the connection has lived long enough.
     pub(super) retire_at: Mono,
     /// The answer to a head that no handler gets to see.
-    pub(super) problem: RefCell<Option<Problem>>,
+    pub(super) error_body: RefCell<Option<ErrorBody>>,
     /// What a handler left unread of the present body.
     pub(super) unread: RefCell<Option<Incoming>>,
     /// The header map that requests and answers of this connection take turns with.
@@ -88,7 +88,7 @@ pub(super) struct ConnState {
 }
 
 impl ConnState {
-    pub(super) fn new(now: Mono, limits: &Limits, retire_at: Mono) -> ConnState {
+    pub(super) fn new(now: Mono, limits: &HttpLimits, retire_at: Mono) -> ConnState {
         ConnState {
             phase: Cell::new(Phase::Idle),
             deadline: Cell::new(now + limits.head_deadline),
@@ -106,7 +106,7 @@ impl ConnState {
             linger: Cell::new(false),
             requests: Cell::new(0),
             retire_at,
-            problem: RefCell::new(None),
+            error_body: RefCell::new(None),
             unread: RefCell::new(None),
             spare_headers: RefCell::new(HeaderMap::new()),
             waker: RefCell::new(None),
@@ -119,7 +119,7 @@ impl ConnState {
     }
 
     /// The first byte of a head is here, the last one is not.
-    pub(super) fn head_begins(&self, now: Mono, limits: &Limits) {
+    pub(super) fn head_begins(&self, now: Mono, limits: &HttpLimits) {
         self.head_begun.set(true);
         self.since.set(now);
         if self.phase.get() == Phase::Idle {
@@ -128,14 +128,14 @@ impl ConnState {
     }
 
     /// The handler waits for the body from now on.
-    pub(super) fn body_begins(&self, now: Mono, limits: &Limits) {
+    pub(super) fn body_begins(&self, now: Mono, limits: &HttpLimits) {
         self.since.set(now);
         self.bytes_before_body.set(self.bytes_read.get());
         self.enter(Phase::Body, now + limits.body_deadline);
     }
 
     /// All answers are written.
-    pub(super) fn answered(&self, now: Mono, limits: &Limits) {
+    pub(super) fn answered(&self, now: Mono, limits: &HttpLimits) {
         self.answer_owed.set(false);
         if self.head_begun.get() {
             self.enter(Phase::Head, self.since.get() + limits.head_deadline);
@@ -172,7 +172,7 @@ impl ConnState {
         self.wake();
     }
 
-    fn sweep(&self, now: Mono, limits: &Limits) {
+    fn sweep(&self, now: Mono, limits: &HttpLimits) {
         let overdue = now >= self.deadline.get();
         match self.phase.get() {
             Phase::Idle if overdue || now >= self.retire_at => self.end_soon(),
@@ -182,8 +182,8 @@ impl ConnState {
             }
             Phase::Head if overdue => {
                 let waited = now.since(self.since.get());
-                *self.problem.borrow_mut() = Some(
-                    Problem::new(
+                *self.error_body.borrow_mut() = Some(
+                    ErrorBody::new(
                         StatusCode::REQUEST_TIMEOUT,
                         "head_too_slow",
                         "the request head did not arrive in time (milliseconds)",
@@ -201,7 +201,7 @@ impl ConnState {
         }
     }
 
-    fn body_is_slow(&self, now: Mono, limits: &Limits) -> bool {
+    fn body_is_slow(&self, now: Mono, limits: &HttpLimits) -> bool {
         let elapsed = now.since(self.since.get());
         if elapsed <= limits.body_grace {
             return false;
@@ -218,53 +218,53 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 /// All connections of one core.
 #[derive(Default)]
-pub(super) struct Watch {
-    places: RefCell<Vec<Option<Rc<ConnState>>>>,
+pub(super) struct ConnTable {
+    slots: RefCell<Vec<Option<Rc<ConnState>>>>,
     free: RefCell<Vec<usize>>,
 }
 
-impl Watch {
+impl ConnTable {
     /// Takes a connection in and says where it stands.
-    pub(super) fn enter(&self, state: Rc<ConnState>) -> usize {
-        let mut places = self.places.borrow_mut();
+    pub(super) fn insert(&self, state: Rc<ConnState>) -> usize {
+        let mut slots = self.slots.borrow_mut();
         match self.free.borrow_mut().pop() {
-            Some(place) => {
-                places[place] = Some(state);
-                place
+            Some(slot) => {
+                slots[slot] = Some(state);
+                slot
             }
             None => {
-                places.push(Some(state));
-                places.len() - 1
+                slots.push(Some(state));
+                slots.len() - 1
             }
         }
     }
 
-    pub(super) fn leave(&self, place: usize) {
-        self.places.borrow_mut()[place] = None;
-        self.free.borrow_mut().push(place);
+    pub(super) fn remove(&self, slot: usize) {
+        self.slots.borrow_mut()[slot] = None;
+        self.free.borrow_mut().push(slot);
     }
 
     pub(super) fn open(&self) -> usize {
-        self.places.borrow().len() - self.free.borrow().len()
+        self.slots.borrow().len() - self.free.borrow().len()
     }
 
-    pub(super) fn sweep(&self, now: Mono, limits: &Limits) {
-        for state in self.places.borrow().iter().flatten() {
+    pub(super) fn sweep(&self, now: Mono, limits: &HttpLimits) {
+        for state in self.slots.borrow().iter().flatten() {
             state.sweep(now, limits);
         }
     }
 
     /// Ends every connection as soon as it is idle.
     pub(super) fn end_all_soon(&self) {
-        for state in self.places.borrow().iter().flatten() {
+        for state in self.slots.borrow().iter().flatten() {
             state.end_soon();
         }
     }
 
     /// Ends every connection, whatever is in progress.
     pub(super) fn end_all_now(&self) {
-        for state in self.places.borrow().iter().flatten() {
-            state.problem.borrow_mut().take();
+        for state in self.slots.borrow().iter().flatten() {
+            state.error_body.borrow_mut().take();
             state.end_now();
         }
     }

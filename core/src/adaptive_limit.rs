@@ -3,29 +3,29 @@
 //!
 //! A destination that is offered more than it takes stores as much as it can, but when everything waits
 //! for as long as everything else, all of it is late: every client is told to send again what was stored,
-//! and sends it again. So while the destination throttles and words come late, the room is what it took
-//! lately per second, times the time that a word should take at most; who finds no room is told so at
-//! once. Otherwise the room grows back to the configured bound. Pure; time is an argument.
+//! and sends it again. So while the destination throttles and words come late, the capacity is what it took
+//! lately per second, times the time that a word should take at most; who finds no capacity is told so at
+//! once. Otherwise the capacity grows back to the configured bound. Pure; time is an argument.
 
 use crate::time::Mono;
 use std::time::Duration;
 
-/// The room never shrinks below this many bytes, so that a destination that took nothing is tried again.
-pub const ROOM_BYTES_MIN: u64 = 64 << 10;
+/// The capacity never shrinks below this many bytes, so that a destination that took nothing is tried again.
+pub const CAPACITY_BYTES_MIN: u64 = 64 << 10;
 
 /// Looks per target time: often enough to follow a destination, long enough to measure it.
 const LOOKS: u32 = 2;
 
 /// What one core may have pending at one output.
 #[derive(Debug)]
-pub struct Pace {
+pub struct AdaptiveLimit {
     /// Configured bound, bytes.
     most: u64,
     /// How long a word should take at most while the destination throttles.
     target: Duration,
     /// Bytes that may be pending now.
-    room: u64,
-    /// When the current look began.
+    capacity: u64,
+    /// When the current interval began.
     since: Mono,
     /// Bytes confirmed in it.
     delivered: u64,
@@ -37,14 +37,14 @@ pub struct Pace {
     rate: Option<u64>,
 }
 
-impl Pace {
+impl AdaptiveLimit {
     /// Room for `most` bytes until the destination throttles.
     #[must_use]
-    pub fn new(most: u64, target: Duration) -> Pace {
-        Pace {
+    pub fn new(most: u64, target: Duration) -> AdaptiveLimit {
+        AdaptiveLimit {
             most,
             target,
-            room: most,
+            capacity: most,
             since: Mono::default(),
             delivered: 0,
             late: false,
@@ -55,8 +55,8 @@ impl Pace {
 
     /// Bytes that may be pending now.
     #[must_use]
-    pub fn room(&self) -> u64 {
-        self.room
+    pub fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// `bytes` were confirmed, this long after they were accepted.
@@ -77,7 +77,7 @@ impl Pace {
         if passed < self.target / LOOKS {
             return;
         }
-        // Below 2^64: bytes of a look are bounded by the budget, and a look is a second or so.
+        // Below 2^64: bytes of an interval are bounded by the budget, and an interval is a second or so.
         let lately = u128::from(self.delivered) * 1_000_000 / passed.as_micros().max(1);
         let lately = u64::try_from(lately).unwrap_or(u64::MAX);
         let rate = match self.rate {
@@ -88,9 +88,9 @@ impl Pace {
         if self.late && throttled > self.throttled {
             let in_time = u128::from(rate) * self.target.as_micros() / 1_000_000;
             let in_time = u64::try_from(in_time).unwrap_or(u64::MAX);
-            self.room = in_time.clamp(ROOM_BYTES_MIN.min(self.most), self.most);
+            self.capacity = in_time.clamp(CAPACITY_BYTES_MIN.min(self.most), self.most);
         } else {
-            self.room = (self.room + self.room / 4 + 1).min(self.most);
+            self.capacity = (self.capacity + self.capacity / 4 + 1).min(self.most);
         }
         self.since = now;
         self.delivered = 0;
@@ -106,92 +106,106 @@ mod tests {
 
     const MOST: u64 = 100 << 20;
     const TARGET: Duration = Duration::from_secs(1);
-    const LOOK: Duration = Duration::from_millis(500);
+    const INTERVAL: Duration = Duration::from_millis(500);
 
-    /// One look of a pace: `bytes` confirmed after `took`, `throttled` so far.
-    fn look(pace: &mut Pace, now: &mut Mono, bytes: u64, took: Duration, throttled: u64) {
-        pace.delivered(bytes, took);
-        *now = *now + LOOK;
-        pace.tick(*now, throttled);
+    /// One interval of an adaptive limit: `bytes` confirmed after `took`, `throttled` so far.
+    fn interval(
+        adaptive_limit: &mut AdaptiveLimit,
+        now: &mut Mono,
+        bytes: u64,
+        took: Duration,
+        throttled: u64,
+    ) {
+        adaptive_limit.delivered(bytes, took);
+        *now = *now + INTERVAL;
+        adaptive_limit.tick(*now, throttled);
     }
 
     #[test]
     fn without_throttling_the_room_stays_however_late_words_come() {
-        let (mut pace, mut now) = (Pace::new(MOST, TARGET), Mono::default());
+        let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         for _ in 0..100 {
-            look(&mut pace, &mut now, 1_000, 3 * TARGET, 0);
-            pace.given_up();
+            interval(&mut adaptive_limit, &mut now, 1_000, 3 * TARGET, 0);
+            adaptive_limit.given_up();
         }
-        assert_eq!(pace.room(), MOST);
+        assert_eq!(adaptive_limit.capacity(), MOST);
     }
 
     #[test]
     fn throttling_that_delays_nobody_changes_nothing() {
-        let (mut pace, mut now) = (Pace::new(MOST, TARGET), Mono::default());
+        let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         for throttled in 1..100 {
-            look(&mut pace, &mut now, 1_000_000, TARGET, throttled);
+            interval(&mut adaptive_limit, &mut now, 1_000_000, TARGET, throttled);
         }
-        assert_eq!(pace.room(), MOST);
+        assert_eq!(adaptive_limit.capacity(), MOST);
     }
 
     #[test]
     fn a_late_word_under_throttling_leaves_room_for_what_is_taken_in_the_target_time() {
         for late in [
-            |pace: &mut Pace| pace.delivered(0, TARGET + Duration::from_micros(1)),
-            Pace::given_up,
+            |adaptive_limit: &mut AdaptiveLimit| {
+                adaptive_limit.delivered(0, TARGET + Duration::from_micros(1))
+            },
+            AdaptiveLimit::given_up,
         ] {
-            let (mut pace, mut now) = (Pace::new(MOST, TARGET), Mono::default());
-            late(&mut pace);
-            look(&mut pace, &mut now, 1_000_000, TARGET, 1);
-            assert_eq!(pace.room(), 2_000_000);
+            let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
+            late(&mut adaptive_limit);
+            interval(&mut adaptive_limit, &mut now, 1_000_000, TARGET, 1);
+            assert_eq!(adaptive_limit.capacity(), 2_000_000);
         }
     }
 
     #[test]
     fn the_room_never_closes_and_grows_back_to_the_bound() {
-        let (mut pace, mut now) = (Pace::new(MOST, TARGET), Mono::default());
+        let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         for throttled in 1..20 {
-            pace.given_up();
-            look(&mut pace, &mut now, 0, TARGET, throttled);
+            adaptive_limit.given_up();
+            interval(&mut adaptive_limit, &mut now, 0, TARGET, throttled);
         }
-        assert_eq!(pace.room(), ROOM_BYTES_MIN);
+        assert_eq!(adaptive_limit.capacity(), CAPACITY_BYTES_MIN);
         let mut looks = 0;
-        while pace.room() < MOST {
-            let before = pace.room();
-            look(&mut pace, &mut now, 0, Duration::ZERO, 19);
-            assert!(pace.room() > before);
+        while adaptive_limit.capacity() < MOST {
+            let before = adaptive_limit.capacity();
+            interval(&mut adaptive_limit, &mut now, 0, Duration::ZERO, 19);
+            assert!(adaptive_limit.capacity() > before);
             looks += 1;
         }
         assert!(looks < 60, "{looks}");
 
-        // A bound below the least room is the bound.
-        let (mut pace, mut now) = (Pace::new(10, TARGET), Mono::default());
-        pace.given_up();
-        look(&mut pace, &mut now, 0, TARGET, 1);
-        assert_eq!(pace.room(), 10);
+        // A bound below the least capacity is the bound.
+        let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(10, TARGET), Mono::default());
+        adaptive_limit.given_up();
+        interval(&mut adaptive_limit, &mut now, 0, TARGET, 1);
+        assert_eq!(adaptive_limit.capacity(), 10);
     }
 
     #[test]
     fn between_looks_nothing_moves() {
-        let mut pace = Pace::new(MOST, TARGET);
-        pace.given_up();
-        pace.tick(Mono(LOOK.as_micros() as u64 - 1), 1);
-        assert_eq!(pace.room(), MOST);
-        pace.tick(Mono::default() + LOOK, 1);
-        assert_eq!(pace.room(), ROOM_BYTES_MIN);
+        let mut adaptive_limit = AdaptiveLimit::new(MOST, TARGET);
+        adaptive_limit.given_up();
+        adaptive_limit.tick(Mono(INTERVAL.as_micros() as u64 - 1), 1);
+        assert_eq!(adaptive_limit.capacity(), MOST);
+        adaptive_limit.tick(Mono::default() + INTERVAL, 1);
+        assert_eq!(adaptive_limit.capacity(), CAPACITY_BYTES_MIN);
     }
 
     /// A destination that takes `capacity` bytes per second from the head of a line, `offered` per second
     /// in front of the door, in portions of 10 ms. The share of what it stored that came within two target
     /// times.
-    fn in_time(offered: usize, capacity: usize, paced: bool) -> f64 {
-        let (mut pace, mut now) = (Pace::new(MOST, TARGET), Mono::default());
+    fn in_time(offered: usize, capacity: usize, limited: bool) -> f64 {
+        let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         let mut line: VecDeque<(Mono, u64)> = VecDeque::new();
         let (portion, mut pending, mut throttled, mut may) = (offered as u64 / 100, 0, 0, 0);
         let (mut good, mut stored) = (0, 0);
         for _ in 0..6_000 {
             now = now + Duration::from_millis(10);
-            if pending + portion <= if paced { pace.room() } else { MOST } {
+            if pending + portion
+                <= if limited {
+                    adaptive_limit.capacity()
+                } else {
+                    MOST
+                }
+            {
                 pending += portion;
                 line.push_back((now, portion));
             }
@@ -199,7 +213,7 @@ mod tests {
             while let Some((since, bytes)) = line.pop_front() {
                 let took = now.since(since);
                 if took > 4 * TARGET {
-                    pace.given_up();
+                    adaptive_limit.given_up();
                 } else if may < bytes {
                     throttled += 1;
                     line.push_front((since, bytes));
@@ -208,11 +222,11 @@ mod tests {
                     may -= bytes;
                     stored += bytes;
                     good += u64::from(took <= 2 * TARGET) * bytes;
-                    pace.delivered(bytes, took);
+                    adaptive_limit.delivered(bytes, took);
                 }
                 pending -= bytes;
             }
-            pace.tick(now, throttled);
+            adaptive_limit.tick(now, throttled);
         }
         good as f64 / stored as f64
     }

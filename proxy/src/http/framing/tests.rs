@@ -1,16 +1,16 @@
-//! The gate alone: verdicts by name, and that no cut of the bytes changes one.
+//! The framing alone: verdicts by name, and that no cut of the bytes changes one.
 
 use super::*;
 
 /// Feeds `input` in pieces of `step` bytes as the adapter does, and returns what passed and how
 /// it was stopped.
-fn feed(input: &[u8], step: usize, limits: &Limits) -> (Vec<u8>, Option<String>) {
-    let mut gate = Gate::new();
+fn feed(input: &[u8], step: usize, limits: &HttpLimits) -> (Vec<u8>, Option<String>) {
+    let mut framing = FramingCheck::new();
     let mut held = Vec::new();
     let mut passed = Vec::new();
     for piece in input.chunks(step) {
         held.extend_from_slice(piece);
-        let pass = gate.pass(&held, limits);
+        let pass = framing.pass(&held, limits);
         passed.extend(held.drain(..pass.bytes));
         if let Some(stop) = pass.stop {
             let why = match stop {
@@ -24,7 +24,7 @@ fn feed(input: &[u8], step: usize, limits: &Limits) -> (Vec<u8>, Option<String>)
 }
 
 fn verdict(input: &str) -> Option<String> {
-    feed(input.as_bytes(), usize::MAX, &Limits::default()).1
+    feed(input.as_bytes(), usize::MAX, &HttpLimits::default()).1
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -39,7 +39,7 @@ fn messages_pass_whole_and_an_incomplete_head_waits_however_the_bytes_are_cut() 
     let rest = "GET /late HTTP/1.1\r\nHost: a\r\n";
     let input = format!("{whole}{rest}");
     for step in 1..=input.len() {
-        let (passed, stop) = feed(input.as_bytes(), step, &Limits::default());
+        let (passed, stop) = feed(input.as_bytes(), step, &HttpLimits::default());
         assert_eq!(String::from_utf8(passed).unwrap(), whole, "step {step}");
         assert_eq!(stop, None, "step {step}");
     }
@@ -51,7 +51,7 @@ fn what_stops_a_connection_does_so_however_the_bytes_are_cut() {
         "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let input = format!("{GET}{bad}{GET}");
     for step in 1..=input.len() {
-        let (passed, stop) = feed(input.as_bytes(), step, &Limits::default());
+        let (passed, stop) = feed(input.as_bytes(), step, &HttpLimits::default());
         assert_eq!(String::from_utf8(passed).unwrap(), GET, "step {step}");
         assert_eq!(stop.as_deref(), Some("ambiguous_length"), "step {step}");
     }
@@ -186,11 +186,11 @@ fn a_request_line_is_three_words_of_http_1() {
 
 #[test]
 fn heads_at_a_limit_pass_and_beyond_it_are_refused_even_before_they_end() {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_bytes_max: 200,
         headers_max: 3,
         target_bytes_max: 20,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let judge = |head: &str| feed(head.as_bytes(), 7, &limits).1;
     let padded = |bytes: usize| {
@@ -266,9 +266,9 @@ fn chunks_are_digits_and_crlf() {
 
 #[test]
 fn extensions_and_trailers_share_one_bound() {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_bytes_max: 100,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let body = |extension: usize, trailer: usize| {

@@ -3,8 +3,8 @@
 //! [`net::proxy_protocol`](crate::net::proxy_protocol)'s business.
 
 use super::conn::Shared;
-use super::watch::{ConnState, End};
-use crate::net::listener::DoorPass;
+use super::conn_table::{ConnState, End};
+use crate::net::listener::ConnectionPermit;
 use crate::net::poller::Stream;
 use crate::net::proxy_protocol::{NoClient, read_client};
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 pub(super) async fn client_of(
     stream: &Stream,
     peer: SocketAddr,
-    pass: &mut DoorPass,
+    permit: &mut ConnectionPermit,
     shared: &Shared,
     state: &ConnState,
 ) -> Option<SocketAddr> {
-    if !pass.awaits_client() {
+    if !permit.awaits_client() {
         return Some(peer);
     }
     let stats = &shared.context.stats;
@@ -45,7 +45,7 @@ pub(super) async fn client_of(
             return None;
         }
     };
-    if !pass.belongs_to(client.ip()) {
+    if !permit.belongs_to(client.ip()) {
         stats.connections_capped.increment();
         return None;
     }

@@ -10,7 +10,7 @@ use std::thread;
 #[derive(Clone, Debug)]
 pub(super) struct Put {
     pub(super) target: String,
-    /// Of the server's answer. Its client never hears of the first one.
+    /// Of the server's answer. Its client never wants_input of the first one.
     pub(super) status: Option<u16>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads Rust source as far as the house rules need it: which paths it names, outside of tests, and
+//! Reads Rust source as far as the architecture rules need it: which paths it names, outside of tests, and
 //! where it says `unsafe`. Comments, strings and character literals do not count.
 //!
 //! Not a parser: words and marks are enough to find `use` trees and paths, also those inside macros,

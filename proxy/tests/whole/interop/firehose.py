@@ -1,4 +1,4 @@
-"""A delivery stream of a foreign emulator and the bucket behind it, by way of boto3.
+"""A delivery stream of a third_party emulator and the bucket behind it, by way of boto3.
 
 firehose.py <endpoint> make <name>  makes both, of one name
 firehose.py <endpoint> read <name>  prints the text of each object as one JSON string

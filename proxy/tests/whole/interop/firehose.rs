@@ -30,7 +30,7 @@ impl Stream {
     }
 
     fn boto3(&self, command: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/whole/foreign/firehose.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/whole/interop/firehose.py");
         let output = Command::new("timeout")
             .args(["60", &variable("SLUICE_INTEROP_PYTHON")])
             .arg(script)

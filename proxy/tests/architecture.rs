@@ -1,12 +1,12 @@
-//! The house rules: which crate may use what, and where `unsafe` may stand. Reads the manifests and
+//! The architecture rules: which crate may use what, and where `unsafe` may stand. Reads the manifests and
 //! sources of the workspace, and fails on the first wrong arrow, so that the design stays a fact.
 
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "house/acceptance.rs"]
+#[path = "architecture/acceptance.rs"]
 mod acceptance;
-#[path = "house/source.rs"]
+#[path = "architecture/source.rs"]
 mod source;
 
 use source::{Token, paths, tokens, without_tests};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// What one member of the workspace may depend on.
-struct Room {
+struct Module {
     /// Its directory.
     dir: &'static str,
     /// Members that it may use.
@@ -31,36 +31,36 @@ struct Room {
     has_fence: bool,
 }
 
-const ROOMS: [Room; 5] = [
-    Room {
+const MODULES: [Module; 5] = [
+    Module {
         dir: "core",
         ours: &[],
         ours_in_tests: &[],
         never: &[],
         has_fence: true,
     },
-    Room {
+    Module {
         dir: "sinks",
         ours: &["sluice-core"],
         ours_in_tests: &["sluice-loadtest"],
         never: &["monoio*", "hyper", "axum*", "clap", "toml"],
         has_fence: false,
     },
-    Room {
+    Module {
         dir: "proxy",
         ours: &["sluice-core", "sluice-sinks"],
         ours_in_tests: &["sluice-loadtest"],
         never: &[],
         has_fence: true,
     },
-    Room {
+    Module {
         dir: "bench-harness",
         ours: &["sluice-core", "sluice-sinks"],
         ours_in_tests: &[],
         never: &[],
         has_fence: false,
     },
-    Room {
+    Module {
         dir: "loadtest",
         ours: &[],
         ours_in_tests: &[],
@@ -138,8 +138,8 @@ fn sources(under: &Path, found: &mut Vec<(String, String)>) {
 
 fn all_sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for room in &ROOMS {
-        sources(&workspace().join(room.dir), &mut found);
+    for module in &MODULES {
+        sources(&workspace().join(module.dir), &mut found);
     }
     found
 }
@@ -184,20 +184,23 @@ fn dependencies(manifest: &Table, root: &Table) -> BTreeSet<(String, bool)> {
 }
 
 /// Wrong arrows of one manifest.
-fn manifest_faults(room: &Room, manifest: &Table, root: &Table) -> Vec<String> {
+fn manifest_faults(module: &Module, manifest: &Table, root: &Table) -> Vec<String> {
     let mut wrong = Vec::new();
     for (package, in_tests) in dependencies(manifest, root) {
         let is_ours = package.starts_with("sluice-");
-        let allowed = room.ours.contains(&package.as_str())
-            || (in_tests && room.ours_in_tests.contains(&package.as_str()));
-        let never = room.never.iter().any(|name| match name.strip_suffix('*') {
-            Some(prefix) => package.starts_with(prefix),
-            None => package == *name,
-        });
+        let allowed = module.ours.contains(&package.as_str())
+            || (in_tests && module.ours_in_tests.contains(&package.as_str()));
+        let never = module
+            .never
+            .iter()
+            .any(|name| match name.strip_suffix('*') {
+                Some(prefix) => package.starts_with(prefix),
+                None => package == *name,
+            });
         let foreign_to_core =
-            room.dir == "core" && !in_tests && !CORE_MAY_USE.contains(&package.as_str());
+            module.dir == "core" && !in_tests && !CORE_MAY_USE.contains(&package.as_str());
         if (is_ours && !allowed) || never || foreign_to_core {
-            wrong.push(format!("{} must not depend on {package}", room.dir));
+            wrong.push(format!("{} must not depend on {package}", module.dir));
         }
     }
     let inherits = manifest
@@ -205,7 +208,10 @@ fn manifest_faults(room: &Room, manifest: &Table, root: &Table) -> Vec<String> {
         .and_then(|lints| lints.get("workspace"))
         .and_then(toml::Value::as_bool);
     if inherits != Some(true) {
-        wrong.push(format!("{} does not take the workspace's lints", room.dir));
+        wrong.push(format!(
+            "{} does not take the workspace's lints",
+            module.dir
+        ));
     }
     wrong
 }
@@ -365,7 +371,7 @@ fn every_member_of_the_workspace_has_a_room() {
         .iter()
         .filter_map(toml::Value::as_str)
         .collect();
-    assert_eq!(members, ROOMS.iter().map(|room| room.dir).collect());
+    assert_eq!(members, MODULES.iter().map(|module| module.dir).collect());
     assert_eq!(
         root["workspace"]["lints"]["rust"]["unsafe_code"].as_str(),
         Some("deny")
@@ -376,9 +382,9 @@ fn every_member_of_the_workspace_has_a_room() {
 fn manifests_have_no_wrong_arrow() {
     let root = manifest(&workspace().join("Cargo.toml"));
     let mut wrong = Vec::new();
-    for room in &ROOMS {
-        let path = workspace().join(room.dir).join("Cargo.toml");
-        wrong.extend(manifest_faults(room, &manifest(&path), &root));
+    for module in &MODULES {
+        let path = workspace().join(module.dir).join("Cargo.toml");
+        wrong.extend(manifest_faults(module, &manifest(&path), &root));
     }
     complain(&wrong);
 }
@@ -401,7 +407,7 @@ fn sources_have_no_wrong_arrow() {
             wrong.extend(arrow_faults(file, tokens));
         }
     }
-    assert!(seen > ROOMS.len(), "only {seen} sources were found");
+    assert!(seen > MODULES.len(), "only {seen} sources were found");
     complain(&wrong);
 }
 
@@ -422,11 +428,11 @@ fn unsafe_stands_inside_the_fence_only() {
 fn every_root_without_a_fence_forbids_unsafe() {
     let mut wrong = Vec::new();
     for (file, text) in all_sources().iter().filter(|(file, _)| is_root(file)) {
-        let room = ROOMS
+        let module = MODULES
             .iter()
-            .find(|room| file.starts_with(&format!("{}/", room.dir)))
+            .find(|module| file.starts_with(&format!("{}/", module.dir)))
             .unwrap();
-        if !room.has_fence && !forbids_unsafe(&tokens(text)) {
+        if !module.has_fence && !forbids_unsafe(&tokens(text)) {
             wrong.push(format!("{file} lacks #![forbid(unsafe_code)]"));
         }
     }
@@ -517,9 +523,9 @@ fn wrong_arrows_in_manifests_are_found() {
         .parse()
         .unwrap();
     let faults = |dir: &str, text: &str| {
-        let room = ROOMS.iter().find(|room| room.dir == dir).unwrap();
+        let module = MODULES.iter().find(|module| module.dir == dir).unwrap();
         let text = format!("[lints]\nworkspace = true\n{text}");
-        manifest_faults(room, &text.parse().unwrap(), &root)
+        manifest_faults(module, &text.parse().unwrap(), &root)
     };
     for (dir, text) in [
         ("core", "[dependencies]\ntokio = '1'"),
@@ -563,7 +569,7 @@ fn wrong_arrows_in_manifests_are_found() {
     ] {
         assert_eq!(faults(dir, text), Vec::<String>::new(), "{dir}: {text}");
     }
-    let bare = manifest_faults(&ROOMS[0], &Table::new(), &root);
+    let bare = manifest_faults(&MODULES[0], &Table::new(), &root);
     assert_eq!(bare, ["core does not take the workspace's lints"]);
 }
 

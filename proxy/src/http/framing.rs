@@ -9,13 +9,13 @@
 //! does not look at Host, answers what it refuses itself, without a body, and cannot be asked how
 //! far a head has come. A scan over line starts costs little beside that parse.
 
-use super::answer::Problem;
-use super::limits::Limits;
+use super::answer::ErrorBody;
+use super::limits::HttpLimits;
 use http::StatusCode;
 use memchr::memchr;
 
 /// The judge of one connection.
-pub(super) struct Gate {
+pub(super) struct FramingCheck {
     at: At,
     /// Bytes of chunk extensions and trailers that this body may still have.
     extra_left: usize,
@@ -44,7 +44,7 @@ enum At {
 #[derive(Debug)]
 pub(super) enum Stop {
     /// They are a head that gets this answer instead of a handler.
-    Head(Problem),
+    Head(ErrorBody),
     /// They are inside a body and break its framing.
     Body,
 }
@@ -57,9 +57,9 @@ pub(super) struct Pass {
     pub(super) stop: Option<Stop>,
 }
 
-impl Gate {
-    pub(super) fn new() -> Gate {
-        Gate {
+impl FramingCheck {
+    pub(super) fn new() -> FramingCheck {
+        FramingCheck {
             at: At::Head,
             extra_left: 0,
         }
@@ -67,7 +67,7 @@ impl Gate {
 
     /// Judges the next bytes. Those of an incomplete head do not pass: they are to be given
     /// again, with more behind them.
-    pub(super) fn pass(&mut self, bytes: &[u8], limits: &Limits) -> Pass {
+    pub(super) fn pass(&mut self, bytes: &[u8], limits: &HttpLimits) -> Pass {
         let mut passed = 0;
         while let Some(rest) = bytes.get(passed..).filter(|rest| !rest.is_empty()) {
             match self.at {
@@ -82,10 +82,10 @@ impl Gate {
                         self.extra_left = limits.head_bytes_max;
                     }
                     Ok(None) => break,
-                    Err(problem) => {
+                    Err(error_body) => {
                         return Pass {
                             bytes: passed,
-                            stop: Some(Stop::Head(problem)),
+                            stop: Some(Stop::Head(error_body)),
                         };
                     }
                 },
@@ -178,12 +178,12 @@ enum Framing {
     Chunked,
 }
 
-fn bad(code: &'static str, message: &'static str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, code, message)
+fn bad(code: &'static str, message: &'static str) -> ErrorBody {
+    ErrorBody::new(StatusCode::BAD_REQUEST, code, message)
 }
 
-fn head_too_large(limits: &Limits, actual: usize) -> Problem {
-    Problem::new(
+fn head_too_large(limits: &HttpLimits, actual: usize) -> ErrorBody {
+    ErrorBody::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         "head_too_large",
         "the request head is over the limit of bytes",
@@ -191,8 +191,8 @@ fn head_too_large(limits: &Limits, actual: usize) -> Problem {
     .over(limits.head_bytes_max as u64, actual as u64)
 }
 
-fn target_too_long(limits: &Limits, actual: usize) -> Problem {
-    Problem::new(
+fn target_too_long(limits: &HttpLimits, actual: usize) -> ErrorBody {
+    ErrorBody::new(
         StatusCode::URI_TOO_LONG,
         "target_too_long",
         "the request target is over the limit of bytes",
@@ -201,7 +201,7 @@ fn target_too_long(limits: &Limits, actual: usize) -> Problem {
 }
 
 /// Judges one head. `None` when it is not complete and not yet over a limit.
-fn scan_head(bytes: &[u8], limits: &Limits) -> Result<Option<HeadFound>, Problem> {
+fn scan_head(bytes: &[u8], limits: &HttpLimits) -> Result<Option<HeadFound>, ErrorBody> {
     // RFC 9112 section 2.2: empty lines before a request line are to be ignored.
     let mut at = 0;
     while bytes[at..].starts_with(b"\r\n") {
@@ -228,7 +228,7 @@ fn scan_head(bytes: &[u8], limits: &Limits) -> Result<Option<HeadFound>, Problem
         }
         fields.count += 1;
         if fields.count > limits.headers_max {
-            return Err(Problem::new(
+            return Err(ErrorBody::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "too_many_headers",
                 "the request has more header lines than the limit",
@@ -246,7 +246,7 @@ fn scan_head(bytes: &[u8], limits: &Limits) -> Result<Option<HeadFound>, Problem
     }))
 }
 
-fn incomplete(bytes: &[u8], limits: &Limits) -> Result<Option<HeadFound>, Problem> {
+fn incomplete(bytes: &[u8], limits: &HttpLimits) -> Result<Option<HeadFound>, ErrorBody> {
     if bytes.len() > limits.head_bytes_max {
         return Err(head_too_large(limits, bytes.len()));
     }
@@ -254,7 +254,7 @@ fn incomplete(bytes: &[u8], limits: &Limits) -> Result<Option<HeadFound>, Proble
 }
 
 /// The line that starts at `at`, without its end, and where the next one starts.
-fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Problem> {
+fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, ErrorBody> {
     let rest = bytes.get(at..).unwrap_or_default();
     let Some(end) = memchr(b'\n', rest) else {
         return Ok(None);
@@ -269,7 +269,7 @@ fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Problem>
 }
 
 /// Returns the minor version of HTTP/1.
-fn check_request_line(line: &[u8], limits: &Limits) -> Result<u8, Problem> {
+fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody> {
     let malformed = || bad("bad_request_line", "the request line is malformed");
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
@@ -291,7 +291,7 @@ fn check_request_line(line: &[u8], limits: &Limits) -> Result<u8, Problem> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            return Err(Problem::new(
+            return Err(ErrorBody::new(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "http_version_not_supported",
                 "this server speaks HTTP/1.1 and HTTP/1.0",
@@ -300,7 +300,7 @@ fn check_request_line(line: &[u8], limits: &Limits) -> Result<u8, Problem> {
         _ => return Err(malformed()),
     };
     if method == b"CONNECT" || method == b"TRACE" {
-        return Err(Problem::new(
+        return Err(ErrorBody::new(
             StatusCode::NOT_IMPLEMENTED,
             "method_not_implemented",
             "CONNECT and TRACE are not offered",
@@ -319,7 +319,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn see(&mut self, line: &[u8]) -> Result<(), Problem> {
+    fn see(&mut self, line: &[u8]) -> Result<(), ErrorBody> {
         match line[0].to_ascii_lowercase() {
             b' ' | b'\t' => Err(bad(
                 "folded_header",
@@ -341,7 +341,7 @@ impl Fields {
         }
     }
 
-    fn see_host(&mut self, value: &[u8]) -> Result<(), Problem> {
+    fn see_host(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
         self.hosts += 1;
         if is_host(value) {
             Ok(())
@@ -350,7 +350,7 @@ impl Fields {
         }
     }
 
-    fn see_length(&mut self, value: &[u8]) -> Result<(), Problem> {
+    fn see_length(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
         // A repeated equal value is legal to refuse, and nobody sends it honestly (RFC 9112 section 6.3).
         if self.length.is_some() {
             return Err(bad(
@@ -384,7 +384,7 @@ impl Fields {
         }
     }
 
-    fn see_coding(&mut self, value: &[u8]) -> Result<(), Problem> {
+    fn see_coding(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
         if self.coded {
             return Err(bad(
                 "repeated_transfer_encoding",
@@ -404,14 +404,14 @@ impl Fields {
                 "the body is said to be chunked more than once",
             ));
         }
-        Err(Problem::new(
+        Err(ErrorBody::new(
             StatusCode::NOT_IMPLEMENTED,
             "transfer_encoding_not_implemented",
             "the only Transfer-Encoding offered is chunked",
         ))
     }
 
-    fn framing(&self, version_minor: u8) -> Result<Framing, Problem> {
+    fn framing(&self, version_minor: u8) -> Result<Framing, ErrorBody> {
         match self.hosts {
             1 => {}
             // HTTP/1.0 came before the header.

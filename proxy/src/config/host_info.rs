@@ -9,18 +9,18 @@ const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
 
 /// Cores and memory that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+pub struct HostInfo {
     /// Cores, at least 1: affinity and the cgroup's CPU quota considered.
     pub cores: usize,
     /// Bytes of memory: the least limit of the cgroups around us, at most the machine's.
     pub memory_bytes: u64,
 }
 
-impl Machine {
+impl HostInfo {
     /// Asks the kernel.
     #[must_use]
-    pub fn detect() -> Machine {
-        Machine {
+    pub fn detect() -> HostInfo {
+        HostInfo {
             cores: thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: memory_bytes(|path| fs::read_to_string(path).ok()),
         }

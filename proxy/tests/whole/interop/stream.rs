@@ -1,4 +1,4 @@
-//! A stream of a foreign emulator: made, and read back whole, through the AWS SDK.
+//! A stream of a third_party emulator: made, and read back whole, through the AWS SDK.
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;

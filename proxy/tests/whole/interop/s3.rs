@@ -40,7 +40,7 @@ struct Object {
 }
 
 fn boto3(endpoint: &str, arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/whole/foreign/s3.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/whole/interop/s3.py");
     let output = Command::new("timeout")
         .args(["60", &variable("SLUICE_INTEROP_PYTHON")])
         .args([script.as_os_str(), endpoint.as_ref()])
@@ -294,7 +294,7 @@ fn killed_between_an_upload_and_its_answer_the_next_start_repeats_the_key_and_st
     }
 }
 
-/// The server stores the first object, and nobody hears of it; with `kill` the process is killed meanwhile.
+/// The server stores the first object, and nobody wants_input of it; with `kill` the process is killed meanwhile.
 fn lose_an_answer(server: &str, kill: bool) {
     let bucket = Bucket::create(server);
     let relay = relay::Relay::start(&bucket.endpoint);

@@ -1,17 +1,17 @@
-//! One core's book of open requests: who waits for which records, and what is known of them.
+//! One core's table of open requests: who waits for which records, and what is known of them.
 //!
 //! A request opens an entry with its permit, issues a [`Ticket`] per record and output, and waits.
-//! Settlements arrive through the core's [`AckPort`]. The entry goes when the last ticket is settled,
+//! Settlements arrive through the core's [`AckQueue`]. The entry goes when the last ticket is settled,
 //! even if the client was answered or lost long before: until then the bytes are still held somewhere
-//! and the permit must not be given back. The book belongs to one thread and does no I/O.
+//! and the permit must not be given back. The table belongs to one thread and does no I/O.
 //!
 //! Asserted in release builds: per request `received == accepted + rejected`, per output
 //! `accepted == delivered + refused + pending`.
 
 use crate::ack::Outcome;
-use crate::ack::{AckPort, OutputId, RequestKey, Settlement, Ticket};
+use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
+use crate::adaptive_limit::AdaptiveLimit;
 use crate::budget::Permit;
-use crate::pace::Pace;
 use crate::record::Cause;
 use crate::time::Mono;
 use std::task::Waker;
@@ -27,7 +27,7 @@ pub enum AckPolicy {
     Enqueued,
 }
 
-/// What the book has to know of an output.
+/// What the table has to know of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputRule {
     /// Whether answers wait for it.
@@ -35,8 +35,8 @@ pub struct OutputRule {
     /// Bytes of records that this core may have pending there.
     pub pending_bytes_max: u64,
     /// While it throttles: how long a word should take at most, which bounds what is pending further
-    /// ([`crate::pace`]). `None` where nobody waits for the word.
-    pub pace: Option<Duration>,
+    /// ([`crate::adaptive_limit`]). `None` where nobody waits for the word.
+    pub adaptive_limit: Option<Duration>,
 }
 
 /// Counts of one output on one core. `accepted == delivered + refused + pending`.
@@ -53,14 +53,14 @@ pub struct OutputTally {
     /// Their bytes.
     pub pending_bytes: u64,
     /// Bytes that may be pending now.
-    pub room_bytes: u64,
+    pub capacity_bytes: u64,
     /// Of the delivered, those whose client had been answered or lost before.
     pub delivered_late: u64,
 }
 
 /// What a waiting request may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verification {
+pub enum AckStatus {
     /// Words are still out, and there is time.
     Open,
     /// Every record that the answer waits for is delivered.
@@ -98,33 +98,38 @@ struct Open {
     waker: Option<Waker>,
 }
 
-/// The book.
+/// The table.
 #[derive(Debug)]
-pub struct LedgerBook {
-    port: &'static AckPort,
+pub struct RequestTable {
+    acks: &'static AckQueue,
     rules: Vec<OutputRule>,
     tallies: Vec<OutputTally>,
     /// Where the rule asks for one.
-    paces: Vec<Option<Pace>>,
+    adaptive_limits: Vec<Option<AdaptiveLimit>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
     /// When time last passed: to a few milliseconds.
     now: Mono,
 }
 
-impl LedgerBook {
-    /// An empty book whose tickets report to `port`.
+impl RequestTable {
+    /// An empty table whose tickets report to `acks`.
     #[must_use]
-    pub fn new(port: &'static AckPort, rules: Vec<OutputRule>) -> Self {
+    pub fn new(acks: &'static AckQueue, rules: Vec<OutputRule>) -> Self {
         let tally = |rule: &OutputRule| OutputTally {
-            room_bytes: rule.pending_bytes_max,
+            capacity_bytes: rule.pending_bytes_max,
             ..OutputTally::default()
         };
-        let pace = |rule: &OutputRule| Some(Pace::new(rule.pending_bytes_max, rule.pace?));
-        LedgerBook {
-            port,
+        let adaptive_limit = |rule: &OutputRule| {
+            Some(AdaptiveLimit::new(
+                rule.pending_bytes_max,
+                rule.adaptive_limit?,
+            ))
+        };
+        RequestTable {
+            acks,
             tallies: rules.iter().map(tally).collect(),
-            paces: rules.iter().map(pace).collect(),
+            adaptive_limits: rules.iter().map(adaptive_limit).collect(),
             rules,
             entries: Vec::new(),
             free: Vec::new(),
@@ -144,13 +149,13 @@ impl LedgerBook {
         self.entries.len() - self.free.len()
     }
 
-    /// The first output that has no room for `bytes` more, if any has not. A request is handed over as a
+    /// The first output that has no capacity for `bytes` more, if any has not. A request is handed over as a
     /// whole or not at all, so this is asked before the first ticket. An output with nothing pending has
     /// room for any request: this core's share may be smaller than one that is allowed.
     #[must_use]
-    pub fn without_room_for(&self, bytes: u64) -> Option<OutputId> {
+    pub fn without_capacity_for(&self, bytes: u64) -> Option<OutputId> {
         let full = self.tallies.iter().position(|tally| {
-            tally.pending > 0 && tally.pending_bytes + bytes > tally.room_bytes
+            tally.pending > 0 && tally.pending_bytes + bytes > tally.capacity_bytes
         })?;
         u16::try_from(full).ok().map(OutputId)
     }
@@ -204,7 +209,7 @@ impl LedgerBook {
         bytes: u32,
         mut hand_over: impl FnMut(OutputId, Ticket),
     ) {
-        let port = self.port;
+        let acks = self.acks;
         let Some(open) = find(&mut self.entries, request) else {
             return;
         };
@@ -216,28 +221,28 @@ impl LedgerBook {
             tally.accepted += 1;
             tally.pending += 1;
             tally.pending_bytes += u64::from(bytes);
-            hand_over(output, Ticket::new(port, request, output, bytes));
+            hand_over(output, Ticket::new(acks, request, output, bytes));
         }
     }
 
-    /// What the client may be told now. While it is [`Verification::Open`], `waker` is woken when that
+    /// What the client may be told now. While it is [`AckStatus::Open`], `waker` is woken when that
     /// changes.
-    pub fn verify(&mut self, request: RequestKey, waker: &Waker) -> Verification {
+    pub fn status(&mut self, request: RequestKey, waker: &Waker) -> AckStatus {
         let Some(open) = find(&mut self.entries, request) else {
             // Only a request that closed its entry itself can get here.
-            return Verification::Refused(Cause::Lost);
+            return AckStatus::Refused(Cause::Lost);
         };
         if open.required > 0 && !open.overdue {
             match &mut open.waker {
                 Some(known) => known.clone_from(waker),
                 unknown => *unknown = Some(waker.clone()),
             }
-            return Verification::Open;
+            return AckStatus::Open;
         }
         match open.refused {
-            _ if open.required > 0 => Verification::DeadlinePassed,
-            Some(cause) => Verification::Refused(cause),
-            None => Verification::Delivered,
+            _ if open.required > 0 => AckStatus::DeadlinePassed,
+            Some(cause) => AckStatus::Refused(cause),
+            None => AckStatus::Delivered,
         }
     }
 
@@ -270,10 +275,10 @@ impl LedgerBook {
             return;
         };
         let at = usize::from(output.0);
-        let (Some(rule), Some(tally), Some(pace)) = (
+        let (Some(rule), Some(tally), Some(adaptive_limit)) = (
             self.rules.get(at),
             self.tallies.get_mut(at),
-            self.paces.get_mut(at),
+            self.adaptive_limits.get_mut(at),
         ) else {
             return;
         };
@@ -284,14 +289,16 @@ impl LedgerBook {
             Outcome::Delivered => {
                 tally.delivered += 1;
                 tally.delivered_late += u64::from(required && open.closed);
-                if let Some(pace) = pace {
-                    pace.delivered(u64::from(bytes), self.now.since(open.since));
+                if let Some(adaptive_limit) = adaptive_limit {
+                    adaptive_limit.delivered(u64::from(bytes), self.now.since(open.since));
                 }
             }
             Outcome::Refused(cause) => {
                 tally.refused[cause as usize] += 1;
-                if let (Some(pace), Cause::Throttled | Cause::Expired) = (pace, cause) {
-                    pace.given_up();
+                if let (Some(adaptive_limit), Cause::Throttled | Cause::Expired) =
+                    (adaptive_limit, cause)
+                {
+                    adaptive_limit.given_up();
                 }
                 if required {
                     open.refused = open.refused.or(Some(cause));
@@ -330,13 +337,14 @@ impl LedgerBook {
     }
 
     /// How often an output's destination has throttled so far. To be called as often as
-    /// [`LedgerBook::expire`], after it.
-    pub fn heard_throttling(&mut self, output: OutputId, throttled: u64) {
+    /// [`RequestTable::expire`], after it.
+    pub fn observe_throttling(&mut self, output: OutputId, throttled: u64) {
         let at = usize::from(output.0);
-        if let (Some(Some(pace)), Some(tally)) = (self.paces.get_mut(at), self.tallies.get_mut(at))
+        if let (Some(Some(adaptive_limit)), Some(tally)) =
+            (self.adaptive_limits.get_mut(at), self.tallies.get_mut(at))
         {
-            pace.tick(self.now, throttled);
-            tally.room_bytes = pace.room();
+            adaptive_limit.tick(self.now, throttled);
+            tally.capacity_bytes = adaptive_limit.capacity();
         }
     }
 
@@ -370,26 +378,26 @@ mod tests {
     const RULE: OutputRule = OutputRule {
         ack: AckPolicy::Delivered,
         pending_bytes_max: 1_000,
-        pace: None,
+        adaptive_limit: None,
     };
     const LATER: OutputRule = OutputRule {
         ack: AckPolicy::Enqueued,
         pending_bytes_max: 1_000,
-        pace: None,
+        adaptive_limit: None,
     };
     const DEADLINE: Mono = Mono(4_000_000);
 
     struct Desk {
-        book: LedgerBook,
+        table: RequestTable,
         budget: ByteBudget,
         tickets: Vec<Ticket>,
     }
 
     impl Desk {
         fn new(rules: &[OutputRule]) -> Self {
-            let book = LedgerBook::new(AckPort::leak(), rules.to_vec());
+            let table = RequestTable::new(AckQueue::leak(), rules.to_vec());
             Desk {
-                book,
+                table,
                 budget: ByteBudget::new(10_000),
                 tickets: Vec::new(),
             }
@@ -397,9 +405,9 @@ mod tests {
 
         fn request(&mut self, events: u32) -> RequestKey {
             let permit = self.budget.try_reserve(100).unwrap();
-            let request = self.book.open(events, 0, permit, DEADLINE);
+            let request = self.table.open(events, 0, permit, DEADLINE);
             for _ in 0..events {
-                self.book
+                self.table
                     .accept(request, 10, |_, ticket| self.tickets.push(ticket));
             }
             request
@@ -407,11 +415,11 @@ mod tests {
 
         fn settle_next(&mut self, outcome: Outcome) {
             let (_, settlement) = self.tickets.remove(0).settle(outcome);
-            self.book.settle(settlement);
+            self.table.settle(settlement);
         }
 
-        fn verify(&mut self, request: RequestKey) -> Verification {
-            self.book.verify(request, Waker::noop())
+        fn status(&mut self, request: RequestKey) -> AckStatus {
+            self.table.status(request, Waker::noop())
         }
     }
 
@@ -420,10 +428,10 @@ mod tests {
         let mut desk = Desk::new(&[RULE, RULE]);
         let request = desk.request(2);
         for _ in 0..4 {
-            assert_eq!(desk.verify(request), Verification::Open);
+            assert_eq!(desk.status(request), AckStatus::Open);
             desk.settle_next(Outcome::Delivered);
         }
-        assert_eq!(desk.verify(request), Verification::Delivered);
+        assert_eq!(desk.status(request), AckStatus::Delivered);
     }
 
     #[test]
@@ -431,48 +439,48 @@ mod tests {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(2);
         desk.settle_next(Outcome::Refused(Cause::Throttled));
-        assert_eq!(desk.verify(request), Verification::Open);
+        assert_eq!(desk.status(request), AckStatus::Open);
         desk.settle_next(Outcome::Delivered);
-        assert_eq!(
-            desk.verify(request),
-            Verification::Refused(Cause::Throttled)
-        );
+        assert_eq!(desk.status(request), AckStatus::Refused(Cause::Throttled));
     }
 
     #[test]
     fn an_enqueued_output_is_not_waited_for_but_holds_the_permit() {
         let mut desk = Desk::new(&[LATER]);
         let request = desk.request(1);
-        assert_eq!(desk.verify(request), Verification::Delivered);
-        desk.book.close(request);
+        assert_eq!(desk.status(request), AckStatus::Delivered);
+        desk.table.close(request);
         assert_eq!(desk.budget.held(), 100);
         desk.settle_next(Outcome::Refused(Cause::Throttled));
         assert_eq!(desk.budget.held(), 0);
-        assert_eq!(desk.book.tallies()[0].refused[Cause::Throttled as usize], 1);
+        assert_eq!(
+            desk.table.tallies()[0].refused[Cause::Throttled as usize],
+            1
+        );
     }
 
     #[test]
     fn past_the_deadline_the_answer_is_out_and_the_records_fate_is_still_counted() {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(1);
-        desk.book.expire(Mono(DEADLINE.0 - 1));
-        assert_eq!(desk.verify(request), Verification::Open);
-        desk.book.expire(DEADLINE);
-        assert_eq!(desk.verify(request), Verification::DeadlinePassed);
-        desk.book.close(request);
-        assert_eq!((desk.budget.held(), desk.book.open_requests()), (100, 1));
+        desk.table.expire(Mono(DEADLINE.0 - 1));
+        assert_eq!(desk.status(request), AckStatus::Open);
+        desk.table.expire(DEADLINE);
+        assert_eq!(desk.status(request), AckStatus::DeadlinePassed);
+        desk.table.close(request);
+        assert_eq!((desk.budget.held(), desk.table.open_requests()), (100, 1));
         desk.settle_next(Outcome::Delivered);
-        assert_eq!((desk.budget.held(), desk.book.open_requests()), (0, 0));
-        assert_eq!(desk.book.tallies()[0].delivered_late, 1);
+        assert_eq!((desk.budget.held(), desk.table.open_requests()), (0, 0));
+        assert_eq!(desk.table.tallies()[0].delivered_late, 1);
     }
 
     #[test]
     fn a_word_that_comes_after_the_deadline_but_before_the_answer_counts() {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(1);
-        desk.book.expire(DEADLINE);
+        desk.table.expire(DEADLINE);
         desk.settle_next(Outcome::Delivered);
-        assert_eq!(desk.verify(request), Verification::Delivered);
+        assert_eq!(desk.status(request), AckStatus::Delivered);
     }
 
     #[test]
@@ -480,7 +488,7 @@ mod tests {
         let mut desk = Desk::new(&[RULE]);
         let first = desk.request(1);
         desk.settle_next(Outcome::Delivered);
-        desk.book.close(first);
+        desk.table.close(first);
         let second = desk.request(1);
         assert_eq!(
             (second.slot, second.generation),
@@ -492,8 +500,8 @@ mod tests {
             bytes: 10,
             outcome: Outcome::Delivered,
         };
-        desk.book.settle(stale);
-        assert_eq!(desk.verify(second), Verification::Open);
+        desk.table.settle(stale);
+        assert_eq!(desk.status(second), AckStatus::Open);
     }
 
     #[test]
@@ -506,17 +514,20 @@ mod tests {
             },
         ]);
         let _request = desk.request(2);
-        assert_eq!(desk.book.without_room_for(10), None);
-        assert_eq!(desk.book.without_room_for(11), Some(OutputId(1)));
+        assert_eq!(desk.table.without_capacity_for(10), None);
+        assert_eq!(desk.table.without_capacity_for(11), Some(OutputId(1)));
         desk.settle_next(Outcome::Delivered);
         desk.settle_next(Outcome::Delivered);
-        assert_eq!(desk.book.without_room_for(20), None);
+        assert_eq!(desk.table.without_capacity_for(20), None);
     }
 
     #[test]
     fn an_output_with_nothing_pending_has_room_for_any_request() {
         let desk = Desk::new(&[RULE]);
-        assert_eq!(desk.book.without_room_for(RULE.pending_bytes_max + 1), None);
+        assert_eq!(
+            desk.table.without_capacity_for(RULE.pending_bytes_max + 1),
+            None
+        );
     }
 
     #[test]
@@ -524,7 +535,7 @@ mod tests {
     fn a_request_that_forgot_an_event_is_a_defect_that_stops_the_process() {
         let mut desk = Desk::new(&[RULE]);
         let permit = desk.budget.try_reserve(1).unwrap();
-        let request = desk.book.open(2, 1, permit, DEADLINE);
-        desk.book.close(request);
+        let request = desk.table.open(2, 1, permit, DEADLINE);
+        desk.table.close(request);
     }
 }
