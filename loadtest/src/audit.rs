@@ -1,6 +1,6 @@
 //! Compares what was promised with what arrived: ids answered 2xx against ids stored.
-//! Exact; a byte of memory per id of the answers, and none for ids that no answer knows. Time
-//! windows cost a second look at the answers instead of memory.
+//! Exact. Takes a byte of memory per answered id, and none for ids in no answer. Time windows cost
+//! a second pass over the answers instead of memory.
 
 mod book;
 mod source;
@@ -11,17 +11,22 @@ pub use source::Source;
 pub use windows::{ProfileCounts, RunCounts, WINDOWS_MAX, WindowCounts};
 
 use crate::event_id::EventId;
-use crate::ledger::{self, AckLine, LedgerError};
+use crate::ledger::{self, AckLine, Ending, LedgerError};
 use book::Book;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 use windows::Runs;
 
 /// Ids of each kind that a report names.
 const EXAMPLES_MAX: usize = 10;
+
+/// How often [`wait_for_end`] looks for end marks.
+const END_POLL: Duration = Duration::from_millis(50);
 
 /// Why an audit cannot say anything.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,7 @@ pub enum AuditError {
     Io {
         /// The directory or file.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// A line of stored data is too long to be held.
@@ -68,6 +73,16 @@ pub enum AuditError {
         endpoint: String,
         /// What went wrong.
         message: String,
+    },
+    /// A ledger that is written at the end, before that.
+    #[error(
+        "{}: too early: its emulator writes this ledger when it ends, and it has not ended (stop \
+         it, or use --wait)",
+        path.display()
+    )]
+    Early {
+        /// The ledger.
+        path: PathBuf,
     },
     /// The answers have no event at all.
     #[error("the answers name no event: nothing to audit")]
@@ -143,6 +158,12 @@ pub struct AuditReport {
     pub unfinished_files: u64,
     /// Files of answers, or ledgers, whose last line is cut off.
     pub cut_ledgers: u64,
+    /// Files of answers without their end mark: the run goes on, or was killed.
+    #[serde(default)]
+    pub open_acks: u64,
+    /// Ledgers without their end mark: the emulator still runs, or was killed.
+    #[serde(default)]
+    pub open_ledgers: u64,
     /// The first lost ids.
     pub lost_examples: Vec<String>,
     /// The first ids that were refused and stored.
@@ -199,7 +220,7 @@ pub fn audit_by_window(
 ) -> Result<AuditReport, AuditError> {
     let mut book = Book::default();
     let mut runs = Runs::default();
-    let mut cut_ledgers = 0;
+    let (mut cut_ledgers, mut open_acks) = (0, 0);
     for path in acks {
         let path = path.as_ref();
         let mut failed = None;
@@ -213,6 +234,7 @@ pub fn audit_by_window(
             }
         })?;
         cut_ledgers += u64::from(read.cut);
+        open_acks += u64::from(read.ending == Ending::Open);
         if let Some(error) = failed {
             return Err(error);
         }
@@ -229,6 +251,8 @@ pub fn audit_by_window(
     let met = source.read(|id| book.stored(id, &mut extra))?;
     let mut report = AuditReport::of(&book, extra);
     report.cut_ledgers = cut_ledgers + met.cut_ledgers;
+    report.open_acks = open_acks;
+    report.open_ledgers = met.open_ledgers;
     report.unfinished_files = met.unfinished_files;
     report.runs = runs.counts(&book);
     report.profiles = windows::profiles(&report.runs);
@@ -237,6 +261,38 @@ pub fn audit_by_window(
         report.windows = windows::windows(acks, &mut book, &runs, window_s)?;
     }
     Ok(report)
+}
+
+/// Waits until every file of answers, and the ledger if `source` is one, has its end mark, for
+/// `wait` at most. Returns whether they all have.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn wait_for_end(
+    acks: &[impl AsRef<Path>],
+    source: &Source,
+    wait: Duration,
+) -> Result<bool, AuditError> {
+    let begin = Instant::now();
+    let ledger = match source {
+        Source::Ledger(path) => Some(path.as_path()),
+        Source::Dir { .. } | Source::Kinesis { .. } => None,
+    };
+    let mut open: Vec<&Path> = acks.iter().map(AsRef::as_ref).chain(ledger).collect();
+    loop {
+        let mut still_open = Vec::new();
+        for path in open {
+            if !ledger::has_end_mark(path)? {
+                still_open.push(path);
+            }
+        }
+        let left = wait.saturating_sub(begin.elapsed());
+        if still_open.is_empty() || left.is_zero() {
+            return Ok(still_open.is_empty());
+        }
+        open = still_open;
+        thread::sleep(END_POLL.min(left));
+    }
 }
 
 impl AuditReport {
@@ -319,6 +375,21 @@ impl fmt::Display for AuditReport {
                 f,
                 "cut ledgers        {}; their last line is not counted",
                 self.cut_ledgers
+            )?;
+        }
+        if self.open_acks > 0 {
+            writeln!(
+                f,
+                "EARLY              {} files of answers have no end mark: their runs go on, or were \
+                 killed",
+                self.open_acks
+            )?;
+        }
+        if self.open_ledgers > 0 {
+            writeln!(
+                f,
+                "EARLY              the ledger has no end mark: its emulator still runs, or was \
+                 killed; events acknowledged before they are delivered may still come"
             )?;
         }
         let examples = |f: &mut fmt::Formatter<'_>, ids: &[String]| {

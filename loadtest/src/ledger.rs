@@ -1,27 +1,43 @@
-//! The two files that an audit compares: what an emulator stored, and what a generator was
-//! answered. Lines of text behind a first line that names the kind. No set arithmetic here.
+//! The two files that an audit compares: the events an emulator stored, and the answers a generator
+//! got. Lines of text behind a first line that names the kind. No set arithmetic here.
 
 use crate::event_id::{EventId, hex};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// First line of a file of stored ids. Then one id per line, once per stored copy.
-pub const STORED_HEADER: &str = "sluice-loadtest stored v1";
+/// First line of a file of stored ids. Then one id per line, once per stored copy. An id stands here
+/// before the call that stored it is answered. The last line is [`END`] when the emulator has ended.
+pub const STORED_HEADER: &str = "sluice-loadtest stored v2";
+
+/// First line of a file of stored ids that an emulator writes only when it ends, because what it
+/// stores can be replaced. Without [`END`] it says nothing yet.
+pub const STORED_AT_END_HEADER: &str = "sluice-loadtest stored-at-end v2";
+
+/// First line of the former kind of stored ids, which is still read. It has no end mark.
+pub const STORED_HEADER_V1: &str = "sluice-loadtest stored v1";
 
 /// First line of a file of answers. Then, before the requests of a run, its [`RunStart`]:
 /// `run <run> <unix second of its start> <profile>`; and one line per request that was sent:
 /// `<run> <first sequence> <count> <second> <status> [<refused index>,...]`, or for a request
 /// without an answer `<run> <first sequence> <count> <second> - <what happened>`; run and sequence
-/// in hex, the second counted from the run's start.
+/// in hex, the second counted from the run's start. The last line is [`END`] when the run is over.
 ///
 /// With a line of [`STORED_HEADER`]'s kind at most 64 bytes per event, if it has a request of its
 /// own: 25 there and 35 here, in a run of up to a week.
-pub const ACKS_HEADER: &str = "sluice-loadtest acks v2";
+pub const ACKS_HEADER: &str = "sluice-loadtest acks v3";
 
-/// First line of the former kind, which is still read: no line of a run, no seconds.
+/// First line of the kind before, which is still read: it has no end mark.
+pub const ACKS_HEADER_V2: &str = "sluice-loadtest acks v2";
+
+/// First line of the first kind, which is still read: no line of a run, no seconds, no end mark.
 pub const ACKS_HEADER_V1: &str = "sluice-loadtest acks v1";
+
+/// Last line of a file whose writer has ended in order. Without it the writer still runs, or was
+/// killed.
+pub const END: &str = "end";
 
 /// Bytes of a profile's name.
 pub const PROFILE_BYTES_MAX: usize = 64;
@@ -40,7 +56,7 @@ pub enum LedgerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// The first line is not the one of this kind of ledger.
@@ -71,16 +87,38 @@ pub enum LedgerError {
     },
 }
 
-/// Collects lines in memory and hands them to a file when told.
+/// A file of lines that many threads add to. A line is pushed into memory; a flush writes every
+/// line pushed until then in one call, so that calls which wait for their lines at the same time
+/// share a write.
 #[derive(Debug)]
 pub(crate) struct LineFile {
     path: PathBuf,
+    // Locked in this order: `written`, then `pending`.
+    written: Mutex<Written>,
+    pending: Mutex<Pending>,
+}
+
+/// Lines that are not in the file yet.
+#[derive(Debug, Default)]
+struct Pending {
+    lines: Vec<u8>,
+    /// Bytes ever pushed.
+    pushed: u64,
+}
+
+#[derive(Debug)]
+struct Written {
     file: File,
-    pending: Vec<u8>,
+    /// Bytes written, the header not counted.
+    bytes: u64,
+    /// Set by the first failed write. Part of its lines may be in the file, so nothing may follow.
+    failed: Option<io::ErrorKind>,
+    /// The buffer of the last write, for the next one.
+    spare: Vec<u8>,
 }
 
 impl LineFile {
-    /// Makes or empties the file, and writes its first line.
+    /// Creates or empties the file, and writes its first line.
     pub(crate) fn create(path: &Path, header: &str) -> Result<LineFile, LedgerError> {
         let io = |source| LedgerError::Io {
             path: path.to_owned(),
@@ -91,39 +129,87 @@ impl LineFile {
             .map_err(io)?;
         Ok(LineFile {
             path: path.to_owned(),
-            file,
-            pending: Vec::new(),
+            written: Mutex::new(Written {
+                file,
+                bytes: 0,
+                failed: None,
+                spare: Vec::new(),
+            }),
+            pending: Mutex::default(),
         })
     }
 
-    pub(crate) fn push_id(&mut self, id: EventId) {
-        self.pending.extend_from_slice(&id.to_bytes());
-        self.pending.push(b'\n');
+    pub(crate) fn push_id(&self, id: EventId) {
+        let mut pending = lock(&self.pending);
+        pending.lines.extend_from_slice(&id.to_bytes());
+        pending.lines.push(b'\n');
+        pending.pushed += EventId::LEN as u64 + 1;
     }
 
     /// Adds whole lines, newlines included.
-    pub(crate) fn push_lines(&mut self, lines: &[u8]) {
-        self.pending.extend_from_slice(lines);
+    pub(crate) fn push_lines(&self, lines: &[u8]) {
+        let mut pending = lock(&self.pending);
+        pending.lines.extend_from_slice(lines);
+        pending.pushed += lines.len() as u64;
     }
 
+    /// Bytes that wait to be written.
     pub(crate) fn pending(&self) -> usize {
-        self.pending.len()
+        lock(&self.pending).lines.len()
     }
 
-    /// Writes what is pending. An error is final: part of it may be written.
-    pub(crate) fn flush(&mut self) -> Result<(), LedgerError> {
-        self.file
-            .write_all(&self.pending)
-            .map_err(|source| LedgerError::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-        self.pending.clear();
+    /// The end of the last line pushed, for [`LineFile::flush_to`].
+    pub(crate) fn position(&self) -> u64 {
+        lock(&self.pending).pushed
+    }
+
+    /// Writes all pending lines. An error is final: some of them may be in the file.
+    pub(crate) fn flush(&self) -> Result<(), LedgerError> {
+        self.flush_to(self.position())
+    }
+
+    /// Returns when the lines up to `position` are in the file: writes all pending lines, unless
+    /// another thread has written these meanwhile.
+    pub(crate) fn flush_to(&self, position: u64) -> Result<(), LedgerError> {
+        let io = |source| LedgerError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let mut written = lock(&self.written);
+        if let Some(kind) = written.failed {
+            return Err(io(kind.into()));
+        }
+        if written.bytes >= position {
+            return Ok(());
+        }
+        let empty = std::mem::take(&mut written.spare);
+        let (mut lines, pushed) = {
+            let mut pending = lock(&self.pending);
+            (std::mem::replace(&mut pending.lines, empty), pending.pushed)
+        };
+        if let Err(error) = written.file.write_all(&lines) {
+            written.failed = Some(error.kind());
+            return Err(io(error));
+        }
+        written.bytes = pushed;
+        lines.clear();
+        written.spare = lines;
         Ok(())
+    }
+
+    /// Writes what is pending and the end mark. Nothing may be pushed after it.
+    pub(crate) fn finish(&self) -> Result<(), LedgerError> {
+        self.push_lines(format!("{END}\n").as_bytes());
+        self.flush()
     }
 }
 
-/// What a file of answers says of a run.
+/// A panic elsewhere does not make the lines unreadable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A run, as a file of answers introduces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunStart {
     /// Its number in event ids.
@@ -153,16 +239,16 @@ impl RunStart {
     }
 }
 
-/// Makes or empties a file of answers, and writes what it is and of which run.
+/// Creates or empties a file of answers, and writes its header and the line of its run.
 pub(crate) fn create_acks(path: &Path, run: &RunStart) -> Result<LineFile, LedgerError> {
-    let mut file = LineFile::create(path, ACKS_HEADER)?;
+    let file = LineFile::create(path, ACKS_HEADER)?;
     let line = format!("run {:08x} {} {}\n", run.run, run.start, run.profile);
     file.push_lines(line.as_bytes());
     file.flush()?;
     Ok(file)
 }
 
-/// What became of one request, as its sender saw it.
+/// The outcome of one request, as its sender saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// The run of its events.
@@ -257,17 +343,41 @@ impl Ack {
 pub enum AckLine {
     /// A run begins.
     Run(RunStart),
-    /// What became of a request.
+    /// A request and its outcome.
     Ack(Ack),
 }
 
-/// How a file of answers ended, and of which kind it is.
+/// How a file ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its end mark: nothing will follow.
+    Ended,
+    /// Without one: its writer still runs, or was killed.
+    Open,
+    /// The file is of a former kind, which has no end mark.
+    Unknown,
+}
+
+/// What reading a file of answers tells besides its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcksRead {
     /// Whether the last line was cut off, as it is when its writer was killed. It is not counted.
     pub cut: bool,
-    /// Whether the file tells runs and seconds; the former kind ([`ACKS_HEADER_V1`]) does not.
+    /// Whether the file has lines of runs, and seconds; the first kind ([`ACKS_HEADER_V1`]) has not.
     pub timed: bool,
+    /// Whether the run is over.
+    pub ending: Ending,
+}
+
+/// What reading a file of stored ids tells besides its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredRead {
+    /// Whether the last line was cut off, as it is when its writer was killed. It is not counted.
+    pub cut: bool,
+    /// Whether the ids were to be written at the end only ([`STORED_AT_END_HEADER`]).
+    pub at_end: bool,
+    /// Whether the emulator has ended.
+    pub ending: Ending,
 }
 
 /// Calls `found` with each answer in a file of answers.
@@ -294,10 +404,10 @@ pub fn read_ack_lines(
     mut found: impl FnMut(AckLine),
 ) -> Result<AcksRead, LedgerError> {
     let mut runs = HashSet::new();
-    let mut stranger = None;
-    let mut timed = true;
-    let read = read_lines(path, &[ACKS_HEADER, ACKS_HEADER_V1], |header, line| {
-        timed = header == ACKS_HEADER;
+    let mut unknown_run = None;
+    let headers = [ACKS_HEADER, ACKS_HEADER_V2, ACKS_HEADER_V1];
+    let read = read_lines(path, &headers, &[ACKS_HEADER], |header, line| {
+        let timed = header != ACKS_HEADER_V1;
         let Ok(line) = std::str::from_utf8(line) else {
             return false;
         };
@@ -308,7 +418,7 @@ pub fn read_ack_lines(
         }
         match Ack::parse(line, timed) {
             Some(ack) if timed && !runs.contains(&ack.run) => {
-                stranger = Some(ack.run);
+                unknown_run = Some(ack.run);
                 false
             }
             Some(ack) => {
@@ -318,31 +428,74 @@ pub fn read_ack_lines(
             None => false,
         }
     });
-    match (read, stranger) {
+    match (read, unknown_run) {
         (Err(LedgerError::Line { path, line }), Some(run)) => {
             Err(LedgerError::Run { path, line, run })
         }
-        (read, _) => Ok(AcksRead { cut: read?, timed }),
+        (read, _) => {
+            let read = read?;
+            Ok(AcksRead {
+                cut: read.cut,
+                timed: read.header != ACKS_HEADER_V1,
+                ending: read.ending,
+            })
+        }
     }
 }
 
 /// Calls `found` with each id in a file of stored ids.
-/// Returns whether the last line was cut off, as it is when its writer was killed.
 ///
 /// # Errors
 /// When the file cannot be read, is no file of stored ids, or has a damaged line.
-pub fn read_stored(path: &Path, mut found: impl FnMut(EventId)) -> Result<bool, LedgerError> {
-    read_lines(path, &[STORED_HEADER], |_, line| {
+pub fn read_stored(path: &Path, mut found: impl FnMut(EventId)) -> Result<StoredRead, LedgerError> {
+    let headers = [STORED_HEADER, STORED_AT_END_HEADER, STORED_HEADER_V1];
+    let read = read_lines(path, &headers, &headers[..2], |_, line| {
         EventId::parse(line).map(&mut found).is_some()
+    })?;
+    Ok(StoredRead {
+        cut: read.cut,
+        at_end: read.header == STORED_AT_END_HEADER,
+        ending: read.ending,
     })
 }
 
-/// Calls `take` with the first line, which is one of `headers`, and each line after it.
+/// Whether a file's last line is the end mark. Reads no more than that line.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn has_end_mark(path: &Path) -> Result<bool, LedgerError> {
+    let io = |source| LedgerError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mark = format!("\n{END}\n").into_bytes();
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let Some(from) = length.checked_sub(mark.len() as u64) else {
+        return Ok(false);
+    };
+    file.seek(SeekFrom::Start(from)).map_err(io)?;
+    let mut last = Vec::new();
+    file.take(mark.len() as u64)
+        .read_to_end(&mut last)
+        .map_err(io)?;
+    Ok(last == mark)
+}
+
+struct LinesRead {
+    header: &'static str,
+    cut: bool,
+    ending: Ending,
+}
+
+/// Calls `take` with the first line, which is one of `headers`, and each line after it. Files of the
+/// kinds in `marked` have an end mark, which is not given to `take` and which nothing may follow.
 fn read_lines(
     path: &Path,
     headers: &[&'static str],
+    marked: &[&'static str],
     mut take: impl FnMut(&str, &[u8]) -> bool,
-) -> Result<bool, LedgerError> {
+) -> Result<LinesRead, LedgerError> {
     let io = |source| LedgerError::Io {
         path: path.to_owned(),
         source,
@@ -350,19 +503,23 @@ fn read_lines(
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
     let mut line = Vec::new();
     let mut number = 0;
-    let mut header = "";
+    let mut read = LinesRead {
+        header: "",
+        cut: false,
+        ending: Ending::Unknown,
+    };
     loop {
         line.clear();
         let limit = LINE_BYTES_MAX as u64;
-        let read = io::Read::take(&mut reader, limit).read_until(b'\n', &mut line);
-        if read.map_err(io)? == 0 && number > 0 {
-            return Ok(false);
+        let count = io::Read::take(&mut reader, limit).read_until(b'\n', &mut line);
+        if count.map_err(io)? == 0 && number > 0 {
+            return Ok(read);
         }
         number += 1;
         let whole = line.pop_if(|last| *last == b'\n').is_some();
         if number == 1 {
             let known = headers.iter().find(|known| line == known.as_bytes());
-            header = match known {
+            read.header = match known {
                 Some(known) if whole => known,
                 _ => {
                     return Err(LedgerError::Header {
@@ -371,12 +528,21 @@ fn read_lines(
                     });
                 }
             };
+            if marked.contains(&read.header) {
+                read.ending = Ending::Open;
+            }
             continue;
         }
-        if !whole && line.len() < LINE_BYTES_MAX {
-            return Ok(true);
+        let ended = read.ending == Ending::Ended;
+        if !whole && line.len() < LINE_BYTES_MAX && !ended {
+            read.cut = true;
+            return Ok(read);
         }
-        if !whole || !take(header, &line) {
+        if whole && line == END.as_bytes() && read.ending == Ending::Open {
+            read.ending = Ending::Ended;
+            continue;
+        }
+        if !whole || ended || !take(read.header, &line) {
             return Err(LedgerError::Line {
                 path: path.to_owned(),
                 line: number,
@@ -419,7 +585,7 @@ mod tests {
     #[test]
     fn answers_survive_writing_and_reading() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut ledger = create_acks(file.path(), &run()).unwrap();
+        let ledger = create_acks(file.path(), &run()).unwrap();
         let acks = [
             ack(Some(200), &[]),
             ack(Some(200), &[0, 7, 19]),
@@ -434,7 +600,7 @@ mod tests {
             }
         }
         ledger.push_lines(&lines);
-        ledger.flush().unwrap();
+        ledger.finish().unwrap();
         let mut read = Vec::new();
         let end = read_ack_lines(file.path(), |line| read.push(line)).unwrap();
         let expected: Vec<AckLine> = std::iter::once(AckLine::Run(run()))
@@ -445,13 +611,24 @@ mod tests {
             end,
             AcksRead {
                 cut: false,
-                timed: true
+                timed: true,
+                ending: Ending::Ended,
             }
         );
     }
 
     #[test]
-    fn files_of_the_former_kind_are_read_and_have_no_seconds() {
+    fn files_of_the_kind_before_have_no_end_mark() {
+        let line = "000000ab 000000001000 20 7 200";
+        let before = file(&format!("{ACKS_HEADER_V2}\n{RUN}\n{line}\n"));
+        let read = read_ack_lines(before.path(), |_| {}).unwrap();
+        assert_eq!((read.timed, read.ending), (true, Ending::Unknown));
+        let marked = file(&format!("{ACKS_HEADER_V2}\n{RUN}\n{line}\nend\n"));
+        assert!(read_acks(marked.path(), |_| {}).is_err());
+    }
+
+    #[test]
+    fn files_of_the_first_kind_are_read_and_have_no_seconds() {
         let old = file(&format!(
             "{ACKS_HEADER_V1}\n000000ab 000000001000 20 200 0,7\n000000ab 000000001014 1 - reset\n"
         ));
@@ -485,10 +662,10 @@ mod tests {
 
     #[test]
     fn a_request_of_a_run_without_its_line_is_named() {
-        let stranger = file(&format!(
+        let other_run = file(&format!(
             "{ACKS_HEADER}\n{RUN}\n000000ac 000000001000 1 0 200\n"
         ));
-        let error = read_acks(stranger.path(), |_| {}).unwrap_err();
+        let error = read_acks(other_run.path(), |_| {}).unwrap_err();
         assert!(
             error.to_string().contains("line 3: run 000000ac has no"),
             "{error}"
@@ -498,13 +675,85 @@ mod tests {
     #[test]
     fn stored_ids_survive_writing_and_reading() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
+        let ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
         let ids = [1, 2, 2].map(|seq| EventId { run: 9, seq });
         ids.iter().for_each(|id| ledger.push_id(*id));
         ledger.flush().unwrap();
         let mut read = Vec::new();
-        assert!(!read_stored(file.path(), |id| read.push(id)).unwrap());
+        let open = StoredRead {
+            cut: false,
+            at_end: false,
+            ending: Ending::Open,
+        };
+        assert_eq!(read_stored(file.path(), |id| read.push(id)).unwrap(), open);
         assert_eq!(read, ids);
+    }
+
+    #[test]
+    fn a_file_has_its_end_mark_when_its_writer_has_ended_and_nothing_follows_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        let ending = || read_stored(path, |_| {}).unwrap().ending;
+        let ledger = LineFile::create(path, STORED_AT_END_HEADER).unwrap();
+        assert!(!has_end_mark(path).unwrap());
+        ledger.push_id(EventId { run: 9, seq: 1 });
+        ledger.flush().unwrap();
+        assert!(!has_end_mark(path).unwrap());
+        assert_eq!(ending(), Ending::Open);
+        ledger.finish().unwrap();
+        assert!(has_end_mark(path).unwrap());
+        assert_eq!(ending(), Ending::Ended);
+        ledger.push_id(EventId { run: 9, seq: 2 });
+        ledger.flush().unwrap();
+        let error = read_stored(path, |_| {}).unwrap_err();
+        assert!(
+            matches!(error, LedgerError::Line { line: 4, .. }),
+            "{error}"
+        );
+        let former = self::file(&format!("{STORED_HEADER_V1}\n"));
+        let read = read_stored(former.path(), |_| {}).unwrap();
+        assert_eq!(read.ending, Ending::Unknown);
+        let former = self::file(&format!("{STORED_HEADER_V1}\nend\n"));
+        assert!(read_stored(former.path(), |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_flush_returns_when_every_line_pushed_before_it_is_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
+        std::thread::scope(|scope| {
+            for run in 0..4 {
+                let (ledger, path) = (&ledger, file.path());
+                scope.spawn(move || {
+                    for seq in 0..100 {
+                        let id = EventId { run, seq };
+                        ledger.push_id(id);
+                        ledger.flush_to(ledger.position()).unwrap();
+                        let text = std::fs::read_to_string(path).unwrap();
+                        assert!(text.contains(&id.to_string()));
+                    }
+                });
+            }
+        });
+        assert_eq!(ledger.pending(), 0);
+        let mut count = 0;
+        read_stored(file.path(), |_| count += 1).unwrap();
+        assert_eq!(count, 400);
+    }
+
+    #[test]
+    fn after_a_failed_write_no_flush_succeeds() {
+        let ledger = LineFile::create(Path::new("/dev/full"), STORED_HEADER);
+        let failed = matches!(ledger, Err(LedgerError::Io { .. }));
+        assert!(failed);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
+        lock(&ledger.written).file = File::create("/dev/full").unwrap();
+        ledger.push_id(EventId { run: 1, seq: 1 });
+        assert!(ledger.flush().is_err());
+        lock(&ledger.written).file = File::create(file.path()).unwrap();
+        ledger.push_id(EventId { run: 1, seq: 2 });
+        assert!(ledger.flush().is_err());
     }
 
     #[test]

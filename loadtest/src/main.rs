@@ -8,7 +8,7 @@ mod progress;
 use clap::Parser;
 use progress::ProgressView;
 use serde::Serialize;
-use sluice_loadtest::audit::audit_by_window;
+use sluice_loadtest::audit::{audit_by_window, wait_for_end};
 use sluice_loadtest::cli::{
     AuditArgs, Cli, Command, CompareArgs, FindMaxArgs, FirehoseArgs, KinesisArgs, OneArgs,
     PlanArgs, ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
@@ -147,6 +147,9 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
     let source = args
         .source()
         .ok_or("name one of --dir, --ledger and --kinesis")?;
+    if !args.wait.is_zero() {
+        wait_for_end(&args.acks, &source, args.wait)?;
+    }
     let report = audit_by_window(&args.acks, &source, args.window)?;
     print(&report.to_string())?;
     write_json(args.json.as_deref(), &report)?;

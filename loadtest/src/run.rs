@@ -306,7 +306,7 @@ pub fn run(
     let bodies = Bodies::load(&options.body, &options.target)?;
     let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
-        Some(path) => Some(Mutex::new(acks_file(path, options)?)),
+        Some(path) => Some(acks_file(path, options)?),
         None => None,
     };
     let log = match &options.hdr_log {
@@ -369,6 +369,10 @@ pub fn run(
         Ok::<(), RunError>(())
     })?;
     let measured = beside.finish(&mut progress);
+    if let Some(acks) = &shared.acks {
+        // Fails again where an earlier write has failed; the first reason is kept.
+        let _ = acks.finish().map_err(|error| shared.fail(error.into()));
+    }
     let failure = shared
         .failure
         .into_inner()

@@ -298,6 +298,9 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     const CONTENT_TYPE: &'static str;
     /// Faults of [`Faults`] that cannot mean anything to it.
     const FAULTS_UNKNOWN: &'static [&'static str];
+    /// Whether its ledger is written when it ends, by [`Service::finish`]; else an event is in the
+    /// ledger before its call is answered.
+    const LEDGER_AT_END: bool = false;
     /// What its calls share.
     type Own: Send + 'static;
     /// Its counters.

@@ -4,7 +4,7 @@
 use super::AuditError;
 use crate::event_id::{EventId, IdScanner};
 use crate::kinesis::aggregate;
-use crate::ledger;
+use crate::ledger::{self, Ending};
 use crate::run::Target;
 use crate::wire;
 use serde::Deserialize;
@@ -56,6 +56,7 @@ pub enum Source {
 pub(super) struct Met {
     pub(super) unfinished_files: u64,
     pub(super) cut_ledgers: u64,
+    pub(super) open_ledgers: u64,
 }
 
 impl Source {
@@ -64,7 +65,13 @@ impl Source {
         let mut met = Met::default();
         match self {
             Source::Ledger(path) => {
-                met.cut_ledgers += u64::from(ledger::read_stored(path, found)?);
+                let read = ledger::read_stored(path, found)?;
+                let open = read.ending == Ending::Open;
+                if open && read.at_end {
+                    return Err(AuditError::Early { path: path.clone() });
+                }
+                met.cut_ledgers += u64::from(read.cut);
+                met.open_ledgers += u64::from(open);
             }
             Source::Dir { path, suffixes } => {
                 let mut files = Vec::new();

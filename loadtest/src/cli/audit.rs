@@ -6,6 +6,7 @@ use crate::run::Target;
 use clap::Args;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Arguments of `audit`; what it does stands at [`super::Command`].
 #[derive(Debug, Args)]
@@ -26,9 +27,24 @@ pub struct AuditArgs {
     /// started.
     #[arg(long, value_name = "SECONDS")]
     pub window: Option<NonZeroU32>,
+    /// Wait this long for the end marks of the files of answers and of the --ledger, which their
+    /// writers put there when they end. Without them the audit says that it is early.
+    #[arg(long, value_name = "SECONDS", value_parser = wait, default_value = "0")]
+    pub wait: Duration,
     /// Write the findings as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Longest `--wait`: a day.
+const WAIT_SECONDS_MAX: f64 = 86_400.0;
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    seconds
+        .filter(|seconds| (0.0..=WAIT_SECONDS_MAX).contains(seconds))
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("expected 0 to {WAIT_SECONDS_MAX} seconds"))
 }
 
 /// Where the stored events are: exactly one of these.

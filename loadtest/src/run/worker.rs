@@ -100,7 +100,7 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
-    pub(super) acks: Option<Mutex<LineFile>>,
+    pub(super) acks: Option<LineFile>,
     /// Set once, when answers or histograms cannot be written any more.
     pub(super) failure: Mutex<Option<RunError>>,
     /// Threads meet here when their connections are open.
@@ -121,7 +121,6 @@ impl Shared {
         let Some(file) = &self.acks else {
             return;
         };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         file.push_lines(lines);
         lines.clear();
         if let Err(error) = file.flush() {

@@ -360,6 +360,7 @@ impl Service for S3 {
     const CONTENT_TYPE: &'static str = "application/xml";
     const FAULTS_UNKNOWN: &'static [&'static str] =
         &["short_answer", "reject", "failed_count_zero"];
+    const LEDGER_AT_END: bool = true;
     type Own = Own;
     type Stats = Stats;
 

@@ -8,7 +8,7 @@ use super::script::FaultScript;
 use super::signature;
 use super::{CallStats, EmulatorError, Options, Refusal, Reply, Service, Signatures, Trouble};
 use crate::event_id::EventId;
-use crate::ledger::{LineFile, STORED_HEADER};
+use crate::ledger::{LedgerError, LineFile, STORED_AT_END_HEADER, STORED_HEADER};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
@@ -25,12 +25,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How often ids of stored events are handed to the ledger file.
-const LEDGER_FLUSH: Duration = Duration::from_millis(100);
-
-/// Pending ledger bytes that are written at once, without waiting for the timer.
-const LEDGER_PENDING_MAX: usize = 1 << 20;
-
 /// Wait after a failed accept, for instance without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -45,7 +39,7 @@ pub(crate) struct State<T> {
     /// What the service keeps.
     pub(crate) own: T,
     pub(crate) faults: FaultPlan,
-    pub(crate) ledger: Option<LineFile>,
+    pub(crate) ledger: Option<Arc<LineFile>>,
     pub(crate) calls: CallStats,
     latency: Sampler,
 }
@@ -53,7 +47,7 @@ pub(crate) struct State<T> {
 impl<T> State<T> {
     /// Notes events as stored, when there is a ledger.
     pub(crate) fn note_stored(&mut self, ids: impl IntoIterator<Item = EventId>) {
-        let Some(ledger) = &mut self.ledger else {
+        let Some(ledger) = &self.ledger else {
             return;
         };
         for id in ids {
@@ -67,6 +61,8 @@ impl<T> State<T> {
 pub(crate) struct Shared<S: Service> {
     pub(crate) service: S,
     state: Mutex<State<S::Own>>,
+    /// The same as in the state, to be written without its lock.
+    ledger: Option<Arc<LineFile>>,
     signatures: Signatures,
     started: Instant,
     /// Told when other faults were set.
@@ -106,15 +102,21 @@ impl<S: Service> Shared<S> {
         Ok(())
     }
 
-    fn flush_ledger(&self) {
-        let failed = match &mut self.lock().ledger {
-            Some(ledger) => ledger.flush().err(),
-            None => None,
+    /// Returns when the ledger has every event stored so far, `false` when it cannot be written:
+    /// then nothing may be answered any more.
+    async fn commit(&self) -> bool {
+        let Some(ledger) = &self.ledger else {
+            return true;
         };
-        if let Some(error) = failed {
-            // Without its ledger an emulator would prove nothing: it ends instead.
-            self.fail(EmulatorError::Ledger(error));
-        }
+        let position = ledger.position();
+        // Calls that are ready to run add their lines to the same write.
+        tokio::task::yield_now().await;
+        self.ledger_written(ledger.flush_to(position))
+    }
+
+    /// Without its ledger an emulator would prove nothing: it ends instead.
+    fn ledger_written(&self, written: Result<(), LedgerError>) -> bool {
+        written.map_err(|error| self.fail(error.into())).is_ok()
     }
 
     /// Ends the emulator; the first reason is kept.
@@ -152,7 +154,13 @@ impl<S: Service> Frame<S> {
         windows.push(options.faults);
         known_faults::<S>(&windows)?;
         let ledger = match &options.ledger {
-            Some(path) => Some(LineFile::create(path, STORED_HEADER)?),
+            Some(path) => {
+                let header = match S::LEDGER_AT_END {
+                    true => STORED_AT_END_HEADER,
+                    false => STORED_HEADER,
+                };
+                Some(Arc::new(LineFile::create(path, header)?))
+            }
             None => None,
         };
         let listen = |source| EmulatorError::Listen {
@@ -169,10 +177,11 @@ impl<S: Service> Frame<S> {
             state: Mutex::new(State {
                 own,
                 faults: FaultPlan::new(windows, Duration::ZERO)?,
-                ledger,
+                ledger: ledger.clone(),
                 calls: CallStats::default(),
                 latency: Sampler::new(options.latency, seed),
             }),
+            ledger,
             signatures: options.signatures,
             started: Instant::now(),
             faults_set: watch::Sender::new(()),
@@ -204,7 +213,9 @@ impl<S: Service> Frame<S> {
                 if let Err(error) = finished {
                     for_thread.fail(error);
                 }
-                for_thread.flush_ledger();
+                if let Some(ledger) = &for_thread.ledger {
+                    for_thread.ledger_written(ledger.finish());
+                }
             })
             .map_err(EmulatorError::Start)?;
         Ok(Frame {
@@ -272,14 +283,11 @@ async fn serve<S: Service>(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), EmulatorError> {
     let mut faults_set = shared.faults_set.subscribe();
-    let mut flush = tokio::time::interval(LEDGER_FLUSH);
-    flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut listener = Some(TcpListener::from_std(listener).map_err(EmulatorError::Start)?);
     let mut change = follow_faults(addr, shared, &mut listener).await?;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            _ = flush.tick() => shared.flush_ledger(),
             _ = faults_set.changed() => change = follow_faults(addr, shared, &mut listener).await?,
             () = until(shared, change) => change = follow_faults(addr, shared, &mut listener).await?,
             accepted = accept(listener.as_ref()) => match accepted {
@@ -479,6 +487,9 @@ async fn call<S: Service>(
         return std::future::pending().await;
     }
     let result = carry_out(shared, &head, operation, body, &drawn);
+    if !shared.commit().await {
+        return Err(ConnectionEnd::Reset);
+    }
     if !drawn.delay.is_zero() {
         tokio::time::sleep(drawn.delay).await;
     }
@@ -525,12 +536,7 @@ fn carry_out<S: Service>(
             if drawn.fault == Some(CallFault::ErrorAfter) && reply.is_ok() {
                 reply = Err(shared.service.trouble(Trouble::Internal, operation));
             }
-            let reply = reply?;
-            let pending = shared.lock().ledger.as_ref().map_or(0, LineFile::pending);
-            if pending > LEDGER_PENDING_MAX {
-                shared.flush_ledger();
-            }
-            return Ok(reply);
+            return reply;
         }
     };
     Err(shared.service.trouble(trouble, operation))

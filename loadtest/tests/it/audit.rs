@@ -4,11 +4,11 @@ use crate::kinesis_rules::{patient, put, record};
 use crate::responder::{Responder, status};
 use serde_json::Value;
 use sluice_loadtest::audit::{
-    AuditError, AuditReport, Counts, ProfileCounts, RunCounts, Source, audit,
+    AuditError, AuditReport, Counts, ProfileCounts, RunCounts, Source, audit, wait_for_end,
 };
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, RejectCode};
-use sluice_loadtest::ledger::{ACKS_HEADER, STORED_HEADER};
+use sluice_loadtest::ledger::{ACKS_HEADER, STORED_AT_END_HEADER, STORED_HEADER};
 use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ impl Bench {
     fn acks(&self, lines: &[&str]) -> PathBuf {
         self.file(
             "acks",
-            &format!("{ACKS_HEADER}\n{RUN}\n{}\n", lines.join("\n")),
+            &format!("{ACKS_HEADER}\n{RUN}\n{}\nend\n", lines.join("\n")),
         )
     }
 
@@ -54,7 +54,7 @@ impl Bench {
             .into_iter()
             .map(|seq| format!("{}\n", id(seq)))
             .collect();
-        Source::Ledger(self.file("stored", &format!("{STORED_HEADER}\n{lines}")))
+        Source::Ledger(self.file("stored", &format!("{STORED_HEADER}\n{lines}end\n")))
     }
 
     fn data(&self) -> Source {
@@ -187,6 +187,68 @@ fn stored_events_of_others_are_counted_apart() {
     let report = judge(&acks, &Source::Ledger(bench.file("stored", &stored)));
     assert_eq!((report.stored_copies, report.foreign_copies), (1, 2));
     assert!(report.holds());
+}
+
+#[test]
+fn files_without_an_end_mark_are_called_early() {
+    let bench = Bench::new();
+    let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
+    let ended = judge(&acks, &bench.stored([0]));
+    assert_eq!((ended.open_acks, ended.open_ledgers), (0, 0));
+    assert!(!ended.to_string().contains("EARLY"), "{ended}");
+    let open = bench.file("open", &format!("{STORED_HEADER}\n{}\n", id(0)));
+    let report = judge(&acks, &Source::Ledger(open));
+    assert_eq!((report.open_ledgers, report.holds()), (1, true));
+    let text = report.to_string();
+    assert!(
+        text.contains("EARLY              the ledger has no end mark"),
+        "{text}"
+    );
+    let running = bench.file(
+        "running",
+        &format!("{ACKS_HEADER}\n{RUN}\n00000001 000000000000 1 0 200\n"),
+    );
+    let report = judge(&running, &bench.stored([0]));
+    assert_eq!(report.open_acks, 1);
+    let text = report.to_string();
+    assert!(
+        text.contains("EARLY              1 files of answers"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_ledger_written_at_the_end_is_no_evidence_before_its_end_mark() {
+    let bench = Bench::new();
+    let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
+    let ledger = |ids: &str| {
+        let text = format!("{STORED_AT_END_HEADER}\n{ids}");
+        Source::Ledger(bench.file("stored", &text))
+    };
+    let error = audit(&[&acks], &ledger("")).unwrap_err();
+    assert!(matches!(error, AuditError::Early { .. }), "{error}");
+    assert!(error.to_string().contains("too early"), "{error}");
+    assert!(judge(&acks, &ledger(&format!("{}\nend\n", id(0)))).holds());
+    assert_eq!(judge(&acks, &ledger("end\n")).lost, 1);
+}
+
+#[test]
+fn waiting_for_end_marks_ends_with_them_or_with_the_time() {
+    let bench = Bench::new();
+    let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
+    let ended = bench.stored([0]);
+    let day = Duration::from_secs(86_400);
+    assert!(wait_for_end(&[&acks], &ended, day).unwrap());
+    let path = bench.file("open", &format!("{STORED_HEADER}\n{}\n", id(0)));
+    let open = Source::Ledger(path.clone());
+    assert!(!wait_for_end(&[&acks], &open, Duration::from_millis(1)).unwrap());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait_for_end(&[&acks], &open, day));
+        fs::write(&path, format!("{STORED_HEADER}\n{}\nend\n", id(0))).unwrap();
+        assert!(waiting.join().unwrap().unwrap());
+    });
+    let missing = Source::Ledger("/nonexistent/ledger".into());
+    assert!(wait_for_end(&[&acks], &missing, day).is_err());
 }
 
 #[test]

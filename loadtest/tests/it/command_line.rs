@@ -278,7 +278,7 @@ fn an_emulator_says_where_it_listens_and_ends_on_a_signal_with_its_ledger_writte
         signal(&child, end);
         assert!(child.wait().unwrap().success());
         let written = std::fs::read_to_string(&ledger).unwrap();
-        assert_eq!(written, format!("{STORED_HEADER}\n{id}\n"));
+        assert_eq!(written, format!("{STORED_HEADER}\n{id}\nend\n"));
     }
 }
 

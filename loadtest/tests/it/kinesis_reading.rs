@@ -204,7 +204,7 @@ fn user_records_in_containers_are_stored_where_readers_get_them_and_lost_elsewhe
     let mut lines: Vec<String> = std::fs::read_to_string(&ledger)
         .unwrap()
         .lines()
-        .skip(1)
+        .filter(|line| line.starts_with("lt-"))
         .map(str::to_owned)
         .collect();
     lines.sort();
