@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// First words of a finding's file: which tool wrote it, and in what form.
-pub const FOUND_FORMAT: &str = "sluice-loadtest find-max v1";
+pub const FOUND_FORMAT: &str = "sluice-loadtest find-max v2";
 
 /// Lowest rate that is tried, in requests per second.
 pub const RATE_LEAST: f64 = 1.0;
@@ -64,8 +64,9 @@ pub struct Measured {
     /// What was asked for.
     #[serde(flatten)]
     pub condition: Condition,
-    /// What was measured: microseconds, or for errors a share of 1.
-    pub value: f64,
+    /// What was measured: microseconds, or for errors a share of 1; absent when requests that were
+    /// never answered, or never sent, are within the percentile.
+    pub value: Option<f64>,
 }
 
 /// One run at one rate.
@@ -296,14 +297,14 @@ impl fmt::Display for Probe {
         write!(f, "{kind}  {rate:>10}/s  {verdict:<18}")?;
         for Measured { condition, value } in &self.measured {
             let Condition { measure, below } = *condition;
-            let sign = if *value < below { '<' } else { '>' };
-            write!(
-                f,
-                "  {} {} {sign} {}",
-                measure.label(),
-                Value(measure, *value),
-                Value(measure, below)
-            )?;
+            let (label, limit) = (measure.label(), Value(measure, below));
+            match *value {
+                Some(value) => {
+                    let sign = if value < below { '<' } else { '>' };
+                    write!(f, "  {label} {} {sign} {limit}", Value(measure, value))?;
+                }
+                None => write!(f, "  {label} without an answer > {limit}")?,
+            }
         }
         Ok(())
     }
@@ -395,11 +396,30 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_judged_by_the_objective_and_blames_the_generator_only_when_it_is_missed() {
+    fn requests_without_an_answer_are_above_every_limit() {
         let mut report = report();
         report.sent = 990;
         report.unsent = 10;
-        report.answered = 985;
+        report.answered = 990;
+        report.ok = 990;
+        let value = |measure: Measure, report: &Report| measure.of(report);
+        assert!(value(Measure::P99, &report).is_some());
+        assert_eq!(value(Measure::P99_9, &report), None);
+        assert_eq!(value(Measure::Max, &report), None);
+        report.answered = 989;
+        assert_eq!(value(Measure::P99, &report), None);
+        assert!(value(Measure::P90, &report).is_some());
+        let slo: Slo = "p99<1h,p90<1h".replace("1h", "3600s").parse().unwrap();
+        let probe = judge(&slo, 100.0, false, &report);
+        let values = probe.measured.iter().map(|measured| measured.value);
+        assert!(values.map(|value| value.is_none()).eq([true, false]));
+    }
+
+    #[test]
+    fn a_probe_is_judged_by_the_objective_and_blames_the_generator_only_when_it_is_missed() {
+        let mut report = report();
+        report.sent = 1_000;
+        report.answered = 1_000;
         report.ok = 980;
         let latency = report.latency_from_intended_start.as_mut().unwrap();
         latency.p99_us = 20_000.0;

@@ -110,7 +110,13 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
         return Ok(false);
     }
     if args.expect_all_ok && !report.all_ok() {
-        complain("not every request was answered 200 with all its events accepted");
+        complain(&format!(
+            "not every request was answered 200 with all its events accepted: {} of {} failed, {} of \
+             these never sent",
+            report.due().saturating_sub(report.ok),
+            report.due(),
+            report.unsent
+        ));
         return Ok(false);
     }
     Ok(true)

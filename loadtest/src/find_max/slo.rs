@@ -26,8 +26,8 @@ pub enum Measure {
     P99_99,
     /// The largest of the same.
     Max,
-    /// Share of the requests that were due and not answered 200 (a preflight 200 or 204): other answers,
-    /// none, never sent.
+    /// Share of the requests due that failed: answered other than 200 (a preflight 200 or 204), never
+    /// answered, or never sent.
     Errors,
 }
 
@@ -56,31 +56,43 @@ impl Measure {
         }
     }
 
-    /// Its value in a run: microseconds, or for errors a share of 1.
+    /// The share of requests that may take longer than this percentile; `None` for errors.
+    fn above(self) -> Option<f64> {
+        match self {
+            Measure::P50 => Some(0.5),
+            Measure::P90 => Some(0.1),
+            Measure::P99 => Some(0.01),
+            Measure::P99_9 => Some(0.001),
+            Measure::P99_99 => Some(0.000_1),
+            Measure::Max => Some(0.0),
+            Measure::Errors => None,
+        }
+    }
+
+    /// Its value in a run: microseconds, or for errors a share of 1. `None` for a latency that so
+    /// many requests would have to meet that some of them were never answered: however late the
+    /// generator gave up, or early on a reset, the answer took longer than any limit.
     #[must_use]
-    pub fn of(self, report: &Report) -> f64 {
+    pub fn of(self, report: &Report) -> Option<f64> {
+        if let Some(above) = self.above() {
+            let never = report.never_answered() as f64;
+            if never > above * report.due() as f64 {
+                return None;
+            }
+        }
         let latency: Latency = report
             .latency_from_intended_start
             .unwrap_or(report.latency_from_start);
-        match self {
+        Some(match self {
             Measure::P50 => latency.p50_us,
             Measure::P90 => latency.p90_us,
             Measure::P99 => latency.p99_us,
             Measure::P99_9 => latency.p99_9_us,
             Measure::P99_99 => latency.p99_99_us,
             Measure::Max => latency.max_us,
-            Measure::Errors => errors(report),
-        }
+            Measure::Errors => report.error_share(),
+        })
     }
-}
-
-/// Share of the requests that were due and not answered as they should be. A run that asked for nothing has none.
-fn errors(report: &Report) -> f64 {
-    let due = report.sent + report.unsent;
-    if due == 0 {
-        return 0.0;
-    }
-    1.0 - report.ok as f64 / due as f64
 }
 
 /// One condition: a measure below a limit.
@@ -189,7 +201,8 @@ impl Slo {
     #[must_use]
     pub fn missed(&self, report: &Report) -> Vec<Condition> {
         let holds = |condition: &Condition| {
-            report.answered > 0 && condition.measure.of(report) < condition.below
+            let value = condition.measure.of(report);
+            report.answered > 0 && value.is_some_and(|value| value < condition.below)
         };
         let conditions = self.conditions.iter().copied();
         conditions.filter(|condition| !holds(condition)).collect()

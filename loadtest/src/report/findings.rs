@@ -5,7 +5,7 @@ use super::curve::{self, CurvePoint};
 use super::input::{self, ReportError};
 use super::timeline;
 use crate::audit::AuditReport;
-use crate::run::{Failure, Latency, Report};
+use crate::run::{Latency, Report};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -29,8 +29,8 @@ pub struct Findings {
     pub format: &'static str,
     /// What it comes to.
     pub verdict: Verdict,
-    /// Share of requests that failed, 0 to 1: answered other than 200 (204 to a CORS preflight), not answered, or due and
-    /// never sent. Requests that the end of the run cut off count for neither side.
+    /// Share of the requests due that failed, 0 to 1: answered other than 200 (204 to a CORS
+    /// preflight), never answered, or never sent. Requests in flight at an interrupt are among them.
     pub error_share: f64,
     /// What the watched processes used.
     pub usage: Vec<Usage>,
@@ -58,7 +58,7 @@ pub struct Findings {
 pub struct Verdict {
     /// Whether every promise was kept; absent without an audit.
     pub promises_kept: Option<bool>,
-    /// Whether every request was answered 200, with all its events accepted.
+    /// Whether every request that was due was answered 200, with all its events accepted.
     pub all_ok: bool,
     /// Whether the figures show the generator's limits.
     pub generator_was_bottleneck: bool,
@@ -126,7 +126,7 @@ pub fn findings(
             generator_was_starved: run.generator.is_starved,
             interrupted: run.interrupted,
         },
-        error_share: error_share(&run),
+        error_share: run.error_share(),
         usage: usage(&run),
         cpu_us_per_request: cpu_us_per_request(&run),
         curve_from_intended_start: curve_of(run.histogram_from_intended_start.as_deref())?,
@@ -148,17 +148,6 @@ impl Findings {
             .as_ref()
             .unwrap_or(&run.latency_from_start)
     }
-}
-
-/// Failed requests among those that the run was to make.
-fn error_share(run: &Report) -> f64 {
-    let cut_off = run.unanswered.get(Failure::Interrupted.label()).copied();
-    let due = (run.sent as f64 + run.unsent as f64) - cut_off.unwrap_or(0) as f64;
-    let ok = run.ok as f64;
-    if due <= 0.0 {
-        return 0.0;
-    }
-    ((due - ok) / due).clamp(0.0, 1.0)
 }
 
 fn usage(run: &Report) -> Vec<Usage> {

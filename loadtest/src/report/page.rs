@@ -140,7 +140,7 @@ fn verdict(findings: &Findings) -> Markup {
     let answers = if verdict.all_ok {
         (
             Mood::Good,
-            "Every request was answered 200, with all its events accepted.".to_owned(),
+            "Every request that was due was answered 200, with all its events accepted.".to_owned(),
         )
     } else {
         let refused = match run.events_refused {
@@ -275,7 +275,8 @@ fn latency_note(run: &Report) -> &'static str {
     match run.latency_from_intended_start {
         Some(_) => {
             "From the intended start a request's wait for a free connection counts, as a user would \
-             feel it; from the real start it does not, and a stalled target hides."
+             feel it; from the real start it does not, and a stalled target hides. Requests that were \
+             never answered count until they were given up, those never sent until the run's end."
         }
         None => {
             "A closed loop intends no starts: latencies are from the real start, and a stalled target \

@@ -28,7 +28,9 @@ const LATE_SECONDS_MIN: u64 = 2;
 const STARVED_MAX: f64 = 0.1;
 
 /// First words of a report's file: which tool wrote it, and in what form.
-pub const REPORT_FORMAT: &str = "sluice-loadtest run v2";
+///
+/// In v3 requests that were never answered, or never sent, are among the latencies.
+pub const REPORT_FORMAT: &str = "sluice-loadtest run v3";
 
 /// What a run found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,9 +87,12 @@ pub struct Report {
     pub bytes_out: u64,
     /// Bytes of answers, heads included.
     pub bytes_in: u64,
-    /// From the intended start to the answer; absent in a closed loop, which intends nothing.
+    /// From the intended start to the last byte of the answer; absent in a closed loop, which intends
+    /// nothing. A request that was never answered counts with the time until it was given up, one that
+    /// was never sent with the time until the run's end.
     pub latency_from_intended_start: Option<Latency>,
-    /// From the real start to the answer.
+    /// From the real start to the last byte of the answer, or until the request was given up. Requests
+    /// that were never sent have no real start.
     pub latency_from_start: Latency,
     /// From the moment when a request was due and a connection was free, to its start; absent
     /// in a closed loop.
@@ -292,10 +297,33 @@ impl Report {
         }
     }
 
-    /// Whether every request was answered 200, or 204 to a preflight, with no event refused.
+    /// Requests that were due: sent, or never sent for want of a free connection.
+    #[must_use]
+    pub fn due(&self) -> u64 {
+        self.sent.saturating_add(self.unsent)
+    }
+
+    /// Requests that were never answered: lost on the way, given up, or never sent.
+    #[must_use]
+    pub fn never_answered(&self) -> u64 {
+        self.due().saturating_sub(self.answered)
+    }
+
+    /// Share of the requests due that failed, 0 to 1: answered with another status than asked for,
+    /// never answered, or never sent.
+    #[must_use]
+    pub fn error_share(&self) -> f64 {
+        match self.due() {
+            0 => 0.0,
+            due => due.saturating_sub(self.ok) as f64 / due as f64,
+        }
+    }
+
+    /// Whether every request that was due was sent and answered 200, or 204 to a preflight, with no
+    /// event refused.
     #[must_use]
     pub fn all_ok(&self) -> bool {
-        self.ok == self.sent && self.events_refused == 0
+        self.ok == self.due() && self.events_refused == 0
     }
 }
 
@@ -361,11 +389,24 @@ impl fmt::Display for Report {
         } else {
             ""
         };
+        let unsent = match self.unsent {
+            0 => String::new(),
+            unsent => format!(", {unsent} due and never sent"),
+        };
         writeln!(
             f,
-            "requests       {} sent, {} answered in {:.2} s{interrupted}",
+            "requests       {} sent, {} answered{unsent} in {:.2} s{interrupted}",
             self.sent, self.answered, self.seconds
         )?;
+        if self.error_share() > 0.0 {
+            writeln!(
+                f,
+                "failed         {} of {} due, {:.3} %",
+                self.due().saturating_sub(self.ok),
+                self.due(),
+                self.error_share() * 100.0
+            )?;
+        }
         writeln!(
             f,
             "per second     {:.0} requests, {:.0} events answered 200",

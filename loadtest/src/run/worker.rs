@@ -55,6 +55,9 @@ const INTERRUPT_GRACE_NS: u64 = 1_000_000_000;
 /// How long a server has to close a connection after a last request that said so.
 const CLOSING_NS: u64 = 1_000_000_000;
 
+/// Groups in which unsent requests are counted at the end.
+const UNSENT_STEPS_MAX: u64 = 1_000_000;
+
 /// How long opening all connections may take before the run starts anyway.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -158,8 +161,10 @@ pub(super) struct Worker<'a> {
     start: u64,
     /// Milliseconds since the Unix epoch at time zero.
     wall_zero_ms: u64,
-    /// When the interrupt was seen.
+    /// When the interrupt was seen, or the target was given up.
     stopped_at: Option<u64>,
+    /// Whether the target was given up.
+    gave_up: bool,
     last_open: u64,
     rng: Rng,
     /// Intended start of the next request, since `zero`; `u64::MAX` is never.
@@ -203,6 +208,7 @@ impl<'a> Worker<'a> {
             start: 0,
             wall_zero_ms: wall_ms.saturating_sub(shared.now() / 1_000_000),
             stopped_at: None,
+            gave_up: false,
             last_open: 0,
             rng: Rng::with_seed(u64::from(task.run) << 8 | task.thread as u64),
             next_intended: 0,
@@ -263,10 +269,34 @@ impl<'a> Worker<'a> {
         self.tally.cpu = cpu_end - cpu;
         self.tally.cpu_wait = cpu_wait_end - cpu_wait;
         let stopped_at = self.stopped_at.map(|at| at - self.start);
+        self.count_unsent(end - self.start, stopped_at);
         let due = |end| self.task.due_before(end, stopped_at);
-        self.tally.unsent = due(end - self.start).saturating_sub(self.issued);
         self.seconds.finish(end - self.start, &mut self.tally, due);
         Ok(self.tally)
+    }
+
+    /// Counts the requests that were due before `end` and never sent, each with the time from its
+    /// intended start to the end. Times count from the run's start.
+    fn count_unsent(&mut self, end: u64, stopped_at: Option<u64>) {
+        let due = self.task.due_before(end, stopped_at);
+        // A number of requests that is given up on a dead target was asked for as a whole.
+        let asked = self.task.requests_max.filter(|_| self.gave_up);
+        self.tally.unsent = asked.unwrap_or(due).saturating_sub(self.issued);
+        let Some(schedule) = &self.task.schedule else {
+            return;
+        };
+        // Far too high a rate leaves billions: those that were due one after the other count
+        // together, with the longest time among them.
+        let step = due.saturating_sub(self.issued).div_ceil(UNSENT_STEPS_MAX);
+        let step = step.max(1);
+        let mut first = self.issued;
+        while first < due {
+            let count = step.min(due - first);
+            let waited = end.saturating_sub(schedule.intended(first));
+            let times = &mut self.tally.times;
+            times.intended.saturating_record_n(waited, count);
+            first += count;
+        }
     }
 
     /// Opens connections until each is open or has failed once, or it takes too long.
@@ -404,6 +434,7 @@ impl<'a> Worker<'a> {
         }
         // A number of requests without a time limit must not wait for ever for a dead target.
         if self.task.duration_ns.is_none() && now - self.last_open > self.task.timeout_ns {
+            self.gave_up |= self.stopped_at.is_none();
             self.stopped_at.get_or_insert(now);
         }
         if self.acks.len() > ACKS_PENDING_MAX || now - self.acks_flushed > ACKS_FLUSH_NS {
@@ -415,17 +446,19 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Counts what a connection waits for as unanswered, and closes it.
+    /// Counts the requests on a connection as unanswered, and closes it.
     fn fail(&mut self, at: usize, failure: Failure, now: u64) {
-        self.give_up(at, failure);
+        self.give_up(at, failure, now);
         self.connections[at].failures += 1;
         self.close(at, now);
     }
 
-    /// Counts what a connection waits for as unanswered.
-    fn give_up(&mut self, at: usize, failure: Failure) {
+    /// Counts the requests on a connection as unanswered, each with the time until now: an answer
+    /// would have taken longer.
+    fn give_up(&mut self, at: usize, failure: Failure, now: u64) {
         while let Some(flight) = self.connections[at].flights.pop_front() {
             self.busy -= 1;
+            self.measure(&flight, now);
             *self.tally.unanswered.entry(failure).or_default() += 1;
             if self.shared.acks.is_some() && flight.events > 0 {
                 self.ack(&flight, None)
@@ -545,17 +578,23 @@ impl<'a> Worker<'a> {
         matches!(self.connections[at].state, State::Open { .. })
     }
 
+    /// Records the latency of a request that is over.
+    fn measure(&mut self, flight: &Flight, now: u64) {
+        let times = &mut self.tally.times;
+        if self.task.schedule.is_some() {
+            let latency = now.saturating_sub(flight.intended);
+            times.intended.saturating_record(latency);
+        }
+        let latency = now.saturating_sub(flight.started);
+        times.actual.saturating_record(latency);
+    }
+
     /// Counts an answer.
     fn count(&mut self, flight: &Flight, answer: &Answer, bytes: &[u8], now: u64) {
         self.tally.answered += 1;
         self.tally.last_answer = now - self.start;
         self.tally.status(answer.status);
-        if self.task.schedule.is_some() {
-            let latency = now.saturating_sub(flight.intended);
-            self.tally.times.intended.saturating_record(latency);
-        }
-        let latency = now - flight.started;
-        self.tally.times.actual.saturating_record(latency);
+        self.measure(flight, now);
         let ok = answer.status == 200 || (flight.preflight && answer.status == 204);
         self.tally.ok += u64::from(ok);
         self.tally.preflights += u64::from(flight.preflight);

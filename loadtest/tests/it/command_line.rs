@@ -221,6 +221,19 @@ fn a_run_reports_as_text_and_json_and_judges_by_exit_code() {
         "{stderr}"
     );
 
+    // Every answer is 200, and most requests find no free connection.
+    let slow = Responder::start(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        status(200)
+    });
+    let url = slow.url();
+    let args = ["run", "--target", &url, "--rate", "20", "--duration", "1"];
+    let more = ["--connections", "1", "--expect-all-ok"];
+    let (code, stdout, stderr) = output(&[&args[..], &more].concat());
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stderr.contains("of 20 failed"), "{stderr}");
+    assert!(stderr.contains("of these never sent"), "{stderr}");
+
     let silent = Responder::start(|_| crate::responder::Action::Reset);
     let args = ["run", "--target", &silent.url(), "--requests", "3"];
     let (code, _, stderr) = output(&args);

@@ -1,7 +1,7 @@
 //! The search for the highest rate, against a server whose limit is known.
 
 use crate::command_line::{output, program, signal};
-use crate::responder::{Responder, status};
+use crate::responder::{Action, Responder, status};
 use sluice_loadtest::event_id::IdScanner;
 use sluice_loadtest::find_max::{FOUND_FORMAT, Found, Limit, Verdict};
 use std::collections::HashMap;
@@ -130,6 +130,28 @@ fn a_server_that_never_meets_the_objective_has_no_rate_and_exit_code_1() {
     let found = found.unwrap();
     assert_eq!((found.highest, found.unconfirmed), (None, None));
     assert_eq!(found.probes.last().unwrap().rate, 1.0);
+}
+
+#[test]
+fn a_server_that_never_answers_every_tenth_request_meets_no_p99() {
+    let counts: Mutex<HashMap<u32, u64>> = Mutex::default();
+    // At once, so that what was measured until then is far below the limit.
+    let server = Responder::start(move |request| {
+        let id = IdScanner::default().ids(&request.body)[0];
+        let mut counts = counts.lock().unwrap();
+        let count = counts.entry(id.run).or_default();
+        *count += 1;
+        match *count % 10 {
+            1 => Action::Reset,
+            _ => status(200),
+        }
+    });
+    let more = ["--slo", "p99<30s", "--from", "50", "--confirm", "0"];
+    let (code, stdout, _, found) = search(&server.url(), &more);
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stdout.contains("p99 without an answer > 30s"), "{stdout}");
+    let found = found.unwrap();
+    assert_eq!((found.highest, found.limit), (None, Limit::Target));
 }
 
 #[test]

@@ -180,6 +180,7 @@ fn requests_without_an_answer_are_counted_by_what_happened_and_never_sent_again(
         let unanswered: Vec<(String, u64)> = report.unanswered.clone().into_iter().collect();
         assert_eq!(unanswered, [(label.to_owned(), 10)]);
         assert_eq!((report.sent, report.answered), (50, 40));
+        assert_eq!(report.latency_from_start.count, 50, "{label}");
         assert!(report.connects > 4, "lost connections are opened again");
         let received = server.received();
         let distinct: HashSet<EventId> = received.iter().copied().collect();
@@ -258,10 +259,79 @@ fn an_open_loop_starts_as_many_requests_as_rate_and_duration_say() {
     assert_eq!(report.sent + report.unsent, 200);
     assert!(report.sent > 0);
     assert_eq!(report.schedule_slip.unwrap().count, report.sent);
+    assert_eq!(report.latency_from_intended_start.unwrap().count, 200);
+    assert_eq!(report.latency_from_start.count, report.sent);
+}
+
+/// A run at a constant rate for a second.
+fn one_second(url: &str, per_second: f64, connections: usize) -> Options {
+    let mut options = options(url, 1);
+    options.load = Load::Open { per_second };
+    options.requests = None;
+    options.duration = Some(Duration::from_secs(1));
+    options.connections = connections;
+    options
+}
+
+#[test]
+fn requests_that_were_never_sent_are_failures_and_in_the_percentiles() {
+    let server = Responder::start(|_| {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        Action::SendAfter(Duration::from_millis(700), answer.to_vec())
+    });
+    let report = go(&one_second(&server.url(), 100.0, 1));
+    assert_eq!(report.statuses.get(&200), Some(&report.answered));
+    assert!(report.unsent >= 98, "{report}");
     assert_eq!(
-        report.latency_from_intended_start.unwrap().count,
-        report.answered
+        (report.due(), report.never_answered()),
+        (100, report.unsent)
     );
+    assert!(!report.all_ok());
+    let share = report.unsent as f64 / 100.0;
+    assert!((report.error_share() - share).abs() < 1e-9);
+    let intended = report.latency_from_intended_start.unwrap();
+    assert_eq!(intended.count, 100);
+    // The run ends with the second answer, after 1.4 s; half of the requests were due before 0.5 s.
+    assert!(intended.p50_us >= 800_000.0, "{intended:?}");
+    let text = report.to_string();
+    assert!(text.contains("due and never sent"), "{text}");
+    assert!(text.contains(" of 100 due, 9"), "{text}");
+}
+
+#[test]
+fn a_freeze_at_the_end_of_a_run_is_in_its_percentiles() {
+    let server = Responder::start(|request| match request.number {
+        0..50 => status(200),
+        _ => Action::Silence,
+    });
+    let mut options = one_second(&server.url(), 100.0, 4);
+    options.timeout = Duration::from_secs(1);
+    let report = go(&options);
+    assert_eq!(report.due(), 100);
+    assert!(report.never_answered() >= 50, "{report}");
+    let intended = report.latency_from_intended_start.unwrap();
+    assert_eq!(intended.count, 100);
+    // The last request of the frozen server is given up a second after it was sent at the earliest,
+    // half a second into the run; by then the others have waited for half a second.
+    assert!(intended.p90_us >= 500_000.0, "{intended:?}");
+    assert!(report.latency_from_start.max_us >= 1_000_000.0, "{report}");
+}
+
+#[test]
+fn one_request_in_a_hundred_that_hangs_is_in_p99_9() {
+    let server = Responder::start(|request| match request.number % 100 {
+        50 => Action::Silence,
+        _ => status(200),
+    });
+    let mut options = one_second(&server.url(), 200.0, 4);
+    options.timeout = Duration::from_millis(700);
+    let report = go(&options);
+    assert!(report.unanswered["timeout"] >= 2, "{report}");
+    let intended = report.latency_from_intended_start.unwrap();
+    assert!(intended.p99_9_us >= 700_000.0, "{intended:?}");
+    assert!(report.latency_from_start.p99_9_us >= 700_000.0, "{report}");
+    let series = report.series.iter().map(|second| second.max_us);
+    assert!(series.fold(0.0, f64::max) >= 700_000.0);
 }
 
 #[test]
@@ -321,6 +391,8 @@ fn a_target_that_dies_ends_a_number_of_requests_without_a_time_limit() {
     assert!(report.interrupted);
     assert!(report.connect_failures["connect_refused"] > 0);
     assert!(report.answered > 0 && report.sent < 100_000_000);
+    assert_eq!(report.due(), 100_000_000);
+    assert!(!report.all_ok());
 }
 
 #[test]

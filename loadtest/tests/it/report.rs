@@ -315,7 +315,7 @@ fn a_run_of_which_little_is_known_still_has_a_page() {
 }
 
 #[test]
-fn requests_cut_off_by_the_end_of_a_run_are_no_failures() {
+fn requests_cut_off_reset_or_never_sent_are_failures() {
     let desk = Desk::new();
     let mut report = run(Shape {
         seconds: 3,
@@ -325,14 +325,32 @@ fn requests_cut_off_by_the_end_of_a_run_are_no_failures() {
     report.sent += 64;
     report.unanswered.insert("interrupted".to_owned(), 64);
     desk.page(&["--run", &desk.save("run.json", &report)]);
-    assert_eq!(desk.json("page.json")["error_share"], json!(0.0));
+    let share = desk.json("page.json")["error_share"].as_f64().unwrap();
+    assert!((share - 64.0 / report.sent as f64).abs() < 1e-12);
     report.unanswered.insert("reset".to_owned(), 10);
     report.sent += 10;
     report.unsent = 20;
     desk.page(&["--run", &desk.save("run.json", &report)]);
-    let due = report.sent as f64 - 64.0 + 20.0;
+    let due = report.sent as f64 + 20.0;
     let share = desk.json("page.json")["error_share"].as_f64().unwrap();
-    assert!((share - 30.0 / due).abs() < 1e-12);
+    assert!((share - 94.0 / due).abs() < 1e-12);
+}
+
+#[test]
+fn a_page_does_not_call_a_run_good_whose_requests_were_never_sent() {
+    let desk = Desk::new();
+    let mut report = run(Shape {
+        seconds: 3,
+        ..SHAPE
+    });
+    const GOOD: &str = "Every request that was due was answered 200";
+    let page = desk.page(&["--run", &desk.save("run.json", &report)]);
+    assert!(page.contains(GOOD));
+    report.unsent = report.sent;
+    let page = desk.page(&["--run", &desk.save("run.json", &report)]);
+    assert!(!page.contains(GOOD));
+    assert!(page.contains("50.0\u{a0}% of the requests failed"));
+    assert_eq!(desk.json("page.json")["verdict"]["all_ok"], json!(false));
 }
 
 #[test]

@@ -124,8 +124,6 @@ impl Worker<'_> {
         if let State::Connecting { .. } = connection.state {
             self.opening -= 1;
         }
-        self.busy -= connection.flights.len();
-        connection.flights.clear();
         connection.requests = 0;
         // Dropping the stream closes it, and takes it out of the epoll set.
         connection.stream = None;
@@ -323,7 +321,7 @@ impl Worker<'_> {
 
     pub(super) fn closed_by_server(&mut self, at: usize, now: u64) {
         self.tally.closed_by_server += 1;
-        self.give_up(at, Failure::Closed);
+        self.give_up(at, Failure::Closed, now);
         self.close(at, now);
     }
 }

@@ -64,7 +64,7 @@ fn a_file_that_is_no_report_is_refused_by_its_fault() {
         ),
         (
             changed("format", json!("x v9")),
-            "format is \"x v9\", not \"sluice-loadtest run v2\"",
+            "format is \"x v9\", not \"sluice-loadtest run v3\"",
         ),
         (changed("sent", json!("many")), "invalid type"),
         (
