@@ -1,6 +1,6 @@
 //! How a writer's word on a record travels back to the core whose client waits for it.
 
-use crate::record::Cause;
+use crate::cause::Cause;
 use crate::wake_flag::WakeFlag;
 use crossbeam_queue::SegQueue;
 use std::mem;

@@ -14,10 +14,11 @@
 //! `received == delivered + refused + held`, asserted in release builds too.
 
 use crate::ack::Outcome;
-use crate::record::{Cause, Record, RecordResult};
+use crate::cause::Cause;
+use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
-use crate::stats::micros;
 use crate::time::Mono;
+use crate::time::micros;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;

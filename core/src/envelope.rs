@@ -8,7 +8,8 @@
 use crate::civil;
 use crate::json::escape::{Escaped, quote_into, quote_str_into};
 use crate::partition::{PartitionRule, truncated};
-use crate::pipeline::{Plan, Prepared, PreparedRecord};
+use crate::plan::Plan;
+use crate::prepared::{EnvelopeScratch, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use bytes::Bytes;
@@ -22,13 +23,6 @@ const PARAMETERS: [&str; 5] = [
     "platform",
     "upload_timestamp",
 ];
-
-/// What envelope mode keeps from one request to the next: memory, no meaning.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    before_data: Vec<u8>,
-    after_data: Vec<u8>,
-}
 
 /// Fills `out` with the one record of this request.
 ///
@@ -55,7 +49,7 @@ pub(crate) fn prepare(
         })
     });
 
-    let Scratch {
+    let EnvelopeScratch {
         before_data,
         after_data,
     } = &mut out.envelope_scratch;

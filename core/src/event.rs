@@ -4,10 +4,12 @@
 //! that the client sent. Finding the events is `json::split`'s work.
 
 use crate::json::escape::quote_into;
-use crate::json::scan::{Found, Span, Wanted};
+use crate::json::scan::{Span, Wanted};
 use crate::json::splice::{Additions, Present};
+use crate::json::split::Event;
 use crate::partition::{self, PartitionRule};
-use crate::pipeline::{Plan, Prepared, PreparedRecord};
+use crate::plan::Plan;
+use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::topic::FIELDS_MAX;
@@ -16,44 +18,12 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::mem;
 
-/// One JSON object of a body, and where in the body its wanted fields lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The object, braces included.
-    pub span: Span,
-    /// The values of the wanted top-level fields.
-    pub found: Found,
-    /// Whether it has no member.
-    pub is_empty: bool,
-    /// Whether CR or LF stand between its tokens.
-    pub line_breaks: bool,
-}
-
-impl Event {
-    /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
-    fn key<'t>(&self, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
-        let value = self.found.get(slot?)?;
-        let start = value.start.checked_sub(self.span.start)?;
-        let end = value.end.checked_sub(self.span.start)?;
-        partition::key_of_value(Span { start, end }.of(text))
-    }
-}
-
-/// What event mode keeps from one request to the next: memory, no meaning.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    events: Vec<Result<Event, Reject>>,
-    additions: Additions,
-    kept: Vec<Kept>,
-}
-
-/// An event that becomes a record.
-#[derive(Debug)]
-struct Kept {
-    index: u32,
-    event: Event,
-    present: Present,
-    len: usize,
+/// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
+fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
+    let value = event.found.get(slot?)?;
+    let start = value.start.checked_sub(event.span.start)?;
+    let end = value.end.checked_sub(event.span.start)?;
+    partition::key_of_value(Span { start, end }.of(text))
 }
 
 /// Fills `out` with one record per event of `body`.
@@ -124,7 +94,7 @@ pub(crate) fn prepare(
         let len = scratch.additions.spliced_len(raw, event.is_empty, present);
         let key_len = match &request_key {
             Some(key) => key.len(),
-            None => event.key(field_slot, raw).map_or(0, |key| key.len()),
+            None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
         };
         if len + key_len > record_bytes_max {
             let (limit, actual) = (record_bytes_max, len + key_len);
@@ -132,7 +102,7 @@ pub(crate) fn prepare(
             continue;
         }
         total += len;
-        scratch.kept.push(Kept {
+        scratch.kept.push(KeptEvent {
             index,
             event,
             present,
@@ -162,9 +132,9 @@ pub(crate) fn prepare(
         } else {
             text.slice(start..start + kept.len)
         };
-        let key = match &request_key {
+        let record_key = match &request_key {
             Some(key) => Some(key.clone()),
-            None => match kept.event.key(field_slot, &payload) {
+            None => match key(&kept.event, field_slot, &payload) {
                 // A part of the payload already: no copy.
                 Some(Cow::Borrowed(key)) => Some(payload.slice_ref(key.as_bytes())),
                 Some(Cow::Owned(key)) => Some(Bytes::from(key)),
@@ -173,12 +143,12 @@ pub(crate) fn prepare(
         };
         let topic = plan.topics.as_ref().and_then(|topics| {
             topics.choose(topic_scratch, |at| {
-                kept.event.key(*topic_slots.get(at)?, &payload)
+                key(&kept.event, *topic_slots.get(at)?, &payload)
             })
         });
         records.push(PreparedRecord {
             index: kept.index,
-            key,
+            key: record_key,
             topic,
             payload,
         });

@@ -12,7 +12,7 @@ use crate::ack::Outcome;
 use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
 use crate::adaptive_limit::AdaptiveLimit;
 use crate::budget::Permit;
-use crate::record::Cause;
+use crate::cause::Cause;
 use crate::time::Mono;
 use std::task::Waker;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Whether and when a record that was not delivered is sent again: a pure decision.
 
-use crate::record::Cause;
+use crate::cause::Cause;
 use crate::time::Mono;
 use std::time::Duration;
 

@@ -3,10 +3,9 @@
 //! Each block has one writing thread, so an increment is a load and a store, not a locked
 //! instruction; a reader on another thread sees each value a moment late, never torn. Knows no exporter.
 
-use crate::record::Cause;
+use crate::cause::Cause;
 use crate::request_table::OutputTally;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// A number that only grows. Written by one thread.
 #[derive(Debug, Default)]
@@ -319,12 +318,6 @@ impl StagingStats {
         let at = usize::try_from(self.trouble.get()).ok()?.checked_sub(1)?;
         Cause::ALL.get(at).copied()
     }
-}
-
-/// A duration in whole microseconds, saturating.
-#[must_use]
-pub fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -61,6 +61,12 @@ impl Wall {
     }
 }
 
+/// A duration in whole microseconds, saturating.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Ticket};
+use sluice_core::cause::Cause;
 use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
 use sluice_core::time::Mono;
 use std::collections::HashMap;

@@ -8,7 +8,8 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use sluice_core::partition::PartitionRule;
-use sluice_core::pipeline::{Mode, Plan, Prepared};
+use sluice_core::plan::{Mode, Plan};
+use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;

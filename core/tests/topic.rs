@@ -5,7 +5,8 @@
 
 use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
-use sluice_core::pipeline::{Mode, Plan, Prepared};
+use sluice_core::plan::{Mode, Plan};
+use sluice_core::prepared::Prepared;
 use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
 use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};

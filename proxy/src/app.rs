@@ -24,7 +24,7 @@ use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, W
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::partition::PartitionRule;
-use sluice_core::pipeline::{Mode, Plan};
+use sluice_core::plan::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::request_table::{self, OutputRule};

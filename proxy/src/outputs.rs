@@ -140,8 +140,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use sluice_core::ack::{AckQueue, Outcome, RequestKey, Ticket};
+    use sluice_core::cause::Cause;
     use sluice_core::queue::queue;
-    use sluice_core::record::Cause;
     use sluice_core::time::Mono;
 
     fn record(port: &'static AckQueue, slot: u32) -> Record {

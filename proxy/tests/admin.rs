@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use sluice_core::ack::OutputId;
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::stats::{BillingStats, StagingStats, WorkerStats, WriterStats};
 use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::{Phase, Readiness};

@@ -21,7 +21,8 @@ use aws_credential_types::provider::{
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use sluice_core::record::{Cause, RecordResult};
+use sluice_core::cause::Cause;
+use sluice_core::record::RecordResult;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};

@@ -7,7 +7,7 @@ pub(crate) mod grow;
 pub(crate) mod store;
 pub(crate) mod tail;
 
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;

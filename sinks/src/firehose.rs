@@ -4,6 +4,7 @@
 //!
 //! Asks nothing about the stream but for a check: no answer would change what is sent.
 
+mod pack;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,9 @@ use aws_sdk_firehose::primitives::Blob;
 use aws_sdk_firehose::types::{
     DeliveryStreamStatus, DeliveryStreamType, PutRecordBatchResponseEntry, Record as Entry,
 };
-use sluice_core::pack::{Chunk, pack};
-use sluice_core::record::{Cause, Record, RecordResult};
+use pack::{Chunk, pack};
+use sluice_core::cause::Cause;
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::BillingStats;
 use std::sync::Arc;
 

@@ -15,7 +15,8 @@ use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use iam::IamSigner;
 use line::{Call, Lines};
 use rdkafka::ClientConfig;
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::cause::Cause;
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::topic::{NAME_BYTES_MAX, Template};
 use std::fmt;
 use std::fs::File;
@@ -148,7 +149,7 @@ pub struct KafkaSettings {
     pub batch_bytes_max: usize,
     /// Bytes of one record, key included: 1,000 to 999,999,000, at most what the topic takes.
     pub record_bytes_max: usize,
-    /// Records that librdkafka may hold; over it a record is [`sluice_core::record::Cause::Throttled`].
+    /// Records that librdkafka may hold; over it a record is [`sluice_core::cause::Cause::Throttled`].
     pub buffer_records_max: usize,
     /// Bytes that librdkafka may hold.
     pub buffer_bytes_max: usize,

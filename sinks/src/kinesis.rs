@@ -15,7 +15,8 @@ use aws_sdk_kinesis::types::{
     PutRecordsRequestEntry, PutRecordsResultEntry, RecordDistributionStrategy,
     StreamDescriptionSummary,
 };
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::cause::Cause;
+use sluice_core::record::{Record, RecordResult};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

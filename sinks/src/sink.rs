@@ -1,7 +1,9 @@
 //! What every destination looks like to the writer: one call, one result per record.
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::cause::Cause;
+
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::{BillingStats, StagingStats};
 use std::future::{Future, ready};
 use std::pin::Pin;

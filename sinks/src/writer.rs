@@ -11,13 +11,15 @@
 
 use crate::sink::Sink;
 use sluice_core::ack::{AckQueue, Outcome, Settlement};
+use sluice_core::cause::Cause;
 use sluice_core::delivery::{
     Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, Tally,
 };
 use sluice_core::queue::Receiver;
-use sluice_core::record::{Cause, Record, RecordResult};
-use sluice_core::stats::{WriterStats, micros};
+use sluice_core::record::{Record, RecordResult};
+use sluice_core::stats::WriterStats;
 use sluice_core::time::Mono;
+use sluice_core::time::micros;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;

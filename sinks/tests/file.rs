@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml does not reach here
 
 use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::cause::Cause;
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
 use sluice_sinks::file::{FileSettings, FileSink};
 use sluice_sinks::null::NullSink;

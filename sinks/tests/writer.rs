@@ -4,9 +4,10 @@
 
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::cause::Cause;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::queue::{Sender, queue};
-use sluice_core::record::{Cause, Record, RecordResult};
+use sluice_core::record::{Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
 use sluice_core::stats::WriterStats;
 use sluice_core::time::Mono;

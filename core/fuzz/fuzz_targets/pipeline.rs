@@ -6,7 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use sluice_core::partition::PartitionRule;
-use sluice_core::pipeline::{Mode, Plan, Prepared};
+use sluice_core::plan::{Mode, Plan};
+use sluice_core::prepared::Prepared;
 use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::collections::BTreeMap;

@@ -13,7 +13,6 @@
 //! - Otherwise: not JSON.
 
 use super::scan::{self, Fault, Found, Kind, Span, TRAILING, Value, Wanted, byte, skip_space};
-use crate::event::Event;
 use crate::reject::Reject;
 use memchr::memchr;
 
@@ -24,6 +23,19 @@ pub struct SplitLimits {
     pub depth_max: usize,
     /// Events in one body.
     pub events_max: usize,
+}
+
+/// One JSON object of a body, and where in the body its wanted fields lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The object, braces included.
+    pub span: Span,
+    /// The values of the wanted top-level fields.
+    pub found: Found,
+    /// Whether it has no member.
+    pub is_empty: bool,
+    /// Whether CR or LF stand between its tokens.
+    pub line_breaks: bool,
 }
 
 /// Finds the events of `body` and appends each, or why it is none, in order: element by element, or line

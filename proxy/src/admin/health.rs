@@ -4,8 +4,8 @@
 //! for every proxy, and a balancer without any target serves nobody.
 
 use sluice_core::ack::OutputId;
+use sluice_core::cause::Cause;
 use sluice_core::json::escape::quote_str_into;
-use sluice_core::record::Cause;
 use sluice_core::stats::StagingStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};

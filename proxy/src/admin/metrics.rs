@@ -2,7 +2,7 @@
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>), written by hand: the values already
 //! live in plain per-core blocks, so a client library would only be a second set of counters.
 
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::stats::{
     BATCH_BYTES, BATCH_RECORDS, BillingStats, Counter, Histogram, LATENCY_MICROS, OutputStats,
     StagingStats, WorkerStats, WriterStats,

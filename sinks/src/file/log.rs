@@ -6,7 +6,7 @@ use super::layout::{FileName, OPEN};
 use crate::disk::Failure;
 use crate::disk::grow::{After, Growing};
 use crate::disk::store::{Store, create_dir_durably};
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
 use std::io;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 use rdkafka::{Offset, TopicPartitionList};
 use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::time::Mono;
 use sluice_core::topic::{Topic, Topics};
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 //! librdkafka has repeated whatever it holds for repeatable.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
-use sluice_core::record::{Cause, RecordResult};
+use sluice_core::cause::Cause;
+use sluice_core::record::RecordResult;
 
 /// Of a record without a delivery report nothing is known.
 pub(super) const NO_WORD: Cause = Cause::Unknown;

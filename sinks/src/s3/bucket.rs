@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 
 /// What readers of the replaced tier expect.
 const CONTENT_TYPE: &str = "text/x-log";

@@ -8,7 +8,7 @@ use crate::disk::Failure;
 use crate::disk::grow::{After, Growing};
 use crate::disk::store::Store;
 use crate::disk::tail::{TORN_SUFFIX, set_torn_tail_aside};
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
 use std::fs::{self, OpenOptions};
 use std::io;

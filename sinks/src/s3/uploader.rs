@@ -13,7 +13,7 @@ use crate::aws::CallFailure;
 use crate::disk::Failure;
 use crate::disk::store::Store;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};

@@ -3,7 +3,7 @@
 
 /// A record to be, and how many events are in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub(super) struct Chunk {
     /// Whole events, each with its newline.
     pub data: Vec<u8>,
     /// How many, at least 1.
@@ -15,7 +15,7 @@ pub struct Chunk {
 /// alone. No chunk is looked at again once one was begun after it: order is worth more than the last few
 /// percent.
 #[must_use]
-pub fn pack<T: AsRef<[u8]>>(events: &[T], bytes_max: usize) -> Vec<Chunk> {
+pub(super) fn pack<T: AsRef<[u8]>>(events: &[T], bytes_max: usize) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut rest = events;
     while !rest.is_empty() {

@@ -1,0 +1,69 @@
+//! The records and rejects of one request, and the memory that is reused from request to request.
+
+use crate::json::splice::{Additions, Present};
+use crate::json::split::Event;
+use crate::reject::Reject;
+use crate::topic::{self, Topic};
+use bytes::Bytes;
+
+/// A record without its ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedRecord {
+    /// Which event of the body it is, counted from 0; 0 in envelope mode.
+    pub index: u32,
+    /// The partition key, at most [`crate::partition::KEY_CHARS_MAX`] characters; `None` lets the
+    /// sink choose.
+    pub key: Option<Bytes>,
+    /// The topic that its values name; `None` where nothing names one.
+    pub topic: Option<Topic>,
+    /// One JSON object on one line, without a line end. Records of one request share their memory.
+    pub payload: Bytes,
+}
+
+/// What [`crate::plan::Plan::run`] made of one request. Made once and used for one request after the other, so that
+/// its memory is reused. `received == records.len() + rejected.len()`, always.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Events in the body; 1 in envelope mode.
+    pub received: u32,
+    /// What is to be delivered, in the order of the body.
+    pub records: Vec<PreparedRecord>,
+    /// Which events were rejected, and why, in the order of the body.
+    pub rejected: Vec<(u32, Reject)>,
+    pub(crate) envelope_scratch: EnvelopeScratch,
+    pub(crate) event_scratch: EventScratch,
+    pub(crate) topic_scratch: topic::Scratch,
+}
+
+impl Prepared {
+    /// Forgets the last request, keeps the memory.
+    pub fn clear(&mut self) {
+        self.received = 0;
+        self.records.clear();
+        self.rejected.clear();
+    }
+}
+
+/// Buffers that envelope mode reuses from one request to the next.
+#[derive(Debug, Default)]
+pub(crate) struct EnvelopeScratch {
+    pub(crate) before_data: Vec<u8>,
+    pub(crate) after_data: Vec<u8>,
+}
+
+/// Buffers that event mode reuses from one request to the next.
+#[derive(Debug, Default)]
+pub(crate) struct EventScratch {
+    pub(crate) events: Vec<Result<Event, Reject>>,
+    pub(crate) additions: Additions,
+    pub(crate) kept: Vec<KeptEvent>,
+}
+
+/// An event that becomes a record.
+#[derive(Debug)]
+pub(crate) struct KeptEvent {
+    pub(crate) index: u32,
+    pub(crate) event: Event,
+    pub(crate) present: Present,
+    pub(crate) len: usize,
+}
