@@ -1,13 +1,20 @@
 //! The operator's port: `/metrics`, `/live` and `/ready`, on a thread of its own, so that neither a
-//! full core nor a full queue keeps anyone from seeing why.
+//! busy core nor a full queue hides why.
 //!
-//! Only reads what others count and set. hyper serves here as well: it is in the binary anyway, and
-//! keeps the framing rules of the operator's port as strict as those of the clients' port.
+//! Reads what others count and set; decides nothing. hyper serves this port: it is in the binary
+//! anyway, and makes the framing as strict here as on the clients' port.
+//!
+//! A client that opens connections and sends nothing must not silence the liveness probe, because an
+//! orchestrator then kills a healthy process. So nobody waits for a free place: a new connection
+//! evicts an old one ([`places`]).
 
 pub mod health;
+mod host;
 pub mod metrics;
+mod places;
 
 use health::Readiness;
+pub use host::HostPolicy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -16,6 +23,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::Sources;
+use places::Places;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -23,25 +31,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// Connections served at once; more of them wait in the listen queue.
-pub const CONNECTIONS_MAX: usize = 16;
+/// Connections open at once; one more evicts another.
+pub const CONNECTIONS_MAX: usize = 64;
 
-/// Bytes of a request head, and of what is read ahead.
+/// Bytes of a request head, and of read-ahead.
 pub const HEAD_BYTES_MAX: usize = 16_384;
 
 /// From accept to the last byte of the answer.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// From accept to the end of the head.
-pub const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// From accept to the end of the head. Probes and scrapers send theirs at once.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(HEAD_DEADLINE.as_millis() < CONNECTION_DEADLINE.as_millis());
 
-/// How long accepting rests after an error: descriptors do not come back by asking at once.
+/// Pause after a failed accept: descriptors do not come back by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The running admin port.
@@ -59,6 +67,7 @@ impl Admin {
     /// When the address cannot be bound, or the system gives no thread.
     pub fn start(
         address: SocketAddr,
+        hosts: HostPolicy,
         sources: Sources,
         readiness: Arc<Readiness>,
     ) -> io::Result<Admin> {
@@ -71,7 +80,11 @@ impl Admin {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let page = Arc::new(Page { sources, readiness });
+        let page = Arc::new(Page {
+            hosts,
+            sources,
+            readiness,
+        });
         let thread = thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || serve(&runtime, listener, page, stopped))?;
@@ -82,7 +95,7 @@ impl Admin {
         })
     }
 
-    /// Where it listens; the port that the kernel chose, if it was to choose.
+    /// Where it listens, with the port that the kernel chose for port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -96,13 +109,14 @@ impl Admin {
     }
 }
 
-/// What an answer is made of.
+/// What answers are made of.
 struct Page {
+    hosts: HostPolicy,
     sources: Sources,
     readiness: Arc<Readiness>,
 }
 
-/// Runs until told to stop. Leaving the runtime drops what still runs on it.
+/// Runs until told to stop. Leaving the runtime drops the tasks that still run on it.
 fn serve(
     runtime: &Runtime,
     listener: tokio::net::TcpListener,
@@ -111,7 +125,7 @@ fn serve(
 ) {
     runtime.block_on(async {
         tokio::spawn(accept(listener, page));
-        // An error is the handle dropped without `stop`: the port then goes on with the process.
+        // An error means that the handle was dropped without `stop`: serve until the process ends.
         if stopped.await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -119,11 +133,10 @@ fn serve(
 }
 
 async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    // Fails only for a closed semaphore, which nobody closes.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    let places = Places::new(CONNECTIONS_MAX);
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "admin port cannot accept");
                 sleep(ACCEPT_PAUSE).await;
@@ -131,9 +144,10 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
             }
         };
         let page = Arc::clone(&page);
-        tokio::spawn(async move {
+        places.admit(peer.ip(), move |place| async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = page.answer(request.method(), request.uri().path());
+                place.head_is_complete();
+                let answer = page.answer(&request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
@@ -142,15 +156,26 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // Neither a slow nor a broken client of this port is worth a line.
+            // A slow or broken client of this port is not worth a log line.
             let _ = timeout(CONNECTION_DEADLINE, connection).await;
-            drop(place);
         });
+        // Lets the new task read its head before the next accept may evict it.
+        tokio::task::yield_now().await;
     }
 }
 
 impl Page {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        // `/live` says only that this thread runs, and must never fail for a probe's odd Host.
+        if path != "/live"
+            && let Err(refusal) = self.hosts.check(request)
+        {
+            let mut refused = Response::new(Full::new(Bytes::from(refusal.message())));
+            *refused.status_mut() = refusal.status();
+            return refused;
+        }
+        let method = request.method();
         let (status, kind, body) = match path {
             "/metrics" => (
                 StatusCode::OK,

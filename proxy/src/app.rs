@@ -6,7 +6,7 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
-use crate::admin::Admin;
+use crate::admin::{Admin, HostPolicy};
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admit::Admit;
@@ -265,7 +265,12 @@ fn start_admin(
         now: Box::new(move || clock.now()),
         wall: worker::wall,
     };
-    let admin = Admin::start(address, sources, Arc::clone(readiness))?;
+    let admin = Admin::start(
+        address,
+        HostPolicy::new(&config.admin.hosts),
+        sources,
+        Arc::clone(readiness),
+    )?;
     info!(address = %admin.address(), "metrics and probes");
     Ok(Some(admin))
 }

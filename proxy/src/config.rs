@@ -211,6 +211,8 @@ pub struct Drain {
 pub struct Admin {
     /// Where metrics and probes are served; `None` is nowhere.
     pub address: Option<SocketAddr>,
+    /// Public names that a Host may carry there. At most [`HOSTS_MAX`].
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`.

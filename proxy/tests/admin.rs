@@ -9,7 +9,7 @@ use sluice_core::stats::{BillingStats, StagingStats, WorkerStats, WriterStats};
 use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::{Phase, Readiness};
 use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
-use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX};
+use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -398,7 +398,12 @@ fn time_since_delivery_is_that_of_the_latest_writer_and_absent_before_the_first(
 fn start() -> (Admin, Arc<Readiness>) {
     let readiness = Arc::new(Readiness::new(["main".to_owned()]));
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let admin = Admin::start(address, sources(), Arc::clone(&readiness)).unwrap();
+    let admin = Admin::start(
+        address,
+        HostPolicy::default(),
+        sources(),
+        Arc::clone(&readiness),
+    ).unwrap();
     (admin, readiness)
 }
 
@@ -493,24 +498,66 @@ fn one_request_per_connection_and_a_bounded_head() {
 #[test]
 fn an_address_in_use_is_an_error_at_start() {
     let (admin, readiness) = start();
-    let error = Admin::start(admin.address(), sources(), readiness).unwrap_err();
+    let error = Admin::start(
+        admin.address(),
+        HostPolicy::default(),
+        sources(),
+        readiness,
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     admin.stop();
 }
 
+/// Sends no request but the first byte of one.
+fn half_head(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"G").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
+
 #[test]
-fn silent_clients_in_every_place_do_not_keep_the_port_for_good() {
+fn half_open_connections_give_way_to_the_liveness_probe() {
     let (admin, _) = start();
-    let mut silent: Vec<TcpStream> = (0..CONNECTIONS_MAX)
-        .map(|_| TcpStream::connect(admin.address()).unwrap())
+    let mut half: Vec<TcpStream> = (0..2 * CONNECTIONS_MAX)
+        .map(|_| half_head(admin.address()))
         .collect();
     assert_eq!(get(admin.address(), "/live").0, 200);
-    for stream in &mut silent {
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        // Closed by the other side, with or without a word: an error would be the time-out.
-        stream.read_to_end(&mut Vec::new()).unwrap();
+    // The youngest is still open, which shows that the probe did not wait for the deadline of heads.
+    let youngest = half.last_mut().unwrap();
+    youngest.set_nonblocking(true).unwrap();
+    let error = youngest.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    // The oldest was closed, by the end of the stream or by a reset.
+    assert!(matches!(half[0].read(&mut [0]), Ok(0) | Err(_)));
+    admin.stop();
+}
+
+#[test]
+fn a_half_head_is_closed_at_its_deadline() {
+    let (admin, _) = start();
+    let mut half = half_head(admin.address());
+    // An error would be the time-out of this read.
+    half.read_to_end(&mut Vec::new()).unwrap();
+    admin.stop();
+}
+
+#[test]
+fn a_public_host_name_sees_nothing_but_liveness() {
+    let (admin, _) = start();
+    let ask = |path: &str, hosts: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
+        exchange(admin.address(), request.as_bytes())[9..12].to_owned()
+    };
+    for path in ["/metrics", "/ready"] {
+        assert_eq!(ask(path, "host: rebound.example\r\n"), "421");
+        assert_eq!(ask(path, ""), "400");
+        assert_eq!(ask(path, "host: a\r\nhost: b\r\n"), "400");
     }
+    assert_eq!(ask("/metrics", "host: 127.0.0.1:9090\r\n"), "200");
+    assert_eq!(ask("/live", "host: rebound.example\r\n"), "200");
     admin.stop();
 }

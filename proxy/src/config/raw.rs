@@ -135,6 +135,7 @@ section! {
     /// `[admin]`.
     RawAdmin {
         address: AdminAddress,
+        hosts: List,
     }
 }
 
@@ -402,6 +403,7 @@ impl From<&Config> for Raw {
             },
             admin: RawAdmin {
                 address: Some(AdminAddress(admin.address)),
+                hosts: Some(List(admin.hosts.clone())),
             },
             log: RawLog {
                 format: Some(log.format),

@@ -5,10 +5,10 @@ use super::bounds;
 use super::check::{Check, Number, setting};
 use super::error::{ConfigError, Problem};
 use super::keywords::{
-    AdminAddress, Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
+    Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
 };
 use super::raw::{
-    Raw, RawAck, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
+    Raw, RawAck, RawAdmin, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
     RawPaths,
 };
 use super::{
@@ -78,7 +78,7 @@ pub(super) fn resolve(raw: Raw, machine: HostInfo) -> Result<Config, ConfigError
     let admit = check.admit(raw.admit);
     let (ack, ack_deadline) = check.ack(&raw.ack);
     let drain = check.drain(&raw.drain, &ack_deadline);
-    let admin = check.admin(raw.admin.address, listen.address);
+    let admin = check.admin(raw.admin, listen.address);
     let log = Log {
         format: raw.log.format.unwrap_or(LogFormat::Text),
         level: raw.log.level.unwrap_or(LogLevel::Info),
@@ -328,15 +328,19 @@ impl Check {
             "applications",
             APP_IDS_MAX,
         );
-        self.few("admit.hosts", admit.hosts.len(), "hosts", HOSTS_MAX);
-        for host in &admit.hosts {
-            // What a Host header can hold in front of its port.
+        self.hosts("admit.hosts", &admit.hosts);
+        admit
+    }
+
+    fn hosts(&mut self, key: &str, hosts: &[String]) {
+        self.few(key, hosts.len(), "hosts", HOSTS_MAX);
+        for host in hosts {
+            // The bytes that a Host header can hold in front of its port.
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
             if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
-                self.malformed("admit.hosts", host, "a host name or address without port");
+                self.malformed(key, host, "a host name or address without port");
             }
         }
-        admit
     }
 
     fn ack(&mut self, raw: &RawAck) -> (Ack, Number) {
@@ -383,8 +387,10 @@ impl Check {
         }
     }
 
-    fn admin(&mut self, raw: Option<AdminAddress>, listen: SocketAddr) -> Admin {
-        let address = raw.map_or(Some(loopback(9090)), |written| written.0);
+    fn admin(&mut self, raw: RawAdmin, listen: SocketAddr) -> Admin {
+        let hosts = raw.hosts.unwrap_or_default().0;
+        self.hosts("admin.hosts", &hosts);
+        let address = raw.address.map_or(Some(loopback(9090)), |written| written.0);
         if let Some(address) = address
             && address.port() == listen.port()
             && address.port() != 0
@@ -399,7 +405,7 @@ impl Check {
                 why: "probes and clients do not share a port",
             });
         }
-        Admin { address }
+        Admin { address, hosts }
     }
 }
 
