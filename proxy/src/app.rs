@@ -6,9 +6,9 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
-use crate::admin::{Admin, HostPolicy};
 use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
+use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::config::{
     self, AckPolicy, AwsStream, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey,

@@ -403,7 +403,8 @@ fn start() -> (Admin, Arc<Readiness>) {
         HostPolicy::default(),
         sources(),
         Arc::clone(&readiness),
-    ).unwrap();
+    )
+    .unwrap();
     (admin, readiness)
 }
 
@@ -498,13 +499,8 @@ fn one_request_per_connection_and_a_bounded_head() {
 #[test]
 fn an_address_in_use_is_an_error_at_start() {
     let (admin, readiness) = start();
-    let error = Admin::start(
-        admin.address(),
-        HostPolicy::default(),
-        sources(),
-        readiness,
-    )
-    .unwrap_err();
+    let error =
+        Admin::start(admin.address(), HostPolicy::default(), sources(), readiness).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     admin.stop();
 }

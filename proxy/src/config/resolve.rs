@@ -4,12 +4,10 @@
 use super::bounds;
 use super::check::{Check, Number, setting};
 use super::error::{ConfigError, Problem};
-use super::keywords::{
-    Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType,
-};
+use super::keywords::{Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType};
 use super::raw::{
-    Raw, RawAck, RawAdmin, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen, RawOutput,
-    RawPaths,
+    Raw, RawAck, RawAdmin, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen,
+    RawOutput, RawPaths,
 };
 use super::{
     APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, HostInfo,
@@ -390,7 +388,9 @@ impl Check {
     fn admin(&mut self, raw: RawAdmin, listen: SocketAddr) -> Admin {
         let hosts = raw.hosts.unwrap_or_default().0;
         self.hosts("admin.hosts", &hosts);
-        let address = raw.address.map_or(Some(loopback(9090)), |written| written.0);
+        let address = raw
+            .address
+            .map_or(Some(loopback(9090)), |written| written.0);
         if let Some(address) = address
             && address.port() == listen.port()
             && address.port() != 0
