@@ -50,10 +50,10 @@ struct PeersArgs {
     /// Run the install command of rows whose programs are missing.
     #[arg(long)]
     install: bool,
-    /// Only workloads whose name contains this.
+    /// Only workloads whose name contains this; an error when none does.
     #[arg(long, default_value = "")]
     only: String,
-    /// Only peers whose name contains this, and the floor; repeat for more.
+    /// Only peers whose name contains this, and the floor; repeat for more. An error when none does.
     #[arg(long = "peer", value_name = "TEXT")]
     only_peers: Vec<String>,
     /// Times that every workload meets every peer.
@@ -132,14 +132,13 @@ impl Drop for Scratch {
 /// Whether every figure could be given.
 fn peers(arguments: &PeersArgs) -> Result<bool, String> {
     let origin = Origin::here();
-    let workloads: Vec<Workload> = rows::<Workload>(&arguments.workloads)?
+    let mut workloads: Vec<Workload> = rows::<Workload>(&arguments.workloads)?
         .into_iter()
         .map(|(name, workload)| Workload { name, ..workload })
-        .filter(|workload| workload.name.contains(&arguments.only))
         .collect();
-    if workloads.is_empty() {
-        return Err(format!("no workload's name contains {:?}", arguments.only));
-    }
+    let names = workloads.iter().map(|workload| workload.name.as_str());
+    known("workload", &arguments.only, names)?;
+    workloads.retain(|workload| workload.name.contains(&arguments.only));
     // Before the rounds: a folder that cannot be made would cost all of them.
     if let Some(folder) = arguments.out.as_deref().and_then(Path::parent) {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -229,6 +228,26 @@ fn peers(arguments: &PeersArgs) -> Result<bool, String> {
     Ok(whole)
 }
 
+/// Refuses a part of a name that is in none of the names, since a typo would otherwise measure less
+/// than was asked for and still succeed.
+fn known<'a>(
+    what: &str,
+    part: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), String> {
+    if names.clone().any(|name| name.contains(part)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = names.collect();
+    let names = match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
+    Err(format!(
+        "no {what}'s name contains {part:?}; there are {names}"
+    ))
+}
+
 /// Starts the wanted rows, and notes what became of each.
 fn start(
     arguments: &PeersArgs,
@@ -245,7 +264,11 @@ fn start(
         name == FLOOR || only.is_empty() || only.iter().any(|part| name.contains(part))
     };
     let (mut running, mut notes) = (Vec::new(), Vec::new());
-    for (name, peer) in rows::<Peer>(&arguments.peers)? {
+    let peers = rows::<Peer>(&arguments.peers)?;
+    for part in only {
+        known("peer", part, peers.iter().map(|(name, _)| name.as_str()))?;
+    }
+    for (name, peer) in peers {
         if !wanted(&name) {
             continue;
         }
@@ -280,6 +303,9 @@ fn micro(arguments: &MicroArgs) -> Result<bool, String> {
     let save = arguments.save.as_ref().map(file).transpose()?;
     let old = arguments.compare.as_ref().map(file).transpose()?;
     // A baseline that cannot be read is better known before the minutes that follow.
+    if let Some(name) = &arguments.compare {
+        micro::stored(&arguments.folder, name)?;
+    }
     let old = old.map(|path| Baseline::read(&path)).transpose()?;
     let scratch = Scratch::new()?;
     let new = micro::measure(arguments.runs, &arguments.criterion, &scratch.0)?;

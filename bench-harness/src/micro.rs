@@ -88,6 +88,32 @@ pub fn file(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(folder.join(format!("{name}.json")))
 }
 
+/// Makes sure that a baseline is stored.
+///
+/// # Errors
+/// Names those that are, when this one is not.
+pub fn stored(folder: &Path, name: &str) -> Result<(), String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let stem = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .filter_map(|path| stem(&path))
+        .collect();
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    names.sort();
+    let names = match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
+    let folder = folder.display();
+    Err(format!(
+        "no baseline {name:?} in {folder}; there are {names}"
+    ))
+}
+
 /// Runs the benchmarks `runs` times. `more` goes to criterion as it is: a filter, or its options.
 /// Results lie in folders under `scratch` meanwhile.
 ///

@@ -170,9 +170,38 @@ fn bad_arguments_are_exit_code_2() {
 }
 
 #[test]
-fn a_workload_that_nobody_named_is_an_error() {
-    let dir = folder(&generator(20), &[]);
-    let output = bench(dir.path(), &["--only", "nothing"]);
+fn unknown_names_are_errors_that_list_the_known_ones() {
+    let dir = folder(&generator(20), &[("counting", COUNTING)]);
+    for (more, said) in [
+        (
+            &["--only", "nothing"][..],
+            "no workload's name contains \"nothing\"; there are pair",
+        ),
+        (
+            &["--peer", "nosuch"],
+            "no peer's name contains \"nosuch\"; there are counting, limit",
+        ),
+        // One that is known does not excuse another that is not.
+        (
+            &["--peer", "counting", "--peer", "nosuch"],
+            "no peer's name contains \"nosuch\"",
+        ),
+    ] {
+        let output = bench(dir.path(), more);
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        assert!(text(&output.stderr).contains(said), "{more:?}");
+        assert!(output.stdout.is_empty(), "{more:?}");
+    }
+    fs::write(dir.path().join("bin/old.json"), "{}").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice-bench"))
+        .args(["micro", "--folder", "bin", "--compare", "nosuch"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no workload's name contains \"nothing\""));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("no baseline \"nosuch\" in bin; there are old"),
+        "{said}"
+    );
 }

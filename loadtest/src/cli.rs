@@ -42,12 +42,13 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Emulate Kinesis Data Streams: one stream, its limits, and faults on request.
+    /// Emulate Kinesis Data Streams: streams, their limits, and faults on request.
     ///
     /// Speaks PutRecord(s), GetShardIterator, GetRecords, ListShards, DescribeStream(Summary),
-    /// SplitShard, MergeShards, UpdateShardCount, UpdateStreamMode, UpdateMaxRecordSize and
-    /// UpdateStreamRecordDistributionStrategy of the AWS JSON 1.1 protocol, with DryRun. Point a
-    /// producer or reader at it with
+    /// ListStreams, CreateStream, DeleteStream, DescribeLimits, SplitShard, MergeShards,
+    /// UpdateShardCount, UpdateStreamMode, UpdateMaxRecordSize and
+    /// UpdateStreamRecordDistributionStrategy of the AWS JSON 1.1 protocol and of its CBOR form, over
+    /// HTTP/1.1 and h2, with DryRun. Point a producer or reader at it with
     /// AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 and any credentials.
     ///
     /// While it runs: `GET /_stats` has its counters, `GET /_faults` the faults in force, and
@@ -78,12 +79,12 @@ pub enum Command {
     /// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
     ///
     /// Speaks PutObject (also with If-None-Match: *), CreateMultipartUpload, UploadPart,
-    /// CompleteMultipartUpload, AbortMultipartUpload, HeadObject, GetObject, HeadBucket and
-    /// ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
+    /// CompleteMultipartUpload, AbortMultipartUpload, HeadObject and GetObject (also with Range,
+    /// If-Match and If-None-Match), HeadBucket and ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
     /// AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
     ///
-    /// --ledger is written when it ends, from the objects as they are then (gzip is read, zstd is
-    /// not), so that an object which was replaced counts once.
+    /// --ledger is written when it ends, from the objects as they are then (gzip and zstd are
+    /// unpacked), so that an object which was replaced counts once.
     ///
     /// While it runs: `GET /_stats` has its counters and the requests that would be billed,
     /// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves

@@ -1,10 +1,11 @@
-//! A Kinesis Data Streams emulator: one stream, the AWS JSON 1.1 protocol, the limits of the
-//! service as producers meet them, and faults on request. Keeps records in memory.
-//! Its shards split, merge and double while it runs.
+//! A Kinesis Data Streams emulator: an account that begins with one stream, the AWS JSON 1.1 protocol
+//! and its CBOR form, the limits of the service as producers meet them, and faults on request. Keeps
+//! records in memory. Shards split, merge and double while it runs.
 
 pub(crate) mod aggregate;
 mod api;
 mod call;
+mod cbor;
 mod control;
 mod cost;
 mod demand;
@@ -15,6 +16,7 @@ mod server;
 mod shard;
 mod shards;
 mod stream;
+mod streams;
 
 pub use call::{CALL_BYTES_MAX, CALL_RECORDS_MAX, KEY_CHARS_MAX};
 pub use cost::{CostMeter, CostPerHour, ON_DEMAND_ROUNDING_BYTES, PUT_PAYLOAD_UNIT_BYTES};
@@ -24,10 +26,11 @@ pub use shard::{
     SHARD_RECORDS_PER_SECOND,
 };
 pub use stream::{Distribution, Mode};
+pub use streams::STREAMS_MAX;
 
 pub use crate::service::{Faults, FaultsError, Portion, Reject, RejectCode};
 
-use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures};
+use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures, Tls};
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -35,6 +38,9 @@ use std::time::Duration;
 
 /// Largest maximum that a stream can be given for its records (service limit), in bytes.
 pub const RECORD_BYTES_MAX: usize = 10 << 20;
+
+/// The smallest record maximum that a stream can be given (service limit), in KiB.
+const RECORD_KIB_MIN: usize = 1_024;
 
 /// Shards that a stream has at most (service limit).
 pub const SHARDS_MAX: u32 = 10_000;
@@ -53,6 +59,8 @@ pub const STREAM_NAME_MAX: usize = 128;
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// A second port, with TLS.
+    pub tls: Option<Tls>,
     /// The stream's name: 1 to [`STREAM_NAME_MAX`] of `a-z A-Z 0-9 _ . -`.
     pub stream: String,
     /// Its shards, 1 to [`SHARDS_MAX`].
@@ -83,7 +91,10 @@ pub struct Options {
     pub latency_pauses: Option<Pauses>,
     /// Whether calls have to be signed.
     pub signatures: Signatures,
-    /// Memory for records, in bytes; over it the oldest of a shard go. `None` keeps no record.
+    /// The region of ARNs in answers to unsigned calls; others get that of their signature.
+    pub region: String,
+    /// Memory for records of a stream, in bytes; over it the oldest of a shard go. `None` keeps no
+    /// record.
     pub retain_bytes_max: Option<usize>,
     /// File that gets the id of each stored event.
     pub ledger: Option<PathBuf>,
@@ -100,6 +111,7 @@ impl Options {
     fn frame(&self) -> service::Options {
         service::Options {
             listen: self.listen,
+            tls: self.tls.clone(),
             threads: self.threads,
             latency: Latency {
                 fixed: self.latency,
@@ -119,6 +131,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             stream: "clicks".to_owned(),
             shards: 4,
             mode: Mode::default(),
@@ -132,6 +145,7 @@ impl Default for Options {
             latency_log_normal: None,
             latency_pauses: None,
             signatures: Signatures::default(),
+            region: service::REGION.to_owned(),
             retain_bytes_max: Some(256 << 20),
             ledger: None,
             threads: 1,
@@ -147,6 +161,12 @@ pub enum EmulatorError {
     /// The stream's name is not one that the service allows.
     #[error("stream must be 1 to {STREAM_NAME_MAX} of a-z A-Z 0-9 _ . -, not {actual:?}")]
     StreamName {
+        /// The name given.
+        actual: String,
+    },
+    /// The region is no name of one.
+    #[error("region must be letters, digits and -, not {actual:?}")]
+    Region {
         /// The name given.
         actual: String,
     },
@@ -184,6 +204,12 @@ fn millis(time: Duration) -> usize {
     usize::try_from(time.as_millis()).unwrap_or(usize::MAX)
 }
 
+/// Whether the service takes this as a stream's name.
+fn is_stream_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=STREAM_NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 /// Refuses options that contradict the service or each other.
 fn check(options: &Options) -> Result<(), EmulatorError> {
     let ranges = [
@@ -206,11 +232,15 @@ fn check(options: &Options) -> Result<(), EmulatorError> {
     for (option, actual, min, max) in ranges {
         service::in_range(option, actual, min, max)?;
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let length = options.stream.len();
-    if !(1..=STREAM_NAME_MAX).contains(&length) || !options.stream.bytes().all(allowed) {
+    if !is_stream_name(&options.stream) {
         return Err(EmulatorError::StreamName {
             actual: options.stream.chars().take(STREAM_NAME_MAX + 1).collect(),
+        });
+    }
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if options.region.is_empty() || !options.region.bytes().all(word) {
+        return Err(EmulatorError::Region {
+            actual: options.region.chars().take(STREAM_NAME_MAX).collect(),
         });
     }
     if options.distribution == Distribution::Auto && options.mode == Mode::Provisioned {

@@ -14,6 +14,7 @@ pub mod find_max;
 pub mod firehose;
 pub mod kinesis;
 pub mod ledger;
+mod packed;
 pub mod plan;
 pub mod report;
 pub mod run;

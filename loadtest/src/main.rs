@@ -20,6 +20,7 @@ use sluice_loadtest::run::{RunError, run};
 use sluice_loadtest::{firehose, kinesis, s3, sqs};
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 fn run_firehose(args: FirehoseArgs) -> Result<bool, Box<dyn Error>> {
     let (_runtime, stop) = stop_signals()?;
     let emulator = firehose::Emulator::start(args.options()?)?;
-    print(&format!("listening on {}", emulator.addr()))?;
+    say_ready(emulator.addr(), emulator.tls())?;
     emulator.run_until(stopped(stop))?;
     Ok(true)
 }
@@ -69,7 +70,7 @@ fn run_firehose(args: FirehoseArgs) -> Result<bool, Box<dyn Error>> {
 fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
     let (_runtime, stop) = stop_signals()?;
     let emulator = kinesis::Emulator::start(args.options()?)?;
-    print(&format!("listening on {}", emulator.addr()))?;
+    say_ready(emulator.addr(), emulator.tls())?;
     emulator.run_until(stopped(stop))?;
     Ok(true)
 }
@@ -77,7 +78,7 @@ fn run_kinesis(args: KinesisArgs) -> Result<bool, Box<dyn Error>> {
 fn run_s3(args: S3Args) -> Result<bool, Box<dyn Error>> {
     let (_runtime, stop) = stop_signals()?;
     let emulator = s3::Emulator::start(args.options()?)?;
-    print(&format!("listening on {}", emulator.addr()))?;
+    say_ready(emulator.addr(), emulator.tls())?;
     emulator.run_until(stopped(stop))?;
     Ok(true)
 }
@@ -85,9 +86,18 @@ fn run_s3(args: S3Args) -> Result<bool, Box<dyn Error>> {
 fn run_sqs(args: SqsArgs) -> Result<bool, Box<dyn Error>> {
     let (_runtime, stop) = stop_signals()?;
     let emulator = sqs::Emulator::start(args.options()?)?;
-    print(&format!("listening on {}", emulator.addr()))?;
+    say_ready(emulator.addr(), emulator.tls())?;
     emulator.run_until(stopped(stop))?;
     Ok(true)
+}
+
+/// The first line is the plain port's, whatever else there is: scripts read it.
+fn say_ready(addr: SocketAddr, tls: Option<(SocketAddr, &str)>) -> io::Result<()> {
+    print(&format!("listening on {addr}"))?;
+    match tls {
+        Some((addr, _)) => print(&format!("listening on {addr} with TLS")),
+        None => Ok(()),
+    }
 }
 
 /// Waits for a signal.
@@ -103,8 +113,7 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     let report = run(&options, &stop, |progress| view.show(progress));
     view.finish();
     let report = report?;
-    print(&report.to_string())?;
-    write_json(args.json.as_deref(), &report)?;
+    tell(args.json.as_deref(), &report, &report.to_string())?;
     if report.answered == 0 {
         complain("no request was answered");
         return Ok(false);
@@ -141,8 +150,7 @@ fn run_find_max(args: &FindMaxArgs) -> Result<bool, Box<dyn Error>> {
     view.finish();
     printed?;
     let found = found?;
-    print(&found.to_string())?;
-    write_json(args.json.as_deref(), &found)?;
+    tell(args.json.as_deref(), &found, &found.to_string())?;
     if found.highest.is_none() {
         complain("no rate was found and confirmed to meet the objective");
     }
@@ -157,8 +165,7 @@ fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {
         wait_for_end(&args.acks, &source, args.wait)?;
     }
     let report = audit_by_window(&args.acks, &source, args.window)?;
-    print(&report.to_string())?;
-    write_json(args.json.as_deref(), &report)?;
+    tell(args.json.as_deref(), &report, &report.to_string())?;
     Ok(report.holds())
 }
 
@@ -180,8 +187,8 @@ fn report_run(args: &OneArgs) -> Result<bool, Box<dyn Error>> {
     )?;
     let findings = report::findings(run, args.audit.as_deref(), args.stats.as_deref())?;
     write_page(out, &report::page(&findings)?)?;
-    write_json(args.json.as_deref(), &findings)?;
-    print(&format!("wrote {}", out.display()))?;
+    let wrote = format!("wrote {}", out.display());
+    tell(args.json.as_deref(), &findings, &wrote)?;
     Ok(true)
 }
 
@@ -191,9 +198,13 @@ fn compare_runs(args: &CompareArgs) -> Result<bool, Box<dyn Error>> {
     keep_inputs(inputs, [Some(&args.out), args.json.as_ref()])?;
     let comparison = report::compare(&variants)?;
     write_page(&args.out, &report::compare_page(&comparison)?)?;
-    write_json(args.json.as_deref(), &comparison)?;
-    print(&comparison.to_string())?;
-    Ok(true)
+    tell(args.json.as_deref(), &comparison, &comparison.to_string())?;
+    let mut failures = Vec::new();
+    for condition in &args.fail_if {
+        failures.extend(condition.failures(&comparison)?);
+    }
+    failures.iter().for_each(|failure| complain(failure));
+    Ok(failures.is_empty())
 }
 
 /// Refuses to write a file that is also read.
@@ -229,15 +240,18 @@ fn run_plan(args: &PlanArgs) -> Result<bool, Box<dyn Error>> {
     let plans = inputs.iter().map(|input| plan(input, &prices, &file));
     let plans = plans.collect::<Result<Vec<Plan>, PlanError>>()?;
     let texts: Vec<String> = plans.iter().map(Plan::to_string).collect();
-    print(&texts.join("\n\n"))?;
-    write_json(args.json.as_deref(), &plans)?;
+    tell(args.json.as_deref(), &plans, &texts.join("\n\n"))?;
     Ok(true)
 }
 
+/// Prints a line. A reader that has read enough, as `head` does, is no failure of ours.
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")?;
-    stdout.flush()
+    let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }
 
 fn complain(text: &str) {
@@ -245,13 +259,21 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "sluice-loadtest: {text}");
 }
 
-fn write_json(path: Option<&Path>, report: &impl Serialize) -> Result<(), Box<dyn Error>> {
-    if let Some(path) = path {
-        let mut text = serde_json::to_string_pretty(report)?;
-        text.push('\n');
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+/// Gives a result as JSON, if asked, and as text. The file comes first, so that it does not depend on
+/// who reads stdout. With `-` the JSON has stdout to itself and the text goes to stderr.
+fn tell(json: Option<&Path>, report: &impl Serialize, text: &str) -> Result<(), Box<dyn Error>> {
+    let Some(path) = json else {
+        return Ok(print(text)?);
+    };
+    let mut json = serde_json::to_string_pretty(report)?;
+    if path.as_os_str() == "-" {
+        // When stderr is gone there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "{text}");
+        return Ok(print(&json)?);
     }
-    Ok(())
+    json.push('\n');
+    std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(print(text)?)
 }
 
 /// A flag that SIGINT and SIGTERM set, as long as the runtime lives.

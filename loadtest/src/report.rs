@@ -13,6 +13,7 @@ mod chart;
 mod compare;
 mod compare_page;
 mod curve;
+mod fail_if;
 mod findings;
 mod html;
 mod input;
@@ -27,6 +28,7 @@ pub use compare::{
 };
 pub use compare_page::compare_page;
 pub use curve::{CurvePoint, HISTOGRAM_BYTES_MAX};
+pub use fail_if::{FailIf, Way};
 pub use findings::{FINDINGS_FORMAT, Findings, Meter, Usage, Verdict, findings};
 pub use input::{FILE_BYTES_MAX, ReportError, SMALL_FILE_BYTES_MAX};
 pub use page::page;

@@ -8,6 +8,7 @@
 mod body;
 mod ids;
 mod list;
+mod range;
 mod route;
 mod server;
 mod store;

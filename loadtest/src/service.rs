@@ -11,6 +11,7 @@ mod latency;
 mod retain;
 mod script;
 mod signature;
+mod tls;
 
 pub(crate) use budget::Budget;
 pub(crate) use emulator::emulator_methods;
@@ -22,6 +23,7 @@ pub(crate) use retain::Retained;
 pub use script::{FaultScript, SCRIPT_BYTES_MAX, ScriptError};
 pub(crate) use signature::SignatureProblem;
 pub use signature::{CLOCK_SKEW_MAX, Key, Signatures};
+pub use tls::Tls;
 
 use crate::ledger::LedgerError;
 use bytes::Bytes;
@@ -36,11 +38,16 @@ use std::path::PathBuf;
 /// Threads that an emulator can be given.
 pub const THREADS_MAX: usize = 64;
 
+/// The region of ARNs in answers to calls that are not signed for another.
+pub const REGION: &str = "us-east-1";
+
 /// How an emulator is run, whatever it emulates.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// A second port, with TLS.
+    pub tls: Option<Tls>,
     /// Threads that serve, 1 to [`THREADS_MAX`].
     pub threads: usize,
     /// When answers come.
@@ -59,6 +66,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             threads: 1,
             latency: Latency::default(),
             ledger: None,
@@ -170,7 +178,7 @@ impl CallStats {
         count(&mut self.calls, operation);
     }
 
-    fn count_error(&mut self, code: &str) {
+    pub(crate) fn count_error(&mut self, code: &str) {
         count(&mut self.errors, code);
     }
 }
@@ -239,6 +247,12 @@ impl Refusal {
         }
     }
 
+    /// An operation that no emulator of the service has.
+    pub(crate) fn unknown_operation() -> Refusal {
+        let message = "This operation is not emulated; --help lists those that are.";
+        Refusal::client("UnknownOperationException", message)
+    }
+
     /// The error as services of the AWS JSON protocols write it.
     pub(crate) fn json(&self) -> Reply {
         let body = serde_json::json!({"__type": self.code, "message": self.message});
@@ -296,6 +310,8 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     const BODY_BYTES_MAX: usize;
     /// Of its answers, unless they say otherwise.
     const CONTENT_TYPE: &'static str;
+    /// The header of its answers that names the request, as SDKs print it.
+    const REQUEST_ID: &'static str = "x-amzn-requestid";
     /// Faults of [`Faults`] that cannot mean anything to it.
     const FAULTS_UNKNOWN: &'static [&'static str];
     /// Whether its ledger is written when it ends, by [`Service::finish`]; else an event is in the
@@ -321,8 +337,10 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     }
 
     /// What it says to a body over [`Service::BODY_BYTES_MAX`].
-    fn too_large(&self, _head: &Parts) -> Reply {
-        Reply::new(413, "")
+    fn too_large(&self, head: &Parts) -> Reply {
+        let message = format!("The body is over {} bytes.", Self::BODY_BYTES_MAX);
+        let refusal = Refusal::new(413, "RequestEntityTooLargeException", message);
+        self.refuse(&refusal, head)
     }
 
     /// Called before counters are read, for what the passing of time changes by itself. `now` is

@@ -5,11 +5,12 @@ use super::AuditError;
 use crate::event_id::{EventId, IdScanner};
 use crate::kinesis::aggregate;
 use crate::ledger::{self, Ending};
+use crate::packed;
 use crate::run::Target;
 use crate::wire;
 use serde::Deserialize;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -35,7 +36,8 @@ const DEPTH_MAX: usize = 64;
 pub enum Source {
     /// A file of stored ids, as an emulator writes it.
     Ledger(PathBuf),
-    /// Files of newline-delimited records, in a directory and those below it.
+    /// Files of newline-delimited records, in a directory and those below it. Files that are gzip
+    /// or zstd are unpacked, whatever their names.
     Dir {
         /// The directory.
         path: PathBuf,
@@ -129,14 +131,16 @@ fn list(
     Ok(())
 }
 
-/// Finds ids in the finished lines of a file. Returns whether there is an unfinished one.
+/// Finds ids in the finished lines of a file, unpacked when it is gzip or zstd. Returns whether it
+/// ends in an unfinished line, or in the middle of what it is packed with.
 fn read_lines(path: &Path, mut found: impl FnMut(EventId)) -> Result<bool, AuditError> {
     let io = |source| AuditError::Io {
         path: path.to_owned(),
         source,
     };
     let scanner = IdScanner::default();
-    let mut file = File::open(path).map_err(io)?;
+    let file = BufReader::with_capacity(READ_BYTES, File::open(path).map_err(io)?);
+    let mut file = packed::open(file).map_err(io)?;
     let mut bytes = vec![0; READ_BYTES];
     // Bytes at the front that belong to a line whose end was not read yet.
     let mut kept = 0;
@@ -152,6 +156,8 @@ fn read_lines(path: &Path, mut found: impl FnMut(EventId)) -> Result<bool, Audit
         }
         let count = match file.read(&mut bytes[kept..]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // Only decoders say so: the writer was cut off in a member or frame.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
             other => other.map_err(io)?,
         };
         if count == 0 {

@@ -17,8 +17,10 @@ pub struct AuditArgs {
     /// Where the stored events are.
     #[command(flatten)]
     pub stored: StoredArgs,
-    /// Ending of the file names that --dir reads; repeat for more, '' for all files.
-    #[arg(long, value_name = "ENDING", default_values = [".ndjson", ".jsonl", ".json"])]
+    /// Ending of the file names that --dir reads; repeat for more, '' for all files. Files that are
+    /// gzip or zstd are unpacked.
+    #[arg(long, value_name = "ENDING",
+          default_values = [".ndjson", ".jsonl", ".json", ".gz", ".zst"])]
     pub suffix: Vec<String>,
     /// Name of the stream that --kinesis reads.
     #[arg(long, default_value = "clicks")]
@@ -31,7 +33,7 @@ pub struct AuditArgs {
     /// writers put there when they end. Without them the audit says that it is early.
     #[arg(long, value_name = "SECONDS", value_parser = wait, default_value = "0")]
     pub wait: Duration,
-    /// Write the findings as JSON to this file.
+    /// Write the findings as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -51,7 +53,7 @@ fn wait(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct StoredArgs {
-    /// Directory of newline-delimited JSON, searched with those below it.
+    /// Directory of newline-delimited JSON, gzip and zstd included, searched with those below it.
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Ledger of an emulator, from `kinesis --ledger`.

@@ -57,7 +57,7 @@ pub struct FindMaxArgs {
         help_heading = "Search"
     )]
     pub pause: f64,
-    /// Write the answer and all probes as JSON to this file.
+    /// Write the answer and all probes as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE", help_heading = "Search")]
     pub json: Option<PathBuf>,
 }

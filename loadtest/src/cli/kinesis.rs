@@ -2,7 +2,7 @@
 
 use super::service::ServiceArgs;
 use crate::kinesis::{self, Distribution, Mode};
-use crate::service::ScriptError;
+use crate::service::{REGION, ScriptError};
 use clap::Args;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,7 +37,10 @@ pub struct KinesisArgs {
     /// Shortest time between two doublings of an on-demand stream, in milliseconds, 100 to 24 h.
     #[arg(long, default_value_t = 900_000, value_name = "MS")]
     pub on_demand_period_ms: u64,
-    /// Memory for records in bytes; over it the oldest of a shard go, and are counted.
+    /// Region of ARNs in answers to unsigned calls; signed ones get the region of their signature.
+    #[arg(long, default_value = REGION)]
+    pub region: String,
+    /// Memory for records of a stream in bytes; over it the oldest of a shard go, and are counted.
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     pub retain_bytes_max: usize,
     /// Keep no records, only count them (for benchmarks).
@@ -57,6 +60,7 @@ impl KinesisArgs {
         let service = self.service.options(self.listen)?;
         Ok(kinesis::Options {
             listen: service.listen,
+            tls: service.tls,
             stream: self.stream,
             shards: self.shards,
             mode: self.mode,
@@ -70,6 +74,7 @@ impl KinesisArgs {
             latency_log_normal: service.latency.log_normal,
             latency_pauses: service.latency.pauses,
             signatures: service.signatures,
+            region: self.region,
             retain_bytes_max: (!self.discard).then_some(self.retain_bytes_max),
             ledger: service.ledger,
             threads: service.threads,

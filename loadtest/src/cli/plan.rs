@@ -23,7 +23,7 @@ pub struct PlanArgs {
     /// Print the price table in the program, and plan nothing.
     #[arg(long, exclusive = true)]
     pub print_prices: bool,
-    /// Write the plans as JSON to this file.
+    /// Write the plans as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! The command line of `report`, and of `report compare`.
 
-use crate::report::VariantFiles;
+use crate::report::{FailIf, VariantFiles};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ pub struct OneArgs {
     /// Where the page goes.
     #[arg(long, required = true, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write the findings as JSON to this file.
+    /// Write the findings as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -45,9 +45,10 @@ pub enum SeveralArgs {
     /// vary by themselves: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a
     /// difference is shown, and not judged. Prints a table, and writes a page.
     ///
-    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
-    /// report, or is that of a run without a single answer, and when there are fewer than 2 variants, more
-    /// than 8, or more than 32 repeats of one; 2 for bad arguments.
+    /// Exit code 0 when the page was written, whatever it says, unless --fail-if names a condition that
+    /// holds; 1 then, when a condition cannot be judged, when a file cannot be read, is no report, or is
+    /// that of a run without a single answer, and when there are fewer than 2 variants, more than 8, or
+    /// more than 32 repeats of one; 2 for bad arguments.
     Compare(CompareArgs),
 }
 
@@ -60,10 +61,16 @@ pub struct CompareArgs {
     /// The same as an option.
     #[arg(long, value_name = "NAME=FILE[,FILE...]", value_parser = named_variant)]
     pub label: Vec<VariantFiles>,
+    /// Exit with code 1 when a difference beyond the noise meets this: `worse` for any figure that
+    /// got worse, or for instance p99>5% (5 % above the base) or answered<3%; repeat for more.
+    /// Figures: answered, cpu, p50, p99, p99.9, and failed in percentage points. Every variant needs
+    /// at least 2 repeats, since one run says nothing of the noise.
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<FailIf>,
     /// Where the page goes.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Write the comparison as JSON to this file.
+    /// Write the comparison as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ pub struct RunArgs {
     /// Write what was answered for which event to this file, for `audit --acks`.
     #[arg(long, value_name = "FILE", help_heading = "What is written down")]
     pub acks: Option<PathBuf>,
-    /// Write the report as JSON to this file.
+    /// Write the report as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE", help_heading = "What is written down")]
     pub json: Option<PathBuf>,
     /// Write the latencies of each second to this file, as a log that HdrHistogram's tools read.

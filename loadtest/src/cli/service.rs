@@ -3,7 +3,7 @@
 use super::seconds;
 use crate::service::{
     FaultScript, Faults, Key, Latency, LogNormal, Options, Pauses, Portion, Reject, RejectCode,
-    ScriptError, Signatures,
+    ScriptError, Signatures, Tls,
 };
 use clap::Args;
 use std::net::SocketAddr;
@@ -16,6 +16,13 @@ pub struct ServiceArgs {
     /// Write the id of each stored event to this file, for `audit --ledger`.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
+    /// Listen with TLS at this address, too, with a self-signed certificate for localhost; h2 by
+    /// ALPN. Plain ports take h2 with prior knowledge.
+    #[arg(long, value_name = "ADDR")]
+    pub tls_listen: Option<SocketAddr>,
+    /// Write the certificate of --tls-listen to this file in PEM, for clients to trust.
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    pub tls_cert_out: Option<PathBuf>,
     /// Threads that serve, 1 to 64.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
@@ -87,6 +94,10 @@ impl ServiceArgs {
         };
         Ok(Options {
             listen,
+            tls: self.tls_listen.map(|listen| Tls {
+                listen,
+                certificate: self.tls_cert_out,
+            }),
             threads: self.threads,
             latency: self.latency.latency(),
             signatures: self.require_signature.unwrap_or_default(),

@@ -16,7 +16,7 @@ pub const CALL_BYTES_MAX: usize = 4 << 20;
 pub const RECORD_BYTES_MAX: usize = 1_000 << 10;
 
 /// The account in the stream's ARN.
-const ARN_PREFIX: &str = "arn:aws:firehose:us-east-1:000000000000:deliverystream/";
+const ACCOUNT: &str = "000000000000";
 
 /// A string of the body, borrowed where it has no escapes.
 #[derive(Deserialize)]
@@ -159,12 +159,13 @@ fn decode(record: &Record<'_>, at: &str, scanner: Option<&IdScanner>) -> Result<
 pub(super) fn describe(
     stream: &str,
     created: f64,
+    region: &str,
     body: &[u8],
 ) -> Result<serde_json::Value, Refusal> {
     check_stream(&read(body)?, stream)?;
     Ok(serde_json::json!({"DeliveryStreamDescription": {
         "DeliveryStreamName": stream,
-        "DeliveryStreamARN": format!("{ARN_PREFIX}{stream}"),
+        "DeliveryStreamARN": format!("arn:aws:firehose:{region}:{ACCOUNT}:deliverystream/{stream}"),
         "DeliveryStreamStatus": "ACTIVE",
         "DeliveryStreamType": "DirectPut",
         "VersionId": "1",

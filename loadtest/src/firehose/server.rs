@@ -233,9 +233,10 @@ impl Service for Firehose {
             "PutRecordBatch" => self.put_record_batch(&call, shared)?,
             "DescribeDeliveryStream" => {
                 let created = self.created.duration_since(UNIX_EPOCH).unwrap_or_default();
-                api::describe(&self.stream, created.as_secs_f64(), &call.body)?
+                let region = call.region().unwrap_or(service::REGION);
+                api::describe(&self.stream, created.as_secs_f64(), region, &call.body)?
             }
-            _ => return Err(Refusal::client("UnknownOperationException", "")),
+            _ => return Err(Refusal::unknown_operation()),
         };
         Ok(Reply::json(&answer))
     }

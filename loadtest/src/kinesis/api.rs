@@ -1,8 +1,10 @@
 //! Errors as the service writes them, and which operation is whose. Those that put records are
 //! in `call` and `stream`; all others go through [`operate`].
 
-use super::stream::{Stream, StreamConfig};
+use super::stream::{Mode, StreamConfig};
+use super::streams::{Found, Streams};
 use super::{control, listing, read};
+use crate::service::Refusal;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -12,12 +14,16 @@ pub(super) const ACCOUNT: &str = "000000000000";
 /// The operation that a call names, without the service's prefix; `unknown` for those that are
 /// not emulated.
 pub(super) fn operation(name: &str) -> &'static str {
-    const OPERATIONS: [&str; 13] = [
+    const OPERATIONS: [&str; 17] = [
         "PutRecords",
         "PutRecord",
         "GetRecords",
         "GetShardIterator",
         "ListShards",
+        "ListStreams",
+        "CreateStream",
+        "DeleteStream",
+        "DescribeLimits",
         "DescribeStream",
         "DescribeStreamSummary",
         "SplitShard",
@@ -31,27 +37,37 @@ pub(super) fn operation(name: &str) -> &'static str {
     found.unwrap_or("unknown")
 }
 
-/// Answers a call of any operation that puts no records. `now` is the time since the stream's
-/// creation.
+/// Answers a call of any operation that puts no records. `now` is the time since the emulator's start;
+/// `region` goes into ARNs.
 ///
 /// # Errors
 /// What the service answers instead.
 pub(super) fn operate(
     operation: &str,
-    stream: &mut Stream,
+    streams: &mut Streams,
     now: Duration,
+    region: &str,
     body: &[u8],
 ) -> Result<Vec<u8>, ApiError> {
-    stream.settle(now);
+    streams.settle(now);
+    match operation {
+        "CreateStream" => return streams.create(now, body),
+        "DeleteStream" => return streams.delete(now, body),
+        "ListStreams" => return listing::list_streams(streams, region, body),
+        "DescribeLimits" => return Ok(listing::describe_limits(streams)),
+        "unknown" => return Err(ApiError::unknown_operation()),
+        _ => {}
+    }
+    let Found { stream, now } = streams.of_call(now, body)?;
     match operation {
         "GetRecords" => read::get_records(stream, now, body),
         "GetShardIterator" => read::get_shard_iterator(stream, body),
         "ListShards" => listing::list_shards(stream, now, body),
-        "DescribeStream" => listing::describe_stream(stream, body),
-        "DescribeStreamSummary" => listing::describe_stream_summary(stream, body),
+        "DescribeStream" => listing::describe_stream(stream, region, body),
+        "DescribeStreamSummary" => listing::describe_stream_summary(stream, region, body),
         "SplitShard" => control::split_shard(stream, now, body),
         "MergeShards" => control::merge_shards(stream, now, body),
-        "UpdateShardCount" => control::update_shard_count(stream, now, body),
+        "UpdateShardCount" => control::update_shard_count(stream, now, region, body),
         "UpdateStreamMode" => control::update_stream_mode(stream, now, body),
         "UpdateMaxRecordSize" => control::update_max_record_size(stream, now, body),
         "UpdateStreamRecordDistributionStrategy" => control::update_distribution(stream, body),
@@ -93,9 +109,9 @@ impl ApiError {
     }
 
     /// The stream is in the middle of a change.
-    pub(super) fn in_use(stream: &str) -> ApiError {
+    pub(super) fn in_use(stream: &str, status: &str) -> ApiError {
         let message = format!(
-            "Stream {stream} under account {ACCOUNT} not ACTIVE, instead in state UPDATING"
+            "Stream {stream} under account {ACCOUNT} not ACTIVE, instead in state {status}"
         );
         ApiError::client("ResourceInUseException", message)
     }
@@ -115,7 +131,13 @@ impl ApiError {
     }
 
     pub(super) fn unknown_operation() -> ApiError {
-        ApiError::client("UnknownOperationException", "")
+        let Refusal { code, message, .. } = Refusal::unknown_operation();
+        ApiError::client(code, message)
+    }
+
+    pub(super) fn no_stream(name: &str) -> ApiError {
+        let message = format!("Stream {name} under account {ACCOUNT} not found.");
+        ApiError::client("ResourceNotFoundException", message)
     }
 
     pub(super) fn dry_run() -> ApiError {
@@ -139,25 +161,39 @@ pub(super) fn request<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiEr
     serde_json::from_slice(body).map_err(|error| ApiError::serialization(error.to_string()))
 }
 
-/// Checks that a call names the one stream that exists.
-pub(super) fn check_stream(
-    config: &StreamConfig,
-    name: Option<&str>,
-    arn: Option<&str>,
-) -> Result<(), ApiError> {
-    let named = match (name, arn) {
-        (Some(name), _) => name,
-        (None, Some(arn)) => arn.rsplit('/').next().unwrap_or_default(),
+/// The name of the stream that a call means.
+pub(super) fn stream_name<'a>(
+    name: Option<&'a str>,
+    arn: Option<&'a str>,
+) -> Result<&'a str, ApiError> {
+    match (name, arn) {
+        (Some(name), _) => Ok(name),
+        (None, Some(arn)) => Ok(arn.rsplit('/').next().unwrap_or_default()),
         (None, None) => {
             let message = "Either StreamName or StreamARN must be given.";
-            return Err(ApiError::argument(message));
+            Err(ApiError::argument(message))
         }
-    };
-    if named == config.name {
-        return Ok(());
     }
-    let message = format!("Stream {named} under account {ACCOUNT} not found.");
-    Err(ApiError::client("ResourceNotFoundException", message))
+}
+
+/// A capacity mode as calls give it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ModeDetails {
+    stream_mode: String,
+}
+
+impl ModeDetails {
+    pub(super) fn mode(&self) -> Result<Mode, ApiError> {
+        match self.stream_mode.as_str() {
+            "PROVISIONED" => Ok(Mode::Provisioned),
+            "ON_DEMAND" => Ok(Mode::OnDemand),
+            other => Err(ApiError::validation(&format!(
+                "Value '{other}' at 'streamModeDetails.streamMode' failed to satisfy constraint: \
+                 Member must satisfy enum value set: [ON_DEMAND, PROVISIONED]"
+            ))),
+        }
+    }
 }
 
 /// How a call names the stream.
@@ -175,9 +211,12 @@ impl StreamName {
         self.stream_name.is_none() && self.stream_arn.is_none()
     }
 
-    /// As [`check_stream`].
+    /// Checks that the call names this stream.
     pub(super) fn check(&self, config: &StreamConfig) -> Result<(), ApiError> {
         let (name, arn) = (self.stream_name.as_deref(), self.stream_arn.as_deref());
-        check_stream(config, name, arn)
+        match stream_name(name, arn)? {
+            name if name == config.name => Ok(()),
+            name => Err(ApiError::no_stream(name)),
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::RECORD_BYTES_MAX;
 use super::aggregate;
-use super::api::{ApiError, check_stream};
+use super::api::ApiError;
 use super::parse::{self, Entry};
 use super::stream::{Distribution, StreamConfig};
 use crate::event_id::{EventId, IdScanner};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Records that one PutRecords call carries at most (service limit).
 pub const CALL_RECORDS_MAX: usize = 500;
@@ -25,6 +26,8 @@ pub const KEY_CHARS_MAX: usize = 256;
 /// A call that passed every whole-call check.
 #[derive(Debug, Default)]
 pub(super) struct Call {
+    /// The name of the stream that it goes to.
+    pub(super) stream: String,
     /// PutRecord: one record, and its failure is the call's.
     pub(super) single: bool,
     pub(super) records: Vec<Incoming>,
@@ -53,7 +56,7 @@ pub(super) struct Incoming {
 pub(super) enum Packing {
     /// A plain record.
     Plain,
-    /// Begins like a container and is none: readers take it as a plain one.
+    /// Begins like a container and does not decode: readers find no events in it.
     Damaged,
     /// A container, with its part of [`Call::users`].
     Container(Range<usize>),
@@ -67,13 +70,17 @@ pub(super) struct IncomingUser {
     pub(super) ids: Range<usize>,
 }
 
+/// Finds the settings of the stream that a call names by name or ARN.
+pub(super) type ConfigOf<'a> =
+    &'a dyn Fn(Option<&str>, Option<&str>) -> Result<Arc<StreamConfig>, ApiError>;
+
 /// Reads and checks a PutRecords call, or with `single` a PutRecord call. `scratch` holds the bytes
 /// of one record at a time.
 ///
 /// # Errors
 /// What the service says of the whole call; then nothing of it is stored.
 pub(super) fn decode(
-    config: &StreamConfig,
+    config_of: ConfigOf<'_>,
     scanner: &IdScanner,
     body: &[u8],
     single: bool,
@@ -106,13 +113,10 @@ pub(super) fn decode(
     for (at, entry) in entries.iter().enumerate() {
         check_model(member(at), entry)?;
     }
-    check_stream(
-        config,
-        asked.stream_name.as_deref(),
-        asked.stream_arn.as_deref(),
-    )?;
+    let config = &*config_of(asked.stream_name.as_deref(), asked.stream_arn.as_deref())?;
 
     let mut call = Call {
+        stream: config.name.clone(),
         single,
         records: Vec::with_capacity(entries.len()),
         ..Call::default()
@@ -150,7 +154,7 @@ pub(super) fn decode(
             Packing::Plain
         };
         let ids_start = call.ids.len();
-        if config.ids && !matches!(packing, Packing::Container(_)) {
+        if config.ids && matches!(packing, Packing::Plain) {
             scanner.scan(data, |id| call.ids.push(id));
         }
         call.records.push(Incoming {

@@ -1,16 +1,13 @@
 //! What changes the stream: splits, merges, shard count, mode, record size, distribution.
 //! Reads and checks the request; what is possible is the stream's word.
 
-use super::api::{ApiError, StreamName, json, request};
+use super::api::{ApiError, ModeDetails, StreamName, json, request};
 use super::listing::arn;
 use super::shard::parse_shard_id;
 use super::stream::{Change, Distribution, Mode, Stream};
-use super::{RECORD_BYTES_MAX, SHARDS_MAX};
+use super::{RECORD_BYTES_MAX, RECORD_KIB_MIN, SHARDS_MAX};
 use serde::Deserialize;
 use std::time::Duration;
-
-/// The smallest record maximum that a stream can be given (service limit), in KiB.
-const RECORD_KIB_MIN: usize = 1_024;
 
 fn constraint<T>(text: impl AsRef<str>) -> Result<T, ApiError> {
     Err(ApiError::validation(text.as_ref()))
@@ -93,6 +90,7 @@ struct CountRequest {
 pub(super) fn update_shard_count(
     stream: &mut Stream,
     now: Duration,
+    region: &str,
     body: &[u8],
 ) -> Result<Vec<u8>, ApiError> {
     let asked: CountRequest = request(body)?;
@@ -122,7 +120,7 @@ pub(super) fn update_shard_count(
     stream.begin(now, Change::Resize { count })?;
     Ok(json(&serde_json::json!({
         "StreamName": stream.config().name,
-        "StreamARN": arn(stream),
+        "StreamARN": arn(stream, region),
         "CurrentShardCount": open,
         "TargetShardCount": count,
     })))
@@ -136,12 +134,6 @@ struct ModeRequest {
     stream_mode_details: ModeDetails,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ModeDetails {
-    stream_mode: String,
-}
-
 /// UpdateStreamMode. The shards stay as they are.
 pub(super) fn update_stream_mode(
     stream: &mut Stream,
@@ -149,16 +141,7 @@ pub(super) fn update_stream_mode(
     body: &[u8],
 ) -> Result<Vec<u8>, ApiError> {
     let asked: ModeRequest = request(body)?;
-    let mode = match asked.stream_mode_details.stream_mode.as_str() {
-        "PROVISIONED" => Mode::Provisioned,
-        "ON_DEMAND" => Mode::OnDemand,
-        other => {
-            return constraint(format!(
-                "Value '{other}' at 'streamModeDetails.streamMode' failed to satisfy constraint: \
-                 Member must satisfy enum value set: [ON_DEMAND, PROVISIONED]"
-            ));
-        }
-    };
+    let mode = asked.stream_mode_details.mode()?;
     let config = stream.config();
     asked.stream.check(config)?;
     // Provisioned streams know no AUTO. What the service does with a stream that has it is not

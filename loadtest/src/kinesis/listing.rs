@@ -1,9 +1,11 @@
 //! What describes the stream: DescribeStreamSummary, DescribeStream and ListShards with its
 //! filters and pages. Changes nothing.
 
+use super::SHARDS_MAX;
 use super::api::{ACCOUNT, ApiError, StreamName, json, request};
 use super::shard::{Shard, parse_shard_id, sequence_number, shard_id};
 use super::stream::{Distribution, Mode, Stream};
+use super::streams::{STREAMS_MAX, Streams};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,13 +16,21 @@ const LIST_SHARDS_MAX: usize = 1_000;
 /// Shards that one DescribeStream answer holds at most (service limit).
 const DESCRIBE_SHARDS_MAX: usize = 100;
 
+/// Streams that one ListStreams answer holds unless the call asks for another number (service default).
+const LIST_STREAMS_MAX: usize = 100;
+
 /// How long the service keeps records of a stream that nobody configured.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The stream's ARN.
-pub(super) fn arn(stream: &Stream) -> String {
+/// The stream's ARN in a region.
+pub(super) fn arn(stream: &Stream, region: &str) -> String {
     let name = &stream.config().name;
-    format!("arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{name}")
+    let partition = match region {
+        region if region.starts_with("cn-") => "aws-cn",
+        region if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    };
+    format!("arn:{partition}:kinesis:{region}:{ACCOUNT}:stream/{name}")
 }
 
 #[derive(Deserialize)]
@@ -32,28 +42,37 @@ struct DescribeRequest {
     exclusive_start_shard_id: Option<String>,
 }
 
-/// What both descriptions say.
-fn description(stream: &Stream) -> Value {
-    let config = stream.config();
+/// When the stream was created, in Unix seconds.
+fn created(stream: &Stream) -> f64 {
     let created = stream.created().duration_since(UNIX_EPOCH);
+    created.unwrap_or_default().as_secs_f64()
+}
+
+/// What both descriptions say.
+fn description(stream: &Stream, region: &str) -> Value {
+    let config = stream.config();
     serde_json::json!({
         "StreamName": config.name,
-        "StreamARN": arn(stream),
+        "StreamARN": arn(stream, region),
         "StreamStatus": stream.status(),
         "StreamModeDetails": {"StreamMode": config.mode.as_str()},
         "RetentionPeriodHours": RETENTION.as_secs() / 3_600,
-        "StreamCreationTimestamp": created.unwrap_or_default().as_secs_f64(),
+        "StreamCreationTimestamp": created(stream),
         "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
         "EncryptionType": "NONE",
     })
 }
 
 /// DescribeStreamSummary.
-pub(super) fn describe_stream_summary(stream: &Stream, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+pub(super) fn describe_stream_summary(
+    stream: &Stream,
+    region: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
     let config = stream.config();
     let asked: DescribeRequest = request(body)?;
     asked.stream.check(config)?;
-    let mut summary = description(stream);
+    let mut summary = description(stream, region);
     summary["OpenShardCount"] = stream.shards().open_count().into();
     summary["ConsumerCount"] = 0.into();
     summary["MaxRecordSizeInKiB"] = (config.record_bytes_max / 1024).into();
@@ -71,7 +90,11 @@ pub(super) fn describe_stream_summary(stream: &Stream, body: &[u8]) -> Result<Ve
 }
 
 /// DescribeStream.
-pub(super) fn describe_stream(stream: &Stream, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+pub(super) fn describe_stream(
+    stream: &Stream,
+    region: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
     let asked: DescribeRequest = request(body)?;
     asked.stream.check(stream.config())?;
     let limit = asked.limit.unwrap_or(DESCRIBE_SHARDS_MAX);
@@ -82,10 +105,83 @@ pub(super) fn describe_stream(stream: &Stream, body: &[u8]) -> Result<Vec<u8>, A
     let start = after(asked.exclusive_start_shard_id.as_deref())?;
     let limit = limit.min(DESCRIBE_SHARDS_MAX);
     let (shards, next) = page(stream, Filter::All, start, limit);
-    let mut description = description(stream);
+    let mut description = description(stream, region);
     description["Shards"] = shards.into();
     description["HasMoreShards"] = next.is_some().into();
     Ok(json(&serde_json::json!({"StreamDescription": description})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListStreamsRequest {
+    limit: Option<usize>,
+    exclusive_start_stream_name: Option<String>,
+    next_token: Option<String>,
+}
+
+/// ListStreams: by name.
+pub(super) fn list_streams(
+    streams: &Streams,
+    region: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
+    let asked: ListStreamsRequest = request(body)?;
+    let limit = asked.limit.unwrap_or(LIST_STREAMS_MAX);
+    if !(1..=10_000).contains(&limit) {
+        let constraint = format!("Value '{limit}' at 'limit' must be between 1 and 10000");
+        return Err(ApiError::validation(&constraint));
+    }
+    // A token is the last name of the page before it.
+    let after = asked.next_token.or(asked.exclusive_start_stream_name);
+    let mut listed: Vec<&Stream> = streams.all().collect();
+    listed.sort_by(|a, b| a.config().name.cmp(&b.config().name));
+    listed.retain(|stream| {
+        after
+            .as_ref()
+            .is_none_or(|after| stream.config().name > *after)
+    });
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let names: Vec<&str> = listed
+        .iter()
+        .map(|stream| stream.config().name.as_str())
+        .collect();
+    let summary = |stream: &&Stream| {
+        serde_json::json!({
+            "StreamName": stream.config().name,
+            "StreamARN": arn(stream, region),
+            "StreamStatus": stream.status(),
+            "StreamModeDetails": {"StreamMode": stream.config().mode.as_str()},
+            "StreamCreationTimestamp": created(stream),
+        })
+    };
+    let summaries: Vec<Value> = listed.iter().map(summary).collect();
+    let mut answer = serde_json::json!({
+        "StreamNames": names,
+        "HasMoreStreams": more,
+        "StreamSummaries": summaries,
+    });
+    if let (true, Some(last)) = (more, names.last()) {
+        answer["NextToken"] = (*last).into();
+    }
+    Ok(json(&answer))
+}
+
+/// DescribeLimits.
+pub(super) fn describe_limits(streams: &Streams) -> Vec<u8> {
+    let open: u32 = streams
+        .all()
+        .map(|stream| stream.shards().open_count())
+        .sum();
+    let on_demand = streams
+        .all()
+        .filter(|stream| stream.config().mode == Mode::OnDemand);
+    json(&serde_json::json!({
+        "ShardLimit": SHARDS_MAX,
+        "OpenShardCount": open,
+        "OnDemandStreamCount": on_demand.count(),
+        "OnDemandStreamCountLimit": STREAMS_MAX,
+    }))
 }
 
 /// The shard after the one that a call names; the first without one.
@@ -140,18 +236,19 @@ impl Filter {
     }
 
     /// A page's token holds the filter with its time, so that pages agree with each other.
-    fn token(self, next: u32) -> String {
+    /// It begins with the stream's name, which later calls do not give.
+    fn token(self, stream: &str, next: u32) -> String {
         let nanos = |time: Duration| time.as_nanos();
         match self {
-            Filter::All => format!("all:0:{next}"),
-            Filter::Latest => format!("latest:0:{next}"),
-            Filter::At(time) => format!("at:{}:{next}", nanos(time)),
-            Filter::From(time) => format!("from:{}:{next}", nanos(time)),
+            Filter::All => format!("{stream}:all:0:{next}"),
+            Filter::Latest => format!("{stream}:latest:0:{next}"),
+            Filter::At(time) => format!("{stream}:at:{}:{next}", nanos(time)),
+            Filter::From(time) => format!("{stream}:from:{}:{next}", nanos(time)),
         }
     }
 
-    fn parse_token(token: &str) -> Option<(Filter, u32)> {
-        let mut parts = token.split(':');
+    fn parse_token(token: &str, stream: &str) -> Option<(Filter, u32)> {
+        let mut parts = token.strip_prefix(stream)?.strip_prefix(':')?.split(':');
         let (kind, nanos, next) = (parts.next()?, parts.next()?, parts.next()?);
         let time = Duration::from_nanos(nanos.parse().ok()?);
         let filter = match kind {
@@ -237,7 +334,7 @@ pub(super) fn list_shards(
             let message = "NextToken and ExclusiveStartShardId cannot be provided together.";
             return Err(ApiError::argument(message));
         }
-        (Some(token), None) => Filter::parse_token(token)
+        (Some(token), None) => Filter::parse_token(token, &stream.config().name)
             .ok_or_else(|| ApiError::argument("NextToken is not valid."))?,
         (Some(_), Some(_)) => {
             let message = "NextToken and ShardFilter cannot be provided together.";
@@ -261,7 +358,7 @@ pub(super) fn list_shards(
     let (shards, next) = page(stream, filter, start, limit.min(LIST_SHARDS_MAX));
     let mut answer = serde_json::json!({"Shards": shards});
     if let Some(next) = next {
-        answer["NextToken"] = filter.token(next).into();
+        answer["NextToken"] = filter.token(&stream.config().name, next).into();
     }
     Ok(json(&answer))
 }
@@ -328,8 +425,12 @@ mod tests {
             Filter::At(time),
             Filter::From(time),
         ] {
-            assert_eq!(Filter::parse_token(&filter.token(17)), Some((filter, 17)));
+            assert_eq!(
+                Filter::parse_token(&filter.token("s.1", 17), "s.1"),
+                Some((filter, 17))
+            );
         }
+        assert_eq!(Filter::parse_token("s.2:all:0:1", "s.1"), None);
         for token in [
             "",
             "17",
@@ -339,7 +440,8 @@ mod tests {
             "at:x:1",
             "at:1:-1",
         ] {
-            assert_eq!(Filter::parse_token(token), None, "{token}");
+            let token = format!("s.1:{token}");
+            assert_eq!(Filter::parse_token(&token, "s.1"), None, "{token}");
         }
     }
 

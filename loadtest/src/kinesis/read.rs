@@ -63,7 +63,7 @@ pub(super) fn get_shard_iterator(stream: &Stream, body: &[u8]) -> Result<Vec<u8>
         }
     };
     Ok(json(
-        &serde_json::json!({"ShardIterator": iterator(id, position)}),
+        &serde_json::json!({"ShardIterator": iterator(&config.name, id, position)}),
     ))
 }
 
@@ -102,7 +102,7 @@ pub(super) fn get_records(
     }
     let limited = stream.config().shard_limits;
     let wall_clock = stream.created() + now;
-    let found = parse_iterator(&asked.shard_iterator);
+    let found = parse_iterator(&asked.shard_iterator, &stream.config().name);
     let Some((id, position)) = found.filter(|(id, _)| stream.shards().get(*id).is_some()) else {
         return Err(ApiError::argument("Invalid ShardIterator."));
     };
@@ -157,7 +157,7 @@ pub(super) fn get_records(
             .collect();
         answer["ChildShards"] = children.into();
     } else {
-        answer["NextShardIterator"] = iterator(id, next).into();
+        answer["NextShardIterator"] = iterator(&stream.config().name, id, next).into();
     }
     if let Some(shard) = stream.shard_mut(id) {
         shard.reads.took(bytes);
@@ -165,13 +165,19 @@ pub(super) fn get_records(
     Ok(json(&answer))
 }
 
-fn iterator(shard: u32, position: u64) -> String {
-    format!("it:{shard}:{position}")
+fn iterator(stream: &str, shard: u32, position: u64) -> String {
+    format!("it:{stream}:{shard}:{position}")
 }
 
-fn parse_iterator(text: &str) -> Option<(u32, u64)> {
-    let (shard, position) = text.strip_prefix("it:")?.split_once(':')?;
-    Some((shard.parse().ok()?, position.parse().ok()?))
+/// The stream that an iterator belongs to.
+pub(super) fn iterator_stream(text: &str) -> Option<&str> {
+    Some(text.strip_prefix("it:")?.split_once(':')?.0)
+}
+
+fn parse_iterator(text: &str, stream: &str) -> Option<(u32, u64)> {
+    let (own, place) = text.strip_prefix("it:")?.split_once(':')?;
+    let (shard, position) = place.split_once(':')?;
+    (own == stream).then_some((shard.parse().ok()?, position.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -189,7 +195,7 @@ mod tests {
         }
         let now = 10 * second;
         let mut refusal = |now| {
-            let answer = get_records(&mut stream, now, br#"{"ShardIterator":"it:0:0"}"#);
+            let answer = get_records(&mut stream, now, br#"{"ShardIterator":"it:clicks:0:0"}"#);
             answer.err().map(|error| error.code)
         };
         let throttled = Some("ProvisionedThroughputExceededException");

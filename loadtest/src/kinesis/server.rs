@@ -1,10 +1,12 @@
-//! The stream as a service: which operation a call names, who answers it, and what is counted.
+//! The streams as a service: which operation a call names, who answers it, and what is counted.
 //! Every rule of the service is elsewhere; so is the server.
 
 use super::api::{self, ApiError};
 use super::call::decode;
+use super::cbor;
 use super::cost::CostMeter;
-use super::stream::{Aggregation, AnswerShape, Stream, StreamConfig};
+use super::stream::{Aggregation, AnswerShape, StreamConfig};
+use super::streams::{Found, Streams};
 use super::{EmulatorError, FaultsError, NotRetained, Options, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
 use crate::service::{self, Call, FaultScript, Frame, Refusal, Reply, Service, Trouble};
@@ -12,7 +14,6 @@ use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Bytes of an HTTP body: the largest call in base64, and its JSON around 500 records.
@@ -53,7 +54,8 @@ pub struct Stats {
     pub not_retained: u64,
     /// Stored records that are containers of the Kinesis Producer Library.
     pub kpl_containers: u64,
-    /// Stored records that begin like such a container and are none.
+    /// Stored records that begin like such a container and do not decode. Their events are in no
+    /// ledger, and not among the stored ids.
     pub kpl_damaged: u64,
     /// User records in stored containers.
     pub kpl_user_records: u64,
@@ -62,9 +64,9 @@ pub struct Stats {
     pub kpl_dropped_by_readers: u64,
     /// Shards that take records now.
     pub open_shards: u64,
-    /// What the stream would be billed for.
+    /// What the stream would be billed for; of several the oldest.
     pub cost: CostMeter,
-    /// Records stored, by shard, closed ones included.
+    /// Records stored, by shard, closed ones included; of several streams the oldest first.
     pub shard_stored: Vec<u64>,
     /// Records refused by shard limits, by shard.
     pub shard_throttled: Vec<u64>,
@@ -72,16 +74,17 @@ pub struct Stats {
 
 /// What calls share.
 pub(super) struct Own {
-    stream: Stream,
+    streams: Streams,
     stats: Stats,
     aggregation: Aggregation,
     /// The time of the last look at the clock for counters.
     seen: Duration,
 }
 
-/// The stream as a service.
+/// The streams as a service.
 pub(super) struct Kinesis {
     scanner: IdScanner,
+    region: String,
 }
 
 type State = service::State<Own>;
@@ -104,8 +107,24 @@ impl Service for Kinesis {
             short: call.short,
             failed_count_zero: call.failed_count_zero,
         };
-        let answer = apply(shared, call.operation, &call.body, shape)?;
-        Ok(Reply::new(200, answer))
+        let region = call.region().unwrap_or(&self.region);
+        if !cbor::is_spoken(call.head) {
+            let answer = apply(shared, call.operation, region, &call.body, shape)?;
+            return Ok(Reply::new(200, answer));
+        }
+        let body = cbor::to_json(&call.body)?;
+        let answer = apply(shared, call.operation, region, &body, shape)?;
+        let answer = Reply::new(200, cbor::from_json(&answer));
+        Ok(answer.with("content-type", cbor::CONTENT_TYPE))
+    }
+
+    fn refuse(&self, refusal: &Refusal, head: &Parts) -> Reply {
+        let mut reply = refusal.json();
+        if cbor::is_spoken(head) {
+            reply.body = cbor::from_json(&reply.body).into();
+            reply = reply.with("content-type", cbor::CONTENT_TYPE);
+        }
+        reply
     }
 
     fn trouble(&self, trouble: Trouble, operation: &str) -> Refusal {
@@ -114,7 +133,7 @@ impl Service for Kinesis {
     }
 
     fn tick(&self, own: &mut Own, now: Duration) {
-        own.stream.settle(now);
+        own.streams.settle(now);
         own.seen = now;
     }
 
@@ -164,13 +183,14 @@ impl Emulator {
             ids: options.ledger.is_some(),
         };
         let own = Own {
-            stream: Stream::new(config, SystemTime::now()),
+            streams: Streams::new(config, SystemTime::now()),
             stats: Stats::default(),
             aggregation: Aggregation::default(),
             seen: Duration::ZERO,
         };
         let kinesis = Kinesis {
             scanner: IdScanner::default(),
+            region: options.region,
         };
         let frame = Frame::start(frame, kinesis, own)?;
         Ok(Emulator { frame })
@@ -188,6 +208,12 @@ impl Emulator {
         format!("http://{}", self.addr())
     }
 
+    /// Where it listens with TLS, and its certificate in PEM; `None` without a TLS port.
+    #[must_use]
+    pub fn tls(&self) -> Option<(SocketAddr, &str)> {
+        self.frame.tls()
+    }
+
     /// Replaces the faults from the next call on, and starts their choices and their clock anew.
     ///
     /// # Errors
@@ -202,10 +228,12 @@ impl Emulator {
         self.frame.shared().stats()
     }
 
-    /// All records in memory, shard by shard, oldest first.
+    /// All records in memory, shard by shard, oldest first; of several streams the oldest first.
     #[must_use]
     pub fn stored_records(&self) -> Vec<StoredRecord> {
-        self.frame.shared().lock().own.stream.records()
+        let state = self.frame.shared().lock();
+        let streams = state.own.streams.all();
+        streams.flat_map(|stream| stream.records()).collect()
     }
 
     /// The ids of all events stored, once per stored copy, in no particular order. Of containers
@@ -220,7 +248,9 @@ impl Emulator {
         if missing > 0 {
             return Err(NotRetained { missing });
         }
-        Ok(state.own.stream.delivered_ids(&shared.service.scanner))
+        let streams = state.own.streams.all();
+        let ids = streams.flat_map(|stream| stream.delivered_ids(&shared.service.scanner));
+        Ok(ids.collect())
     }
 
     /// Returns when the emulator ended by itself, as it does when its ledger cannot be written,
@@ -254,6 +284,7 @@ fn operation(head: &Parts) -> &'static str {
 fn apply(
     shared: &Shared,
     operation: &str,
+    region: &str,
     body: &[u8],
     shape: AnswerShape,
 ) -> Result<Vec<u8>, ApiError> {
@@ -263,7 +294,7 @@ fn apply(
     let mut state = shared.lock();
     // Read under the lock, so that time does not go back between calls.
     let now = shared.now();
-    api::operate(operation, &mut state.own.stream, now, body)
+    api::operate(operation, &mut state.own.streams, now, region, body)
 }
 
 /// PutRecords, or with `single` PutRecord.
@@ -273,14 +304,18 @@ fn put(
     body: &[u8],
     shape: AnswerShape,
 ) -> Result<Vec<u8>, ApiError> {
-    let config = Arc::clone(shared.lock().own.stream.config());
+    let config_of = |name: Option<&str>, arn: Option<&str>| {
+        let mut state = shared.lock();
+        let now = shared.now();
+        state.own.streams.config(now, name, arn)
+    };
     let scanner = &shared.service.scanner;
-    let call = decode(&config, scanner, body, single, &mut Vec::new())?;
+    let call = decode(&config_of, scanner, body, single, &mut Vec::new())?;
     let mut state = shared.lock();
     let State {
         own:
             Own {
-                stream,
+                streams,
                 stats,
                 aggregation,
                 ..
@@ -290,7 +325,10 @@ fn put(
         calls,
         ..
     } = &mut *state;
-    let now = shared.now();
+    let Some(Found { stream, now }) = streams.get_mut(shared.now(), &call.stream) else {
+        // Deleted since the call was read.
+        return Err(ApiError::no_stream(&call.stream));
+    };
     let outcome = stream.put(call, faults, shape, now, |id| {
         if let Some(ledger) = ledger {
             ledger.push_id(id);
@@ -311,12 +349,22 @@ fn put(
 
 fn stats(state: &State) -> Stats {
     let Own {
-        stream,
+        streams,
         stats,
         aggregation,
         seen,
     } = &state.own;
-    let shards = stream.shards().all();
+    let open: u32 = streams
+        .all()
+        .map(|stream| stream.shards().open_count())
+        .sum();
+    let shards: Vec<_> = streams
+        .all()
+        .flat_map(|stream| stream.shards().all())
+        .collect();
+    let cost = streams
+        .oldest(*seen)
+        .map(|(stream, seen)| stream.cost(seen));
     let retained: u64 = shards.iter().map(|shard| shard.retained() as u64).sum();
     let calls = state.calls.clone();
     Stats {
@@ -333,8 +381,8 @@ fn stats(state: &State) -> Stats {
         kpl_damaged: aggregation.damaged,
         kpl_user_records: aggregation.user_records,
         kpl_dropped_by_readers: aggregation.dropped_by_readers,
-        open_shards: stream.shards().open_count().into(),
-        cost: stream.cost(*seen),
+        open_shards: open.into(),
+        cost: cost.unwrap_or_default(),
         shard_stored: shards.iter().map(|shard| shard.stored).collect(),
         shard_throttled: shards.iter().map(|shard| shard.throttled).collect(),
         ..stats.clone()

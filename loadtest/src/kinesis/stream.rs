@@ -1,4 +1,4 @@
-//! The one stream of an emulator: its settings, its shards, and what calls do to them.
+//! A stream: its settings, its shards, and what calls do to them.
 //! Changes that the service makes in the background are carried out by whichever call comes after
 //! their time. Time is an argument; no sockets, no clock.
 
@@ -78,11 +78,23 @@ pub(super) struct StreamConfig {
 /// A change that takes its time: the stream is UPDATING until it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Split { shard: u32, start: u128 },
-    Merge { first: u32, second: u32 },
-    Resize { count: u32 },
+    Split {
+        shard: u32,
+        start: u128,
+    },
+    Merge {
+        first: u32,
+        second: u32,
+    },
+    Resize {
+        count: u32,
+    },
     Mode(Mode),
     RecordBytesMax(usize),
+    /// The stream comes into being.
+    Create,
+    /// The stream ceases to be.
+    Delete,
 }
 
 /// What became of a call's records.
@@ -132,6 +144,7 @@ pub(super) struct Stream {
     mode_switches: VecDeque<Duration>,
     /// Where AUTO distribution goes on.
     auto_next: u32,
+    deleted: bool,
 }
 
 impl Stream {
@@ -145,8 +158,32 @@ impl Stream {
             resizes: VecDeque::new(),
             mode_switches: VecDeque::new(),
             auto_next: 0,
+            deleted: false,
             config: Arc::new(config),
         }
+    }
+
+    /// A stream that is CREATING first.
+    pub(super) fn creating(config: StreamConfig, created: SystemTime) -> Stream {
+        let mut stream = Stream::new(config, created);
+        stream.pending = Some((stream.config.update, Change::Create));
+        stream
+    }
+
+    /// Begins to delete the stream, whatever else is under way.
+    pub(super) fn delete(&mut self, now: Duration) {
+        self.pending = Some((now + self.config.update, Change::Delete));
+        self.settle(now);
+    }
+
+    /// Whether the stream is gone.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// Whether records can be put: while it comes or goes the service does not find it.
+    pub(super) fn takes_records(&self) -> bool {
+        matches!(self.status(), "ACTIVE" | "UPDATING")
     }
 
     pub(super) fn config(&self) -> &Arc<StreamConfig> {
@@ -169,6 +206,8 @@ impl Stream {
     pub(super) fn status(&self) -> &'static str {
         match self.pending {
             None => "ACTIVE",
+            Some((_, Change::Create)) => "CREATING",
+            Some((_, Change::Delete)) => "DELETING",
             Some(_) => "UPDATING",
         }
     }
@@ -200,6 +239,11 @@ impl Stream {
                 Arc::make_mut(&mut self.config).record_bytes_max = bytes;
                 Ok(())
             }
+            Change::Create => Ok(()),
+            Change::Delete => {
+                self.deleted = true;
+                Ok(())
+            }
         };
     }
 
@@ -211,7 +255,10 @@ impl Stream {
         self.settle(now);
         self.check_active()?;
         let config = &self.config;
-        let reshards = !matches!(change, Change::Mode(_) | Change::RecordBytesMax(_));
+        let reshards = matches!(
+            change,
+            Change::Split { .. } | Change::Merge { .. } | Change::Resize { .. }
+        );
         if reshards && config.mode == Mode::OnDemand {
             return Err(ApiError::client(
                 "ValidationException",
@@ -223,7 +270,7 @@ impl Stream {
             Change::Split { shard, start } => self.shards.check_split(shard, start),
             Change::Merge { first, second } => self.shards.check_merge(first, second),
             Change::Resize { count } => self.shards.check_resize(count),
-            Change::Mode(_) | Change::RecordBytesMax(_) => Ok(()),
+            Change::Mode(_) | Change::RecordBytesMax(_) | Change::Create | Change::Delete => Ok(()),
         };
         checked.map_err(|error| reshard_error(&config.name, error))?;
         match change {
@@ -259,7 +306,7 @@ impl Stream {
     fn check_active(&self) -> Result<(), ApiError> {
         match self.pending {
             None => Ok(()),
-            Some(_) => Err(ApiError::in_use(&self.config.name)),
+            Some(_) => Err(ApiError::in_use(&self.config.name, self.status())),
         }
     }
 
@@ -553,7 +600,14 @@ pub(super) mod tests {
         let body = serde_json::json!({"StreamName": "clicks", "Records": records}).to_string();
         let scanner = IdScanner::default();
         let config = Arc::clone(stream.config());
-        let call = decode(&config, &scanner, body.as_bytes(), false, &mut Vec::new()).unwrap();
+        let call = decode(
+            &|_, _| Ok(Arc::clone(&config)),
+            &scanner,
+            body.as_bytes(),
+            false,
+            &mut Vec::new(),
+        )
+        .unwrap();
         let mut faults = FaultPlan::new(Vec::new(), Duration::ZERO).unwrap();
         let outcome = stream.put(call, &mut faults, AnswerShape::default(), now, |_| {});
         outcome.stored

@@ -69,6 +69,14 @@ pub enum ReportError {
         /// As given.
         actual: usize,
     },
+    /// A condition of `--fail-if` can be neither met nor missed.
+    #[error("--fail-if {condition}: {reason}")]
+    Undecided {
+        /// The condition.
+        condition: String,
+        /// What is missing.
+        reason: String,
+    },
     /// A plot could not be drawn.
     #[error("drawing: {0}")]
     Draw(String),

@@ -1,20 +1,18 @@
-//! Ids of events in objects: as they are, and inside gzip. Reads in pieces, up to a bound.
+//! Ids of events in objects: as they are, and inside gzip or zstd. Reads in pieces, up to a bound.
 
 use crate::event_id::{EventId, IdScanner};
-use flate2::read::MultiGzDecoder;
+use crate::packed;
 use std::io::{self, Read};
 
-/// Bytes that one gzipped object may inflate to.
+/// Bytes that one packed object may inflate to.
 pub const INFLATED_BYTES_MAX: u64 = 4 << 30;
-
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 const PIECE: usize = 256 << 10;
 
-/// Calls `found` with the id of each event in an object: of all its members when it is gzip.
+/// Calls `found` with the id of each event in an object: unpacked when it is gzip or zstd.
 ///
 /// # Errors
-/// When gzip is damaged or cut off, or inflates to more than [`INFLATED_BYTES_MAX`]; what was
+/// When a packed object is damaged or cut off, or inflates to more than [`INFLATED_BYTES_MAX`]; what was
 /// found before counts.
 pub(super) fn scan(
     scanner: &IdScanner,
@@ -30,12 +28,12 @@ fn scan_up_to(
     limit: u64,
     mut found: impl FnMut(EventId),
 ) -> io::Result<()> {
-    if !object.starts_with(&GZIP_MAGIC) {
+    if !packed::is_packed(object) {
         scanner.scan(object, found);
         return Ok(());
     }
     // One byte more tells what is at the limit from what is over it.
-    let mut inflated = MultiGzDecoder::new(object).take(limit.saturating_add(1));
+    let mut inflated = packed::open(object)?.take(limit.saturating_add(1));
     let mut buffer = vec![0; PIECE];
     let (mut kept, mut total) = (0, 0);
     loop {
@@ -94,6 +92,11 @@ mod tests {
         result.unwrap();
         assert_eq!(ids, (0..50_010).collect::<Vec<u64>>());
         assert_eq!(found(&lines(0, 3), 0).0, [0, 1, 2]);
+        let mut object = zstd::encode_all(&*lines(0, 50_000), 0).unwrap();
+        object.extend(zstd::encode_all(&*lines(50_000, 50_010), 0).unwrap());
+        let (ids, result) = found(&object, INFLATED_BYTES_MAX);
+        result.unwrap();
+        assert_eq!(ids, (0..50_010).collect::<Vec<u64>>());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The buckets as a service: each operation, and what is counted.
 
 use super::body::{self, Upload};
+use super::range;
 use super::route::Target;
 use super::store::{KEY_BYTES_MAX, New, Object, Store, StoreError};
 use super::upload::{PART_NUMBER_MAX, PutPartError, Uploads, hex};
@@ -134,8 +135,7 @@ impl Condition {
 
     fn check(self, store: &Store, bucket: &str, key: &str) -> Result<(), Refusal> {
         if self == Condition::Absent && store.get(bucket, key).is_some() {
-            let message = "At least one of the pre-conditions you specified did not hold";
-            return Err(Refusal::new(412, "PreconditionFailed", message));
+            return Err(precondition_failed());
         }
         Ok(())
     }
@@ -156,6 +156,11 @@ fn malformed_xml() -> Refusal {
     let message = "The XML you provided was not well-formed or did not validate against our \
                    published schema";
     Refusal::client("MalformedXML", message)
+}
+
+fn precondition_failed() -> Refusal {
+    let message = "At least one of the pre-conditions you specified did not hold";
+    Refusal::new(412, "PreconditionFailed", message)
 }
 
 fn no_such_key() -> Refusal {
@@ -300,17 +305,43 @@ impl S3 {
     }
 
     /// GetObject and HeadObject: the server leaves the body of an answer to HEAD out.
-    fn get_object(&self, target: &Target, shared: &Shared) -> Result<Reply, Refusal> {
+    fn get_object(
+        &self,
+        call: &Call<'_>,
+        target: &Target,
+        shared: &Shared,
+    ) -> Result<Reply, Refusal> {
         let object: Object = {
             let state = shared.lock();
             let object = state.own.store.get(&target.bucket, &target.key);
             object.ok_or_else(no_such_key)?.clone()
         };
-        let body = object
-            .read()
-            .map_err(|error| refused(StoreError::Io(error)))?;
-        let mut reply = Reply::new(200, body)
-            .with("etag", &quoted(&object.etag))
+        let (etag, size) = (quoted(&object.etag), object.size as u64);
+        let asked = &call.head.headers;
+        match range::condition(asked, &etag) {
+            range::Condition::Holds => {}
+            range::Condition::NotModified => return Ok(Reply::new(304, "").with("etag", &etag)),
+            range::Condition::Failed => return Err(precondition_failed()),
+        }
+        let io = |error| refused(StoreError::Io(error));
+        let mut reply = match range::part(asked, &etag, size) {
+            range::Part::Whole => Reply::new(200, object.read().map_err(io)?),
+            range::Part::Range { start, end } => {
+                let last = end.saturating_sub(1);
+                Reply::new(206, object.read_part(start, end).map_err(io)?)
+                    .with("content-range", &format!("bytes {start}-{last}/{size}"))
+            }
+            range::Part::Unsatisfiable => {
+                let message = "The requested range is not satisfiable";
+                let refusal = Refusal::new(416, "InvalidRange", message);
+                shared.lock().calls.count_error(refusal.code);
+                let reply = self.refuse(&refusal, call.head);
+                return Ok(reply.with("content-range", &format!("bytes */{size}")));
+            }
+        };
+        reply = reply
+            .with("accept-ranges", "bytes")
+            .with("etag", &etag)
             .with("last-modified", &http_date(object.modified));
         for (name, value) in &object.headers {
             // They came as headers, so they can go as such.
@@ -358,6 +389,7 @@ impl Service for S3 {
     /// A little more than an object, for the chunks that it may come in.
     const BODY_BYTES_MAX: usize = BODY_BYTES_MAX + (BODY_BYTES_MAX >> 4);
     const CONTENT_TYPE: &'static str = "application/xml";
+    const REQUEST_ID: &'static str = "x-amz-request-id";
     const FAULTS_UNKNOWN: &'static [&'static str] =
         &["short_answer", "reject", "failed_count_zero"];
     const LEDGER_AT_END: bool = true;
@@ -400,7 +432,7 @@ impl Service for S3 {
             "UploadPart" => self.upload_part(call, &target, shared),
             "CompleteMultipartUpload" => self.complete_upload(&call, &target, shared),
             "AbortMultipartUpload" => self.abort_upload(&target, shared),
-            "GetObject" | "HeadObject" => self.get_object(&target, shared),
+            "GetObject" | "HeadObject" => self.get_object(&call, &target, shared),
             "HeadBucket" => Ok(Reply::new(200, "")),
             "ListObjectsV2" => list::list(&shared.lock().own.store, &target),
             _ => Err(Refusal::new(

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,6 +38,20 @@ impl Object {
         match &self.data {
             Data::Memory(bytes) => Ok(bytes.clone()),
             Data::File(path) => Ok(Bytes::from(std::fs::read(path)?)),
+        }
+    }
+
+    /// The bytes from `start` to before `end`, both within the object.
+    pub(super) fn read_part(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.size);
+        let (from, to) = (place(start), place(end));
+        match &self.data {
+            Data::Memory(bytes) => Ok(bytes.slice(from..to)),
+            Data::File(path) => {
+                let mut bytes = vec![0; to.saturating_sub(from)];
+                File::open(path)?.read_exact_at(&mut bytes, start)?;
+                Ok(Bytes::from(bytes))
+            }
         }
     }
 }

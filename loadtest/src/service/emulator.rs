@@ -15,6 +15,12 @@ macro_rules! emulator_methods {
             format!("http://{}", self.addr())
         }
 
+        /// Where it listens with TLS, and its certificate in PEM; `None` without a TLS port.
+        #[must_use]
+        pub fn tls(&self) -> Option<(std::net::SocketAddr, &str)> {
+            self.frame.tls()
+        }
+
         /// Replaces the faults from the next call on, and starts their choices and their clock
         /// anew.
         ///

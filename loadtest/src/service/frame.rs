@@ -6,30 +6,41 @@ use super::http::{AnswerBody, ConnectionEnd, Socket, read_body};
 use super::latency::Sampler;
 use super::script::FaultScript;
 use super::signature;
+use super::tls::{HANDSHAKE_MAX, Identity};
 use super::{CallStats, EmulatorError, Options, Refusal, Reply, Service, Signatures, Trouble};
 use crate::event_id::EventId;
 use crate::ledger::{LedgerError, LineFile, STORED_AT_END_HEADER, STORED_HEADER};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use serde::Serialize;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// Wait after a failed accept, for instance without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a connection that set faults outlives the endpoint.
 const ADMIN_GRACE: Duration = Duration::from_millis(50);
+
+/// Requests under way on one h2 connection.
+const H2_STREAMS_MAX: u32 = 1_000;
+
+/// Bytes of a body that an h2 client may send ahead: the largest body of Kinesis.
+const H2_WINDOW_BYTES: u32 = 16 << 20;
 
 /// Bytes of a `POST /_faults`.
 const ADMIN_BODY_MAX: usize = 1 << 20;
@@ -141,6 +152,7 @@ fn known_faults<S: Service>(windows: &[Faults]) -> Result<(), FaultsError> {
 /// A running emulator on its own threads; it ends when dropped.
 pub(crate) struct Frame<S: Service> {
     addr: SocketAddr,
+    tls: Option<(SocketAddr, String)>,
     shared: Arc<Shared<S>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -163,14 +175,25 @@ impl<S: Service> Frame<S> {
             }
             None => None,
         };
-        let listen = |source| EmulatorError::Listen {
-            addr: options.listen,
-            source,
-        };
-        // Bound without a runtime, since the caller may be inside another one.
-        let listener = std::net::TcpListener::bind(options.listen).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let addr = listener.local_addr().map_err(listen)?;
+        let (addr, listener) = bind(options.listen)?;
+        let mut sockets = vec![listener];
+        let mut ports = vec![Port {
+            addr,
+            listener: None,
+            acceptor: None,
+        }];
+        let mut tls = None;
+        if let Some(asked) = &options.tls {
+            let identity = Identity::make(asked)?;
+            let (addr, listener) = bind(asked.listen)?;
+            sockets.push(listener);
+            ports.push(Port {
+                addr,
+                listener: None,
+                acceptor: Some(identity.acceptor),
+            });
+            tls = Some((addr, identity.certificate_pem));
+        }
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             service,
@@ -204,7 +227,7 @@ impl<S: Service> Frame<S> {
         let thread = std::thread::Builder::new()
             .name(S::NAME.to_owned())
             .spawn(move || {
-                if let Err(error) = runtime.block_on(serve(addr, listener, &for_thread, stopped)) {
+                if let Err(error) = runtime.block_on(serve(ports, sockets, &for_thread, stopped)) {
                     for_thread.fail(error);
                 }
                 // Ends every connection, those that hang on purpose too.
@@ -220,6 +243,7 @@ impl<S: Service> Frame<S> {
             .map_err(EmulatorError::Start)?;
         Ok(Frame {
             addr,
+            tls,
             shared,
             thread: Some(thread),
         })
@@ -227,6 +251,12 @@ impl<S: Service> Frame<S> {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The TLS port and its certificate in PEM.
+    pub(crate) fn tls(&self) -> Option<(SocketAddr, &str)> {
+        let (addr, pem) = self.tls.as_ref()?;
+        Some((*addr, pem))
     }
 
     pub(crate) fn shared(&self) -> &Shared<S> {
@@ -276,23 +306,41 @@ impl<S: Service> Drop for Frame<S> {
     }
 }
 
-async fn serve<S: Service>(
+/// Bound without a runtime, since the caller may be inside another one.
+fn bind(addr: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), EmulatorError> {
+    let listen = |source| EmulatorError::Listen { addr, source };
+    let listener = std::net::TcpListener::bind(addr).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    Ok((listener.local_addr().map_err(listen)?, listener))
+}
+
+/// One of the emulator's ports.
+struct Port {
     addr: SocketAddr,
-    listener: std::net::TcpListener,
+    /// `None` while the endpoint is gone.
+    listener: Option<TcpListener>,
+    acceptor: Option<TlsAcceptor>,
+}
+
+async fn serve<S: Service>(
+    mut ports: Vec<Port>,
+    sockets: Vec<std::net::TcpListener>,
     shared: &Arc<Shared<S>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), EmulatorError> {
     let mut faults_set = shared.faults_set.subscribe();
-    let mut listener = Some(TcpListener::from_std(listener).map_err(EmulatorError::Start)?);
-    let mut change = follow_faults(addr, shared, &mut listener).await?;
+    for (port, socket) in ports.iter_mut().zip(sockets) {
+        port.listener = Some(TcpListener::from_std(socket).map_err(EmulatorError::Start)?);
+    }
+    let mut change = follow_faults(shared, &mut ports).await?;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            _ = faults_set.changed() => change = follow_faults(addr, shared, &mut listener).await?,
-            () = until(shared, change) => change = follow_faults(addr, shared, &mut listener).await?,
-            accepted = accept(listener.as_ref()) => match accepted {
-                Ok(socket) => {
-                    tokio::spawn(connection(socket, Arc::clone(shared)));
+            _ = faults_set.changed() => change = follow_faults(shared, &mut ports).await?,
+            () = until(shared, change) => change = follow_faults(shared, &mut ports).await?,
+            accepted = accept(&ports) => match accepted {
+                Ok((socket, acceptor)) => {
+                    tokio::spawn(connection(socket, acceptor, Arc::clone(shared)));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -302,25 +350,29 @@ async fn serve<S: Service>(
 
 /// Goes away or comes back as the faults want it now; returns when they may want something else.
 async fn follow_faults<S: Service>(
-    addr: SocketAddr,
     shared: &Shared<S>,
-    listener: &mut Option<TcpListener>,
+    ports: &mut [Port],
 ) -> Result<Option<Duration>, EmulatorError> {
+    let was_there = ports.iter().any(|port| port.listener.is_some());
     let (gone, change) = {
         let mut state = shared.lock();
         let now = shared.now();
         state.faults.advance(now);
         let gone = state.faults.faults().is_some_and(|faults| faults.gone);
-        if gone && listener.is_some() {
+        if gone && was_there {
             *state.calls.faults.entry("Gone".to_owned()).or_default() += 1;
         }
         (gone, state.faults.next_change(now))
     };
-    if gone {
-        *listener = None;
-    } else if listener.is_none() {
-        let again = TcpListener::bind(addr).await;
-        *listener = Some(again.map_err(|source| EmulatorError::Listen { addr, source })?);
+    for port in ports {
+        let addr = port.addr;
+        if gone {
+            port.listener = None;
+        } else if port.listener.is_none() {
+            let again = TcpListener::bind(addr).await;
+            let again = again.map_err(|source| EmulatorError::Listen { addr, source })?;
+            port.listener = Some(again);
+        }
     }
     shared.gone.send_if_modified(|was| {
         let modified = *was != gone;
@@ -339,49 +391,100 @@ async fn until<S: Service>(shared: &Shared<S>, moment: Option<Duration>) {
     }
 }
 
-async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
-    match listener {
-        Some(listener) => Ok(listener.accept().await?.0),
+/// The next connection of any port.
+async fn accept(ports: &[Port]) -> io::Result<(TcpStream, Option<TlsAcceptor>)> {
+    let mut next = None;
+    std::future::poll_fn(|cx| {
+        for port in ports {
+            let accepted = port.listener.as_ref().map(|own| own.poll_accept(cx));
+            if let Some(Poll::Ready(accepted)) = accepted {
+                next = Some((accepted?.0, port.acceptor.clone()));
+                return Poll::Ready(Ok::<(), io::Error>(()));
+            }
+        }
+        Poll::Pending
+    })
+    .await?;
+    match next {
+        Some(next) => Ok(next),
         None => std::future::pending().await,
     }
 }
 
-async fn connection<S: Service>(socket: TcpStream, shared: Arc<Shared<S>>) {
+async fn connection<S: Service>(
+    socket: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    shared: Arc<Shared<S>>,
+) {
     shared.lock().calls.connections += 1;
     // Without it answers may wait for delayed acknowledgements; a socket that refuses is served.
     let _ = socket.set_nodelay(true);
-    let reset = Arc::new(AtomicBool::new(false));
-    let socket = Socket::new(socket, Arc::clone(&reset));
-    let asked_admin = AtomicBool::new(false);
-    let service = hyper::service::service_fn(|request| {
-        let (shared, reset, asked_admin) = (&shared, &reset, &asked_admin);
+    let end = Arc::new(End::default());
+    let socket = Socket::new(socket, Arc::clone(&end.reset));
+    let Some(acceptor) = acceptor else {
+        return requests(socket, end, shared).await;
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(socket));
+    // A client that does not trust the certificate goes away here; it says why on its side.
+    if let Ok(Ok(stream)) = handshake.await {
+        requests(stream, end, shared).await;
+    }
+}
+
+/// How a connection ends before its client wants it to.
+#[derive(Default)]
+struct End {
+    /// Whether the socket ends with a reset.
+    reset: Arc<AtomicBool>,
+    /// Told to end the connection now: an h2 connection outlives a request that failed.
+    now: Notify,
+    /// Whether the connection asked for the admin pages.
+    asked_admin: AtomicBool,
+}
+
+/// Serves HTTP/1.1 or h2, as the client begins.
+async fn requests<S: Service>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    end: Arc<End>,
+    shared: Arc<Shared<S>>,
+) {
+    let mut gone = shared.gone.subscribe();
+    let for_requests = Arc::clone(&end);
+    let service = hyper::service::service_fn(move |request| {
+        let (shared, end) = (Arc::clone(&shared), Arc::clone(&for_requests));
         async move {
-            answer(request, shared, asked_admin)
+            answer(request, &shared, &end.asked_admin)
                 .await
                 .inspect_err(|fault| {
                     if let ConnectionEnd::Reset = fault {
-                        reset.store(true, Ordering::Relaxed);
+                        end.reset.store(true, Ordering::Relaxed);
+                        end.now.notify_one();
                     }
                 })
         }
     });
-    let mut gone = shared.gone.subscribe();
-    let served = hyper::server::conn::http1::Builder::new()
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new());
+    http.http2()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(socket), service);
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .initial_stream_window_size(H2_WINDOW_BYTES)
+        .initial_connection_window_size(H2_WINDOW_BYTES);
+    let served = http.serve_connection(TokioIo::new(io), service);
     let gone = async {
         let told = gone.wait_for(|gone| *gone).await.is_ok();
-        if told && asked_admin.load(Ordering::Relaxed) {
+        if told && end.asked_admin.load(Ordering::Relaxed) {
             // The answer to whoever asked for it is on its way here.
             tokio::time::sleep(ADMIN_GRACE).await;
         }
         // Before the socket is dropped, as it is when this ends.
-        reset.store(true, Ordering::Relaxed);
+        end.reset.store(true, Ordering::Relaxed);
     };
     tokio::select! {
         // Its error is a client that went away, or the end that a fault asked for.
         _ = served => {}
         () = gone => {}
+        () = end.now.notified() => {}
     }
 }
 
@@ -396,7 +499,8 @@ async fn answer<S: Service>(
         (&Method::POST, "/_faults") => {
             asked_admin.store(true, Ordering::Relaxed);
             let Some(body) = read_body(request.into_body(), ADMIN_BODY_MAX).await? else {
-                return Ok(too_large(Reply::new(413, "")));
+                let message = format!("over {ADMIN_BODY_MAX} bytes");
+                return Ok(too_large(Reply::new(413, message)));
             };
             let set = FaultScript::from_json(&body)
                 .map_err(|error| error.to_string())
@@ -470,11 +574,30 @@ pub(crate) struct Call<'a> {
     pub(crate) failed_count_zero: bool,
 }
 
+impl Call<'_> {
+    /// The region that it is signed for.
+    pub(crate) fn region(&self) -> Option<&str> {
+        signature::region(self.head)
+    }
+}
+
+/// In h2 the host is the request's authority; services and signatures know it as a header.
+fn name_host(head: &mut Parts) {
+    if head.headers.contains_key(HOST) {
+        return;
+    }
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    if let Some(Ok(host)) = authority.map(HeaderValue::from_str) {
+        head.headers.insert(HOST, host);
+    }
+}
+
 async fn call<S: Service>(
     request: Request<Incoming>,
     shared: &Shared<S>,
 ) -> Result<Response<AnswerBody>, ConnectionEnd> {
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    name_host(&mut head);
     let operation = shared.service.operation(&head);
     let drawn = draw(shared, operation);
     if let Some(CallFault::ResetBefore) = drawn.fault {
@@ -502,6 +625,7 @@ async fn call<S: Service>(
             shared.service.refuse(&refusal, &head)
         }
     };
+    let reply = reply.with(S::REQUEST_ID, &format!("{:032x}", fastrand::u128(..)));
     let in_drops = drawn.fault == Some(CallFault::Trickle);
     let body = match in_drops {
         true => AnswerBody::in_drops(reply.body, drawn.trickle_bytes_per_s),

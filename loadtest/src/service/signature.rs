@@ -131,6 +131,12 @@ impl<'a> Authorization<'a> {
     }
 }
 
+/// The region that a call is signed for.
+pub(super) fn region(head: &Parts) -> Option<&str> {
+    let text = head.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    Some(Authorization::parse(text).ok()?.region)
+}
+
 /// Checks a call of `service` as `signatures` ask for.
 pub(super) fn check(
     signatures: &Signatures,

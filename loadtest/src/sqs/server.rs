@@ -205,6 +205,7 @@ impl Sqs {
         }
         let asked: Asked = api::read(&call.body)?;
         api::check_queue(&self.queue, asked.queue_url.as_deref())?;
+        let region = call.region().unwrap_or(service::REGION);
         let (ready, hidden) = shared.lock().own.queue.counts();
         let created = self.created.duration_since(UNIX_EPOCH).unwrap_or_default();
         let all = [
@@ -216,7 +217,7 @@ impl Sqs {
             ("MessageRetentionPeriod", "345600".to_owned()),
             (
                 "QueueArn",
-                format!("arn:aws:sqs:us-east-1:{ACCOUNT}:{}", self.queue),
+                format!("arn:aws:sqs:{region}:{ACCOUNT}:{}", self.queue),
             ),
             ("ReceiveMessageWaitTimeSeconds", "0".to_owned()),
             ("VisibilityTimeout", HIDDEN_SECONDS.to_string()),
@@ -391,7 +392,7 @@ impl Service for Sqs {
             "ReceiveMessage" => self.receive_message(&call, shared)?,
             "DeleteMessage" => self.delete_message(&call, shared)?,
             "DeleteMessageBatch" => self.delete_message_batch(&call, shared)?,
-            _ => return Err(Refusal::client("UnknownOperationException", "")),
+            _ => return Err(Refusal::unknown_operation()),
         };
         Ok(Reply::json(&answer))
     }

@@ -1,5 +1,6 @@
 //! The audit on ledgers made by hand, and on an emulator that lies about exactly k records.
 
+use crate::command_line::{output, program};
 use crate::kinesis_rules::{patient, put, record};
 use crate::responder::{Responder, status};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, Rejec
 use sluice_loadtest::ledger::{ACKS_HEADER, STORED_AT_END_HEADER, STORED_HEADER};
 use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, Target};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -450,4 +452,84 @@ fn a_stream_that_let_records_go_cannot_be_audited() {
     );
     let error = audit(&[&acks], &source("clicks", "http://127.0.0.1:1")).unwrap_err();
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+/// Lines of stored events.
+fn lines(seqs: std::ops::Range<u64>) -> Vec<u8> {
+    let line = |seq| format!("{{\"event_id\":\"{}\"}}\n", id(seq));
+    seqs.flat_map(|seq| line(seq).into_bytes()).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn gzip_and_zstd_files_are_unpacked_before_the_audit() {
+    let bench = Bench::new();
+    let acks = bench.acks(&["00000001 000000000000 64 0 200"]);
+    let data = bench.dir.path().join("data");
+    fs::create_dir_all(&data).unwrap();
+    let members = [gzip(&lines(0..10)), gzip(&lines(10..30))].concat();
+    fs::write(data.join("a.ndjson.gz"), members).unwrap();
+    fs::write(data.join("b.gz"), lines(30..31)).unwrap();
+    fs::write(
+        data.join("c.ndjson.zst"),
+        zstd::encode_all(&*lines(31..64), 0).unwrap(),
+    )
+    .unwrap();
+    let source = Source::Dir {
+        path: data.clone(),
+        suffixes: vec![".gz".to_owned(), ".zst".to_owned()],
+    };
+    let report = judge(&acks, &source);
+    assert_eq!(
+        (report.acked, report.acked_stored, report.lost),
+        (64, 64, 0)
+    );
+
+    // An upload that was cut off: finished lines that can be unpacked count, and the file is named.
+    let whole = gzip(&lines(0..10));
+    fs::write(data.join("a.ndjson.gz"), &whole[..whole.len() - 9]).unwrap();
+    let report = judge(&acks, &source);
+    assert_eq!(report.unfinished_files, 1);
+    assert!(report.lost >= 20, "{report}");
+    // Damage is an error, not a loss.
+    let mut damaged = whole.clone();
+    damaged[12] ^= 0xff;
+    fs::write(data.join("a.ndjson.gz"), damaged).unwrap();
+    let error = audit(&[&acks], &source).unwrap_err();
+    assert!(error.to_string().contains("a.ndjson.gz"), "{error}");
+}
+
+#[test]
+fn json_is_written_when_nobody_reads_stdout_and_dash_is_stdout() {
+    let bench = Bench::new();
+    let acks = bench.acks(&["00000001 000000000000 5 0 200"]);
+    let ledger = bench.file("stored", &format!("{STORED_HEADER}\n"));
+    let json = bench.dir.path().join("report.json");
+    let (acks, ledger) = (acks.to_str().unwrap(), ledger.to_str().unwrap());
+    let args = ["audit", "--acks", acks, "--ledger", ledger, "--json"];
+    // As with `| head -0`: the reader is gone before the first line.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = program(&[&args[..], &[json.to_str().unwrap()]].concat())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), stderr.as_str()), (Some(1), ""));
+    let report: AuditReport = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report.lost, 5);
+
+    let (code, stdout, stderr) = output(&[&args[..], &["-"]].concat());
+    assert_eq!(code, 1);
+    assert_eq!(
+        serde_json::from_str::<AuditReport>(&stdout).unwrap(),
+        report
+    );
+    assert!(stderr.contains("LOST               5"), "{stderr}");
+    assert!(!Path::new("-").exists());
 }

@@ -280,7 +280,7 @@ fn wrong_calls_are_refused_with_the_services_codes() {
         answer["__type"].as_str().unwrap().to_owned()
     };
     let one = r#""Records":[{"Data":"eA==","PartitionKey":"k"}]"#;
-    assert_eq!(code("CreateStream", "{}"), "UnknownOperationException");
+    assert_eq!(code("AddTagsToStream", "{}"), "UnknownOperationException");
     assert_eq!(code("PutRecords", "{"), "SerializationException");
     assert_eq!(
         code(

@@ -14,6 +14,7 @@ mod kinesis_faults;
 mod kinesis_reading;
 mod kinesis_reshard;
 mod kinesis_rules;
+mod kinesis_wire;
 mod ledger;
 mod load;
 mod plan;

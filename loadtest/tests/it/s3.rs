@@ -332,3 +332,45 @@ fn buckets_and_directories_that_cannot_be_are_refused() {
         assert!(error.contains("bucket"), "{error}");
     }
 }
+
+#[test]
+fn range_reads_answer_206_with_exactly_the_part_and_416_behind_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Some(dir.path().join("objects"));
+    for dir in [None, folder] {
+        let emulator = Emulator::start(Options {
+            dir,
+            ..Options::default()
+        })
+        .unwrap();
+        assert_eq!(put(&emulator, "/clicks/k", b"0123456789"), 200);
+        let get = |headers: &[&str]| send(&emulator, "GET", "/clicks/k", headers, b"");
+        let whole = get(&[]);
+        assert_eq!((whole.status, &whole.body[..]), (200, &b"0123456789"[..]));
+        assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+        for (range, content_range, body) in [
+            ("0-3", "bytes 0-3/10", "0123"),
+            ("8-", "bytes 8-9/10", "89"),
+            ("4-400", "bytes 4-9/10", "456789"),
+            ("-2", "bytes 8-9/10", "89"),
+        ] {
+            let reply = get(&[&format!("Range: bytes={range}")]);
+            assert_eq!(
+                (reply.status, reply.text().as_str()),
+                (206, body),
+                "{range}"
+            );
+            assert_eq!(reply.header("content-range"), Some(content_range));
+            assert_eq!(reply.header("etag"), whole.header("etag"));
+        }
+        let reply = get(&["Range: bytes=10-"]);
+        assert_eq!(reply.status, 416);
+        assert_eq!(reply.header("content-range"), Some("bytes */10"));
+        assert_eq!(element(&reply, "Code"), "InvalidRange");
+        // A client that fetches in parts learns that the object is another one by now.
+        assert_eq!(get(&["If-Match: \"x\"", "Range: bytes=0-1"]).status, 412);
+        let etag = whole.header("etag").unwrap();
+        assert_eq!(get(&[&format!("If-None-Match: {etag}")]).status, 304);
+        assert_eq!(emulator.stats().common.errors["InvalidRange"], 1);
+    }
+}

@@ -156,3 +156,39 @@ fn what_speaks_against_a_comparison_is_said() {
     let p99 = run(SHAPE).latency_from_start.p99_us;
     assert_eq!(numbers(&page, "p99")[0], p99);
 }
+
+#[test]
+fn compare_fails_only_for_differences_beyond_the_noise() {
+    let desk = Desk::new();
+    let base = named(&desk, "base", &repeats(1.0, 0.05));
+    let same = named(&desk, "same", &repeats(1.04, 0.05));
+    let worse = named(&desk, "worse", &repeats(1.3, 0.05));
+    let better = named(&desk, "better", &repeats(0.8, 0.01));
+    let out = desk.path("page.html");
+    let compare = |variant: &str, condition: &str| {
+        let args = ["report", "compare", &base, variant, "--out", &out];
+        output(&[&args[..], &["--fail-if", condition]].concat())
+    };
+    for (variant, condition, expected) in [
+        (&same, "worse", 0),
+        // 4 % above the base, and within what repeats differ by.
+        (&same, "p99>1%", 0),
+        (&worse, "worse", 1),
+        (&worse, "p99>25%", 1),
+        (&worse, "p99>35%", 0),
+        (&worse, "p50<1%", 0),
+        (&worse, "answered<1%", 0),
+        (&better, "worse", 0),
+        (&better, "p99.9<15%", 1),
+    ] {
+        let (code, _, stderr) = compare(variant, condition);
+        assert_eq!(code, expected, "{variant} {condition}: {stderr}");
+        assert_eq!(stderr.contains("beyond the noise"), code == 1, "{stderr}");
+    }
+    // What cannot be judged is no pass.
+    let single = desk.save("single.json", &run(SHAPE));
+    let (code, _, stderr) = compare(&single, "worse");
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the noise is unknown"), "{stderr}");
+    assert_eq!(compare(&worse, "p98>1%").0, 2);
+}
