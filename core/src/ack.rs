@@ -1,4 +1,5 @@
-//! How a writer's word on a record travels back to the core whose client waits for it.
+//! Acknowledgements: how the result for a record travels from the writer back to the core whose client
+//! is waiting.
 
 use crate::cause::Cause;
 use crate::wake_flag::WakeFlag;
@@ -6,19 +7,19 @@ use crossbeam_queue::SegQueue;
 use std::mem;
 use std::task::Waker;
 
-/// The last word on one record at one output.
+/// The final result for one record at one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination has it.
     Delivered,
-    /// The destination does not, or is not known to, have it.
+    /// The destination does not have it, or is not known to have it.
     Refused(Cause),
 }
 
 /// A settled ticket: which request of the core, which output, how many bytes, what outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// Names the request in its core's request table.
+    /// The request's key in its core's request table.
     pub request: RequestKey,
     /// The output the record went to.
     pub output: OutputId,
@@ -28,13 +29,13 @@ pub struct Settlement {
     pub outcome: Outcome,
 }
 
-/// Names one open request within one core: a slot and the slot's use count, so that a settlement
-/// that comes after the slot was reused is recognised.
+/// Identifies one open request within one core: a slot and a generation, so that a settlement that
+/// arrives after the slot was reused is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestKey {
     /// Index into the request table.
     pub slot: u32,
-    /// How often the slot had been used before.
+    /// Number of earlier uses of the slot.
     pub generation: u32,
 }
 
@@ -44,8 +45,9 @@ pub struct OutputId(pub u16);
 
 /// One per listener core: where settlements for its requests arrive.
 ///
-/// One message and one wake carry a whole batch's settlements, for the wake is what costs: the
-/// benchmark `hand_off` shows it as the price of a submission of one beside that of 16. Its length is bounded by the records in flight, which byte budget and ledger bound.
+/// One message and one wake carry the settlements of a whole batch, because the wake is the expensive
+/// part (the benchmark `hand_off` compares a submission of one record with one of 16). The queue is
+/// bounded by the records in flight, which the byte budget and the request table bound.
 #[derive(Debug, Default)]
 pub struct AckQueue {
     settled: SegQueue<Vec<Settlement>>,
@@ -53,14 +55,14 @@ pub struct AckQueue {
 }
 
 impl AckQueue {
-    /// An ack queue that lives as long as the process, as its core does: tickets point to it without
-    /// counting references. Made once per core at start.
+    /// Creates an ack queue that lives as long as the process, as its core does, so that tickets can
+    /// point to it without reference counting. Called once per core at start.
     #[must_use]
     pub fn leak() -> &'static AckQueue {
         Box::leak(Box::default())
     }
 
-    /// Hands settlements over and wakes the core if it is not being woken already.
+    /// Sends settlements, and wakes the core unless a wake is already pending.
     pub fn send(&self, settlements: Vec<Settlement>) {
         if settlements.is_empty() {
             return;
@@ -69,7 +71,7 @@ impl AckQueue {
         self.wake.notify();
     }
 
-    /// The core's side: takes a batch of settlements, or arranges to be woken and says `None`.
+    /// The core's side: takes a batch of settlements, or registers `waker` and returns `None`.
     pub fn poll_recv(&self, waker: &Waker) -> Option<Vec<Settlement>> {
         self.settled.pop().or_else(|| {
             self.wake.register(waker);
@@ -78,8 +80,8 @@ impl AckQueue {
     }
 }
 
-/// The obligation to say what became of one record. Dropping it unsettled is a defect; it is then
-/// reported as [`Cause::Lost`], so that the client gets a 503 and the counters show it.
+/// The obligation to report the outcome of one record. Dropping a ticket unsettled is a defect in
+/// Sluice; it is reported as [`Cause::Lost`], so the client gets a 503 and the counters show it.
 #[must_use = "a ticket has to be settled"]
 #[derive(Debug)]
 pub struct Ticket {
@@ -90,7 +92,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// A ticket for one record of an open request. Only a request table makes these.
+    /// A ticket for one record of an open request. Only the request table issues these.
     pub fn new(
         acks: &'static AckQueue,
         request: RequestKey,
@@ -105,7 +107,7 @@ impl Ticket {
         }
     }
 
-    /// Ends the obligation: the settlement is to be sent to the ack queue.
+    /// Ends the obligation. The caller sends the settlement to the ack queue.
     #[must_use = "the settlement has to reach the ack queue"]
     pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {
         let settlement = Settlement {

@@ -1,11 +1,10 @@
-//! How much may be pending at a destination that throttles: as much as it takes in the time that clients
-//! can wait, and no more.
+//! An adaptive bound on what may be pending at a destination that throttles.
 //!
-//! A destination that is offered more than it takes stores as much as it can, but when everything waits
-//! for as long as everything else, all of it is late: every client is told to send again what was stored,
-//! and sends it again. So while the destination throttles and words come late, the capacity is what it took
-//! lately per second, times the time that a word should take at most; who finds no capacity is told so at
-//! once. Otherwise the capacity grows back to the configured bound. Pure; time is an argument.
+//! An overloaded destination stores as much as it can, but if everything waits equally long, everything is
+//! late: clients are told to resend events that were stored, and they do. While the destination throttles
+//! and results come late, the capacity is therefore its recent throughput times the longest acceptable
+//! latency, and requests over it are rejected immediately. Otherwise the capacity grows back to the
+//! configured bound. Pure; time is an argument.
 
 use crate::time::Mono;
 use std::time::Duration;
@@ -13,32 +12,32 @@ use std::time::Duration;
 /// The capacity never shrinks below this many bytes, so that a destination that took nothing is tried again.
 pub const CAPACITY_BYTES_MIN: u64 = 64 << 10;
 
-/// Looks per target time: often enough to follow a destination, long enough to measure it.
+/// Intervals per target latency: short enough to follow a destination, long enough to measure it.
 const LOOKS: u32 = 2;
 
-/// What one core may have pending at one output.
+/// Bounds the bytes that one core may have pending at one output.
 #[derive(Debug)]
 pub struct AdaptiveLimit {
     /// Configured bound, bytes.
     most: u64,
-    /// How long a word should take at most while the destination throttles.
+    /// Longest acceptable latency of a result while the destination throttles.
     target: Duration,
     /// Bytes that may be pending now.
     capacity: u64,
     /// When the current interval began.
     since: Mono,
-    /// Bytes confirmed in it.
+    /// Bytes confirmed in this interval.
     delivered: u64,
-    /// Whether a word in it took longer than the target, or said that there was no time left.
+    /// Whether a result in this interval took longer than the target, or a record expired.
     late: bool,
-    /// How often the destination had throttled when it began.
+    /// Total throttle count at the start of this interval.
     throttled: u64,
-    /// Bytes per second, smoothed over looks.
+    /// Bytes per second, smoothed over intervals.
     rate: Option<u64>,
 }
 
 impl AdaptiveLimit {
-    /// Room for `most` bytes until the destination throttles.
+    /// A limit of `most` bytes until the destination throttles.
     #[must_use]
     pub fn new(most: u64, target: Duration) -> AdaptiveLimit {
         AdaptiveLimit {
@@ -59,18 +58,18 @@ impl AdaptiveLimit {
         self.capacity
     }
 
-    /// `bytes` were confirmed, this long after they were accepted.
+    /// Records `bytes` confirmed, `took` after they were accepted.
     pub fn delivered(&mut self, bytes: u64, took: Duration) {
         self.delivered += bytes;
         self.late |= took > self.target;
     }
 
-    /// A record was given up because its time was over.
+    /// Records that a record expired.
     pub fn given_up(&mut self) {
         self.late = true;
     }
 
-    /// Time passed; `throttled` is how often the destination has throttled so far. To be called every few
+    /// Advances time. `throttled` is the destination's total throttle count so far. Call every few
     /// milliseconds.
     pub fn tick(&mut self, now: Mono, throttled: u64) {
         let passed = now.since(self.since);

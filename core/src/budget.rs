@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// One core's share of the process's in-flight bytes. Not shared between threads, so that admission
-/// costs no locked instruction; the process divides its budget evenly among its cores. A share may come out
-/// smaller than one allowed request: whoever is alone is let in nevertheless, or would be sent away
-/// for ever.
+/// costs no locked instruction; the process divides its budget evenly among its cores. A share may be
+/// smaller than one allowed request, so a request that finds the budget empty is always admitted: it
+/// would otherwise never succeed.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     limit: u64,
@@ -23,8 +23,7 @@ impl ByteBudget {
         }
     }
 
-    /// Takes `bytes` out of the budget until the permit goes; `None` when fewer are free and another
-    /// permit is out.
+    /// Reserves `bytes` until the permit is dropped; `None` when fewer are free and another permit is held.
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Permit> {
         let mut permit = Permit {
@@ -34,14 +33,14 @@ impl ByteBudget {
         permit.try_resize(bytes).then_some(permit)
     }
 
-    /// Bytes that permits hold now.
+    /// Bytes currently reserved.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held.get()
     }
 }
 
-/// Bytes taken out of a [`ByteBudget`]; dropping it gives them back.
+/// A reservation in a [`ByteBudget`]; dropping it returns the bytes.
 #[derive(Debug)]
 #[must_use = "a dropped permit reserves nothing"]
 pub struct Permit {
@@ -50,8 +49,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Makes the permit hold `bytes` instead. Shrinking always succeeds; growing over the budget only
-    /// while no other permit holds anything, else it leaves the permit as it was.
+    /// Resizes the reservation to `bytes`. Shrinking always succeeds. Growing beyond the budget succeeds
+    /// only while no other permit holds anything; otherwise the permit stays as it was.
     #[must_use]
     pub fn try_resize(&mut self, bytes: u64) -> bool {
         let others = self.budget.held.get() - self.bytes;

@@ -1,13 +1,13 @@
 //! Why a record was not delivered.
 
-/// Why a record was not delivered, as far as it is known. The label is its name in metrics and logs.
+/// Why a record was not delivered, as far as known. The label is its name in metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The destination asked for less.
+    /// The destination throttled the call or the record.
     Throttled,
-    /// The destination answered that it failed, or could not be reached at all.
+    /// The destination reported a failure, or could not be reached.
     Unavailable,
-    /// The call ended without a readable word on this record: it may be stored. The one legal
+    /// The call ended without a readable result for this record: it may be stored. The only legitimate
     /// source of duplicates.
     Unknown,
     /// Credentials or permissions do not allow the call.
@@ -16,7 +16,7 @@ pub enum Cause {
     NotFound,
     /// The record is over the destination's limit.
     TooLarge,
-    /// The destination called the record or the call invalid.
+    /// The destination rejected the record or the call as invalid.
     Invalid,
     /// No space left on the device.
     NoSpace,
@@ -24,7 +24,7 @@ pub enum Cause {
     Expired,
     /// The process stopped before a call confirmed it.
     Shutdown,
-    /// Its ticket was dropped unsettled: a defect in Sluice, never a destination's word.
+    /// Its ticket was dropped unsettled: a defect in Sluice, never a destination's result.
     Lost,
 }
 

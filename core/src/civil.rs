@@ -2,10 +2,10 @@
 
 use crate::time::Wall;
 
-/// The last second that four digits of a year can say: 9999-12-31T23:59:59Z.
+/// The last second of the last four-digit year: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// A point in time as a calendar and a clock in UTC show it.
+/// A point in time as UTC calendar fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Civil {
     /// 1970 to 9999.
@@ -23,8 +23,8 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// The calendar view of whole seconds since 1970-01-01T00:00:00Z. What lies after the year 9999
-    /// is shown as that year's last second: a clock that far off must not widen the fixed fields.
+    /// Converts whole seconds since 1970-01-01T00:00:00Z. Times after the year 9999 are clamped to that
+    /// year's last second, because a wrong clock must not widen fixed-width fields.
     #[must_use]
     pub fn from_unix(secs: u64) -> Civil {
         let secs = secs.min(LAST_SECOND);
@@ -112,8 +112,8 @@ pub fn iso8601(at: Wall) -> Stamp {
     stamp
 }
 
-/// `2024-06-27T06:19:45.547102438Z`: RFC 3339 with 0, 3, 6 or 9 digits of fraction, as few as say
-/// the time exactly (what chrono calls `AutoSi`, and Vector writes).
+/// `2024-06-27T06:19:45.547102438Z`: RFC 3339 with 0, 3, 6 or 9 fractional digits, the fewest that are
+/// exact (chrono's `AutoSi`, which Vector writes).
 #[must_use]
 pub fn rfc3339(at: Wall) -> Stamp {
     let mut stamp = Stamp::seconds(at.secs);

@@ -1,4 +1,4 @@
-//! MACHINE 2: what becomes of records on their way to one destination.
+//! Machine 2: delivers records to one destination.
 //!
 //! ```text
 //!             arrive            due and fitting           call ended
@@ -8,9 +8,9 @@
 //!                          +-------- retrying <------+
 //! ```
 //!
-//! Linger, batch limits, calls in flight, per-record results, retries, deadlines and drain meet
-//! here and nowhere else. [`Delivery::step`] takes an input and the time, and appends what has to
-//! be done; it does no I/O, reads no clock, draws no random number. At the end of every step
+//! Linger, batch limits, concurrent calls, per-record results, retries, deadlines and drain are decided
+//! here and nowhere else. [`Delivery::step`] takes an input and the time and appends actions; it does
+//! no I/O, reads no clock and draws no random number. At the end of every step
 //! `received == delivered + refused + held`, asserted in release builds too.
 
 use crate::ack::Outcome;
@@ -23,14 +23,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-/// A batch that lingers for longer is looked at whenever records arrive: it may fill long before its time.
-/// In this time a core makes no more than some batches, and waking for each arrival would cost more.
+/// Above this linger, wake for every arrival: the batch may fill early. Below it a core produces only a
+/// few submissions, and waking for each would cost more than it gains.
 const LINGER_WITHOUT_INPUT_MAX: Duration = Duration::from_millis(100);
 
-/// How records are gathered into calls and how calls are repeated.
+/// How records are batched into calls and how calls are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliverySettings {
-    /// How long a record waits for others before its batch goes out unfilled.
+    /// Longest time a record waits for others before its batch is sent unfilled.
     pub linger: Duration,
     /// Calls that may run at once, at least 1.
     pub in_flight_max: usize,
@@ -38,7 +38,7 @@ pub struct DeliverySettings {
     pub retry: RetryPolicy,
 }
 
-/// What one call may carry; read from the sink before each step, since a service may change it.
+/// Limits of one call, read from the sink before each step because a service may change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Records per call, at least 1.
@@ -49,21 +49,21 @@ pub struct BatchLimits {
     pub record_bytes_max: usize,
 }
 
-/// Names a call between its [`Action::Send`] and its [`Input::Completed`].
+/// Identifies a call from its [`Action::Send`] to its [`Input::Completed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallId(usize);
 
-/// What happened.
+/// An input of the machine.
 #[derive(Debug)]
 pub enum Input {
     /// Records arrived.
     Records(Vec<Record>),
-    /// A call ended; `results` speaks of `records` in order. A result too few means that nothing
-    /// is known of that record.
+    /// A call ended; `results` correspond to `records` in order. A missing result counts as
+    /// [`Cause::Unknown`].
     Completed {
-        /// The call that was asked for.
+        /// The call, as given in [`Action::Send`].
         call: CallId,
-        /// Its records, as they were given out.
+        /// Its records, in the order they were sent.
         records: Vec<Record>,
         /// One result per record.
         results: Vec<RecordResult>,
@@ -76,23 +76,23 @@ pub enum Input {
     Stop,
 }
 
-/// What has to be done.
+/// An action for the caller to carry out.
 #[derive(Debug)]
 pub enum Action {
     /// Call the destination with these records; answer with [`Input::Completed`].
     Send {
-        /// To be given back.
+        /// Returned in [`Input::Completed`].
         call: CallId,
         /// The batch.
         records: Vec<Record>,
     },
-    /// Report the last word on this record.
+    /// Report the outcome of this record.
     Settle(Record, Outcome),
-    /// A call asked to repeat a record for this cause. Only for counting.
+    /// A record will be retried for this cause. Only for counting.
     CountRetry(Cause),
 }
 
-/// What the machine has done so far, in records. `received == delivered + refused + held`.
+/// Totals in records. `received == delivered + refused + held`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Records that arrived.
@@ -103,20 +103,20 @@ pub struct Tally {
     pub refused: u64,
 }
 
-/// A record and its history.
+/// A queued record and its history.
 #[derive(Debug)]
 struct Queued {
     record: Record,
-    /// Calls that carried it.
+    /// Calls that have carried it.
     attempts: u32,
     /// When it arrived, for lingering.
     since: Mono,
-    /// It was in a batch that the destination called invalid: it goes alone, so that one
-    /// bad record cannot keep failing its neighbours.
+    /// It was in a batch the destination rejected as invalid. It is sent alone, so that one invalid
+    /// record cannot keep failing its neighbours.
     alone: bool,
 }
 
-/// What the machine remembers of a record while a call carries it.
+/// History of a record while a call carries it.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     attempts: u32,
@@ -160,7 +160,7 @@ pub struct Delivery {
     waiting_bytes: usize,
     retrying: BinaryHeap<Reverse<Retrying>>,
     retries: u64,
-    /// By [`CallId`]; `None` is a free place.
+    /// Indexed by [`CallId`]; `None` marks a free slot.
     in_flight_calls: Vec<Option<Vec<InFlight>>>,
     in_flight: usize,
     in_flight_records: usize,
@@ -189,7 +189,7 @@ impl Delivery {
         }
     }
 
-    /// Takes over limits that the destination changed.
+    /// Updates the destination's limits.
     pub fn set_limits(&mut self, limits: BatchLimits) {
         self.limits = limits;
     }
@@ -212,14 +212,14 @@ impl Delivery {
         self.in_flight
     }
 
-    /// Nothing is left to do until records arrive.
+    /// Whether nothing is left to do until records arrive.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.held() == 0
     }
 
-    /// Whether records that arrive now could change what is done before [`Delivery::wake_at`]. They
-    /// cannot while a batch lingers for a moment (they would join it) or every call is taken (they would wait).
+    /// Whether arriving records could lead to an action before [`Delivery::wake_at`]. They cannot while a
+    /// batch lingers briefly (they would join it) or every call is in use (they would wait).
     #[must_use]
     pub fn wants_input(&self) -> bool {
         let linger = self.settings.linger;
@@ -237,7 +237,7 @@ impl Delivery {
         let Some(oldest) = self.waiting.front() else {
             return retry;
         };
-        // With every call taken, time alone can only expire what waits.
+        // While every call is in use, the only timed action is to expire waiting records.
         let oldest = if self.in_flight < self.settings.in_flight_max {
             (oldest.since + self.settings.linger).min(oldest.record.deadline)
         } else {
@@ -246,8 +246,8 @@ impl Delivery {
         retry.min(oldest)
     }
 
-    /// Takes one input at time `now` and appends to `actions` what has to be done. `random` has to be
-    /// a fresh uniformly random number each time.
+    /// Processes one input at time `now` and appends the resulting actions. `random` is a fresh, uniformly
+    /// random number for each call.
     pub fn step(&mut self, input: Input, now: Mono, random: u64, actions: &mut Vec<Action>) {
         match input {
             Input::Records(records) => self.arrive(records, now),
@@ -311,7 +311,7 @@ impl Delivery {
             .get_mut(call.0)
             .and_then(Option::take)
             .unwrap_or_default();
-        // What comes back has to be what was given out: else the counts are wrong from here on.
+        // The call must return exactly the records it was given, or the counts are wrong from here on.
         assert!(
             in_flight.len() == records.len(),
             "a call gave back other records than it was given"
@@ -371,7 +371,7 @@ impl Delivery {
                     },
                 }));
             }
-            // It would have been tried again: that it is not is the process's doing.
+            // It would have been retried; only the shutdown prevents that.
             Decision::Again(_) => {
                 self.settle(record, Outcome::Refused(Cause::Shutdown), actions);
             }
@@ -379,10 +379,9 @@ impl Delivery {
         }
     }
 
-    /// When a record that may go at `at` does go: on the next tick of linger, or of the shortest wait where that
-    /// is shorter, with all that are due by then. What failed together goes together again. Each at its own
-    /// random moment would be a call of its own, which a destination that counts calls, or bills by what is in
-    /// one, makes dear just when it throttles.
+    /// Rounds the retry time up to the next linger tick (or the shortest back-off, if smaller), so that
+    /// retries share a call. Sending each at its own random time would make one call per record, which is
+    /// expensive at a destination that limits or bills calls, just when it throttles.
     fn gathered(&self, at: Mono, deadline: Mono) -> Mono {
         let DeliverySettings { linger, retry, .. } = self.settings;
         let tick = micros(linger.min(retry.base)).max(1);
@@ -404,9 +403,8 @@ impl Delivery {
         }
     }
 
-    /// Settles what must not be sent any more: records past their deadline at the head of the queue
-    /// (clients of the same core share one deadline, so age order is deadline order), and everything
-    /// that still waits once time is up.
+    /// Settles records that must not be sent any more: expired ones at the head of the queue (all requests
+    /// have the same deadline, so age order is deadline order), and every waiting record after a stop.
     fn drop_hopeless(&mut self, now: Mono, actions: &mut Vec<Action>) {
         if self.stopped {
             let waiting = std::mem::take(&mut self.waiting);
@@ -490,7 +488,7 @@ impl Delivery {
                 self.settle(queued.record, Outcome::Refused(Cause::Expired), actions);
                 continue;
             }
-            // Checked at the door too; only a limit that was lowered since then gets here.
+            // Also checked on admission: only a limit lowered since then gets here.
             if size > self.limits.record_bytes_max || size > self.limits.bytes_max {
                 self.settle(queued.record, Outcome::Refused(Cause::TooLarge), actions);
                 continue;

@@ -1,28 +1,28 @@
-//! What happens to clickstream bytes between an HTTP request and a destination.
+//! The path of clickstream bytes between an HTTP request and a destination.
 //!
-//! Two pure machines. [`pipeline`] turns a request into records; [`delivery`] turns records into calls,
-//! retries and last words. They do not know each other; they meet in [`record`] and [`ack`].
+//! Two pure state machines: [`pipeline`] turns a request into records; [`delivery`] turns records into
+//! calls, retries and outcomes. They are independent and share only [`record`] and [`ack`].
 //!
 //! ```text
 //!  listener core (proxy/ingest)                      writer thread (sinks/writer), one per output
 //!  ----------------------------                      --------------------------------------------
 //!  budget::Permit for the body
 //!  pipeline: envelope | event -> records, rejects
-//!  ledger: entry, one ack::Ticket per record and output
-//!  submission of one turn ---------- queue (bounded) ---> delivery::step(Records)
+//!  request_table: entry, one ack::Ticket per record and output
+//!  submission of one turn ------ queue (bounded) ---> delivery::step(Records)
 //!                                                       -> Send: the sink's call
-//!  ledger: settle, wake the client's task                  delivery::step(Completed)
-//!      ^                                                   -> Settle | again after a wait
-//!      +------------------------ ack::AckQueue -------------------+
+//!  request_table: settle, wake the client's task           delivery::step(Completed)
+//!      ^                                                   -> Settle | retry after a wait
+//!      +------------------------ ack::AckQueue ------------------+
 //! ```
 //!
-//! What this crate promises:
-//! - No I/O: no sockets, files, threads, logs, and neither clocks nor random numbers: time ([`time`])
-//!   and randomness are arguments, counts are returned or kept in plain blocks ([`stats`]).
+//! Guarantees:
+//! - No I/O: no sockets, files, threads, logs, clocks or random numbers. Time ([`time`]) and randomness
+//!   are arguments; counts are returned or kept in plain blocks ([`stats`]).
 //! - Nothing vanishes: per request `received == accepted + rejected`, per output
 //!   `accepted == delivered + refused + pending`, per machine `received == delivered + refused + held`,
-//!   each asserted in release builds; a [`ack::Ticket`] that is dropped says so.
-//! - Everything has a bound, and the refusal names it.
+//!   each asserted in release builds. A dropped [`ack::Ticket`] is reported.
+//! - Everything has a bound, and the error names it.
 #![deny(unsafe_code)]
 
 pub mod ack;

@@ -1,4 +1,4 @@
-//! Which records belong together: the partition key.
+//! Partition keys: which records belong together.
 
 use crate::json::unescape;
 use std::borrow::Cow;
@@ -9,18 +9,18 @@ pub const KEY_CHARS_MAX: usize = 256;
 /// Where a record's partition key comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PartitionRule {
-    /// No key: the sink spreads records as it likes.
+    /// No key: the sink distributes records freely.
     #[default]
     Random,
-    /// The time of the request in RFC 3339, as the replaced service does it.
+    /// The time of the request in RFC 3339, as the replaced service uses it.
     Timestamp,
     /// The value of this top-level field of the event (a string or a number), in envelope mode of this query
     /// parameter. A record without it, or with an empty one, has no key.
     Field(String),
 }
 
-/// The key that a JSON value makes: a string's characters, a number as it is written. `None` for
-/// anything else and for the empty string. `value` must have passed the scanner.
+/// The partition key for a JSON value: a string's characters, or a number as written. `None` for any
+/// other value and for the empty string. `value` must have passed the scanner.
 pub(crate) fn key_of_value(value: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(value).ok()?;
     let key = match value.first()? {

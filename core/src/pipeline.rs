@@ -1,12 +1,12 @@
 //! Machine 1: turns a request into records. Read this first.
 //!
 //! ```text
-//! envelope   the whole body, escaped, in one record around what the request said
+//! envelope   the whole body, escaped, in one record with the request's metadata
 //! event      unwrap gzip and base64 -> split the body -> scan each event -> key -> splice the server's fields in
-//!            (an event that will not do is rejected alone)
+//!            (an invalid event is rejected alone)
 //! ```
-//! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out. What
-//! becomes of the records is machine 2's affair (`delivery`).
+//! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out.
+//! Delivering the records is machine 2's job (`delivery`).
 
 use crate::plan::{Mode, Plan};
 use crate::prepared::Prepared;
@@ -15,13 +15,13 @@ use crate::request::RequestContext;
 use crate::{envelope, event};
 
 impl Plan {
-    /// Turns one request into records. What was in `out` is forgotten. A record, key included, may have at
-    /// most `record_bytes_max` bytes: the smallest limit among the destinations. An event too deep
-    /// or too large is rejected alone, also when the body holds no other; so is an array element or a
-    /// line that is no object.
+    /// Turns one request into records and replaces the contents of `out`. A record, key included, may have
+    /// at most `record_bytes_max` bytes, the smallest limit among the destinations. An event that is too
+    /// deep or too large is rejected alone, even if it is the only one; so is an array element or a line
+    /// that is not an object.
     ///
     /// # Errors
-    /// The body is refused whole, and `out` is empty. Envelope mode: [`Reject::RecordTooLarge`]. Event
+    /// The whole body is rejected, and `out` is empty. Envelope mode: [`Reject::RecordTooLarge`]. Event
     /// mode: [`Reject::Broken`], [`Reject::InflatedTooLarge`], [`Reject::NotJson`], [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one
     /// JSON value and that is no object), [`Reject::NoEvents`], [`Reject::TooManyEvents`]; for a
     /// body of 4 GiB [`Reject::BodyTooLarge`].

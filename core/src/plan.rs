@@ -7,20 +7,20 @@ use crate::partition::PartitionRule;
 use crate::topic::Topics;
 use std::sync::Arc;
 
-/// Nested arrays and objects in one event, unless configured otherwise. SDK events stay under 5; the
-/// readers we know of stop at 128 or later.
+/// Default for nested arrays and objects in one event. SDK events stay under 5 levels; known readers
+/// accept 128 or more.
 pub const DEPTH_MAX: usize = 64;
 
-/// Events in one request, unless configured otherwise. SDKs send at most 100.
+/// Default for events in one request. SDKs send at most 100.
 pub const EVENTS_MAX: usize = 1_000;
 
-/// Bytes of a body once it is unwrapped, unless configured otherwise: 1 MiB, twice what SDKs gather.
+/// Default for bytes of a decoded body: 1 MiB, twice the largest SDK batch.
 pub const INFLATED_BYTES_MAX: usize = 1 << 20;
 
-/// What one record holds.
+/// The content of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A whole request: its body as an escaped string among what its head said.
+    /// A whole request: its body as an escaped string, with metadata from its head.
     Envelope,
     /// One event of the body, as the client wrote it, plus the server's fields.
     Event,
@@ -33,13 +33,13 @@ pub struct Plan {
     pub mode: Mode,
     /// Where its partition key comes from.
     pub partition: PartitionRule,
-    /// What names its topic, where an output has more than one.
+    /// The template that names its topic, for outputs with several.
     pub topics: Option<Arc<Topics>>,
     /// Event mode: nested arrays and objects allowed in one event, its own braces included.
     pub depth_max: usize,
     /// Event mode: events allowed in one request.
     pub events_max: usize,
-    /// Event mode: bytes that a body may have once it is unwrapped ([`inflate::unwrap_events`]).
+    /// Event mode: largest decoded body, in bytes ([`inflate::unwrap_events`]).
     pub inflated_bytes_max: usize,
     /// Envelope mode: whether the query parameter `fakeIp` takes the place of the client's address.
     pub fake_ip: bool,

@@ -9,26 +9,26 @@ use bytes::Bytes;
 /// A record without its ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedRecord {
-    /// Which event of the body it is, counted from 0; 0 in envelope mode.
+    /// Index of the event in the body, from 0; 0 in envelope mode.
     pub index: u32,
     /// The partition key, at most [`crate::partition::KEY_CHARS_MAX`] characters; `None` lets the
     /// sink choose.
     pub key: Option<Bytes>,
-    /// The topic that its values name; `None` where nothing names one.
+    /// The topic named by the event's values, if any.
     pub topic: Option<Topic>,
     /// One JSON object on one line, without a line end. Records of one request share their memory.
     pub payload: Bytes,
 }
 
-/// What [`crate::plan::Plan::run`] made of one request. Made once and used for one request after the other, so that
-/// its memory is reused. `received == records.len() + rejected.len()`, always.
+/// The result of [`crate::plan::Plan::run`] for one request. Reused from request to request to keep its
+/// memory. `received == records.len() + rejected.len()`, always.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Events in the body; 1 in envelope mode.
     pub received: u32,
-    /// What is to be delivered, in the order of the body.
+    /// Records to deliver, in the order of the body.
     pub records: Vec<PreparedRecord>,
-    /// Which events were rejected, and why, in the order of the body.
+    /// Index and reason of each rejected event, in the order of the body.
     pub rejected: Vec<(u32, Reject)>,
     pub(crate) envelope_scratch: EnvelopeScratch,
     pub(crate) event_scratch: EventScratch,
@@ -36,7 +36,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Forgets the last request, keeps the memory.
+    /// Clears the contents, keeps the memory.
     pub fn clear(&mut self) {
         self.received = 0;
         self.records.clear();

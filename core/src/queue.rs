@@ -1,15 +1,15 @@
-//! The bounded hand-off from listener cores to one writer: a face over crossbeam-channel, with a wake.
+//! The bounded queue from listener cores to one writer: crossbeam-channel plus a wake.
 //!
-//! What travels is a submission: all that one core submitted to one output in one turn of its loop.
-//! The queue is bounded in submissions; the bytes in it are bounded where they are admitted (the ledger
-//! book), so a full queue only means that the core keeps its submission and adds to it.
+//! Its messages are submissions: the records one core sends to one output in one turn of its event loop.
+//! The queue is bounded in submissions. Bytes are bounded on admission (by the request table), so a full
+//! queue only means that the core keeps its submission and adds to it.
 
 use crate::wake_flag::WakeFlag;
 use crossbeam_channel::{TryRecvError, TrySendError};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-/// Makes a queue for at most `submissions` submissions.
+/// Creates a queue of at most `submissions` submissions.
 #[must_use]
 pub fn queue<T>(submissions: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = crossbeam_channel::bounded(submissions);
@@ -27,10 +27,10 @@ pub fn queue<T>(submissions: usize) -> (Sender<T>, Receiver<T>) {
     )
 }
 
-/// The queue did not take this submission; here it is.
+/// The queue did not accept the submission, which is returned.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotSent<T> {
-    /// No room now.
+    /// The queue is full.
     Full(T),
     /// The writer is gone.
     Closed(T),
@@ -45,10 +45,10 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Hands a submission over; never blocks.
+    /// Sends a submission; never blocks.
     ///
     /// # Errors
-    /// Gives the submission back when the queue is full or the writer is gone.
+    /// Returns the submission when the queue is full or the writer is gone.
     pub fn try_send(&self, submission: T) -> Result<(), NotSent<T>> {
         let Some(submissions) = &self.submissions else {
             return Err(NotSent::Closed(submission));
@@ -100,7 +100,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes a submission if one is there, without arranging to be woken.
+    /// Takes a submission if there is one, without registering a waker.
     pub fn try_recv(&self) -> Poll<Option<T>> {
         match self.submissions.try_recv() {
             Ok(submission) => Poll::Ready(Some(submission)),

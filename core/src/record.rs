@@ -1,4 +1,4 @@
-//! One record on its way to one destination, and what a destination can say of it.
+//! A record on its way to one destination, and the result of a call for it.
 
 use crate::ack::Ticket;
 use crate::cause::Cause;
@@ -6,17 +6,17 @@ use crate::time::Mono;
 use crate::topic::Topic;
 use bytes::Bytes;
 
-/// A record for one output. It owns the obligation ([`Ticket`]) to report what became of it.
+/// A record for one output. It owns the obligation ([`Ticket`]) to report its outcome.
 #[derive(Debug)]
 pub struct Record {
     /// The partition key in UTF-8, at most 256 characters; `None` lets the sink choose
     /// (a random key for Kinesis, no key for Kafka or an AUTO stream).
     pub key: Option<Bytes>,
-    /// Where in a destination of several topics it goes; `None`: to the output's own or fallback topic.
+    /// The topic, for outputs with several; `None` means the output's own or fallback topic.
     pub topic: Option<Topic>,
-    /// What the destination stores, exactly.
+    /// The bytes the destination stores, exactly.
     pub payload: Bytes,
-    /// After this the client has its answer: a record that still waits then is not sent any more.
+    /// By this time the client has its answer; a record still waiting is not sent any more.
     pub deadline: Mono,
     /// The obligation to report an outcome.
     pub ticket: Ticket,
@@ -30,14 +30,14 @@ impl Record {
     }
 }
 
-/// What one call of a sink says of one record. There is no default: a sink that does not know
-/// says [`RecordResult::Retry`] with [`Cause::Unknown`].
+/// A sink call's result for one record. There is no default: a sink that does not know returns
+/// [`RecordResult::Retry`] with [`Cause::Unknown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordResult {
     /// The destination confirmed this record.
     Delivered,
-    /// Not known to be stored; worth another try while there is time.
+    /// Not known to be stored; retry while there is time.
     Retry(Cause),
-    /// The destination will not take this record however often it is sent.
+    /// The destination will never accept this record.
     Refused(Cause),
 }

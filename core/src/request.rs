@@ -1,11 +1,11 @@
-//! What a record may say about the request that it came in: no HTTP types, only borrowed bytes.
+//! Request metadata for records: borrowed bytes, no HTTP types.
 
 use crate::json::escape::quote_into;
 use crate::time::Wall;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// 128 random bits that name one request; written as 32 lower-case hex digits (`rid`, `X-Request-ID`).
+/// 128 random bits that identify a request; written as 32 lower-case hex digits (`rid`, `X-Request-ID`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(pub u128);
 
@@ -23,8 +23,8 @@ impl RequestId {
     }
 }
 
-/// The request around a body, as the front door saw it. Nothing here is trusted to be UTF-8 or short
-/// beyond the head limits that the front door enforced.
+/// The request a body came in. Nothing here is guaranteed to be UTF-8, or shorter than the HTTP server's
+/// head limits.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
     /// The method as sent, for instance `POST`.
@@ -39,18 +39,18 @@ pub struct RequestContext<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// What a trusted proxy said of the client: its X-Forwarded-For, or the part of it that is believed.
     pub forwarded_for: Option<&'a [u8]>,
-    /// Who is at the other end of the connection.
+    /// The address of the connection's peer.
     pub peer: IpAddr,
     /// The id of this request.
     pub id: RequestId,
-    /// When the request's head had arrived.
+    /// When the request's head was complete.
     pub received_at: Wall,
 }
 
 impl<'a> RequestContext<'a> {
-    /// What records call `ip`: the chain of a trusted proxy verbatim, as the replaced service has it
-    /// (readers take what stands before the first comma). Without one, as behind a network load
-    /// balancer, the peer's address, an IPv4 one always in its short form.
+    /// The records' `ip`: a trusted proxy's chain verbatim, as the replaced service writes it (readers take
+    /// the part before the first comma). Without one, as behind a network load balancer, the peer's
+    /// address; IPv4 addresses are always written in their short form.
     #[must_use]
     pub fn address(&self) -> Cow<'a, [u8]> {
         match self.forwarded_for.filter(|header| !header.is_empty()) {
@@ -59,7 +59,7 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// What records call `ua`. An empty header counts as none, as it does for the replaced service.
+    /// The records' `ua`. An empty header counts as absent, as in the replaced service.
     #[must_use]
     pub fn agent(&self) -> Option<&'a [u8]> {
         self.user_agent.filter(|header| !header.is_empty())
@@ -72,9 +72,9 @@ impl<'a> RequestContext<'a> {
     }
 }
 
-/// The values of these query parameters, percent-decoded, `+` read as a space; of duplicates the last
-/// one. `name` and `name=` both give an empty value. What is no percent-encoding stands for itself. A
-/// value need not be UTF-8.
+/// The values of these query parameters, percent-decoded, with `+` as a space. The last duplicate wins.
+/// `name` and `name=` both give an empty value. Invalid percent-encodings are kept verbatim. A value need
+/// not be UTF-8.
 #[must_use]
 pub fn query_parameters<'a, const N: usize>(
     query: Option<&'a str>,
@@ -93,8 +93,8 @@ pub fn query_parameters<'a, const N: usize>(
 }
 
 /// A query string as one JSON object of texts, in its order, for a pixel's event: `?e=view&n=1` is
-/// `{"e":"view","n":"1"}`. Decoded as by [`query_parameters`]; what is not UTF-8 then is replaced by
-/// U+FFFD. `None` when it names nothing.
+/// `{"e":"view","n":"1"}`. Decoded as by [`query_parameters`]; invalid UTF-8 is replaced by U+FFFD.
+/// `None` when there are no parameters.
 #[must_use]
 pub fn query_as_object(query: Option<&str>) -> Option<Vec<u8>> {
     let mut object = Vec::new();
@@ -111,7 +111,7 @@ pub fn query_as_object(query: Option<&str>) -> Option<Vec<u8>> {
     Some(object)
 }
 
-/// Names and values as they stand in a query, without those that have neither.
+/// Raw names and values of a query, without pairs in which both are empty.
 fn pairs(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = query.unwrap_or_default().as_bytes();
     std::iter::from_fn(move || {
@@ -129,7 +129,7 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The usual text of an address.
 fn address_text(address: IpAddr) -> Vec<u8> {
     match address {
-        // Every record of a directly connected client has this: 5 times faster than formatting.
+        // Needed for every record of a directly connected client: 5 times faster than formatting.
         IpAddr::V4(address) => {
             let mut text = Vec::with_capacity("255.255.255.255".len());
             for (at, octet) in address.octets().into_iter().enumerate() {
@@ -144,7 +144,7 @@ fn address_text(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// What stands before the first `stop`, or everything; `rest` keeps what stands behind it.
+/// Splits off the part before the first `stop`; `rest` keeps the part after it.
 fn take_until<'a>(stop: u8, rest: &mut &'a [u8]) -> &'a [u8] {
     let end = memchr::memchr(stop, rest).unwrap_or(rest.len());
     let taken = &rest[..end];

@@ -1,9 +1,9 @@
-//! One core's table of open requests: who waits for which records, and what is known of them.
+//! One core's table of requests in flight: which records each client is waiting for.
 //!
 //! A request opens an entry with its permit, issues a [`Ticket`] per record and output, and waits.
-//! Settlements arrive through the core's [`AckQueue`]. The entry goes when the last ticket is settled,
-//! even if the client was answered or lost long before: until then the bytes are still held somewhere
-//! and the permit must not be given back. The table belongs to one thread and does no I/O.
+//! Settlements arrive through the core's [`AckQueue`]. The entry is removed when the last ticket is
+//! settled, even if the client was answered or disconnected long before: until then the records still
+//! occupy memory, so the permit must be kept. The table belongs to one thread and does no I/O.
 //!
 //! Asserted in release builds: per request `received == accepted + rejected`, per output
 //! `accepted == delivered + refused + pending`.
@@ -17,25 +17,25 @@ use crate::time::Mono;
 use std::task::Waker;
 use std::time::Duration;
 
-/// When an output's word counts for the answer.
+/// Whether the answer waits for an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckPolicy {
-    /// The answer waits until the destination confirmed the record.
+    /// The answer waits until the destination confirms the record.
     Delivered,
-    /// The answer does not wait: handing the record to the output is enough. What is lost after that is
-    /// counted, and lost.
+    /// The answer does not wait: it is enough to hand the record to the output. Records lost after that
+    /// are counted.
     Enqueued,
 }
 
-/// What the table has to know of an output.
+/// The table's rules for one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputRule {
     /// Whether answers wait for it.
     pub ack: AckPolicy,
     /// Bytes of records that this core may have pending there.
     pub pending_bytes_max: u64,
-    /// While it throttles: how long a word should take at most, which bounds what is pending further
-    /// ([`crate::adaptive_limit`]). `None` where nobody waits for the word.
+    /// Longest acceptable latency of a result while the output throttles, which further bounds what may
+    /// be pending ([`crate::adaptive_limit`]). `None` if no answer waits for the output.
     pub adaptive_limit: Option<Duration>,
 }
 
@@ -48,26 +48,26 @@ pub struct OutputTally {
     pub delivered: u64,
     /// Records not confirmed, indexed as [`Cause::ALL`].
     pub refused: [u64; Cause::ALL.len()],
-    /// Records whose word is out.
+    /// Records without a result yet.
     pub pending: u64,
     /// Their bytes.
     pub pending_bytes: u64,
     /// Bytes that may be pending now.
     pub capacity_bytes: u64,
-    /// Of the delivered, those whose client had been answered or lost before.
+    /// Delivered records whose client had already been answered or had disconnected.
     pub delivered_late: u64,
 }
 
-/// What a waiting request may be told.
+/// State of a request's acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckStatus {
-    /// Words are still out, and there is time.
+    /// Results are outstanding, and there is time.
     Open,
-    /// Every record that the answer waits for is delivered.
+    /// Every required record is delivered.
     Delivered,
-    /// At least one was refused; the first cause that came.
+    /// At least one record was refused; the first cause to arrive.
     Refused(Cause),
-    /// The deadline passed with words still out.
+    /// The deadline passed with results outstanding.
     DeadlinePassed,
 }
 
@@ -80,35 +80,35 @@ struct Entry {
 
 #[derive(Debug)]
 struct Open {
-    /// Held until the entry goes.
+    /// Held until the entry is removed.
     _permit: Permit,
     since: Mono,
     deadline: Mono,
     received: u32,
     accepted: u32,
     rejected: u32,
-    /// Tickets that are out.
+    /// Tickets not yet settled.
     out: u32,
-    /// Of these, the ones that the answer waits for.
+    /// Unsettled tickets the answer waits for.
     required: u32,
     refused: Option<Cause>,
     overdue: bool,
-    /// The client has its answer, or is gone.
+    /// The client was answered or has disconnected.
     closed: bool,
     waker: Option<Waker>,
 }
 
-/// The table.
+/// Requests in flight on one core.
 #[derive(Debug)]
 pub struct RequestTable {
     acks: &'static AckQueue,
     rules: Vec<OutputRule>,
     tallies: Vec<OutputTally>,
-    /// Where the rule asks for one.
+    /// One for each output whose rule asks for it.
     adaptive_limits: Vec<Option<AdaptiveLimit>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// When time last passed: to a few milliseconds.
+    /// The time of the last [`RequestTable::expire`]: accurate to a few milliseconds.
     now: Mono,
 }
 
@@ -143,15 +143,15 @@ impl RequestTable {
         &self.tallies
     }
 
-    /// Requests whose entry has not gone yet.
+    /// Number of entries.
     #[must_use]
     pub fn open_requests(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
-    /// The first output that has no capacity for `bytes` more, if any has not. A request is handed over as a
-    /// whole or not at all, so this is asked before the first ticket. An output with nothing pending has
-    /// room for any request: this core's share may be smaller than one that is allowed.
+    /// The first output without capacity for `bytes` more. Call it before the first ticket: a request is
+    /// submitted as a whole or not at all. An output with nothing pending always has capacity, because
+    /// this core's share may be smaller than the largest allowed request.
     #[must_use]
     pub fn without_capacity_for(&self, bytes: u64) -> Option<OutputId> {
         let full = self.tallies.iter().position(|tally| {
@@ -160,7 +160,7 @@ impl RequestTable {
         u16::try_from(full).ok().map(OutputId)
     }
 
-    /// Opens an entry for a request with `received` events of which `rejected` were refused to the client.
+    /// Opens an entry for a request with `received` events, of which `rejected` are invalid.
     pub fn open(
         &mut self,
         received: u32,
@@ -202,7 +202,7 @@ impl RequestTable {
         }
     }
 
-    /// Notes that one event goes to all outputs, and makes its tickets: one per output, in order.
+    /// Accepts one event for all outputs and issues its tickets, one per output, in order.
     pub fn accept(
         &mut self,
         request: RequestKey,
@@ -225,11 +225,10 @@ impl RequestTable {
         }
     }
 
-    /// What the client may be told now. While it is [`AckStatus::Open`], `waker` is woken when that
-    /// changes.
+    /// The request's status. While it is [`AckStatus::Open`], `waker` is woken when that changes.
     pub fn status(&mut self, request: RequestKey, waker: &Waker) -> AckStatus {
         let Some(open) = find(&mut self.entries, request) else {
-            // Only a request that closed its entry itself can get here.
+            // Reached only by a request that has closed its own entry.
             return AckStatus::Refused(Cause::Lost);
         };
         if open.required > 0 && !open.overdue {
@@ -246,7 +245,7 @@ impl RequestTable {
         }
     }
 
-    /// The client has its answer or is gone. The entry stays until its last ticket is settled.
+    /// Marks the client as answered or disconnected. The entry stays until its last ticket is settled.
     pub fn close(&mut self, request: RequestKey) {
         let Some(open) = find(&mut self.entries, request) else {
             return;
@@ -263,7 +262,7 @@ impl RequestTable {
         self.free_if_done(request);
     }
 
-    /// Enters a writer's word.
+    /// Applies one settlement.
     pub fn settle(&mut self, settlement: Settlement) {
         let Settlement {
             request,
@@ -319,8 +318,8 @@ impl RequestTable {
         self.free_if_done(request);
     }
 
-    /// Wakes the requests whose deadline has passed. To be called every few milliseconds; its cost
-    /// is one comparison per open request.
+    /// Wakes requests whose deadline has passed. Call every few milliseconds; costs one comparison per
+    /// open request.
     pub fn expire(&mut self, now: Mono) {
         self.now = now;
         for entry in &mut self.entries {
@@ -336,8 +335,8 @@ impl RequestTable {
         }
     }
 
-    /// How often an output's destination has throttled so far. To be called as often as
-    /// [`RequestTable::expire`], after it.
+    /// Passes on the total throttle count of an output's destination. Call after every
+    /// [`RequestTable::expire`].
     pub fn observe_throttling(&mut self, output: OutputId, throttled: u64) {
         let at = usize::from(output.0);
         if let (Some(Some(adaptive_limit)), Some(tally)) =

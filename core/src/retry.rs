@@ -1,4 +1,4 @@
-//! Whether and when a record that was not delivered is sent again: a pure decision.
+//! Retry decisions: whether and when an undelivered record is sent again. Pure.
 
 use crate::cause::Cause;
 use crate::time::Mono;
@@ -15,12 +15,12 @@ pub struct RetryPolicy {
     pub cap: Duration,
 }
 
-/// What to do with a record that a call did not deliver.
+/// What to do with an undelivered record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Send it again at this time.
     Again(Mono),
-    /// Settle it as refused: no time is left, or another try cannot help within a request's lifetime.
+    /// Settle it as refused: there is no time left, or a retry cannot help within a request's lifetime.
     GiveUp,
 }
 
@@ -37,8 +37,7 @@ impl RetryPolicy {
     ) -> Decision {
         match cause {
             Cause::Throttled | Cause::Unavailable | Cause::Unknown | Cause::Invalid => {}
-            // An operator has to act on these; hammering the destination meanwhile helps nobody, and
-            // the client holds the event.
+            // These need an operator. Retrying meanwhile helps nobody, and the client still has the event.
             Cause::Denied | Cause::NotFound | Cause::NoSpace => return Decision::GiveUp,
             Cause::TooLarge | Cause::Expired | Cause::Shutdown | Cause::Lost => {
                 return Decision::GiveUp;

@@ -1,7 +1,7 @@
-//! Counters, gauges and histograms as plain blocks, one per core, read by whoever exports them.
+//! Counters, gauges and histograms in plain blocks, one block per core, read by the exporter.
 //!
 //! Each block has one writing thread, so an increment is a load and a store, not a locked
-//! instruction; a reader on another thread sees each value a moment late, never torn. Knows no exporter.
+//! instruction; a reader on another thread sees values slightly late, never torn.
 
 use crate::cause::Cause;
 use crate::request_table::OutputTally;
@@ -25,7 +25,7 @@ impl Counter {
         self.add(1);
     }
 
-    /// Takes over a count that is kept elsewhere on the writing thread; it must not go back.
+    /// Sets a count kept elsewhere on the writing thread. It must not decrease.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -121,22 +121,22 @@ pub static BATCH_BYTES: [u64; 8] = [
     1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 10_485_760,
 ];
 
-/// What one listener core counts.
+/// Counters of one listener core.
 #[derive(Debug)]
 pub struct WorkerStats {
     /// Connections accepted.
     pub connections_accepted: Counter,
     /// Connections closed because a connection cap was reached.
     pub connections_capped: Counter,
-    /// Connections closed because they did not begin with the PROXY header that they had to begin with.
+    /// Connections closed because the required PROXY header was missing or invalid.
     pub proxy_headers_refused: Counter,
-    /// Errors of accept(2): descriptors used up, mostly.
+    /// Errors of accept(2), mostly from exhausted descriptors.
     pub accept_errors: Counter,
     /// Connections open now.
     pub connections_open: Gauge,
     /// Answers by status, indexed by status - 100 (0..500).
     pub responses: Box<[Counter]>,
-    /// Requests that broke off before an answer could be sent.
+    /// Requests that disconnected before an answer could be sent.
     pub broken_off: Counter,
     /// Events (event mode) or requests (envelope mode) that arrived in readable bodies.
     pub events_received: Counter,
@@ -144,10 +144,10 @@ pub struct WorkerStats {
     pub events_accepted: Counter,
     /// Of these, refused to the client.
     pub events_rejected: Counter,
-    /// Of these, handed to nobody for want of room. The client was answered 503 and still has them.
+    /// Of these, shed for lack of capacity: submitted to no output, and answered 503.
     /// `received == accepted + rejected + shed`.
     pub events_shed: Counter,
-    /// Good events that named no topic of a template, or one too many: they are for the fallback topic.
+    /// Valid events that named no usable topic, or one over the limit; they use the fallback topic.
     pub events_without_topic: Counter,
     /// Bytes of bodies and records that the byte budget holds now.
     pub budget_bytes: Gauge,
@@ -200,7 +200,7 @@ impl WorkerStats {
     }
 }
 
-/// What one listener core counts about one output. At every moment
+/// One listener core's counters for one output. At every moment
 /// `accepted == delivered + the sum of refused + pending`.
 #[derive(Debug, Default)]
 pub struct OutputStats {
@@ -208,20 +208,20 @@ pub struct OutputStats {
     pub accepted: Counter,
     /// Records that the destination confirmed.
     pub delivered: Counter,
-    /// Records that it did not, by cause, indexed as [`Cause::ALL`].
+    /// Records not delivered, by cause, indexed as [`Cause::ALL`].
     pub refused: [Counter; Cause::ALL.len()],
-    /// Records whose word is still out.
+    /// Records without a result yet.
     pub pending: Gauge,
     /// Their bytes.
     pub pending_bytes: Gauge,
     /// Bytes that may be pending: the configured bound, or less while the destination throttles.
     pub capacity_bytes: Gauge,
-    /// Records confirmed after their client had been answered 503: legal, and a duplicate to come.
+    /// Records confirmed after their client was answered 503; expect a duplicate of each.
     pub delivered_late: Counter,
 }
 
 impl OutputStats {
-    /// Takes over the counts of a core's ledger book.
+    /// Copies the counts of a core's request table.
     pub fn publish(&self, tally: &OutputTally) {
         self.accepted.set(tally.accepted);
         self.delivered.set(tally.delivered);
@@ -235,7 +235,7 @@ impl OutputStats {
     }
 }
 
-/// What one writer counts.
+/// Counters of one writer.
 #[derive(Debug)]
 pub struct WriterStats {
     /// Calls of the sink that ended.
@@ -250,7 +250,7 @@ pub struct WriterStats {
     pub call_micros: Histogram<16>,
     /// Results that asked for another try, by cause, indexed as [`Cause::ALL`].
     pub retries: [Counter; Cause::ALL.len()],
-    /// Records in the writer's hands.
+    /// Records the writer holds.
     pub held: Gauge,
     /// Microseconds of the monotonic clock when a call last delivered anything, 0 before the first.
     pub last_delivery_micros: Gauge,
@@ -271,7 +271,7 @@ impl Default for WriterStats {
     }
 }
 
-/// What a sink counts whose destination bills each record up to the next of some steps.
+/// Billing counters, for destinations that bill in fixed increments.
 #[derive(Debug, Default)]
 pub struct BillingStats {
     /// Bytes of records that were confirmed, as they were sent.
@@ -280,30 +280,31 @@ pub struct BillingStats {
     pub billed_bytes: Counter,
 }
 
-/// What a sink counts that makes objects of records. One that confirms records before they are at their destination
-/// keeps them in segments on a local disk until then. Values that two threads move are set under one lock.
+/// Staging counters, for sinks that collect records into objects. A sink that confirms records before they
+/// are uploaded keeps them in segments on a local disk. Values written by two threads are set under one
+/// lock.
 #[derive(Debug, Default)]
 pub struct StagingStats {
-    /// Bytes on the disk that are not at the destination yet.
+    /// Bytes on disk not yet uploaded.
     pub staged_bytes: Gauge,
-    /// The bytes at which nothing more is taken.
+    /// Bytes above which records are refused.
     pub staged_bytes_max: Gauge,
-    /// Segments that are finished and not at the destination yet.
+    /// Closed segments not yet uploaded.
     pub segments_waiting: Gauge,
-    /// Unix time in seconds at which the oldest segment with a record in it was begun; 0 for none.
+    /// Unix time in seconds at which the oldest non-empty segment was created; 0 for none.
     pub oldest_unix_secs: Gauge,
     /// Objects that the destination confirmed.
     pub objects: Counter,
-    /// Bytes of them as they were sent.
+    /// Bytes uploaded.
     pub object_bytes: Counter,
     /// Attempts that failed, by cause, indexed as [`Cause::ALL`].
     pub failures: [Counter; Cause::ALL.len()],
-    /// Why the last attempt failed: the index in [`Cause::ALL`] plus 1, or 0 when it did not.
+    /// Cause of the last failure: the index in [`Cause::ALL`] plus 1, or 0 after a success.
     pub trouble: Gauge,
 }
 
 impl StagingStats {
-    /// Notes how an attempt to bring out a segment ended: why it failed, or that it did not.
+    /// Records the result of an upload attempt.
     pub fn attempted(&self, failed: Option<Cause>) {
         let at = failed.map(|cause| cause as usize);
         if let Some(counter) = at.and_then(|at| self.failures.get(at)) {
@@ -312,7 +313,7 @@ impl StagingStats {
         self.trouble.set(at.map_or(0, |at| at as u64 + 1));
     }
 
-    /// Why the last attempt failed, if it did.
+    /// Cause of the last attempt's failure, if it failed.
     #[must_use]
     pub fn trouble(&self) -> Option<Cause> {
         let at = usize::try_from(self.trouble.get()).ok()?.checked_sub(1)?;

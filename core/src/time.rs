@@ -1,10 +1,10 @@
-//! The two clocks of Sluice, as plain values. Core never reads a clock: shells do, and pass these in.
+//! Monotonic and wall-clock time as plain values. Core never reads a clock; its callers do.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// A reading of the process's monotonic clock: microseconds since an origin that the process
-/// chose at start. Deadlines and waits are made of these; wall time jumps, this does not.
+/// Monotonic time: microseconds since an origin chosen at process start. Used for deadlines and waits,
+/// because wall time jumps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
 
@@ -30,7 +30,7 @@ impl Add<Duration> for Mono {
     }
 }
 
-/// A reading of the wall clock: what is written into records, never used for deadlines.
+/// Wall-clock time, as written into records; never used for deadlines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wall {
     /// Whole seconds since 1970-01-01T00:00:00Z.

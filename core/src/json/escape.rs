@@ -1,13 +1,13 @@
 //! Writes bytes as a JSON string, the way serde_json does: `\b \f \n \r \t`, other control characters as
-//! `\u00xx`, quote and backslash escaped, everything else as it is. What is not UTF-8 becomes
-//! U+FFFD, as `String::from_utf8_lossy` has it.
+//! `\u00xx`, quote and backslash escaped, everything else verbatim. Invalid UTF-8 becomes
+//! U+FFFD, as in `String::from_utf8_lossy`.
 
 use super::simd;
 
 /// U+FFFD in UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
-/// Bytes that will become a JSON string, measured: whoever writes them can reserve exactly.
+/// Bytes to be written as a JSON string, with their escaped length, so that the caller can reserve exactly.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a> {
     bytes: &'a [u8],
@@ -54,7 +54,7 @@ impl<'a> Escaped<'a> {
 
 /// Appends `bytes` escaped, without quotes around them.
 pub fn escape_into(bytes: &[u8], out: &mut Vec<u8>) {
-    // A guess that most text fits, and that leaves the kernels room to write whole vectors.
+    // An estimate that suffices for most text and lets the kernels write whole vectors.
     out.reserve(bytes.len() + bytes.len() / 8 + 256);
     write(bytes, simdutf8::basic::from_utf8(bytes).is_ok(), out);
 }

@@ -1,9 +1,9 @@
-//! Is this one JSON value, where does it end, and where are its top-level fields?
+//! Validates one JSON value, and finds its end and its top-level fields.
 //!
-//! One pass, strict RFC 8259, no recursion, no allocation below 65 levels. Sees bytes: UTF-8 is
-//! checked once for a whole body, before. Reads no numbers and unescapes nothing but keys that need it,
-//! so numbers out of every range and lone surrogates (`"\ud83d"`, which browsers do send when a
-//! script cuts an emoji in two) pass: the grammar allows them, and the bytes go on as they are.
+//! One pass, strict RFC 8259, no recursion, no allocation below 65 levels. UTF-8 is checked beforehand,
+//! once per body. Numbers are not parsed and only keys are unescaped, so out-of-range numbers and lone
+//! surrogates (`"\ud83d"`, which browsers send when a script cuts an emoji in two) are accepted: the
+//! grammar allows them, and the bytes are forwarded unchanged.
 
 use super::simd;
 use super::unescape;
@@ -11,17 +11,17 @@ use super::unescape;
 /// How many fields one scan can look up.
 pub const WANTED_MAX: usize = 8;
 
-/// Not JSON: what is wrong, and where.
+/// A JSON syntax error and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Offset of the first byte that cannot be there.
+    /// Offset of the first invalid byte.
     pub at: usize,
     /// What was expected or is wrong.
     pub what: &'static str,
 }
 
-/// A part of a body: bytes `start..end`. 32 bits, because a scan keeps thousands of them; bodies
-/// over 4 GiB are refused before.
+/// A part of a body: bytes `start..end`. 32 bits, because a scan keeps thousands of them; larger bodies
+/// are rejected beforehand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// First byte.
@@ -31,7 +31,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes it names; none if it does not lie in `body`.
+    /// The bytes of the span; empty if it does not lie within `body`.
     #[must_use]
     pub fn of(self, body: &[u8]) -> &[u8] {
         body.get(self.start as usize..self.end as usize)
@@ -39,17 +39,17 @@ impl Span {
     }
 }
 
-/// The top-level fields to look out for.
+/// The top-level fields to look for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'n> {
     names: [&'n [u8]; WANTED_MAX],
     count: usize,
-    /// Bit n says that some name has n bytes (63: or more), so that most keys are passed by one test.
+    /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
     lengths: u64,
 }
 
 impl<'n> Wanted<'n> {
-    /// Adds a name and gives its slot; a name that is there already keeps its slot. `None` when
+    /// Adds a name and returns its slot; an existing name keeps its slot. `None` when
     /// [`WANTED_MAX`] names are taken.
     pub fn add(&mut self, name: &'n [u8]) -> Option<usize> {
         if let Some(slot) = self.names[..self.count].iter().position(|n| *n == name) {
@@ -62,13 +62,13 @@ impl<'n> Wanted<'n> {
         Some(slot)
     }
 
-    /// How many names there are.
+    /// Number of names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether there are no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -91,8 +91,8 @@ impl<'n> Wanted<'n> {
     }
 }
 
-/// Where the wanted fields' values lie, by slot. Of duplicate keys the last one counts, as it does for
-/// most readers (JavaScript, Jackson, Python).
+/// Positions of the wanted fields' values, by slot. The last duplicate key wins, as in most readers
+/// (JavaScript, Jackson, Python).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     spans: [Span; WANTED_MAX],
@@ -102,7 +102,7 @@ impl Found {
     /// The value in this slot; strings with their quotes.
     #[must_use]
     pub fn get(&self, slot: usize) -> Option<Span> {
-        // No value ends at byte 0, so an empty span says "not there".
+        // No value ends at byte 0, so an empty span means "absent".
         self.spans.get(slot).copied().filter(|span| span.end != 0)
     }
 }
@@ -112,7 +112,7 @@ impl Found {
 pub struct Value {
     /// One past its last byte.
     pub end: usize,
-    /// What it is, as far as anybody asks.
+    /// Its kind.
     pub kind: Kind,
     /// The first bracket or brace beyond the allowed depth.
     pub too_deep_at: Option<usize>,
@@ -120,7 +120,7 @@ pub struct Value {
     pub line_breaks: bool,
 }
 
-/// What a JSON value is, as far as events are concerned.
+/// Kind of a JSON value, as far as events need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `{}`.
@@ -157,7 +157,7 @@ pub fn check(document: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a second value where one was to be the whole is called.
+/// The fault for data after a value that should be the whole document.
 pub(super) const TRAILING: &str = "expected nothing more";
 
 #[cold]
@@ -165,13 +165,13 @@ fn fault(at: usize, what: &'static str) -> Fault {
     Fault { at, what }
 }
 
-/// The byte at `at`; 0, which no grammar rule asks for, past the end.
+/// The byte at `at`; past the end 0, which no grammar rule accepts.
 #[inline(always)]
 pub(super) fn byte(body: &[u8], at: usize) -> u8 {
     if at < body.len() { body[at] } else { 0 }
 }
 
-/// The first offset from `at` on that is not JSON whitespace.
+/// The offset of the first non-whitespace byte from `at` on.
 #[inline(always)]
 #[must_use]
 pub(super) fn skip_space(body: &[u8], mut at: usize) -> usize {
@@ -181,9 +181,8 @@ pub(super) fn skip_space(body: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Which containers are open around the place where the scan is: one bit each, 1 for an object.
-/// The innermost 64 are in `bits`; what lies further out is parked, so that hostile depth
-/// costs one bit a level, and ordinary depth nothing.
+/// The open containers, one bit each, 1 for an object. The innermost 64 are in `bits`; the outer ones
+/// are spilled, so that hostile depth costs one bit per level and ordinary depth nothing.
 #[derive(Default)]
 struct Nest {
     bits: u64,

@@ -1,7 +1,7 @@
-//! Adds fields to a JSON object without reading it: they go before its closing brace.
+//! Adds fields to a JSON object without parsing it: they are inserted before its closing brace.
 //!
-//! The fields of a request are written once and copied into each of its events. Which of them an
-//! event may not get, because the client named it itself, is the caller's to say.
+//! A request's fields are rendered once and copied into each of its events. The caller names the fields
+//! to skip because the client sent them itself.
 
 /// The fields to add, rendered as `,"name":value` one after the other.
 #[derive(Debug, Default)]
@@ -27,14 +27,14 @@ impl Present {
 }
 
 impl Additions {
-    /// Forgets all fields, keeps the memory.
+    /// Clears the fields, keeps the memory.
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
     }
 
-    /// Adds a field; `value` appends its JSON. `name` has to be free of characters that need escaping.
-    /// The first field added has number 0; at most 32 can be told apart.
+    /// Adds a field; `value` appends its JSON. `name` must not need escaping. Fields are numbered from 0;
+    /// at most 32 can be distinguished.
     pub fn add(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         self.text.extend_from_slice(b",\"");
         self.text.extend_from_slice(name.as_bytes());
@@ -89,8 +89,8 @@ impl Additions {
     }
 }
 
-/// Turns CR and LF into spaces, so that the text is one line. In valid JSON they stand only between
-/// tokens, where a space means the same.
+/// Replaces CR and LF with spaces, so that the text is one line. In valid JSON they occur only between
+/// tokens, where a space is equivalent.
 pub fn flatten(json: &mut [u8]) {
     for byte in json {
         if matches!(byte, b'\r' | b'\n') {

@@ -1,15 +1,14 @@
-//! Where does one event of a body end and the next begin?
+//! Finds the events of a body.
 //!
-//! A body is one object, an array of objects, or objects each on its own line. The form is told by
-//! the bytes alone, since browsers' beacons cannot name a content type.
+//! A body is one object, an array of objects, or one object per line. The form is detected from the
+//! bytes alone, because browser beacons cannot set a content type.
 //!
-//! - First byte `[`: an array. What breaks inside it breaks all of it, because nobody can say where the
-//!   next event would begin.
+//! - First byte `[`: an array. A syntax error inside it rejects the whole array, because the start of the
+//!   next event is unknown.
 //! - Otherwise, if the whole body is one JSON value: that value.
-//! - Otherwise, if its first or its second line that is not blank is a JSON value (the second one: an object)
-//!   alone: lines. A broken line is rejected alone. The second line is asked so that a
-//!   broken first one does not take the others along; more than a look at two lines would find
-//!   events in the ruins of one broken object.
+//! - Otherwise, if the first non-blank line is a JSON value, or the second one an object: lines. An
+//!   invalid line is rejected alone. The second line is checked so that an invalid first line does not
+//!   reject the others; checking more lines would find events inside one broken pretty-printed object.
 //! - Otherwise: not JSON.
 
 use super::scan::{self, Fault, Found, Kind, Span, TRAILING, Value, Wanted, byte, skip_space};
@@ -38,12 +37,12 @@ pub struct Event {
     pub line_breaks: bool,
 }
 
-/// Finds the events of `body` and appends each, or why it is none, in order: element by element, or line
-/// by line with blank lines not counted.
+/// Finds the events of `body` and appends each, or the reason for its rejection, in order. Blank lines
+/// are not counted.
 ///
 /// # Errors
-/// When the body is refused whole: not JSON, not UTF-8 (for lines both concern only their line), no
-/// event, or too many. `events` then holds nothing of meaning.
+/// When the whole body is rejected: not JSON or not UTF-8 (for lines these affect only their line), no
+/// event, or too many. The contents of `events` are then unspecified.
 pub fn split(
     body: &[u8],
     limits: SplitLimits,
@@ -62,7 +61,7 @@ pub fn split(
     }
     let utf8 = match simdutf8::basic::from_utf8(body) {
         Ok(_) => Ok(()),
-        // The quick check cannot say where.
+        // The fast check does not report a position.
         Err(_) => check_utf8(body, 0),
     };
     let mut split = Split {
@@ -181,7 +180,7 @@ impl Split<'_, '_, '_> {
         Err(Reject::NotJson { at, what })
     }
 
-    /// A body that is no array: one value, or lines.
+    /// A body that is not an array: one value, or lines.
     fn objects(&mut self, start: usize, utf8: Result<(), Reject>) -> Result<(), Reject> {
         let body = self.body;
         let fault = match self.scan(body, start) {
@@ -205,7 +204,7 @@ impl Split<'_, '_, '_> {
                         self.push(event);
                         return self.lines(value.end + line_break, true);
                     }
-                    // A value over several lines, and more behind it: no form that we know.
+                    // A value over several lines with data after it: not a supported form.
                     _ if !is_one_line => {
                         utf8?;
                         let what = TRAILING;
@@ -238,7 +237,7 @@ impl Split<'_, '_, '_> {
         })
     }
 
-    /// Every line from `at` on that is not blank is an event, or rejected alone.
+    /// Treats every non-blank line from `at` on as an event, or rejects it alone.
     fn lines(&mut self, mut at: usize, utf8: bool) -> Result<(), Reject> {
         let body = self.body;
         while at < body.len() {

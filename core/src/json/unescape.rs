@@ -1,7 +1,7 @@
-//! Reads JSON strings that the scanner accepted: the characters that their bytes stand for.
+//! Unescapes JSON strings that the scanner has accepted.
 
-/// The characters of a JSON string, given what stands between its quotes. The string must have passed
-/// the scanner; a lone surrogate, which is no character, reads as U+FFFD.
+/// Unescapes the contents of a JSON string, without its quotes. The string must have passed the scanner;
+/// a lone surrogate becomes U+FFFD.
 pub fn chars(raw: &str) -> impl Iterator<Item = char> {
     let mut rest = raw.chars();
     std::iter::from_fn(move || {
