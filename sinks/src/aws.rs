@@ -1,6 +1,6 @@
-//! What every AWS destination needs alike: configuration, credentials that are fetched ahead of need,
-//! one table from the SDK's errors to [`Cause`], and the words on records that follow from it. Knows no
-//! service (the SDK's shared types are named by way of one service's crate, which re-exports them).
+//! Shared by all AWS sinks: configuration, credentials fetched ahead of need, and the one table from SDK
+//! errors to [`Cause`] and record results. Knows no service (the SDK's shared types are imported through
+//! one service's crate, which re-exports them).
 
 #[cfg(test)]
 pub(crate) mod script;

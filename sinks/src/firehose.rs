@@ -1,8 +1,8 @@
-//! Firehose, direct puts: one PutRecordBatch per batch. The service bills records in steps of 5 KiB, so events
-//! are packed into records, each with its newline; an event's word is that of its record. The entries of the
-//! answer are the truth; where there is no readable entry for a record, its fate is unknown.
+//! Firehose, direct puts: one PutRecordBatch per batch. The service bills records in increments of 5 KiB, so
+//! events are packed into records, one per line; an event's result is that of its record. Only the response
+//! entries count: without a readable entry a record's fate is unknown.
 //!
-//! Asks nothing about the stream but for a check: no answer would change what is sent.
+//! The stream is described only by `check`: nothing in its description would change a call.
 
 mod pack;
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Apache Kafka, also Amazon MSK, by way of librdkafka: acks from all replicas in sync, idempotent.
+//! Apache Kafka and Amazon MSK through librdkafka: acks=all, idempotent producer.
 //!
-//! librdkafka repeats, batches by partition and reconnects by itself. Its last word on a message, the
-//! delivery report, is the only thing that settles a record; that it took the message says nothing.
-//! No topic is made or chosen here: a record names its own, or goes to the one that is configured.
+//! librdkafka retries, batches by partition and reconnects by itself. Only the delivery report settles a
+//! record; acceptance by librdkafka's queue does not. Topics are neither created nor chosen here: a record
+//! names its own, or uses the configured one.
 
 mod iam;
 mod line;
@@ -316,7 +316,7 @@ impl KafkaSettings {
     }
 }
 
-/// Writes records to one topic, or to those that they name.
+/// Writes records to one topic, or to the topics they name.
 pub struct KafkaSink {
     lines: Arc<Lines>,
     topic: Arc<str>,
@@ -324,12 +324,12 @@ pub struct KafkaSink {
     batch_records_max: usize,
     batch_bytes_max: usize,
     record_bytes_max: usize,
-    /// Librdkafka's word comes sooner, or never.
+    /// librdkafka's report arrives earlier, or never.
     patience: Duration,
 }
 
 impl KafkaSink {
-    /// Makes the producer; connections come about in the background, and are tried again for ever. With
+    /// Creates the producer; connections are made, and retried indefinitely, in the background. With
     /// [`Sasl::MskIam`] it waits for AWS credentials, at most 5 s, and starts without them as well.
     ///
     /// # Errors
@@ -352,7 +352,7 @@ impl KafkaSink {
             }
             _ => None,
         };
-        // Messages are given up at a look each second, and their reports have to be handed over.
+        // librdkafka checks for expired messages once a second, and their reports must still be delivered.
         let patience = settings.delivery_timeout + Duration::from_secs(5);
         let lines = Lines::start(settings.client(), signer, patience).map_err(fail)?;
         Ok(KafkaSink {

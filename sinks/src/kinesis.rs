@@ -1,7 +1,7 @@
-//! Kinesis Data Streams: one PutRecords per batch. The entries of the answer are the truth; where there
-//! is no readable entry for a record, its fate is unknown, never "delivered".
+//! Kinesis Data Streams: one PutRecords per batch. Only the response entries count: without a readable
+//! entry a record's fate is unknown, never "delivered".
 //!
-//! A timer reads the stream's record limit and distribution strategy; calls never wait for it.
+//! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! How a batch reaches a destination, and what we then know of each record.
+//! Sinks: how a batch of records reaches a destination, and the result for each record.
 #![forbid(unsafe_code)]
 
 pub mod aws;

@@ -1,15 +1,15 @@
-//! The destination that keeps nothing and confirms everything: for measuring what comes before it.
-//! Never a default: an answer of 200 means nothing here.
+//! A sink that discards every record and confirms it, for measuring the rest of the path. Never a default:
+//! with it, an answer of 200 means nothing.
 
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use sluice_core::record::{Record, RecordResult};
 
-/// Confirms every record at once and forgets it.
+/// Confirms every record immediately and discards it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 
 impl Sink for NullSink {
-    /// Far above what any request may bring, so that measurements see our own limits only.
+    /// Far above any request, so that measurements meet only our own limits.
     fn limits(&self) -> SinkLimits {
         SinkLimits {
             batch_records_max: 10_000,

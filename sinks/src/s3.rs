@@ -1,12 +1,12 @@
-//! S3, and stores that speak like it: one gzip object of lines per PutObject, `year=/month=/day=/hour=` by
-//! the hour of upload.
+//! S3 and compatible stores: one gzip object of lines per PutObject, under `year=/month=/day=/hour=` of the
+//! upload.
 //!
 //! ```text
-//!  staged:  write -> stage (append, fsync, confirm) -> row of finished segments -> uploader -> bucket
-//!  direct:  write -> bucket; the writer gathers, and a batch is an object
+//!  staged:  write -> stage (append, fsync, confirm) -> queue of closed segments -> uploader -> bucket
+//!  direct:  write -> bucket; each batch of the writer is an object
 //! ```
 //!
-//! Which object a segment becomes is decided once: a repeat stores nothing twice. Never reads an object back.
+//! A segment's object key is fixed once, so a repeated upload stores nothing twice. Objects are never read back.
 
 mod bucket;
 mod name;
@@ -345,12 +345,12 @@ impl Staged {
         let stage = Stage::new(store, dir.clone(), limits, clock, Arc::clone(&row));
         let stage = Arc::new(Mutex::new(stage));
         let timed = Arc::downgrade(&stage);
-        // A quarter of the age: an object is at most so much older than it should be.
+        // A quarter of the age: an object is at most this much older than configured.
         let tick = TICK.min(settings.object_age_max / 4);
         tokio::spawn(async move {
             loop {
                 sleep(tick).await;
-                // The sink is gone, and with it the need for a timer.
+                // The sink is gone; the timer is no longer needed.
                 let Some(stage) = timed.upgrade() else {
                     return;
                 };
@@ -369,18 +369,18 @@ impl Staged {
         })
     }
 
-    /// What is known of a batch of lines after trying to stage it.
+    /// The result for a batch of lines after trying to stage it.
     async fn append(&self, lines: Vec<u8>) -> RecordResult {
         let limit = self.write_timeout;
         let Ok(mut stage) = timeout(limit, Arc::clone(&self.stage).lock_owned()).await else {
-            // An earlier call still hangs in the disk; nothing of this batch was touched.
+            // An earlier disk call still hangs; this batch was not touched.
             return RecordResult::Retry(Cause::Unavailable);
         };
         let write = spawn_blocking(move || stage.append(&lines));
         match timeout(limit, write).await {
             Ok(Ok(Ok(()))) => RecordResult::Delivered,
             Ok(Ok(Err(cause))) => RecordResult::Retry(cause),
-            // Out of time, or the runtime ends: the lines may be on their way.
+            // Timed out, or the runtime ends: the lines may still be written.
             Ok(Err(_)) | Err(_) => RecordResult::Retry(Cause::Unknown),
         }
     }
@@ -460,7 +460,7 @@ impl Sink for S3Sink {
 }
 
 impl S3Sink {
-    /// Stores lines as one object, with one key and the same bytes however often it takes.
+    /// Stores lines as one object, with the same key and bytes on every attempt.
     async fn put(&self, direct: &Direct, lines: Vec<Bytes>) -> RecordResult {
         let Direct {
             bucket,

@@ -1,12 +1,12 @@
-//! SHELL 2: one thread that feeds `core::delivery` and carries out what it says, for one output.
-//! Decides nothing itself, and knows no HTTP.
+//! Shell 2: the thread that runs `core::delivery` for one output and carries out its actions.
+//! Makes no decisions of its own, and knows no HTTP.
 //!
 //! ```text
 //!  listener cores --submissions--> [queue] --> step(Records) --+--> Send   -> sink.write, concurrently
-//!                 sink.write ended     --> step(Completed) -+--> Settle -> ack acks of the core
+//!                 sink.write ended     --> step(Completed) -+--> Settle -> ack queue of the core
 //!                 wake_at reached      --> step(Tick)      -+
 //!                 queue closed         --> step(Drain)
-//!                 stopped_now to stop         --> step(Stop)
+//!                 stop signal          --> step(Stop)
 //! ```
 
 use crate::sink::Sink;
@@ -34,23 +34,23 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Submissions taken from the queue between two looks at ended calls, so that neither starves the other.
+/// Submissions taken from the queue between two polls for completed calls, so that neither starves the other.
 const SUBMISSIONS_PER_TURN: usize = 1_024;
 
-/// Failing calls are logged at most this often per writer, with what came since.
+/// Failed calls are logged at most this often per writer, with a count of those in between.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// What a writer needs to know.
+/// Settings of a writer.
 pub struct WriterSettings {
     /// Name of the output, for the thread and the log.
     pub output: String,
-    /// Gathering and repeating.
+    /// Batching and retries.
     pub delivery: DeliverySettings,
     /// Reads the process's monotonic clock.
     pub clock: Arc<dyn Fn() -> Mono + Send + Sync>,
-    /// Where it counts.
+    /// Its counters.
     pub stats: Arc<WriterStats>,
-    /// Told after each call why a record of it was not delivered, or that all were.
+    /// Called after each sink call with the cause of a failure in it, or `None` if every record was delivered.
     pub trouble: Arc<dyn Fn(Option<Cause>) + Send + Sync>,
 }
 
@@ -63,12 +63,12 @@ impl fmt::Debug for WriterSettings {
     }
 }
 
-/// What a writer says when it ends: the machine's counts and what it had to give up.
+/// Totals of a finished writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// `received == delivered + refused`.
     pub tally: Tally,
-    /// Of the refused, those given up because the time to drain was over.
+    /// Refused records that were given up at the drain deadline.
     pub left_behind: u64,
     /// Bytes of confirmed records that the sink keeps for the next start.
     pub kept_bytes: u64,
@@ -77,12 +77,12 @@ pub struct Summary {
 /// A writer could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The operating system gave no thread or no runtime.
+    /// The thread or its runtime could not be created.
     #[error("output {output}: cannot start its thread: {source}")]
     Thread {
         /// The output.
         output: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The sink did not start.
@@ -90,7 +90,7 @@ pub enum StartError {
     Sink {
         /// The output.
         output: String,
-        /// What the sink said.
+        /// The sink's error.
         reason: String,
     },
 }
@@ -101,15 +101,15 @@ pub struct WriterHandle {
     /// The writer's thread; ends after the queue is closed and everything is settled, or after
     /// `stop` was set and the running calls ended.
     pub thread: JoinHandle<Summary>,
-    /// Set to true when the time to drain is over.
+    /// Set to true at the drain deadline.
     pub stop: watch::Sender<bool>,
 }
 
-/// Starts a writer on its own thread with its own single-threaded tokio runtime, in which `start` makes
-/// the sink. Returns when the sink has started.
+/// Starts a writer on its own thread with a single-threaded tokio runtime, in which `start` creates the
+/// sink. Returns when the sink has started.
 ///
 /// # Errors
-/// When there is no thread to be had, or the sink does not start.
+/// When the thread cannot be created, or the sink does not start.
 pub fn spawn<F, Fut, E>(
     settings: WriterSettings,
     queue: Receiver<Vec<Record>>,
@@ -159,9 +159,9 @@ where
     }
 }
 
-/// What woke the writer.
+/// Why the writer woke up.
 enum Wakeup {
-    /// A submission was taken out of the queue, and lies in [`Writer::arrived`].
+    /// A submission was taken from the queue into [`Writer::arrived`].
     Arrived,
     /// All cores have ended, and the queue is empty.
     Closed,
@@ -170,7 +170,7 @@ enum Wakeup {
     Stop,
 }
 
-/// A call of the sink that ended.
+/// A completed call of the sink.
 struct Ended {
     call: CallId,
     records: Vec<Record>,
@@ -178,7 +178,7 @@ struct Ended {
     took: Duration,
 }
 
-/// Runs until the queue is closed and everything is settled. To be run in a tokio runtime with time.
+/// Runs until the queue is closed and everything is settled. Needs a tokio runtime with time enabled.
 pub async fn run(
     settings: WriterSettings,
     queue: Receiver<Vec<Record>>,
@@ -200,7 +200,7 @@ pub async fn run(
     let (mut open, mut stopped) = (true, Some(stopped));
     while open || !writer.machine.is_idle() {
         let wakeup = next_wakeup(&queue, open, &mut writer, &mut stopped).await;
-        // What arrived meanwhile comes first, so that a batch that becomes due now takes it along.
+        // First the records that arrived in the meantime, so that a batch that is now due includes them.
         writer.take_submissions(&queue);
         match wakeup {
             Wakeup::Arrived => {}
@@ -221,7 +221,7 @@ pub async fn run(
         writer.flush_acks();
     }
     let stop = async {
-        // An error is a sender that is gone and never will say so.
+        // An error means that the sender is gone: the signal will never come.
         if stop_signal.wait_for(|stop| *stop).await.is_err() {
             pending().await
         }
@@ -234,7 +234,8 @@ pub async fn run(
     }
 }
 
-/// Waits for whatever comes first.
+/// Waits for the first of: a completed call, a submission, the stop signal, the timer. In that order,
+/// because a completed call frees a slot that the next step can use.
 async fn next_wakeup(
     queue: &Receiver<Vec<Record>>,
     open: bool,
@@ -255,12 +256,12 @@ async fn next_wakeup(
             None => false,
         };
         if !stopped_now {
-            // Told before, or by a sender that is gone and never will.
+            // Already stopped, or the sender is gone and never will stop us.
             pending().await
         }
     });
-    // Where an arrival could only wait, there is no need to be woken by it: a writer that lingers, or
-    // has every call taken, sleeps until there is something to do, and the cores need not ring.
+    // Do not register for arrivals that could only wait: while a batch lingers or every call is in use,
+    // the writer sleeps until there is something to do, and the cores are spared the wake.
     let wants_input = open && writer.machine.wants_input();
     let Writer { calls, arrived, .. } = writer;
     poll_fn(|cx| {
@@ -284,8 +285,8 @@ async fn next_wakeup(
     .await
 }
 
-/// A panic in a sink is a defect: it ends the writer where panics unwind, as it ends the process
-/// where they abort. Calls are never cancelled.
+/// A panic in a sink is a defect. It ends the writer in builds that unwind, and the process in builds
+/// that abort. Calls are never cancelled, so a join error is always a panic.
 fn unwrap_call(ended: Result<Ended, JoinError>) -> Ended {
     match ended {
         Ok(ended) => ended,
@@ -298,17 +299,17 @@ struct Writer {
     machine: Delivery,
     sink: Arc<dyn Sink>,
     calls: JoinSet<Ended>,
-    /// Taken out of the queue, not yet given to the machine.
+    /// Taken from the queue, not yet passed to the machine.
     arrived: Vec<Record>,
     actions: Vec<Action>,
-    /// Settlements by the core they go to, gathered over one turn.
+    /// Settlements of this turn, by destination core.
     ack_batches: Vec<(&'static AckQueue, Vec<Settlement>)>,
     failures: FailureLog,
     left_behind: u64,
 }
 
 impl Writer {
-    /// Gives the machine all that has arrived, at once: whatever it sends now can then be full.
+    /// Passes everything that has arrived to the machine in one step, so that batches can be full.
     fn take_submissions(&mut self, queue: &Receiver<Vec<Record>>) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for _ in 0..SUBMISSIONS_PER_TURN {
@@ -380,7 +381,7 @@ impl Writer {
         }
         (self.settings.trouble)(results.iter().find_map(|result| match result {
             RecordResult::Delivered => None,
-            // Of the records nothing is known; of the destination there may be.
+            // The records' fate is unknown, but the cause may be known.
             RecordResult::Retry(Cause::Unknown) => {
                 Some(self.sink.connection_error().unwrap_or(Cause::Unknown))
             }
@@ -399,7 +400,7 @@ impl Writer {
             self.left_behind += u64::from(cause == Cause::Shutdown);
         }
         let (acks, settlement) = record.ticket.settle(outcome);
-        // A handful of cores: a look along the row is cheaper than a map.
+        // There are few cores: a linear search is cheaper than a map.
         match self
             .ack_batches
             .iter_mut()

@@ -1,7 +1,7 @@
-//! Several events in one record, for destinations that bill or count by the record. Each event is a line:
-//! its bytes and a newline. Not the batch of records that one call carries, and no container format.
+//! Packs several events into one record, for destinations that bill or count records. Each event is a line:
+//! its bytes and a newline. Not the batch of records of one call, and not a container format.
 
-/// A record to be, and how many events are in it.
+/// The data of one record and its number of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     /// Whole events, each with its newline.
@@ -10,10 +10,9 @@ pub(super) struct Chunk {
     pub events: usize,
 }
 
-/// Packs `events` in their order: each goes into the chunk before it as long as that stays within `bytes_max`
-/// bytes, newlines included. An event that is larger by itself, and every event where `bytes_max` is 0, goes
-/// alone. No chunk is looked at again once one was begun after it: order is worth more than the last few
-/// percent.
+/// Packs `events` in order: each is added to the current chunk as long as that stays within `bytes_max`
+/// bytes, newlines included. A larger event, and every event if `bytes_max` is 0, gets a chunk of its own.
+/// A chunk is never revisited once the next one has begun: order is worth more than the last few percent.
 #[must_use]
 pub(super) fn pack<T: AsRef<[u8]>>(events: &[T], bytes_max: usize) -> Vec<Chunk> {
     let mut chunks = Vec::new();
@@ -35,7 +34,7 @@ pub(super) fn pack<T: AsRef<[u8]>>(events: &[T], bytes_max: usize) -> Vec<Chunk>
     chunks
 }
 
-/// How many of the first events go together, and their bytes. The first always goes.
+/// Number of leading events that fit together, and their bytes. At least one.
 fn fitting<T: AsRef<[u8]>>(events: &[T], bytes_max: usize) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for event in events {

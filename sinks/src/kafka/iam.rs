@@ -1,7 +1,7 @@
-//! The token of MSK's IAM access control: a presigned request that nobody sends, in base64.
+//! Tokens for MSK's IAM access control: a presigned request, in base64, that is never sent.
 //!
-//! Credentials are fetched ahead of need by [`Aws`]; making a token waits for nothing, for librdkafka
-//! asks for it on the thread that hands over delivery reports.
+//! [`Aws`] fetches credentials ahead of need; creating a token never blocks, because librdkafka asks for it
+//! on the thread that delivers reports.
 
 use crate::aws::Aws;
 use aws_credential_types::Credentials;
@@ -13,10 +13,10 @@ use rdkafka::client::OAuthToken;
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a token is good, as MSK's own signers have it.
+/// Lifetime of a token, as in MSK's own signers.
 const TOKEN_LIFE: Duration = Duration::from_secs(900);
 
-/// Makes tokens of the credentials at hand.
+/// Creates tokens from the current credentials.
 pub(super) struct IamSigner {
     aws: Aws,
     region: String,
@@ -30,12 +30,12 @@ impl IamSigner {
         Ok(IamSigner { aws, region })
     }
 
-    /// Tells that the cluster refused a token.
+    /// Reports that the cluster refused a token.
     pub(super) fn doubt_credentials(&self) {
         self.aws.doubt_credentials();
     }
 
-    /// A token of the credentials held now.
+    /// Creates a token from the current credentials.
     ///
     /// # Errors
     /// There are none, or they cannot be signed with.
@@ -77,19 +77,19 @@ fn token(
         signed.push('=');
         encode_into(value, &mut signed);
     }
-    // Not signed: it is for the cluster's log.
+    // Not signed: only for the cluster's log.
     signed.push_str("&User-Agent=");
     encode_into(concat!("sluice/", env!("CARGO_PKG_VERSION")), &mut signed);
     let end = (now + TOKEN_LIFE).duration_since(UNIX_EPOCH)?;
     Ok(OAuthToken {
         token: base64_simd::URL_SAFE_NO_PAD.encode_to_string(signed),
-        // librdkafka wants one; the cluster reads the token.
+        // librdkafka requires a principal; the cluster reads the token.
         principal_name: "sluice".to_owned(),
         lifetime_ms: i64::try_from(end.as_millis())?,
     })
 }
 
-/// Percent-encodes what is not unreserved in RFC 3986.
+/// Percent-encodes all but RFC 3986's unreserved characters.
 fn encode_into(text: &str, out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {

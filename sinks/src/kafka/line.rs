@@ -1,5 +1,6 @@
-//! A producer with the thread that takes its delivery reports, and its replacement after a fatal error.
-//! Topics and permissions that change librdkafka finds out by itself, within seconds. Settles each record by the report of its message, and by nothing else.
+//! A producer with the thread that polls its delivery reports, and its replacement after a fatal error.
+//! librdkafka notices changes of topics and permissions by itself, within seconds. A record is settled only
+//! by the delivery report of its message.
 
 use super::iam::IamSigner;
 use super::verdict;
@@ -18,16 +19,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-/// How long the thread of a producer waits for events before it looks whether it should end.
+/// Poll time-out of a producer's thread; between polls it checks whether to end.
 const POLL: Duration = Duration::from_millis(100);
-/// The least age of a producer that is replaced.
+/// Minimum age of a producer before it is replaced.
 const REPLACE_AFTER: Duration = Duration::from_secs(2);
-/// The least time between two log lines about the same kind of failure.
+/// Minimum time between two log lines about the same kind of failure.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
-/// So long an error of a connection explains messages that time out. A broker that is away is tried
-/// every second, each time with an error.
+/// How long a connection error explains messages that time out. An unreachable broker is retried every
+/// second, with an error each time.
 const SUSPICION_LIFE: Duration = Duration::from_secs(5);
-/// An error's text is cut here before it goes to a log.
+/// Error texts are truncated to this length in logs.
 const ERROR_TEXT_CHARS: usize = 300;
 
 /// The records of one call of the sink.
@@ -43,7 +44,7 @@ struct CallState {
 }
 
 impl Call {
-    /// A call of so many records, and where all results appear once there is one for each.
+    /// A call of `records` records, and the receiver of its results once all are known.
     pub(super) fn new(records: usize) -> (Arc<Call>, oneshot::Receiver<Vec<RecordResult>>) {
         let (sender, receiver) = oneshot::channel();
         let state = CallState {
@@ -67,14 +68,14 @@ impl Call {
         if state.open == 0
             && let Some(answer) = state.answer.take()
         {
-            // Nobody listens any more when the call was given up.
+            // The receiver is gone if the call was given up.
             let _ = answer.send(std::mem::take(&mut state.results));
         }
     }
 }
 
-/// What librdkafka carries with a message: whose result it is. Dropped without a word it says that
-/// there was none.
+/// Carried through librdkafka with a message: identifies its result. Dropped without a report, it counts
+/// as unknown.
 pub(super) struct Place {
     call: Arc<Call>,
     at: usize,
@@ -89,20 +90,20 @@ impl Drop for Place {
     }
 }
 
-/// What was last said in the log.
+/// The last log line.
 struct Complaint {
     cause: Cause,
     text: String,
     at: Instant,
 }
 
-/// What was last said of a connection.
+/// The last connection error.
 struct Suspicion {
     cause: Cause,
     at: Instant,
 }
 
-/// What outlives a producer.
+/// State that outlives a producer.
 #[derive(Default)]
 struct Memory {
     complaint: Mutex<Option<Complaint>>,
@@ -112,7 +113,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Remembers what an error that is no message's says of connections.
+    /// Records a connection error that belongs to no message.
     fn suspect(&self, code: RDKafkaErrorCode, cause: Cause) {
         let mut suspicion = lock(&self.suspicion);
         // That all brokers are down only sums up what was said of each.
@@ -126,7 +127,7 @@ impl Memory {
         });
     }
 
-    /// What connections suffer from, if they were heard to lately.
+    /// The recent connection error, if any.
     fn connection_error(&self) -> Option<Cause> {
         let suspicion = lock(&self.suspicion);
         let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
@@ -149,7 +150,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// What a failure says of the producer and to the log.
+    /// Applies a failure to the producer's state, and logs it.
     fn note(&self, code: RDKafkaErrorCode, cause: Cause, text: &str) {
         if code == RDKafkaErrorCode::Fatal {
             self.dead.store(true, Ordering::Release);
@@ -180,7 +181,7 @@ impl Context {
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
-    /// What matters of it comes as an error as well.
+    /// Anything that matters also arrives as an error.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         debug!(?level, facility, text, "librdkafka");
     }
@@ -216,7 +217,7 @@ impl ProducerContext for Context {
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
                 let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
-                // For the log; of the record's own fate nothing more is known.
+                // For the log; nothing more is known about the record.
                 let cause = match verdict::cause(code) {
                     Cause::Unknown => self.memory.connection_error().unwrap_or(Cause::Unknown),
                     cause => cause,
@@ -267,7 +268,7 @@ impl Line {
                 continue;
             }
             let retired_at: Instant = *retired_at.get_or_insert_with(Instant::now);
-            // Every message ends by its time-out; the rest is for what never should be.
+            // Every message ends by its time-out; the margin covers defects.
             if self.producer.in_flight_count() == 0 || retired_at.elapsed() > patience {
                 return;
             }
@@ -279,18 +280,18 @@ impl Line {
     }
 }
 
-/// Not with the value: it may be a password.
+/// Without the value, which may be a password.
 fn config_error(error: &KafkaError) -> String {
     let text = match error {
         KafkaError::ClientConfig(_, what, key, _) => format!("{key}: {what}"),
         error => error.to_string(),
     };
-    // Of a key that is not its certificate's, or that the password does not open, it says no more.
+    // librdkafka does not say more about a mismatched key or a wrong password.
     text.replace("ssl.key.location", "key_file or key_password")
         .replace("ssl.certificate.location", "certificate_file")
 }
 
-/// The producer of now, and what it takes to make another.
+/// The current producer, and everything needed to create another.
 pub(super) struct Lines {
     config: ClientConfig,
     signer: Option<Arc<IamSigner>>,
@@ -306,11 +307,11 @@ struct Running {
 }
 
 impl Lines {
-    /// The first producer; it connects in the background. `patience` is how long a retired one is kept
-    /// for the reports that it owes.
+    /// Creates the first producer, which connects in the background. `patience` is how long a retired one is
+    /// kept for its outstanding reports.
     ///
     /// # Errors
-    /// librdkafka refuses a setting, or there is no thread to be had.
+    /// librdkafka refuses a setting, or no thread can be created.
     pub(super) fn start(
         config: ClientConfig,
         signer: Option<Arc<IamSigner>>,
@@ -332,8 +333,8 @@ impl Lines {
         })
     }
 
-    /// Hands records to librdkafka. Those that it does not take get their results at once; nothing is
-    /// left to be done for them. `topic` is for records that name none.
+    /// Passes records to librdkafka. Records that it does not accept get their results immediately. `topic` is
+    /// for records that name none.
     pub(super) fn send(&self, topic: &str, records: &[Record], bytes_max: usize, call: &Arc<Call>) {
         let line = self.usable();
         for (at, record) in records.iter().enumerate() {
@@ -363,8 +364,8 @@ impl Lines {
         }
     }
 
-    /// The producer of now, another one where it is dead. The old one is kept until it has
-    /// said its last word on what it holds.
+    /// The current producer, replaced if it has failed. The old one is kept until it has reported on
+    /// everything it holds.
     fn usable(&self) -> Arc<Line> {
         let mut current = lock(&self.current);
         let line = &current.line;
@@ -388,8 +389,7 @@ impl Lines {
         Arc::clone(&current.line)
     }
 
-    /// A call ended without the reports that every message must have: a defect, which another producer
-    /// may not have.
+    /// A call ended with delivery reports missing: a defect that a new producer may not have.
     pub(super) fn gave_no_word(&self) {
         let line = Arc::clone(&lock(&self.current).line);
         line.context().dead.store(true, Ordering::Release);
@@ -401,11 +401,11 @@ impl Lines {
         self.memory.connection_error()
     }
 
-    /// What the cluster says of the topic, and how many others begin with `prefix`. Blocks for at most
-    /// `timeout`.
+    /// The cluster's metadata for the topic, and the number of other topics that begin with `prefix`. Blocks
+    /// for at most `timeout`.
     ///
     /// # Errors
-    /// No broker answers, or the topic is not there, or not ours to see.
+    /// No broker answers, or the topic does not exist or is not visible to us.
     pub(super) fn describe(
         &self,
         topic: &str,
@@ -413,7 +413,7 @@ impl Lines {
         timeout: Duration,
     ) -> Result<String, String> {
         let line = Arc::clone(&lock(&self.current).line);
-        // Of all topics: asked for a single one, brokers may make it.
+        // For all topics: asking for a single one may create it.
         let metadata = line
             .producer
             .client()
@@ -453,7 +453,7 @@ impl Lines {
 }
 
 impl Drop for Lines {
-    /// Waits for the producer's end: its threads must not outlive the program's main thread.
+    /// Joins the producer's thread: librdkafka's threads must not outlive the main thread.
     fn drop(&mut self) {
         let current = self
             .current
@@ -461,7 +461,7 @@ impl Drop for Lines {
             .unwrap_or_else(PoisonError::into_inner);
         current.line.retired.store(true, Ordering::Release);
         if let Some(thread) = current.thread.take() {
-            // It panics only by a defect, which has been reported by then.
+            // A panic there has already been reported.
             let _ = thread.join();
         }
     }

@@ -1,19 +1,19 @@
-//! The one table from Kafka's and librdkafka's errors to causes. By the time an error gets here,
-//! librdkafka has repeated whatever it holds for repeatable.
+//! The one table from Kafka's and librdkafka's errors to causes. Errors that librdkafka considers retriable
+//! have been retried before they get here.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 use sluice_core::cause::Cause;
 use sluice_core::record::RecordResult;
 
-/// Of a record without a delivery report nothing is known.
+/// The result of a record without a delivery report.
 pub(super) const NO_WORD: Cause = Cause::Unknown;
 
-/// The word on a record whose delivery report has this error. `alone`: its call had no other record;
-/// `fits`: the topic has taken one as large before.
+/// The result of a record whose delivery report has this error. `alone`: its call had no other record;
+/// `fits`: the topic has accepted one as large before.
 pub(super) fn of_report(code: Code, alone: bool, fits: bool) -> RecordResult {
     match (cause(code), alone, fits) {
-        // Brokers say this of a batch, and librdkafka may have put records of several calls into it. Which
-        // one it was shows when each is sent by itself, and then only of those that never fitted.
+        // Brokers report this for a batch, in which librdkafka may have combined several calls. Sending each
+        // record alone shows which one it was, among those of a size that has never been accepted.
         (Cause::TooLarge, false, _) => RecordResult::Retry(Cause::Invalid),
         (Cause::TooLarge, true, true) => RecordResult::Retry(Cause::Unavailable),
         (Cause::TooLarge, true, false) => RecordResult::Refused(Cause::TooLarge),
@@ -21,7 +21,7 @@ pub(super) fn of_report(code: Code, alone: bool, fits: bool) -> RecordResult {
     }
 }
 
-/// The word on a record that librdkafka did not take: nothing was sent.
+/// The result of a record that librdkafka did not accept: nothing was sent.
 pub(super) fn of_refusal(code: Code) -> RecordResult {
     match cause(code) {
         Cause::TooLarge => RecordResult::Refused(Cause::TooLarge),
@@ -30,10 +30,10 @@ pub(super) fn of_refusal(code: Code) -> RecordResult {
     }
 }
 
-/// What an error that is no message's says of the connections, if it is about them.
+/// The cause behind a connection error, if it is one.
 pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
     match (cause(code), code) {
-        // A broker that does not like our certificate says so by a TLS alert, after the handshake.
+        // A broker rejects our certificate with a TLS alert, after the handshake.
         (_, Code::BrokerTransportFailure) if is_tls_alert(text) => Some(Cause::Denied),
         (
             _,
@@ -47,16 +47,16 @@ pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
     }
 }
 
-/// OpenSSL's words for an alert; a connection that only ends has others.
+/// OpenSSL's text for an alert; a plain disconnect has another.
 fn is_tls_alert(text: &str) -> bool {
     text.contains("SSL routines") && text.contains(" alert ")
 }
 
-/// What is not listed may have left the record stored, and so is [`Cause::Unknown`].
+/// Unlisted errors may have left the record stored, and are [`Cause::Unknown`].
 pub(super) fn cause(code: Code) -> Cause {
     match code {
         Code::QueueFull | Code::ThrottlingQuotaExceeded => Cause::Throttled,
-        // Answers of a broker that did not append, and of connections that never came about.
+        // The broker did not append, or the connection was never established.
         Code::AllBrokersDown
         | Code::BrokerNotAvailable
         | Code::ISRInsufficient

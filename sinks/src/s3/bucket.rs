@@ -1,5 +1,4 @@
-//! One bucket and the one call that stores: PutObject under a key that nothing else has.
-//! Repeats nothing by itself.
+//! One bucket and its one storing call: PutObject under a unique key. Does not retry.
 
 use super::S3Settings;
 use super::pack::Packed;
@@ -11,9 +10,9 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use sluice_core::cause::Cause;
 
-/// What readers of the replaced tier expect.
+/// The content type that readers of the replaced tier expect.
 const CONTENT_TYPE: &str = "text/x-log";
-/// Variables by which the SDK knows an endpoint that the settings do not name.
+/// Environment variables from which the SDK takes an endpoint if the settings name none.
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
 /// A bucket.
@@ -26,8 +25,8 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Finds region and credentials (unless they are given), at most 5 s each; without credentials it goes
-    /// on looking. Its timers live on the current tokio runtime.
+    /// Resolves region and credentials (unless given), at most 5 s each; without credentials it keeps
+    /// trying. Its timers run on the current tokio runtime.
     pub(super) async fn open(
         settings: &S3Settings,
         credentials: Option<SharedCredentialsProvider>,
@@ -40,7 +39,7 @@ impl Bucket {
         });
         let config = aws_sdk_s3::config::Builder::from(&aws.config)
             .force_path_style(path_style)
-            // Content-MD5 guards the body, and is what every store that calls itself compatible knows.
+            // Content-MD5 protects the body, and every compatible store supports it.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .build();
         let storage_class = settings.storage_class.as_str();
@@ -48,14 +47,14 @@ impl Bucket {
             client: Client::from_conf(config),
             aws,
             name: settings.bucket.clone(),
-            // The service's default: stores that know no classes need not hear of one.
+            // The service's default; not sent, for stores without storage classes.
             storage_class: (storage_class != super::STORAGE_CLASS_DEFAULT)
                 .then(|| StorageClass::from(storage_class)),
             kms_key_id: settings.kms_key_id.clone(),
         })
     }
 
-    /// Stores an object, unless it is there already: keys are ours alone, so it is then this one.
+    /// Stores an object unless it exists. Keys are unique, so an existing object is this one.
     pub(super) async fn put(&self, key: &str, packed: &Packed) -> Result<(), CallFailure> {
         let answer = self
             .client
@@ -77,9 +76,9 @@ impl Bucket {
             .send()
             .await;
         match answer {
-            // An answer of 200 with an error in its body is an error to the SDK already.
+            // The SDK already reports a 200 with an error body as an error.
             Ok(answer) if answer.e_tag().is_some_and(|tag| !tag.is_empty()) => Ok(()),
-            // Every store names what it stored; a proxy that answers in its place does not.
+            // Every store returns an ETag; a proxy answering in its place does not.
             Ok(_) => Err(CallFailure {
                 cause: Cause::Unknown,
                 is_auth_error: false,
@@ -96,7 +95,7 @@ impl Bucket {
         }
     }
 
-    /// Whether the bucket is there and lets itself be asked (`s3:ListBucket`).
+    /// Checks that the bucket exists and may be listed (`s3:ListBucket`).
     pub(super) async fn head(&self) -> Result<String, CallFailure> {
         match self.client.head_bucket().bucket(&self.name).send().await {
             Ok(answer) => Ok(answer.bucket_region().unwrap_or("not named").to_owned()),

@@ -1,11 +1,11 @@
-//! What segments and objects are called.
+//! Names of segments and objects.
 //!
 //! ```text
 //! <dir>/.lock                               held by the process that writes here
 //! <dir>/<unix seconds>-<uuid>.open          may still grow
-//!                            .closed        will not grow; the seconds are those of its begin
-//!                            .keyed         was, or is about to be, sent; the seconds are its key's
-//!                            .open.torn     what a crash left unfinished
+//!                            .closed        complete; the seconds are those of its creation
+//!                            .keyed         being uploaded; the seconds are those of its key
+//!                            .open.torn     the torn tail left by a crash
 //!
 //! <prefix>year=2026/month=11/day=20/hour=07/<unix seconds>-<uuid>.log.gz
 //! ```
@@ -25,7 +25,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// A name that nothing else has.
+    /// Creates a unique name.
     pub(super) fn new(now: Wall) -> Name {
         Name {
             secs: now.secs,
@@ -33,7 +33,7 @@ impl Name {
         }
     }
 
-    /// The same with other seconds.
+    /// The same name with other seconds.
     pub(super) fn at(self, now: Wall) -> Name {
         Name {
             secs: now.secs,
@@ -41,7 +41,7 @@ impl Name {
         }
     }
 
-    /// Unix time in it, seconds.
+    /// Its Unix time in seconds.
     pub(super) fn secs(self) -> u64 {
         self.secs
     }
@@ -75,14 +75,14 @@ impl fmt::Display for Name {
     }
 }
 
-/// How far a segment is, as its file's ending says.
+/// A segment's state, as encoded in its file extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its end is to be looked at before it is sent: it grows, or a crash or a failing disk stopped it.
+    /// Growing, or interrupted by a crash or disk error: its tail must be checked before the upload.
     Open,
-    /// Finished and in order.
+    /// Complete and intact.
     Closed,
-    /// In order, and under this name it may be at the destination already.
+    /// Intact, and possibly already uploaded under this name.
     Keyed,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn file_name(name: Name, state: State) -> String {
     format!("{name}{}", state.ending())
 }
 
-/// Reads a file's name; `None` when it is no segment's.
+/// Parses a file name; `None` if it is not a segment's.
 pub(super) fn parse_file_name(text: &str) -> Option<(Name, State)> {
     State::ALL.into_iter().find_map(|state| {
         let name = text.strip_suffix(state.ending())?;

@@ -1,5 +1,5 @@
-//! Lines into the bytes of an object: gzip, no newline after the last line, and the digest that guards
-//! them on their way. The same lines always give the same bytes, so that a repeat is one.
+//! Packs lines into an object's bytes: gzip, no newline after the last line, and the digest that protects the
+//! transfer. Deterministic, so that a repeated upload is identical.
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -9,16 +9,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Of 1 to 9. Level 6 makes objects an eighth smaller and takes twice the time: 6.5 and 5.8 to 1, 99 and 197 MB/s
-/// were measured of zlib with events of 840 bytes. An object's bytes are stored for long, but whoever reads them in
-/// time soon compacts them; what packs them is the host that has to answer.
+/// Of 1 to 9. Level 6 makes objects an eighth smaller and takes twice the time: ratios of 6.5 and 5.8, at 99 and
+/// 197 MB/s, measured with zlib and events of 840 bytes. Objects are usually compacted by their readers; the
+/// CPU time is taken from the host that has to answer clients.
 const LEVEL: u32 = 3;
 
-/// What an object is made of.
+/// A packed object.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
     pub(super) body: Bytes,
-    /// Of the body, in base64, as Content-MD5 has it.
+    /// MD5 of the body in base64, for Content-MD5.
     pub(super) md5: String,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn pack_lines(payloads: &[Bytes]) -> io::Result<Packed> {
 }
 
 fn encoder(bytes: u64) -> GzEncoder<Vec<u8>> {
-    // Events pack to a tenth in most cases.
+    // Events usually compress to about a tenth.
     let expected = usize::try_from(bytes / 8).unwrap_or(0);
     GzEncoder::new(Vec::with_capacity(expected), Compression::new(LEVEL))
 }

@@ -1,5 +1,5 @@
-//! The segments that wait to be uploaded, oldest first, and how many bytes are staged. Shared by the
-//! stage, which adds, and the uploader, which takes away; knows no disk.
+//! The queue of segments to upload, oldest first, and the number of staged bytes. Shared by the stage (adds)
+//! and the uploader (removes). Does no I/O.
 
 use super::name::{Name, State};
 use sluice_core::stats::StagingStats;
@@ -8,41 +8,41 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// A finished segment.
+/// A closed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) name: Name,
     pub(super) state: State,
-    /// Bytes from its start that were confirmed: whole lines. Its file may have more.
+    /// Confirmed bytes from its start: whole lines. The file may be longer.
     pub(super) bytes: u64,
-    /// Unix time at which it was begun, seconds.
+    /// Unix time of its creation, in seconds.
     pub(super) began_secs: u64,
-    /// Attempts to upload it that failed, in this process.
+    /// Failed upload attempts in this process.
     pub(super) attempts: u32,
 }
 
-/// The row.
+/// Segments waiting for their upload.
 pub(super) struct Row {
     inner: Mutex<Inner>,
-    /// Rung for each segment that joins.
+    /// Notified for each segment that is added.
     pub(super) joined: Notify,
     stats: Arc<StagingStats>,
-    /// Held for as long as anything can still write: a call may outlive the sink.
+    /// Held as long as anything can still write: a call may outlive the sink.
     _lock: File,
 }
 
 #[derive(Default)]
 struct Inner {
     waiting: VecDeque<Segment>,
-    /// In the uploader's hands.
+    /// The segment being uploaded.
     out: Option<Segment>,
-    /// When the segment that grows was begun, and how long it is.
+    /// Creation time and length of the growing segment.
     growing: Option<(u64, u64)>,
     bytes: u64,
 }
 
 impl Row {
-    /// With what an earlier process left.
+    /// Starts with the segments an earlier process left.
     pub(super) fn new(
         left: Vec<Segment>,
         staged_bytes_max: u64,
@@ -68,12 +68,12 @@ impl Row {
         &self.stats
     }
 
-    /// Bytes that are staged and not uploaded.
+    /// Bytes staged and not yet uploaded.
     pub(super) fn bytes(&self) -> u64 {
         self.lock().bytes
     }
 
-    /// The segment that grows has these bytes now, and was begun then; at its end it joins the row.
+    /// Updates length and creation time of the growing segment, which is queued when closed.
     pub(super) fn grew(&self, began_secs: u64, bytes: u64) {
         let mut inner = self.lock();
         let before = inner.growing.map_or(0, |(_, before)| before);
@@ -82,7 +82,7 @@ impl Row {
         self.publish(&inner);
     }
 
-    /// The segment that grew joins the end of the row.
+    /// Appends the closed segment to the queue.
     pub(super) fn join(&self, segment: Segment) {
         let mut inner = self.lock();
         inner.growing = None;
@@ -92,7 +92,7 @@ impl Row {
         self.joined.notify_one();
     }
 
-    /// The oldest segment, for the uploader to carry.
+    /// Takes the oldest segment for upload.
     pub(super) fn take(&self) -> Option<Segment> {
         let mut inner = self.lock();
         let segment = inner.waiting.pop_front();
@@ -101,7 +101,7 @@ impl Row {
         segment
     }
 
-    /// The uploader's segment is uploaded and gone.
+    /// The segment being uploaded is stored and removed.
     pub(super) fn done(&self) {
         let mut inner = self.lock();
         if let Some(segment) = inner.out.take() {
@@ -110,7 +110,7 @@ impl Row {
         self.publish(&inner);
     }
 
-    /// The uploader's segment, as it is now, goes to the end of the row.
+    /// Moves the segment being uploaded, in its current state, to the end of the queue.
     pub(super) fn put_last(&self, segment: Segment) {
         let mut inner = self.lock();
         inner.out = None;

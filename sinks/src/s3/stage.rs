@@ -1,6 +1,6 @@
-//! The staging directory's writing end: batches become lines of the growing segment, synced before
-//! anyone wants_input of them, and segments are finished by size and age. Also what an earlier process left there.
-//! Knows no store; whoever holds it writes alone.
+//! Writes to the staging directory: appends batches to the growing segment, syncs them before they are
+//! confirmed, and closes segments by size and age. Also recovers segments of an earlier process. Knows no
+//! store; its holder is the only writer.
 
 use super::name::{Name, State, file_name, parse_file_name};
 use super::row::{Row, Segment};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// When a segment is finished, and when there is no room.
+/// Limits on segment size, segment age and staged bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StageLimits {
     pub(super) segment_bytes_max: u64,
@@ -25,7 +25,7 @@ pub(super) struct StageLimits {
     pub(super) staged_bytes_max: u64,
 }
 
-/// The writing end.
+/// The writer of the staging directory.
 pub(super) struct Stage {
     store: Arc<dyn Store>,
     dir: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct Stage {
     clock: fn() -> Wall,
     row: Arc<Row>,
     open: Option<Open>,
-    /// Whether the last append failed, so that a full disk is logged once and not per batch.
+    /// Whether the last append failed, so that a full disk is logged once, not per batch.
     failing: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Stage {
 struct Open {
     name: Name,
     file: Growing,
-    /// Its age is not the wall clock's business, which may be set back.
+    /// Monotonic: the wall clock may be set back.
     since: Instant,
 }
 
@@ -64,8 +64,8 @@ impl Stage {
         }
     }
 
-    /// Appends whole lines and makes them durable. After an error none of them will be uploaded by this
-    /// process; [`Cause::Unknown`] says that the next one may find them.
+    /// Appends whole lines and syncs them. After an error none of them is uploaded by this process;
+    /// [`Cause::Unknown`] means that the next process may find them.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Cause> {
         match self.try_append(lines) {
             Ok(()) => {
@@ -133,7 +133,7 @@ impl Stage {
                     %error,
                     "gave up a segment: what follows its synced bytes was never confirmed"
                 );
-                // Left open, so that a start after a crash looks at its end.
+                // Left as open, so that the next start checks its tail.
                 let is_left = self.close(name, file, State::Open);
                 let cause = if is_left {
                     Cause::Unknown
@@ -145,21 +145,21 @@ impl Stage {
         }
     }
 
-    /// Whether a segment is open that [`Stage::finish`] should end now.
+    /// Whether [`Stage::finish`] should close the growing segment now.
     pub(super) fn is_due(&self) -> bool {
         self.open
             .as_ref()
             .is_some_and(|open| open.since.elapsed() >= self.limits.segment_age_max)
     }
 
-    /// Ends the growing segment, if there is one. Its content is durable already.
+    /// Closes the growing segment, if any. Its content is already durable.
     pub(super) fn finish(&mut self) {
         if let Some(Open { name, file, .. }) = self.open.take() {
             self.close(name, file, State::Closed);
         }
     }
 
-    /// Ends a segment, and says whether its file is still there. One without a line is removed.
+    /// Closes a segment and returns whether its file still exists. An empty one is removed.
     fn close(&self, name: Name, file: Growing, state: State) -> bool {
         let (path, bytes) = (file.path().to_owned(), file.synced_bytes());
         let is_named = file.is_named();
@@ -173,7 +173,7 @@ impl Stage {
             return self.store.remove_file(&path).is_err();
         }
         let closed = self.dir.join(file_name(name, State::Closed));
-        // Not synced: a name that is lost costs the next start a look at a segment that is in order.
+        // Not synced: losing the new name only makes the next start check an intact segment.
         let state = match state {
             State::Closed if self.store.rename(&path, &closed).is_ok() => State::Closed,
             _ => State::Open,
@@ -202,7 +202,7 @@ impl Stage {
                 since: Instant::now(),
             }),
             Err(error) => {
-                // It may not exist, and one without a line is swept at the next start.
+                // It may not exist, and an empty one is removed at the next start.
                 let _ = self.store.remove_file(&path);
                 Err(Failure::new("create a segment", error))
             }
@@ -210,8 +210,8 @@ impl Stage {
     }
 }
 
-/// The segments that an earlier process left, in the order in which they are to be uploaded: what may
-/// have been sent before comes first. A segment that cannot be put in order stays for the next start.
+/// The segments of an earlier process in upload order: those that may already have been sent come first. A
+/// segment that cannot be recovered stays for the next start.
 pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut left = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -249,7 +249,7 @@ pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
     Ok(left)
 }
 
-/// Says how many bytes of whole lines it has.
+/// Returns the bytes of its whole lines.
 fn put_in_order(path: &Path, state: State) -> io::Result<u64> {
     if state == State::Open {
         let file = OpenOptions::new().read(true).write(true).open(path)?;

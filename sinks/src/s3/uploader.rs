@@ -1,8 +1,8 @@
-//! Brings segments into the bucket, one after the other, oldest first, on a thread of its own: packing and
-//! hashing an object takes longer than an acknowledgement may wait.
+//! Uploads segments one at a time, oldest first, on its own thread: packing and hashing an object takes longer
+//! than an acknowledgement may wait.
 //!
-//! A segment's key is fixed, durably, before it is sent for the first time, and kept however often it is sent:
-//! a repeat of what is stored stores nothing. A segment is removed only when the store confirmed its object.
+//! A segment's key is fixed durably before the first attempt and kept for all retries, so a repeat of a stored
+//! object stores nothing. A segment is removed only after the store has confirmed its object.
 
 use super::S3Settings;
 use super::bucket::Bucket;
@@ -26,28 +26,28 @@ use tracing::{info, warn};
 
 /// The same failure is logged at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest wait between two attempts while the process ends.
+/// The longest wait between two attempts during shutdown.
 const FINISHING_CAP: Duration = Duration::from_millis(500);
 
-/// What the uploader is asked to do.
+/// A command to the uploader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Upload whatever comes.
+    /// Upload segments as they are queued.
     Running,
-    /// Upload what is there, then end.
+    /// Upload the queued segments, then end.
     Finishing,
     /// End.
     Stopped,
 }
 
-/// The running uploader; told to end when dropped, and waited for.
+/// A running uploader. Dropping it stops and joins its thread.
 pub(super) struct Uploader {
     phase: watch::Sender<Phase>,
     ended: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What it needs to know.
+/// Settings of the uploader.
 pub(super) struct Context {
     pub(super) settings: S3Settings,
     /// `None`: as everywhere.
@@ -59,7 +59,7 @@ pub(super) struct Context {
 }
 
 impl Uploader {
-    /// Starts the thread, and returns when region and credentials were looked for.
+    /// Starts the thread and returns once region and credentials have been resolved.
     pub(super) fn start(mut context: Context) -> Result<Uploader, String> {
         let (phase, mut told) = watch::channel(Phase::Running);
         let (end, ended) = watch::channel(false);
@@ -94,7 +94,7 @@ impl Uploader {
                         }
                     }
                 });
-                // Nobody waits for it when this fails.
+                // If this fails, nobody is waiting.
                 let _ = end.send(true);
             })
             .map_err(|error| format!("cannot start its thread: {error}"))?;
@@ -109,11 +109,11 @@ impl Uploader {
         }
     }
 
-    /// Uploads what is there, until nothing is left or `stop` ends.
+    /// Uploads the queued segments until none are left or `stop` completes.
     pub(super) async fn finish(&self, stop: impl Future<Output = ()>) {
         self.phase.send_replace(Phase::Finishing);
         let mut ended = self.ended.clone();
-        // An error is a thread that has ended.
+        // An error means that the thread has ended.
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,
             () = stop => {}
@@ -126,7 +126,7 @@ impl Drop for Uploader {
     fn drop(&mut self) {
         self.phase.send_replace(Phase::Stopped);
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported there.
+            // Its panic was already reported.
             let _ = thread.join();
         }
     }
@@ -138,18 +138,18 @@ struct Work {
     complaint: Option<(Cause, Instant)>,
 }
 
-/// What attempts to upload a segment have brought about so far.
+/// Progress of a segment over its upload attempts.
 #[derive(Default)]
 struct Progress {
-    /// The name that carries its key would survive a power cut.
+    /// The file name with its key is durable.
     is_key_durable: bool,
     packed: Option<Packed>,
 }
 
-/// How it ended with a segment.
+/// The result for one segment.
 enum End {
     Uploaded,
-    /// The store called it invalid: others first.
+    /// The store rejected it as invalid: upload others first.
     PutOff(Segment),
     Stopped,
 }
@@ -158,7 +158,7 @@ impl Work {
     async fn run(&mut self, told: &mut watch::Receiver<Phase>) {
         let row = Arc::clone(&self.context.row);
         loop {
-            // Read before the row: what joins it before the process finishes is then seen.
+            // Read before the queue, so that segments added before the shutdown are seen.
             let phase = *told.borrow_and_update();
             let Some(segment) = row.take() else {
                 match phase {
@@ -179,7 +179,7 @@ impl Work {
         }
     }
 
-    /// Tries until it is stored, put off, or time is up.
+    /// Retries until it is stored, postponed, or time is up.
     async fn carry(&mut self, mut segment: Segment, told: &mut watch::Receiver<Phase>) -> End {
         let mut progress = Progress::default();
         loop {
@@ -211,7 +211,7 @@ impl Work {
                     let wait = self.back_off(segment.attempts, *told.borrow());
                     tokio::select! {
                         () = sleep(wait) => {}
-                        // A process that ends has no time to wait.
+                        // During shutdown there is no time to wait.
                         _ = told.changed() => {}
                     }
                     if failure.cause == Cause::Invalid {
@@ -222,7 +222,7 @@ impl Work {
         }
     }
 
-    /// One attempt. What it brings about stays in `segment` and `progress`. Says how many bytes were stored.
+    /// One attempt; its progress is kept in `segment` and `progress`. Returns the bytes stored.
     async fn attempt(
         &self,
         segment: &mut Segment,
@@ -268,7 +268,7 @@ impl Work {
                 .map_err(|error| Failure::new("remove", error))
         });
         if let Err(failure) = removed.await {
-            // The next start finds the object there and tries again to remove the segment.
+            // The next start finds the object stored and removes the segment then.
             warn!(
                 key,
                 error = failure.text,
@@ -311,7 +311,7 @@ impl Work {
     }
 }
 
-/// Gives a segment the name that carries its key, once it ends with its last confirmed line.
+/// Cuts a segment after its last confirmed line and renames it to the name with its key.
 fn give_key(
     store: &dyn Store,
     dir: &Path,
@@ -337,7 +337,7 @@ fn give_key(
     Ok(keyed)
 }
 
-/// Runs a call of the disk where it blocks nobody.
+/// Runs a disk call where blocking is allowed.
 async fn on_disk<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, CallFailure> {
@@ -362,6 +362,6 @@ fn failure(cause: Cause, text: String) -> CallFailure {
 }
 
 async fn stopped(mut told: watch::Receiver<Phase>) {
-    // An error is a sink that is gone.
+    // An error means that the sink is gone.
     let _ = told.wait_for(|phase| *phase == Phase::Stopped).await;
 }
