@@ -10,17 +10,20 @@ use crate::admin::health::{Phase, Readiness};
 use crate::admin::metrics::{OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
+use crate::clock::{self, Clock};
 use crate::config::{
     self, AckPolicy, AwsStream, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey,
     ProxyProtocol, Scheduling, SinkConfig,
 };
 #[cfg(feature = "kafka")]
 use crate::config::{CompressionWord, SaslMechanism};
+use crate::context::WorkerContext;
+use crate::drain_phase::Drain;
 use crate::http::{AddressPolicy, CorsPolicy, HttpLimits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
-use crate::worker::{self, Clock, Drain, Driver, WorkerContext, WorkerSettings, Workers};
+use crate::worker::{self, Driver, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::partition::PartitionRule;
@@ -263,7 +266,7 @@ fn start_admin(
         outputs: outputs.iter().map(source).collect(),
         in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
         now: Box::new(move || clock.now()),
-        wall: worker::wall,
+        wall: clock::wall,
     };
     let admin = Admin::start(
         address,
@@ -290,7 +293,7 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
                 batch_bytes_max: output.batch_bytes_max,
                 ..FileSettings::new(&file.dir)
             };
-            Ok(Arc::new(FileSink::start(settings, worker::wall)?))
+            Ok(Arc::new(FileSink::start(settings, clock::wall)?))
         }
         #[cfg(feature = "firehose")]
         SinkConfig::Firehose(firehose) => {
@@ -331,7 +334,7 @@ pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
         #[cfg(feature = "s3")]
         SinkConfig::S3(s3) => {
             let settings = s3_settings(output, s3);
-            Ok(Arc::new(S3Sink::start(settings, worker::wall).await?))
+            Ok(Arc::new(S3Sink::start(settings, clock::wall).await?))
         }
         #[cfg(not(feature = "s3"))]
         SinkConfig::S3(s3) => Err(CheckError {

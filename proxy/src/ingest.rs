@@ -10,11 +10,12 @@
 
 use crate::admit::Admit;
 use crate::config::Paths;
+use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint};
+use crate::drain_phase::DrainPhase;
 use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
-use crate::worker::{DrainPhase, WorkerContext};
 use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, OutputId, RequestKey};

@@ -7,24 +7,22 @@ mod driver;
 
 pub use driver::{Driver, DriverKind};
 
+use crate::clock::Clock;
+use crate::context::{TICK, WorkerContext};
+use crate::drain_phase::{Drain, DrainPhase};
 use crate::http::{Handler, HttpLimits, HttpServer, serve};
 use crate::net::listener::{self, Acceptor, BindError, ConnectionLimiter, ConnectionPermit};
 use crate::net::poller::{Poller, Stream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
-use sluice_core::time::{Mono, Wall};
-use std::cell::Cell;
+use sluice_core::time::Mono;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How often each core looks up from its connections: it ticks its handler and reads the drain phase.
-pub const TICK: Duration = Duration::from_millis(10);
+use std::time::Duration;
 
 /// For so long after the last accept whoever is connected may still begin a request; then idle
 /// connections are closed. A client that got in just in time sends its request a round trip later, and
@@ -70,140 +68,6 @@ pub enum StartError {
 pub struct WorkerPanicked {
     /// Which one.
     pub worker: usize,
-}
-
-/// The monotonic clock of the process: every [`Mono`] in it counts from the same origin.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    origin: Instant,
-}
-
-impl Clock {
-    /// Starts counting. To be called once, early.
-    #[must_use]
-    pub fn start() -> Clock {
-        Clock {
-            origin: Instant::now(),
-        }
-    }
-
-    /// The time now.
-    #[must_use]
-    pub fn now(&self) -> Mono {
-        Mono::default() + self.origin.elapsed()
-    }
-}
-
-/// The wall clock; before 1970 it stands still.
-#[must_use]
-pub fn wall() -> Wall {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Wall {
-        secs: since.as_secs(),
-        nanos: since.subsec_nanos(),
-    }
-}
-
-/// How far the server limiter is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DrainPhase {
-    /// Business as usual.
-    Serving,
-    /// Requests are served, and each answer closes its connection; new ones are still accepted, for
-    /// whoever balances load has not heard of it yet.
-    Refusing,
-    /// Nothing is accepted, idle connections are closed, requests in progress are answered.
-    Draining,
-}
-
-/// The way out, shared between who drives it and the cores. It only goes forward.
-#[derive(Debug, Default)]
-pub struct Drain {
-    phase: AtomicU8,
-    deadline_micros: AtomicU64,
-}
-
-impl Drain {
-    /// Where it is.
-    #[must_use]
-    pub fn phase(&self) -> DrainPhase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => DrainPhase::Serving,
-            1 => DrainPhase::Refusing,
-            _ => DrainPhase::Draining,
-        }
-    }
-
-    /// From now on answers close their connections.
-    pub fn refuse(&self) {
-        self.phase.fetch_max(1, Ordering::AcqRel);
-    }
-
-    /// From now on nothing is accepted. The cores return when their last connection is gone, or at
-    /// `deadline`, whatever is still open then.
-    pub fn drain(&self, deadline: Mono) {
-        self.deadline_micros.store(deadline.0, Ordering::Release);
-        self.phase.fetch_max(2, Ordering::AcqRel);
-    }
-
-    fn deadline(&self) -> Mono {
-        Mono(self.deadline_micros.load(Ordering::Acquire))
-    }
-}
-
-/// What a handler may know of its core.
-#[derive(Debug)]
-pub struct WorkerContext {
-    /// Which core of the process, from 0.
-    pub index: usize,
-    /// What this core counts.
-    pub stats: Arc<WorkerStats>,
-    /// How far the process is on its way out.
-    pub drain: Arc<Drain>,
-    clock: Clock,
-    recent: Cell<Mono>,
-    /// The wall clock, and when it was read.
-    anchor: Cell<(Mono, Wall)>,
-    accepting: Cell<bool>,
-}
-
-impl WorkerContext {
-    /// The time now.
-    #[must_use]
-    pub fn now(&self) -> Mono {
-        let now = self.clock.now();
-        self.recent.set(now);
-        now
-    }
-
-    /// Asks the clock on behalf of those that will ask for [`recent`](Self::recent) soon.
-    pub fn refresh(&self) {
-        self.recent.set(self.clock.now());
-    }
-
-    /// The time at most a [`TICK`] ago, without asking the clock: good for deadlines of seconds.
-    #[must_use]
-    pub fn recent(&self) -> Mono {
-        self.recent.get()
-    }
-
-    /// Both clocks for the price of one: the wall clock is read every [`TICK`] and carried on by the
-    /// other in between, so a step of it is seen a tick late.
-    pub(crate) fn now_and_wall(&self) -> (Mono, Wall) {
-        let now = self.now();
-        let (then, wall) = self.anchor.get();
-        (now, wall + now.since(then))
-    }
-
-    fn read_wall(&self) {
-        self.anchor.set((self.now(), wall()));
-    }
-
-    pub(crate) fn accepts(&self) -> bool {
-        self.accepting.get()
-    }
 }
 
 /// What the cores need to start.
@@ -430,15 +294,9 @@ impl Start {
     }
 
     async fn serve<H: Handler>(self, make: impl Fn(Rc<WorkerContext>) -> H, report: &Report) {
-        let context = Rc::new(WorkerContext {
-            index: self.index,
-            stats: self.stats,
-            drain: self.drain,
-            clock: self.clock,
-            recent: Cell::new(self.clock.now()),
-            anchor: Cell::new((self.clock.now(), wall())),
-            accepting: Cell::new(true),
-        });
+        let context = Rc::new(WorkerContext::new(
+            self.index, self.stats, self.drain, self.clock,
+        ));
         let server = Rc::new(HttpServer::new(
             Rc::clone(&context),
             self.limits,
@@ -491,7 +349,7 @@ impl Start {
             if context.drain.phase() != DrainPhase::Draining {
                 continue;
             }
-            if context.accepting.replace(false) {
+            if context.stop_accepting() {
                 for acceptor in acceptors.drain(..) {
                     for (stream, peer) in acceptor.close() {
                         listener::accept_one(&context, &self.limiter, stream, peer, &admit);

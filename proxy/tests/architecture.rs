@@ -95,6 +95,15 @@ const CORE_MAY_USE: [&str; 19] = [
 /// Backends of which none may know another.
 const SINKS: [&str; 7] = ["file", "firehose", "kafka", "kinesis", "null", "s3", "sqs"];
 
+/// Modules of the listener from the bottom up; the modules of one floor do not know each other.
+const LISTENER_FLOORS: [&[&str]; 5] = [
+    &["clock", "drain_phase"],
+    &["context"],
+    &["net"],
+    &["http"],
+    &["worker"],
+];
+
 /// Of `std::net`, what only says where something is.
 const ADDRESSES: [&str; 7] = [
     "AddrParseError",
@@ -300,6 +309,23 @@ fn arrow_fault(file: &str, path: &[&str]) -> Option<&'static str> {
         if (first.starts_with("aws_") || concrete) && !in_any(&["app", "check"]) {
             return Some("destinations are named in app and check only");
         }
+        // Floors of the listener, lowest first; a module may use its own floor's and lower ones only.
+        let floor = |name: &str| {
+            LISTENER_FLOORS
+                .iter()
+                .position(|floor| floor.contains(&name))
+        };
+        let here = LISTENER_FLOORS
+            .iter()
+            .flat_map(|floor| floor.iter())
+            .find(|module| in_any(&[module]));
+        if let (Some(here), Some(other)) = (here, own)
+            && *here != other
+            && floor(other) >= floor(here)
+            && floor(other).is_some()
+        {
+            return Some("worker uses http, http uses net, net uses context: never the other way");
+        }
     }
     None
 }
@@ -477,6 +503,11 @@ fn wrong_arrows_in_sources_are_found() {
         ),
         ("proxy/src/httpd.rs", "use hyper;"),
         ("proxy/src/outputs.rs", "use aws_sdk_kinesis::Client;"),
+        ("proxy/src/net/listener.rs", "use crate::worker::TICK;"),
+        ("proxy/src/net.rs", "use crate::http::HttpLimits;"),
+        ("proxy/src/http/conn.rs", "use crate::worker::Workers;"),
+        ("proxy/src/context.rs", "use crate::net::poller;"),
+        ("proxy/src/clock.rs", "use crate::drain_phase::Drain;"),
         (
             "proxy/src/outputs.rs",
             "use sluice_sinks::{sink::Sink, file::FileSink};",
@@ -510,6 +541,12 @@ fn right_arrows_tests_comments_and_strings_are_left_alone() {
         ("proxy/src/admin.rs", "use hyper::Request;"),
         ("proxy/src/config/raw.rs", "use serde::Deserialize;"),
         ("proxy/src/ingest.rs", "use crate::http::Request;"),
+        ("proxy/src/net/listener.rs", "use crate::context::TICK;"),
+        (
+            "proxy/src/worker/driver.rs",
+            "use crate::net::{bind, poller};",
+        ),
+        ("proxy/src/http/conn.rs", "use crate::net::poller::Stream;"),
         ("proxy/src/app.rs", "use sluice_sinks::file::FileSink;"),
         ("proxy/src/outputs.rs", "use sluice_sinks::sink::Sink;"),
     ] {

@@ -1,7 +1,7 @@
 //! Listening sockets, the accept loop of a core, and the caps at the limiter.
 
 use super::poller::{Listener, Poller, Stream};
-use crate::worker::WorkerContext;
+use crate::context::WorkerContext;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
 use std::future::poll_fn;

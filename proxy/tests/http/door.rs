@@ -2,10 +2,10 @@
 
 use http::{Method, StatusCode};
 use sluice_core::time::Mono;
+use sluice_proxy::clock::Clock;
+use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::http::{Answer, Body, Handler, Head, HttpLimits};
-use sluice_proxy::worker::{
-    Clock, Drain, Driver, StartError, WorkerSettings, Workers, run_workers,
-};
+use sluice_proxy::worker::{Driver, StartError, WorkerSettings, Workers, run_workers};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
