@@ -104,8 +104,9 @@ impl BodyArgs {
 /// How connections are made and used.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectArgs {
-    /// Close each connection after this many requests and open a new one; 1 is a connection per
-    /// request. The last request says `Connection: close`, so that the server closes first.
+    /// Close each connection after this many requests; 1 is a connection per request. A new one is
+    /// opened when a request is due, which has connect and TLS handshake in its latency. The last
+    /// request says `Connection: close`, so that the server closes first.
     #[arg(long, value_name = "N")]
     pub requests_per_connection: Option<u64>,
     /// Requests that may wait for their answers on one connection, at most 1024; 1 is no

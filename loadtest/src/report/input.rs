@@ -186,6 +186,8 @@ fn check(report: &Report) -> Result<(), String> {
         report.latency_from_intended_start,
         Some(report.latency_from_start),
         report.schedule_slip,
+        Some(report.tcp_connect),
+        report.tls_handshake,
     ];
     for l in latencies.into_iter().flatten() {
         let of_all = [l.mean_us, l.p50_us, l.p90_us, l.p99_us];

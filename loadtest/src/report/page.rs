@@ -298,6 +298,12 @@ fn latency_table(run: &Report) -> Markup {
             .as_ref()
             .map(|slip| ("slip of the schedule", slip)),
     );
+    rows.extend((run.tcp_connect.count > 0).then_some(("TCP connect", &run.tcp_connect)));
+    rows.extend(
+        run.tls_handshake
+            .as_ref()
+            .map(|handshake| ("TLS handshake", handshake)),
+    );
     html! {
         table.grid {
             thead {

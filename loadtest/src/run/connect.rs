@@ -35,8 +35,9 @@ pub enum AddressFamily {
 /// How connections are made and used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// Requests after which a connection is closed and a new one opened, at least 1; without it
-    /// connections are kept. The last request of each says `Connection: close`, so that the server
+    /// Requests after which a connection is closed, at least 1; without it connections are kept, and
+    /// opened before the run. With it a connection is opened when a request is due that needs one,
+    /// and opening it counts in that request's latency. The last request of each says `Connection: close`, so that the server
     /// closes first, as it does with clients in the field, and keeps the port's waiting time; a
     /// server that does not close is left.
     pub requests_per_connection: Option<u64>,

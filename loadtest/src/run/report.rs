@@ -97,6 +97,13 @@ pub struct Report {
     /// From the moment when a request was due and a connection was free, to its start; absent
     /// in a closed loop.
     pub schedule_slip: Option<Latency>,
+    /// How long it took to connect TCP, for each connection that was opened. Part of a request's
+    /// latency where the connection was opened for it, as with `requests_per_connection`.
+    #[serde(default)]
+    pub tcp_connect: Latency,
+    /// The same of the TLS handshake after it; absent without TLS.
+    #[serde(default)]
+    pub tls_handshake: Option<Latency>,
     /// What the generator itself used.
     pub generator: Generator,
     /// Second by second, up to [`super::SERIES_SECONDS_MAX`] of them.
@@ -279,6 +286,8 @@ impl Report {
             latency_from_intended_start: open_loop.then(|| latency(&times.intended)),
             latency_from_start: latency(&times.actual),
             schedule_slip: slip,
+            tcp_connect: latency(&tally.connect_times),
+            tls_handshake: options.target.tls.then(|| latency(&tally.handshake_times)),
             generator: Generator {
                 cpu_us_per_request: match tally.sent {
                     0 => 0.0,
@@ -424,6 +433,10 @@ impl fmt::Display for Report {
             self.closed_by_server,
             counts(&self.connect_failures)
         )?;
+        writeln!(f, "tcp connect    {}", self.tcp_connect)?;
+        if let Some(handshake) = &self.tls_handshake {
+            writeln!(f, "tls handshake  {handshake}")?;
+        }
         if self.events_refused > 0 {
             writeln!(
                 f,

@@ -12,6 +12,17 @@ pub(super) enum Stream {
     Tls(Box<TlsStream>),
 }
 
+/// How far the opening of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// TCP is not connected.
+    Connecting,
+    /// TCP is connected, TLS is not.
+    ShakingHands,
+    /// Requests may be written.
+    Ready,
+}
+
 #[derive(Debug)]
 pub(super) struct TlsStream {
     socket: TcpStream,
@@ -39,21 +50,23 @@ impl Stream {
         }
     }
 
-    /// Goes on opening. Returns whether requests may be written now.
-    pub(super) fn opened(&mut self) -> io::Result<bool> {
+    /// Goes on opening.
+    pub(super) fn opened(&mut self) -> io::Result<Opening> {
         let socket = self.socket();
         if let Some(error) = socket.take_error()? {
             return Err(error);
         }
         if socket.peer_addr().is_err() {
-            // Not there yet.
-            return Ok(false);
+            return Ok(Opening::Connecting);
         }
         // Requests are written whole; waiting to join them would only delay them.
         let _ = socket.set_nodelay(true);
         match self {
-            Stream::Plain(_) => Ok(true),
-            Stream::Tls(stream) => stream.shake_hands(),
+            Stream::Plain(_) => Ok(Opening::Ready),
+            Stream::Tls(stream) => Ok(match stream.shake_hands()? {
+                true => Opening::Ready,
+                false => Opening::ShakingHands,
+            }),
         }
     }
 

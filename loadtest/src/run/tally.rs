@@ -139,6 +139,9 @@ pub(super) struct Tally {
     pub(super) unanswered: BTreeMap<Failure, u64>,
     pub(super) connect_failures: BTreeMap<Failure, u64>,
     pub(super) connects: u64,
+    /// How long it took to connect TCP, and to shake hands with TLS, for connections that opened.
+    pub(super) connect_times: Histogram<u64>,
+    pub(super) handshake_times: Histogram<u64>,
     /// Connections that the server closed while no request was on them, or after an answer.
     pub(super) closed_by_server: u64,
     /// Scheduled and never sent, for want of a free connection.
@@ -178,6 +181,8 @@ impl Default for Tally {
             unanswered: BTreeMap::new(),
             connect_failures: BTreeMap::new(),
             connects: 0,
+            connect_times: histogram(),
+            handshake_times: histogram(),
             closed_by_server: 0,
             unsent: 0,
             bytes_out: 0,
@@ -227,6 +232,9 @@ impl Tally {
             *self.connect_failures.entry(*failure).or_default() += more;
         }
         self.connects += other.connects;
+        // All have the same bounds, so adding cannot fail.
+        let _ = self.connect_times.add(&other.connect_times);
+        let _ = self.handshake_times.add(&other.handshake_times);
         self.closed_by_server += other.closed_by_server;
         self.unsent += other.unsent;
         self.bytes_out += other.bytes_out;

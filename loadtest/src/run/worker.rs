@@ -84,6 +84,12 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// Whether connections are opened when a request is due, and not before. A request that has to
+    /// have a connection of its own pays for opening it, as clients in the field do.
+    fn opens_on_demand(&self) -> bool {
+        self.requests_per_connection.is_some()
+    }
+
     /// How many requests were meant to start before a time, and before the end or an interrupt.
     /// Times count from the run's start.
     fn due_before(&self, time: u64, stopped_at: Option<u64>) -> u64 {
@@ -302,6 +308,11 @@ impl<'a> Worker<'a> {
     /// Opens connections until each is open or has failed once, or it takes too long.
     fn open_all(&mut self, events: &mut Events) -> io::Result<()> {
         let started = Instant::now();
+        if self.task.opens_on_demand() {
+            let now = self.shared.now();
+            (0..self.connections.len()).for_each(|at| self.queue(at, now));
+            return Ok(());
+        }
         while started.elapsed() < OPENING_TIME_MAX && !self.shared.stop.load(Ordering::Relaxed) {
             let now = self.shared.now();
             for at in 0..self.connections.len() {
@@ -354,16 +365,16 @@ impl<'a> Worker<'a> {
     fn issue(&mut self, mut now: u64) {
         while let Some(intended) = self.due(now)
             && intended <= now
-            && let Some(at) = self.next_idle()
+            && let Some(at) = self.next_idle(now)
         {
             now = self.send(at, intended);
         }
     }
 
-    fn next_idle(&mut self) -> Option<usize> {
+    fn next_idle(&mut self, now: u64) -> Option<usize> {
         while let Some(at) = self.idle.pop_front() {
             self.connections[at].queued = false;
-            if self.has_room(at) {
+            if self.has_room(at, now) {
                 return Some(at);
             }
         }
@@ -412,17 +423,24 @@ impl<'a> Worker<'a> {
         for at in 0..self.connections.len() {
             let connection = &self.connections[at];
             if let Some(oldest) = connection.flights.front()
-                && now - oldest.started > self.task.timeout_ns
+                && now.saturating_sub(oldest.started) > self.task.timeout_ns
             {
-                self.fail(at, Failure::Timeout, now);
+                match connection.state {
+                    State::Connecting { .. } => {
+                        self.connect_failed(at, Failure::ConnectTimeout, now);
+                    }
+                    _ => self.fail(at, Failure::Timeout, now),
+                }
                 continue;
             }
             match connection.state {
                 State::Connecting { since } if now - since > self.task.timeout_ns => {
                     self.connect_failed(at, Failure::ConnectTimeout, now);
                 }
-                State::Closed { retry_at } if retry_at <= now && self.opening < OPENING_MAX => {
-                    self.open(at, now);
+                State::Closed { retry_at } if retry_at <= now => {
+                    // Kept for a request, and not known to be dead.
+                    open += usize::from(self.task.opens_on_demand() && connection.failures == 0);
+                    self.reopen(at, now);
                 }
                 State::Closing { since } if now - since > CLOSING_NS => self.close(at, now),
                 State::Open { .. } | State::Closing { .. } => open += 1,
@@ -486,10 +504,27 @@ impl<'a> Worker<'a> {
             self.pass_second(now);
         }
         let connection = &mut self.connections[at];
-        if let (State::Open { free_since }, Some(_)) = (&connection.state, &self.task.schedule) {
-            let slip = now.saturating_sub(intended.max(*free_since));
+        let is_open_loop = self.task.schedule.is_some();
+        let (is_closed, free_since) = match connection.state {
+            State::Closed { retry_at } => (true, retry_at),
+            State::Open { free_since } => (false, free_since),
+            State::Connecting { .. } | State::Closing { .. } => (false, now),
+        };
+        if is_open_loop {
+            let slip = now.saturating_sub(intended.max(free_since));
             self.tally.times.slip.saturating_record(slip);
         }
+        // When a lost connection is opened again while a request waits for it, opening it is part of
+        // the request. In a closed loop one always waits.
+        let waited_since = if is_open_loop { intended } else { 0 };
+        let opened_for_it = !is_closed
+            && connection.requests == 0
+            && connection.opening_since >= self.start
+            && waited_since < free_since;
+        let started = match opened_for_it {
+            true => connection.opening_since.max(waited_since),
+            false => now,
+        };
         let first = self.next_seq;
         let request = self
             .requests
@@ -501,7 +536,7 @@ impl<'a> Worker<'a> {
         connection.requests += 1;
         connection.flights.push_back(Flight {
             intended,
-            started: now,
+            started,
             first,
             events: request.events,
             preflight: request.preflight,
@@ -516,6 +551,12 @@ impl<'a> Worker<'a> {
             bytes = &self.last_request;
         }
         self.tally.bytes_out += bytes.len() as u64;
+        if is_closed {
+            connection.unwritten.extend_from_slice(bytes);
+            self.open(at, now);
+            self.plan_next();
+            return now;
+        }
         let written = match &mut connection.stream {
             // It has to wait behind an earlier one.
             Some(_) if !connection.unwritten.is_empty() => Ok(0),
@@ -525,7 +566,7 @@ impl<'a> Worker<'a> {
         match written {
             Ok(written) => {
                 connection.unwritten.extend_from_slice(&bytes[written..]);
-                self.queue(at);
+                self.queue(at, now);
             }
             Err(error) => self.fail(at, Failure::of(&error), now),
         }
@@ -570,7 +611,7 @@ impl<'a> Worker<'a> {
         if connection.flights.len() + 1 == self.task.pipeline {
             connection.state = State::Open { free_since: now };
         }
-        self.queue(at);
+        self.queue(at, now);
         // In a closed loop the next request follows at once.
         if self.task.schedule.is_none() {
             self.issue(now);

@@ -4,7 +4,7 @@
 use super::{BACKOFF_MAX_NS, BACKOFF_MIN_NS, OPENING_MAX, Worker};
 use crate::answer::{AnswerReader, BadAnswer};
 use crate::run::ANSWER_BYTES_MAX;
-use crate::run::stream::Stream;
+use crate::run::stream::{Opening, Stream};
 use crate::run::tally::Failure;
 use mio::{Interest, Token};
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// To be opened at this time.
+    /// May be opened from this time on; 0 when it was never tried.
     Closed {
         retry_at: u64,
     },
@@ -46,8 +46,12 @@ pub(super) struct Connection {
     pub(super) stream: Option<Stream>,
     /// Answers come in this order.
     pub(super) flights: VecDeque<Flight>,
-    /// Requests written since it was opened.
+    /// Requests since it was opened, the one that it was opened for included.
     pub(super) requests: u64,
+    /// When its opening began.
+    pub(super) opening_since: u64,
+    /// When TCP was connected, while TLS is not.
+    tcp_connected: Option<u64>,
     /// What of the requests is not written yet.
     pub(super) unwritten: Vec<u8>,
     /// The bytes of an unfinished answer.
@@ -67,6 +71,8 @@ impl Connection {
             stream: None,
             flights: VecDeque::with_capacity(1),
             requests: 0,
+            opening_since: 0,
+            tcp_connected: None,
             unwritten: Vec::new(),
             partial: Vec::new(),
             reader: AnswerReader::new(ANSWER_BYTES_MAX),
@@ -88,16 +94,18 @@ impl Worker<'_> {
         });
         self.opening += 1;
         self.connections[at].state = State::Connecting { since: now };
+        self.connections[at].opening_since = now;
+        self.connections[at].tcp_connected = None;
         match opened {
             Ok(stream) => self.connections[at].stream = Some(stream),
             Err(error) => self.connect_failed(at, Failure::of_connect(&error), now),
         }
     }
 
+    /// The connection cannot be opened; a request that it was opened for fails with it.
     pub(super) fn connect_failed(&mut self, at: usize, failure: Failure, now: u64) {
         *self.tally.connect_failures.entry(failure).or_default() += 1;
-        self.connections[at].failures += 1;
-        self.close(at, now);
+        self.fail(at, failure, now);
     }
 
     fn connected(&mut self, at: usize, now: u64) {
@@ -106,19 +114,33 @@ impl Worker<'_> {
         };
         match stream.opened() {
             Err(error) => self.connect_failed(at, Failure::of_connect(&error), now),
-            Ok(false) => {}
-            Ok(true) => {
+            Ok(Opening::Connecting) => {}
+            Ok(Opening::ShakingHands) => {
+                self.connections[at].tcp_connected.get_or_insert(now);
+            }
+            Ok(Opening::Ready) => {
                 self.opening -= 1;
                 self.tally.connects += 1;
                 self.last_open = now;
-                self.connections[at].state = State::Open { free_since: now };
-                self.queue(at);
+                let connection = &mut self.connections[at];
+                let tcp = connection.tcp_connected.take().unwrap_or(now);
+                let connect = tcp.saturating_sub(connection.opening_since);
+                self.tally.connect_times.saturating_record(connect);
+                if self.task.peer.tls.is_some() {
+                    let handshake = now.saturating_sub(tcp);
+                    self.tally.handshake_times.saturating_record(handshake);
+                }
+                connection.state = State::Open { free_since: now };
+                // The request that it was opened for.
+                if connection.unwritten.is_empty() || self.write(at, now) {
+                    self.queue(at, now);
+                }
             }
         }
     }
 
-    /// Forgets a connection, and says when it is to be opened again: at once when it worked
-    /// before, else after a wait that doubles with each failure in a row.
+    /// Closes a connection on which no request waits, and says when it may be opened again: at once
+    /// when it worked before, else after a wait that doubles with each failure in a row.
     pub(super) fn close(&mut self, at: usize, now: u64) {
         let connection = &mut self.connections[at];
         if let State::Connecting { .. } = connection.state {
@@ -142,25 +164,40 @@ impl Worker<'_> {
         connection.state = State::Closed {
             retry_at: retry_at.max(1),
         };
-        if connection.failures == 0 && self.opening < OPENING_MAX {
+        if connection.failures == 0 {
+            self.reopen(at, now);
+        }
+    }
+
+    /// Opens a closed connection that may be opened again, or keeps it for the request that it will
+    /// be opened for.
+    pub(super) fn reopen(&mut self, at: usize, now: u64) {
+        if self.task.opens_on_demand() {
+            self.queue(at, now);
+        } else if self.opening < OPENING_MAX {
             self.open(at, now);
         }
     }
 
     /// Puts a connection among those with room for a request.
-    pub(super) fn queue(&mut self, at: usize) {
-        if !self.connections[at].queued && self.has_room(at) {
+    pub(super) fn queue(&mut self, at: usize, now: u64) {
+        if !self.connections[at].queued && self.has_room(at, now) {
             self.connections[at].queued = true;
             self.idle.push_back(at);
         }
     }
 
-    /// Whether another request may be written on a connection now.
-    pub(super) fn has_room(&self, at: usize) -> bool {
+    /// Whether another request may be given to a connection now.
+    pub(super) fn has_room(&self, at: usize, now: u64) -> bool {
         let connection = &self.connections[at];
-        matches!(connection.state, State::Open { .. })
-            && connection.flights.len() < self.task.pipeline
-            && Some(connection.requests) != self.task.requests_per_connection
+        match connection.state {
+            State::Closed { retry_at } => self.task.opens_on_demand() && retry_at <= now,
+            State::Connecting { .. } | State::Closing { .. } => false,
+            State::Open { .. } => {
+                connection.flights.len() < self.task.pipeline
+                    && Some(connection.requests) != self.task.requests_per_connection
+            }
+        }
     }
 
     /// Something happened on a connection.
