@@ -98,8 +98,8 @@ pub enum Command {
     /// In a closed loop each connection sends when its last request was answered.
     /// Ctrl-C ends the run cleanly with the report so far.
     ///
-    /// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request was not
-    /// answered 200; 2 for bad arguments.
+    /// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request that was due
+    /// failed or was never sent; 2 for bad arguments.
     Run(Box<RunArgs>),
     /// Search the highest rate at which a target meets an objective.
     ///

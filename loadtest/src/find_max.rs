@@ -350,7 +350,7 @@ impl fmt::Display for Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{BodyMode, BodyOptions, ConnectOptions, Target};
+    use crate::run::{BodyMode, BodyOptions, ConnectOptions, OkStatuses, Target};
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -384,6 +384,7 @@ mod tests {
                 ..BodyOptions::default()
             },
             connect: ConnectOptions::default(),
+            ok: OkStatuses::default(),
             acks: None,
             hdr_log: None,
             watch: vec![],

@@ -120,8 +120,9 @@ fn run_load(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     }
     if args.expect_all_ok && !report.all_ok() {
         complain(&format!(
-            "not every request was answered 200 with all its events accepted: {} of {} failed, {} of \
+            "not every request was answered {} with all its events accepted: {} of {} failed, {} of \
              these never sent",
+            report.load.ok,
             report.due().saturating_sub(report.ok),
             report.due(),
             report.unsent

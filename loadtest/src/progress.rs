@@ -56,7 +56,7 @@ impl ProgressView {
                 };
                 bar.set_position(done);
                 bar.set_message(format!(
-                    "{}\n{} sent, {} answered, {} not 200, {} unanswered",
+                    "{}\n{} sent, {} answered, {} not ok, {} unanswered",
                     figures(&now.second),
                     now.sent,
                     now.answered,
@@ -91,7 +91,7 @@ fn figures(second: &Second) -> String {
         text.push_str(&format!(", {intended} due"));
     }
     for (name, count) in [
-        ("200", second.ok),
+        ("ok", second.ok),
         ("4xx", second.client_errors),
         ("5xx", second.server_errors),
         ("other", second.other),
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(
             figures(&second),
-            "17 answered, 20 due  200: 15  5xx: 2  unanswered: 1  p50 1.25 ms  p99 30.00 ms  \
+            "17 answered, 20 due  ok: 15  5xx: 2  unanswered: 1  p50 1.25 ms  p99 30.00 ms  \
              in flight 2  slip p99 0.06 ms"
         );
     }

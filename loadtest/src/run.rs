@@ -8,6 +8,7 @@ mod connect;
 mod hdr_log;
 mod interval;
 mod machine;
+mod ok_status;
 mod profile;
 mod rate;
 mod report;
@@ -26,6 +27,7 @@ pub use body::{
     ZIPF_MAX,
 };
 pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
+pub use ok_status::{OkStatuses, OkStatusesError};
 pub use profile::Profile;
 pub use rate::{Load, STEPS_MAX, TRACE_POINTS_MAX, Trace, TraceError};
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
@@ -102,6 +104,8 @@ pub struct Options {
     pub timeout: Duration,
     /// What requests carry.
     pub body: BodyOptions,
+    /// Statuses that are a success. A CORS preflight may be answered 204 besides.
+    pub ok: OkStatuses,
     /// File that gets what was answered for which event.
     pub acks: Option<PathBuf>,
     /// File that gets the latencies of each second as a log of HdrHistograms.
@@ -209,7 +213,7 @@ pub struct Progress {
     pub sent: u64,
     /// Requests answered.
     pub answered: u64,
-    /// Answers of 200.
+    /// Answers as they should be.
     pub ok: u64,
     /// Requests that will not be answered any more.
     pub unanswered: u64,
@@ -499,6 +503,7 @@ fn task(options: &Options, plan: &Plan, peer: Peer, threads: usize, thread: usiz
         first_seq: thread as u64 * SEQ_PER_THREAD,
         pipeline: options.connect.pipeline,
         requests_per_connection: options.connect.requests_per_connection,
+        ok: options.ok.clone(),
         answers_per_event: options.body.answers_per_event(),
     }
 }

@@ -15,8 +15,9 @@ pub struct FindMaxArgs {
     pub traffic: TrafficArgs,
     /// The objective: conditions with commas between them that all have to hold, as in
     /// 'p99<50ms,errors<0.1%'. p50, p90, p99, p99.9, p99.99 and max of the latency from the intended
-    /// start, in us, ms or s; errors in % are all requests that were due and not answered 200.
-    /// Without a condition on errors they do not matter.
+    /// start, in us, ms or s; a request that was never answered or never sent is above every limit.
+    /// errors in % are all requests that were due and not answered with a status of --ok. Without a
+    /// condition on errors an answer with another status counts like any other.
     #[arg(long, value_name = "CONDITIONS", help_heading = "Search")]
     pub slo: Slo,
     /// First rate, in requests per second. Lower ones are tried when it fails, down to 1.

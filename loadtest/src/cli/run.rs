@@ -3,7 +3,7 @@
 use super::load::LoadArgs;
 use super::traffic::{BodyArgs, ConnectArgs};
 use super::{seconds, target};
-use crate::run::{self, Load, Target};
+use crate::run::{self, Load, OkStatuses, Target};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,8 +28,8 @@ pub struct RunArgs {
     /// Write down CPU and memory of this process, each second; repeat for more.
     #[arg(long, value_name = "PID", help_heading = "What is written down")]
     pub watch: Vec<u32>,
-    /// Exit with 1 unless every request was answered 200 (a preflight 200 or 204) and no event was
-    /// refused.
+    /// Exit with 1 unless every request that was due was sent and answered with a status of --ok (a
+    /// preflight 204 besides), and no event was refused.
     #[arg(long, help_heading = "What is written down")]
     pub expect_all_ok: bool,
 }
@@ -65,6 +65,10 @@ pub struct TrafficArgs {
     /// Seconds after which a request without an answer is given up.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
+    /// Statuses that are a success, up to 16 between 200 and 399, with commas between them, as in
+    /// 200,202,204. A CORS preflight may be answered 204 besides.
+    #[arg(long, default_value = "200", value_name = "STATUSES")]
+    pub ok: OkStatuses,
     /// What requests carry.
     #[command(flatten, next_help_heading = "What requests carry")]
     pub body: BodyArgs,
@@ -93,6 +97,7 @@ impl TrafficArgs {
             requests: None,
             timeout: seconds(self.timeout),
             body: self.body.options(),
+            ok: self.ok.clone(),
             acks: None,
             hdr_log: None,
             watch: Vec::new(),

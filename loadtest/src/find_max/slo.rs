@@ -26,8 +26,7 @@ pub enum Measure {
     P99_99,
     /// The largest of the same.
     Max,
-    /// Share of the requests due that failed: answered other than 200 (a preflight 200 or 204), never
-    /// answered, or never sent.
+    /// Share of the requests due that failed: answered without success, never answered, or never sent.
     Errors,
 }
 

@@ -29,8 +29,7 @@ pub struct Findings {
     pub format: &'static str,
     /// What it comes to.
     pub verdict: Verdict,
-    /// Share of the requests due that failed, 0 to 1: answered other than 200 (204 to a CORS
-    /// preflight), never answered, or never sent. Requests in flight at an interrupt are among them.
+    /// Share of the requests due that failed, 0 to 1: answered without success, never answered, or never sent. Requests in flight at an interrupt are among them.
     pub error_share: f64,
     /// What the watched processes used.
     pub usage: Vec<Usage>,
@@ -58,7 +57,7 @@ pub struct Findings {
 pub struct Verdict {
     /// Whether every promise was kept; absent without an audit.
     pub promises_kept: Option<bool>,
-    /// Whether every request that was due was answered 200, with all its events accepted.
+    /// Whether every request that was due was answered with success, and all its events accepted.
     pub all_ok: bool,
     /// Whether the figures show the generator's limits.
     pub generator_was_bottleneck: bool,

@@ -140,14 +140,18 @@ fn verdict(findings: &Findings) -> Markup {
     let answers = if verdict.all_ok {
         (
             Mood::Good,
-            "Every request that was due was answered 200, with all its events accepted.".to_owned(),
+            format!(
+                "Every request that was due was answered {}, with all its events accepted.",
+                run.load.ok
+            ),
         )
     } else {
         let refused = match run.events_refused {
             0 => String::new(),
             refused => format!(
-                " {} events were refused in answers of 200.",
-                text::grouped(refused as f64)
+                " {} events were refused in answers of {}.",
+                text::grouped(refused as f64),
+                run.load.ok
             ),
         };
         let share = text::percent(findings.error_share);
@@ -158,7 +162,8 @@ fn verdict(findings: &Findings) -> Markup {
                 Mood::Doubtful
             },
             format!(
-                "{share} of the requests failed: not 200, not answered, or never sent.{refused}"
+                "{share} of the requests failed: not answered {}, never answered, or never sent.{refused}",
+                run.load.ok
             ),
         )
     };
@@ -253,7 +258,7 @@ fn outcomes(run: &Report) -> Markup {
 fn traffic(run: &Report) -> Markup {
     let bytes = |bytes: u64| number(bytes as f64, &text::bytes(bytes as f64));
     let mut rows = vec![
-        row("events answered 200", count(run.events_ok)),
+        row("events accepted", count(run.events_ok)),
         row(
             "the same per second",
             number(
@@ -261,7 +266,10 @@ fn traffic(run: &Report) -> Markup {
                 &text::short(run.events_ok_per_second),
             ),
         ),
-        row("events refused in a 200", count(run.events_refused)),
+        row(
+            "events refused in an answer of success",
+            count(run.events_refused),
+        ),
         row("bytes sent, heads included", bytes(run.bytes_out)),
         row("bytes received", bytes(run.bytes_in)),
         row("connections opened", count(run.connects)),

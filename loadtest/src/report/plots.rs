@@ -245,7 +245,7 @@ pub(super) fn throughput(time: &Time, stretches: &[Stretch]) -> Chart {
 /// Requests that ended in each second, by how.
 pub(super) fn statuses(time: &Time, stretches: &[Stretch]) -> Chart {
     let classes: [(&str, Color, Value<Stretch>); 5] = [
-        ("200", Color::GREEN, |s| s.ok),
+        ("ok", Color::GREEN, |s| s.ok),
         ("other 2xx, 1xx, 3xx", Color::SKY, |s| s.other),
         ("4xx", Color::ORANGE, |s| s.client_errors),
         ("5xx", Color::RED, |s| s.server_errors),

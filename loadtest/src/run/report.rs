@@ -4,7 +4,7 @@ use super::collect::Collected;
 use super::hdr_log::base64;
 use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
-use super::{BodySource, Options};
+use super::{BodySource, OkStatuses, Options};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ pub struct Report {
     pub unsent: u64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Answers as they should be: 200, or 204 to a CORS preflight.
+    /// Answers as they should be: with a status of success, or 204 to a CORS preflight.
     pub ok: u64,
     /// Answers to CORS preflights, which carry no event.
     pub preflights: u64,
@@ -77,11 +77,11 @@ pub struct Report {
     pub closed_by_server: u64,
     /// Answers per second.
     pub answered_per_second: f64,
-    /// Events answered 200 and not refused in the answer.
+    /// Events answered with success and not refused in the answer.
     pub events_ok: u64,
     /// The same per second.
     pub events_ok_per_second: f64,
-    /// Events refused in answers of 200.
+    /// Events refused in answers of success.
     pub events_refused: u64,
     /// Bytes of requests, heads included.
     pub bytes_out: u64,
@@ -135,6 +135,9 @@ pub struct LoadReport {
     pub batch: u32,
     /// Bytes of each event; 0 where they differ.
     pub event_bytes: usize,
+    /// Statuses that are a success.
+    #[serde(default)]
+    pub ok: OkStatuses,
 }
 
 /// Percentiles in microseconds.
@@ -261,6 +264,7 @@ impl Report {
                 mode: options.body.label().to_owned(),
                 batch: if exact { options.body.batch } else { 0 },
                 event_bytes: if exact { options.body.event_bytes } else { 0 },
+                ok: options.ok.clone(),
             },
             seconds,
             interrupted,
@@ -328,8 +332,8 @@ impl Report {
         }
     }
 
-    /// Whether every request that was due was sent and answered 200, or 204 to a preflight, with no
-    /// event refused.
+    /// Whether every request that was due was sent and answered with success, or 204 to a preflight,
+    /// with no event refused.
     #[must_use]
     pub fn all_ok(&self) -> bool {
         self.ok == self.due() && self.events_refused == 0
@@ -418,8 +422,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "per second     {:.0} requests, {:.0} events answered 200",
-            self.answered_per_second, self.events_ok_per_second
+            "per second     {:.0} requests, {:.0} events answered {}",
+            self.answered_per_second, self.events_ok_per_second, load.ok
         )?;
         writeln!(f, "status         {}", counts(&self.statuses))?;
         if self.preflights > 0 {
@@ -440,8 +444,8 @@ impl fmt::Display for Report {
         if self.events_refused > 0 {
             writeln!(
                 f,
-                "refused        {} events in answers of 200",
-                self.events_refused
+                "refused        {} events in answers of {}",
+                self.events_refused, load.ok
             )?;
         }
         writeln!(f, "latency (us to s; from the real start)")?;

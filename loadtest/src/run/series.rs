@@ -13,9 +13,9 @@ pub struct Second {
     pub intended: Option<u64>,
     /// Requests sent.
     pub sent: u64,
-    /// Answers 200.
+    /// Answers with a status of success: 200, or what the run was told.
     pub ok: u64,
-    /// Answers 2xx other than 200, and 1xx and 3xx.
+    /// Answers with other statuses below 400, or above 599.
     pub other: u64,
     /// Answers 4xx.
     pub client_errors: u64,
@@ -23,7 +23,7 @@ pub struct Second {
     pub server_errors: u64,
     /// Requests that ended without an answer.
     pub unanswered: u64,
-    /// Events answered 200 and not refused in the answer.
+    /// Events answered with success and not refused in the answer.
     pub events_ok: u64,
     /// Requests in flight at its end.
     pub in_flight: u64,

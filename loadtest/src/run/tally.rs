@@ -128,13 +128,13 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     /// Answers by status.
     pub(super) statuses: Vec<u64>,
-    /// Answers as they should be: 200, or 204 to a preflight.
+    /// Answers as they should be: with a status of success, or 204 to a preflight.
     pub(super) ok: u64,
     /// Answers to preflights.
     pub(super) preflights: u64,
-    /// Events in requests that were answered 200, less those that the answer refused.
+    /// Events in requests that were answered with success, less those that the answer refused.
     pub(super) events_ok: u64,
-    /// Events that an answer of 200 refused.
+    /// Events that an answer of success refused.
     pub(super) events_refused: u64,
     pub(super) unanswered: BTreeMap<Failure, u64>,
     pub(super) connect_failures: BTreeMap<Failure, u64>,

@@ -7,6 +7,7 @@ use super::RunError;
 use super::body::Requests;
 use super::connect::Peer;
 use super::interval::Seconds;
+use super::ok_status::OkStatuses;
 use super::schedule::Schedule;
 use super::stream::Stream;
 use super::tally::{Failure, Tally};
@@ -79,7 +80,9 @@ pub(super) struct Task {
     /// Requests that may wait for their answers on one connection.
     pub(super) pipeline: usize,
     pub(super) requests_per_connection: Option<u64>,
-    /// Whether an answer of 200 may refuse single events.
+    /// Statuses that are a success.
+    pub(super) ok: OkStatuses,
+    /// Whether an answer of success may refuse single events.
     pub(super) answers_per_event: bool,
 }
 
@@ -636,11 +639,12 @@ impl<'a> Worker<'a> {
         self.tally.last_answer = now - self.start;
         self.tally.status(answer.status);
         self.measure(flight, now);
-        let ok = answer.status == 200 || (flight.preflight && answer.status == 204);
+        let accepted = self.task.ok.contains(answer.status);
+        let ok = accepted || (flight.preflight && answer.status == 204);
         self.tally.ok += u64::from(ok);
         self.tally.preflights += u64::from(flight.preflight);
         let mut ack = self.ack(flight, Some(answer.status));
-        if answer.status == 200 {
+        if accepted {
             if self.task.answers_per_event && !answer.body.is_empty() {
                 ack.refused = refused_indices(answer, bytes, flight.events);
             }

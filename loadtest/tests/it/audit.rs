@@ -10,7 +10,7 @@ use sluice_loadtest::audit::{
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Portion, Reject, RejectCode};
 use sluice_loadtest::ledger::{ACKS_HEADER, STORED_AT_END_HEADER, STORED_HEADER};
-use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, Target};
+use sluice_loadtest::run::{self, BodyMode, BodyOptions, ConnectOptions, Load, OkStatuses, Target};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -363,6 +363,7 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
             event_bytes: 400,
             ..BodyOptions::default()
         },
+        ok: OkStatuses::default(),
         acks: Some(acks.to_owned()),
         hdr_log: None,
         watch: vec![],

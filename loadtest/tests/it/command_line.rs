@@ -211,6 +211,26 @@ fn a_run_reports_as_text_and_json_and_judges_by_exit_code() {
     assert_eq!(report["statuses"]["200"], 50);
     assert_eq!(report["run"], "00000abc");
 
+    let other = Responder::start(|_| status(204));
+    let url = other.url();
+    let args = [
+        "run",
+        "--target",
+        &url,
+        "--requests",
+        "5",
+        "--expect-all-ok",
+    ];
+    assert_eq!(output(&args).0, 1);
+    let (code, _, stderr) = output(&[&args[..], &["--ok", "200,202,204"]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let (code, _, stderr) = output(&[&args[..], &["--ok", "200,404"]].concat());
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("a status must be between 200 and 399, not 404"),
+        "{stderr}"
+    );
+
     let busy = Responder::start(|_| status(503));
     let args = ["run", "--target", &busy.url(), "--requests", "5"];
     assert_eq!(output(&args).0, 0);

@@ -7,8 +7,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::version::{TLS12, TLS13};
 use sluice_loadtest::ledger::{Ack, read_acks};
 use sluice_loadtest::run::{
-    AddressFamily, BodyOptions, ConnectError, ConnectOptions, Load, Options, Report, RunError,
-    Target, run,
+    AddressFamily, BodyOptions, ConnectError, ConnectOptions, Load, OkStatuses, Options, Report,
+    RunError, Target, run,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
@@ -29,6 +29,7 @@ fn options(url: &str, requests: u64, connect: ConnectOptions) -> Options {
         requests: Some(requests),
         timeout: Duration::from_secs(30),
         body: BodyOptions::default(),
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],
@@ -97,6 +98,103 @@ fn a_last_answer_may_end_with_its_connection() {
     assert!(report.all_ok(), "{report}");
     assert_eq!(report.closed_by_server, 0, "it was told to");
     assert!(report.connects >= 6);
+}
+
+const LATE: Duration = Duration::from_millis(60);
+
+/// Requests per second at which a connection that is opened in advance has waited for [`LATE`]
+/// before its request comes.
+const SELDOM: Load = Load::Open { per_second: 10.0 };
+
+/// A server that is late with each connection, and a run of a connection per request against it.
+fn late(tls: Option<&Certified>, load: Load) -> Report {
+    let config = tls.map(|certified| Arc::clone(&certified.config));
+    let server = Responder::start_late("127.0.0.1:0", config, LATE, polite);
+    let connect = ConnectOptions {
+        requests_per_connection: Some(1),
+        ca: tls.map(|certified| certified.pem.path().to_owned()),
+        ..ConnectOptions::default()
+    };
+    let mut options = options(&server.url(), 10, connect);
+    options.load = load;
+    let report = go(&options);
+    assert!(report.all_ok(), "{report}");
+    assert_eq!(report.connects, 10, "none is opened that no request needs");
+    report
+}
+
+#[test]
+fn a_connection_per_request_has_its_opening_in_every_latency() {
+    let late_us = LATE.as_secs_f64() * 1e6;
+    let certified = certified("127.0.0.1", &TLS13);
+    for tls in [None, Some(&certified)] {
+        for load in [SELDOM, Load::Closed] {
+            let report = late(tls, load);
+            let intended = report.latency_from_intended_start;
+            let latencies = [Some(report.latency_from_start), intended];
+            for latency in latencies.into_iter().flatten() {
+                assert_eq!(latency.count, 10);
+                // None is faster than the server is late; the histogram keeps three digits.
+                assert!(latency.p50_us >= late_us * 0.999, "{latency:?}");
+            }
+            assert_eq!(report.tcp_connect.count, 10);
+            match tls {
+                None => assert_eq!(report.tls_handshake, None),
+                Some(_) => {
+                    let handshake = report.tls_handshake.unwrap();
+                    assert_eq!(handshake.count, 10);
+                    assert!(handshake.p50_us >= late_us * 0.999, "{handshake:?}");
+                    // The kernel connects without the server.
+                    assert!(report.tcp_connect.p50_us < handshake.p50_us);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn opening_a_connection_that_the_server_closed_is_in_the_next_latency() {
+    let certified = certified("127.0.0.1", &TLS13);
+    let config = Some(Arc::clone(&certified.config));
+    let server = Responder::start_late("127.0.0.1:0", config, LATE, |_| {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        Action::SendAndClose(answer.to_vec())
+    });
+    let mut options = options(&server.url(), 10, trusting(&certified.pem));
+    options.connections = 1;
+    let report = go(&options);
+    assert!(report.all_ok(), "{report}");
+    let latency = report.latency_from_start;
+    assert!(
+        latency.p50_us >= LATE.as_secs_f64() * 999_000.0,
+        "{latency:?}"
+    );
+}
+
+#[test]
+fn a_request_whose_connection_is_refused_is_unanswered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // The first connection only tries whether there is anybody.
+    let one = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let mut options = options(&url, 5, closing(1));
+    options.timeout = Duration::from_millis(300);
+    let acks = NamedTempFile::new().unwrap();
+    options.acks = Some(acks.path().to_owned());
+    let report = go(&options);
+    one.join().unwrap();
+    assert_eq!((report.answered, report.due()), (0, 5));
+    assert!(report.unanswered["connect_refused"] > 0, "{report}");
+    assert_eq!(report.sent, report.unanswered.values().sum::<u64>());
+    assert_eq!(report.latency_from_start.count, report.sent);
+    assert!(!report.all_ok());
+    let mut unanswered = 0;
+    read_acks(acks.path(), |ack| {
+        assert_eq!(ack.status, None);
+        unanswered += 1;
+    })
+    .unwrap();
+    assert_eq!(unanswered, report.sent);
 }
 
 #[test]

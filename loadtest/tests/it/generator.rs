@@ -4,8 +4,8 @@ use crate::responder::{Action, BODY_READ_MAX, Responder, ok, status};
 use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::ledger::{Ack, read_acks};
 use sluice_loadtest::run::{
-    BodyMode, BodyOptions, CONNECTIONS_MAX, ConnectOptions, Load, Options, Report, RunError,
-    THREADS_MAX, Target, run,
+    BodyMode, BodyOptions, CONNECTIONS_MAX, ConnectOptions, Load, OkStatuses, Options, Report,
+    RunError, Second, THREADS_MAX, Target, run,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -30,6 +30,7 @@ fn options(url: &str, requests: u64) -> Options {
             event_bytes: 1024,
             ..BodyOptions::default()
         },
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],
@@ -139,6 +140,28 @@ fn answers_are_counted_by_status() {
     assert_eq!(statuses, [(200, 60), (413, 10), (503, 30)]);
     assert_eq!(report.events_ok, 60);
     assert!(!report.all_ok());
+}
+
+#[test]
+fn statuses_named_by_ok_are_a_success_and_others_are_not() {
+    let server = Responder::start(|request| status([200, 202, 204, 201][request.number % 4]));
+    let mut options = options(&server.url(), 40);
+    options.ok = "200,202,204".parse().unwrap();
+    let (report, _) = with_acks(options.clone());
+    assert_eq!((report.ok, report.events_ok), (30, 30));
+    assert!((report.error_share() - 0.25).abs() < 1e-9);
+    assert!(!report.all_ok());
+    let series = |of: fn(&Second) -> u64| report.series.iter().map(of).sum::<u64>();
+    assert_eq!((series(|s| s.ok), series(|s| s.other)), (30, 10));
+    assert!(
+        report
+            .to_string()
+            .contains("events answered 200, 202 or 204")
+    );
+
+    options.ok = "200,201,202,204".parse().unwrap();
+    let report = go(&options);
+    assert!(report.all_ok(), "{report}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use sluice_loadtest::run::{
-    BodyMode, BodyOptions, ConnectOptions, Load, Options, Report, Target, Trace, WATCHED_MAX, run,
+    BodyMode, BodyOptions, ConnectOptions, Load, OkStatuses, Options, Report, Target, Trace,
+    WATCHED_MAX, run,
 };
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ fn options(url: &str, load: Load, seconds: Option<f64>) -> Options {
             ..BodyOptions::default()
         },
         connect: ConnectOptions::default(),
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],

@@ -85,6 +85,16 @@ impl Responder {
         tls: Option<Arc<ServerConfig>>,
         respond: impl Fn(&Request) -> Action + Send + Sync + 'static,
     ) -> Responder {
+        Responder::start_late(addr, tls, Duration::ZERO, respond)
+    }
+
+    /// Reads nothing of a connection, TLS's first words neither, until `late` after it was opened.
+    pub(crate) fn start_late(
+        addr: &str,
+        tls: Option<Arc<ServerConfig>>,
+        late: Duration,
+        respond: impl Fn(&Request) -> Action + Send + Sync + 'static,
+    ) -> Responder {
         let listener = TcpListener::bind(addr).unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let addr = listener.local_addr().unwrap();
@@ -103,6 +113,7 @@ impl Responder {
                 let (respond, number) = (Arc::clone(&respond), Arc::clone(&number));
                 let (tls, connection) = (tls.clone(), connections.len());
                 connections.push(std::thread::spawn(move || {
+                    std::thread::sleep(late);
                     let mut wire: Box<dyn Wire> = match tls {
                         None => Box::new(stream),
                         Some(config) => {

@@ -6,8 +6,8 @@ use sluice_loadtest::event_id::EventId;
 use sluice_loadtest::kinesis;
 use sluice_loadtest::ledger::{Ack, read_acks};
 use sluice_loadtest::run::{
-    BodyError, BodyOptions, BodySource, ConnectOptions, FileOptions, Load, Options, Profile,
-    Report, RunError, Target, run,
+    BodyError, BodyOptions, BodySource, ConnectOptions, FileOptions, Load, OkStatuses, Options,
+    Profile, Report, RunError, Target, run,
 };
 use std::collections::HashSet;
 use std::io::Write;
@@ -38,6 +38,7 @@ fn options(server: &Responder, requests: u64, source: BodySource) -> Options {
             source,
             ..BodyOptions::default()
         },
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],

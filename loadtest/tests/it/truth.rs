@@ -3,7 +3,7 @@
 
 use crate::responder::{Action, Responder, status};
 use sluice_loadtest::run::{
-    BodyMode, BodyOptions, ConnectOptions, Load, Options, Report, Target, run,
+    BodyMode, BodyOptions, ConnectOptions, Load, OkStatuses, Options, Report, Target, run,
 };
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -26,6 +26,7 @@ fn options(url: &str, load: Load) -> Options {
             ..BodyOptions::default()
         },
         connect: ConnectOptions::default(),
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: vec![],

@@ -9,7 +9,7 @@ use crate::support::proxy::{Proxy, to_files};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use sluice_loadtest::run::{
-    BodyOptions, BodySource, ConnectOptions, Load, Options, Profile, Target, run,
+    BodyOptions, BodySource, ConnectOptions, Load, OkStatuses, Options, Profile, Target, run,
 };
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -68,6 +68,7 @@ pub(crate) fn send(proxy: &Proxy, profile: Profile) -> u64 {
             seed: Some(7),
             ..BodyOptions::default()
         },
+        ok: OkStatuses::default(),
         acks: None,
         hdr_log: None,
         watch: Vec::new(),
