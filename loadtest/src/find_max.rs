@@ -54,8 +54,10 @@ pub enum Verdict {
     Met,
     /// It was missed.
     Missed,
-    /// It was missed, and the generator was late or had too little CPU: no word about the target.
+    /// It was missed, and the generator had too much to do: says nothing about the target.
     GeneratorTooSlow,
+    /// It was missed, and the machine did not run the generator in time: says nothing about the target.
+    MachineStarved,
 }
 
 /// One condition in one probe.
@@ -86,7 +88,7 @@ pub struct Probe {
     pub measured: Vec<Measured>,
     /// Whether the generator was the bottleneck.
     pub generator_is_bottleneck: bool,
-    /// Whether the generator waited long for a CPU.
+    /// Whether the machine did not run the generator in time.
     pub generator_is_starved: bool,
 }
 
@@ -96,8 +98,10 @@ pub struct Probe {
 pub enum Limit {
     /// The target did not meet the objective at the next higher rate.
     Target,
-    /// The generator could not tell at the next higher rate.
+    /// The generator was too slow at the next higher rate.
     Generator,
+    /// The machine did not run the generator in time at the next higher rate.
+    Machine,
     /// No higher rate was asked for.
     Range,
     /// The search was interrupted.
@@ -199,7 +203,7 @@ pub fn find_max(
             match probe.verdict {
                 Verdict::Met => Outcome::Met,
                 Verdict::Missed => Outcome::Missed,
-                Verdict::GeneratorTooSlow => Outcome::Unclear,
+                Verdict::GeneratorTooSlow | Verdict::MachineStarved => Outcome::Unclear,
             },
         );
         probes.push(probe);
@@ -246,8 +250,10 @@ fn judge(slo: &Slo, rate: f64, confirmation: bool, report: &Report) -> Probe {
     let verdict = if slo.missed(report).is_empty() {
         // The generator's own delays are in the latencies: what is met is met in spite of them.
         Verdict::Met
-    } else if generator.is_bottleneck || generator.is_starved {
+    } else if generator.is_bottleneck {
         Verdict::GeneratorTooSlow
+    } else if generator.is_starved {
+        Verdict::MachineStarved
     } else {
         Verdict::Missed
     };
@@ -281,6 +287,7 @@ fn limit(probes: &[Probe], highest: Option<f64>, to: f64) -> Limit {
     }
     match first_failed(probes, highest).map(|probe| probe.verdict) {
         Some(Verdict::GeneratorTooSlow) => Limit::Generator,
+        Some(Verdict::MachineStarved) => Limit::Machine,
         _ => Limit::Target,
     }
 }
@@ -292,6 +299,7 @@ impl fmt::Display for Probe {
             Verdict::Met => "met",
             Verdict::Missed => "missed",
             Verdict::GeneratorTooSlow => "generator too slow",
+            Verdict::MachineStarved => "machine starved",
         };
         let rate = (self.rate * 100.0).round() / 100.0;
         write!(f, "{kind}  {rate:>10}/s  {verdict:<18}")?;
@@ -331,6 +339,11 @@ impl fmt::Display for Found {
                 f,
                 "\n               THE GENERATOR WAS THE BOTTLENECK above that: the target may do \
                  more; use more --threads or another machine"
+            ),
+            Limit::Machine => write!(
+                f,
+                "\n               THE MACHINE WAS STARVED above that: the target may do more; leave the \
+                 machine alone, or use another"
             ),
             Limit::Range => write!(f, "\n               no more was asked for (--to)"),
             Limit::Interrupt => write!(f, "\n               the search was interrupted"),
@@ -442,7 +455,7 @@ mod tests {
         assert_eq!(verdict("p99<20ms", &report), Verdict::GeneratorTooSlow);
         report.generator.is_bottleneck = false;
         report.generator.is_starved = true;
-        assert_eq!(verdict("errors<2%", &report), Verdict::GeneratorTooSlow);
+        assert_eq!(verdict("errors<2%", &report), Verdict::MachineStarved);
         // Nothing answered has no latency, and still meets nothing.
         report.generator.is_starved = false;
         report.answered = 0;

@@ -7,6 +7,7 @@ mod collect;
 mod connect;
 mod hdr_log;
 mod interval;
+mod lateness;
 mod machine;
 mod ok_status;
 mod profile;
@@ -43,6 +44,7 @@ use collect::Collector;
 use connect::Peer;
 use hdr_log::HdrLog;
 use interval::{Seconds, TimesPool};
+use machine::Taken;
 use rate::RateCurve;
 use report::Measured;
 use schedule::Schedule;
@@ -346,6 +348,7 @@ pub fn run(
         handed,
         collector: Collector::new(threads, plan.curve.is_some(), pool, log),
         watch,
+        taken: Taken::begin(),
         sampled: 0.0,
     };
     let mut total = Tally::default();
@@ -412,6 +415,7 @@ struct Beside<'a> {
     handed: Vec<Receiver<interval::Interval>>,
     collector: Collector,
     watch: Watch,
+    taken: Taken,
     /// Seconds from the start to the last sample of watched processes.
     sampled: f64,
 }
@@ -420,6 +424,7 @@ impl Beside<'_> {
     fn begin(&mut self, start: u64) -> Result<(), RunError> {
         self.started = Some(start);
         self.watch.begin(Instant::now());
+        self.taken = Taken::begin();
         self.collector
             .begin(self.wall_zero + Duration::from_nanos(start))
     }
@@ -435,6 +440,8 @@ impl Beside<'_> {
         if elapsed >= self.sampled + SAMPLE {
             self.sampled = elapsed;
             self.watch.sample(Instant::now(), elapsed);
+            let machine = self.taken.look(Instant::now());
+            self.collector.observe_machine(machine);
         }
         for handed in &self.handed {
             handed
@@ -464,6 +471,8 @@ impl Beside<'_> {
         let elapsed = self.shared.now().saturating_sub(start) as f64 / 1e9;
         if elapsed >= self.sampled + SAMPLE_MIN {
             self.watch.sample(Instant::now(), elapsed);
+            let machine = self.taken.look(Instant::now());
+            self.collector.observe_machine(machine);
         }
         for (thread, handed) in self.handed.iter().enumerate() {
             handed
@@ -477,6 +486,7 @@ impl Beside<'_> {
         Ok(Measured {
             collected: self.collector.finish(),
             watched: self.watch.finish(),
+            taken: self.taken,
             started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         })
     }

@@ -61,7 +61,7 @@ pub struct Verdict {
     pub all_ok: bool,
     /// Whether the figures show the generator's limits.
     pub generator_was_bottleneck: bool,
-    /// Whether latencies contain the generator's wait for a CPU.
+    /// Whether the machine gave the generator so little CPU, or so late, that latencies show it.
     pub generator_was_starved: bool,
     /// Whether the run ended before its time.
     pub interrupted: bool,

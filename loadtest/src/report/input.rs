@@ -179,6 +179,9 @@ fn check(report: &Report) -> Result<(), String> {
         generator.cpu_us_per_request,
         generator.busy_share_max,
         generator.cpu_wait_seconds,
+        generator.cpu_share_max,
+        generator.stolen_share,
+        generator.throttled_seconds,
         report.load.rate.unwrap_or(0.0),
     ];
     check_numbers("the run", &figures)?;

@@ -175,7 +175,7 @@ fn verdict(findings: &Findings) -> Markup {
     } else if verdict.generator_was_starved {
         (
             Mood::Doubtful,
-            "The generator had to wait for a CPU: latencies contain that wait.",
+            "The machine was starved: the generator had work and no CPU, and latencies contain that wait.",
         )
     } else {
         (Mood::Good, "The generator was not the bottleneck.")
@@ -364,13 +364,22 @@ fn generator(run: &Report) -> Markup {
     let generator = &run.generator;
     facts(&[
         row("CPU per request sent", time(generator.cpu_us_per_request)),
-        row("busiest thread busy", share(generator.busy_share_max)),
+        row("busiest thread on a CPU", share(generator.cpu_share_max)),
+        row("seconds with too much to do", count(generator.late_seconds)),
         row(
-            "seconds in which it was late",
-            count(generator.late_seconds),
+            "seconds in which it was not run in time",
+            count(generator.starved_seconds),
+        ),
+        row("stolen by the hypervisor", share(generator.stolen_share)),
+        row(
+            "stopped by a CPU quota",
+            number(
+                generator.throttled_seconds,
+                &text::duration(generator.throttled_seconds),
+            ),
         ),
         row(
-            "waited for a CPU",
+            "waited in a run queue",
             number(
                 generator.cpu_wait_seconds,
                 &text::duration(generator.cpu_wait_seconds),

@@ -3,7 +3,7 @@
 
 use super::hdr_log::HdrLog;
 use super::interval::{Interval, SECOND_NS, TimesPool};
-use super::report::{BUSY_MAX, SLIP_US_MAX};
+use super::lateness::{Late, Lateness, MachineTime};
 use super::series::Second;
 use super::tally::Times;
 use super::{Progress, RunError, SERIES_SECONDS_MAX};
@@ -18,7 +18,8 @@ struct Open {
     second: Second,
     /// When it ended for the last thread, in nanoseconds since the run's start.
     end: u64,
-    busy_max: f64,
+    /// Why a thread was late in it; the generator outweighs the machine.
+    late: Option<Late>,
     times: Option<Times>,
 }
 
@@ -29,9 +30,11 @@ pub(super) struct Collected {
     pub(super) times: Times,
     /// The first [`SERIES_SECONDS_MAX`] seconds.
     pub(super) series: Vec<Second>,
-    /// Whole seconds, and those of them in which the generator was late or had no time left.
+    /// Whole seconds.
     pub(super) whole_seconds: u64,
-    pub(super) late_seconds: u64,
+    /// What the generator, and what the machine made late.
+    pub(super) late_by_generator: Lateness,
+    pub(super) late_by_machine: Lateness,
 }
 
 /// Adds up seconds.
@@ -44,6 +47,8 @@ pub(super) struct Collector {
     /// The second that `open` begins with.
     first: u64,
     open: VecDeque<Open>,
+    /// What the machine had no CPU for lately.
+    machine: MachineTime,
     progress: Progress,
     collected: Collected,
 }
@@ -62,12 +67,14 @@ impl Collector {
             handed: vec![0; threads],
             first: 0,
             open: VecDeque::new(),
+            machine: MachineTime::default(),
             progress: Progress::default(),
             collected: Collected {
                 times: Times::default(),
                 series: Vec::new(),
                 whole_seconds: 0,
-                late_seconds: 0,
+                late_by_generator: Lateness::default(),
+                late_by_machine: Lateness::default(),
             },
         }
     }
@@ -81,6 +88,11 @@ impl Collector {
             Some(log) => log.begin(start),
             None => Ok(()),
         }
+    }
+
+    /// Says what the machine had no CPU for, in the seconds that are handed over next.
+    pub(super) fn observe_machine(&mut self, machine: MachineTime) {
+        self.machine = machine;
     }
 
     /// Takes one thread's second.
@@ -108,7 +120,14 @@ impl Collector {
         second.events_ok += interval.events_ok;
         second.in_flight += interval.in_flight;
         open.end = open.end.max(interval.end);
-        open.busy_max = open.busy_max.max(interval.busy);
+        let late = interval.thread_time.judge(self.machine);
+        open.late = open.late.max(late);
+        let requests = interval.thread_time.late;
+        match late {
+            Some(Late::Generator) => self.collected.late_by_generator.requests += requests,
+            Some(Late::Machine) => self.collected.late_by_machine.requests += requests,
+            None => {}
+        }
         match (&mut open.times, interval.times) {
             (_, None) => {}
             (Some(sum), Some(mut times)) => {
@@ -181,10 +200,13 @@ impl Collector {
             times.clear();
             TimesPool::give(&self.pool, times);
         }
-        let slipped = second.slip_p99_us.is_some_and(|slip| slip > SLIP_US_MAX);
         if whole {
             self.collected.whole_seconds += 1;
-            self.collected.late_seconds += u64::from(slipped || open.busy_max > BUSY_MAX);
+            match open.late {
+                Some(Late::Generator) => self.collected.late_by_generator.seconds += 1,
+                Some(Late::Machine) => self.collected.late_by_machine.seconds += 1,
+                None => {}
+            }
         }
         let progress = &mut self.progress;
         progress.elapsed = Duration::from_nanos(open.end);
@@ -214,6 +236,7 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lateness::ThreadTime;
     use super::*;
 
     fn interval(thread: usize, second: u64, end: u64, latencies_us: &[u64]) -> Interval {
@@ -240,7 +263,12 @@ mod tests {
             unanswered: 0,
             events_ok: count,
             in_flight: 1,
-            busy: 0.5,
+            thread_time: ThreadTime {
+                sent: count,
+                awake: 0.5,
+                on_cpu: 0.5,
+                ..ThreadTime::default()
+            },
             times,
         }
     }
@@ -304,21 +332,28 @@ mod tests {
     }
 
     #[test]
-    fn seconds_in_which_the_generator_was_late_or_busy_are_counted() {
-        let mut collector = collector(1);
+    fn late_seconds_and_requests_are_counted_by_whose_fault_it_was() {
+        let mut collector = collector(2);
         let mut busy = interval(0, 0, SECOND_NS, &[5]);
-        busy.busy = 0.99;
+        busy.thread_time.awake = 0.99;
+        busy.thread_time.on_cpu = 0.99;
         collector.take(busy);
-        let mut late = interval(0, 1, 2 * SECOND_NS, &[5]);
-        late.times
-            .as_mut()
-            .unwrap()
-            .slip
-            .saturating_record(90_000_000);
-        collector.take(late);
-        collector.take(interval(0, 2, 3 * SECOND_NS, &[900_000]));
+        let mut woken_late = interval(1, 0, SECOND_NS, &[5]);
+        woken_late.thread_time.late = 1;
+        collector.take(woken_late);
+        let mut woken_late = interval(1, 1, 2 * SECOND_NS, &[5]);
+        woken_late.thread_time.late = 1;
+        collector.take(woken_late);
+        collector.take(interval(0, 1, 2 * SECOND_NS, &[5]));
+        for thread in 0..2 {
+            collector.take(interval(thread, 2, 3 * SECOND_NS, &[900_000]));
+        }
         while collector.next().unwrap().is_some() {}
         let collected = collector.finish();
-        assert_eq!((collected.late_seconds, collected.whole_seconds), (2, 3));
+        let late = |seconds, requests| Lateness { seconds, requests };
+        // In the first second both were; the generator's fault is the one to mend.
+        assert_eq!(collected.late_by_generator, late(1, 0));
+        assert_eq!(collected.late_by_machine, late(1, 2));
+        assert_eq!(collected.whole_seconds, 3);
     }
 }

@@ -2,6 +2,7 @@
 //! seconds up. Sums over time need no work per request: a second is the difference of two looks at
 //! the thread's counts, and the histograms are those of the second, emptied between.
 
+use super::lateness::ThreadTime;
 use super::tally::{Tally, Times};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +32,8 @@ pub(super) struct Interval {
     pub(super) unanswered: u64,
     pub(super) events_ok: u64,
     pub(super) in_flight: u64,
-    /// Share of the second in which the thread did not wait for events.
-    pub(super) busy: f64,
+    /// What the thread did with its time.
+    pub(super) thread_time: ThreadTime,
     /// `None` when nothing was measured in it.
     pub(super) times: Option<Times>,
 }
@@ -48,6 +49,9 @@ struct Counts {
     unanswered: u64,
     events_ok: u64,
     idle: u64,
+    cpu: u64,
+    late: u64,
+    late_awake: u64,
     intended: u64,
 }
 
@@ -65,6 +69,9 @@ impl Counts {
             unanswered: tally.unanswered.values().sum(),
             events_ok: tally.events_ok,
             idle: tally.idle,
+            cpu: tally.cpu,
+            late: tally.late,
+            late_awake: tally.late_awake,
             intended,
         }
     }
@@ -164,7 +171,14 @@ impl Seconds {
             .flatten()
             .map(|empty| std::mem::replace(&mut tally.times, empty));
         let length = end.saturating_sub(self.from).max(1);
-        let idle = (new.idle - old.idle).min(length);
+        let share = |part: u64| part.min(length) as f64 / length as f64;
+        let thread_time = ThreadTime {
+            sent: new.sent - old.sent,
+            late: new.late - old.late,
+            late_awake: new.late_awake - old.late_awake,
+            awake: 1.0 - share(new.idle - old.idle),
+            on_cpu: share(new.cpu - old.cpu),
+        };
         let interval = Interval {
             thread: self.thread,
             second: self.second,
@@ -178,7 +192,7 @@ impl Seconds {
             unanswered: new.unanswered - old.unanswered,
             events_ok: new.events_ok - old.events_ok,
             in_flight: new.in_flight(),
-            busy: 1.0 - idle as f64 / length as f64,
+            thread_time,
             times,
         };
         self.from = end;

@@ -1,7 +1,104 @@
 //! The machine that a run is made on, as Linux tells it. What it does not tell stays empty.
 
+use super::lateness::MachineTime;
 use super::series::Machine;
 use std::fs;
+use std::time::Instant;
+
+/// What the kernel has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    /// Ticks of all cores, and those of them that a hypervisor gave to others.
+    ticks: u64,
+    stolen: u64,
+    /// Microseconds in which a CPU quota stopped the control group.
+    throttled_us: u64,
+}
+
+impl Counted {
+    fn now() -> Counted {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Counted::parse(&read("/proc/stat"), &read("/sys/fs/cgroup/cpu.stat"))
+    }
+
+    /// From `/proc/stat` (proc_stat(5)) and a control group's `cpu.stat`.
+    fn parse(stat: &str, cpu_stat: &str) -> Counted {
+        // user nice system idle iowait irq softirq steal; guests are in user and nice already.
+        let all = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+        let ticks: Vec<u64> = all
+            .into_iter()
+            .flat_map(str::split_ascii_whitespace)
+            .take(8)
+            .map(|word| word.parse().unwrap_or(0))
+            .collect();
+        let throttled = cpu_stat
+            .lines()
+            .find_map(|line| line.strip_prefix("throttled_usec "));
+        Counted {
+            ticks: ticks.iter().sum(),
+            stolen: ticks.get(7).copied().unwrap_or(0),
+            throttled_us: throttled.and_then(|us| us.parse().ok()).unwrap_or(0),
+        }
+    }
+}
+
+/// CPU time that the machine did not have for the run: what a hypervisor stole, and what a quota
+/// withheld.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    first: Counted,
+    last: Counted,
+    looked: Instant,
+}
+
+impl Taken {
+    /// Counts from here.
+    pub(super) fn begin() -> Taken {
+        let counted = Counted::now();
+        Taken {
+            first: counted,
+            last: counted,
+            looked: Instant::now(),
+        }
+    }
+
+    /// Shares of the time since the last look.
+    pub(super) fn look(&mut self, now: Instant) -> MachineTime {
+        let seconds = now.duration_since(self.looked).as_secs_f64();
+        let (old, new) = (self.last, Counted::now());
+        self.last = new;
+        self.looked = now;
+        let throttled = new.throttled_us.saturating_sub(old.throttled_us) as f64 / 1e6;
+        MachineTime {
+            stolen: stolen_share(old, new),
+            throttled: match seconds > 0.0 {
+                true => throttled / seconds,
+                false => 0.0,
+            },
+        }
+    }
+
+    /// Share of all CPU time since the beginning that was stolen.
+    pub(super) fn stolen_share(&self) -> f64 {
+        stolen_share(self.first, self.last)
+    }
+
+    /// Seconds since the beginning in which a quota stopped the control group.
+    pub(super) fn throttled_seconds(&self) -> f64 {
+        let us = self
+            .last
+            .throttled_us
+            .saturating_sub(self.first.throttled_us);
+        us as f64 / 1e6
+    }
+}
+
+fn stolen_share(old: Counted, new: Counted) -> f64 {
+    match new.ticks.saturating_sub(old.ticks) {
+        0 => 0.0,
+        ticks => new.stolen.saturating_sub(old.stolen) as f64 / ticks as f64,
+    }
+}
 
 impl Machine {
     /// The machine that this runs on.
@@ -44,6 +141,31 @@ fn value<'a>(text: &'a str, name: &str, sign: char) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stolen_and_withheld_time_is_read_from_the_kernels_counts() {
+        let stat = "cpu  10 20 30 400 5 6 7 22 50 60\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let cpu_stat = "usage_usec 9\nnr_throttled 3\nthrottled_usec 1500000\n";
+        let counted = Counted::parse(stat, cpu_stat);
+        assert_eq!(
+            counted,
+            Counted {
+                ticks: 500,
+                stolen: 22,
+                throttled_us: 1_500_000,
+            }
+        );
+        let later = Counted {
+            ticks: 600,
+            stolen: 32,
+            throttled_us: 0,
+        };
+        assert!((stolen_share(counted, later) - 0.1).abs() < 1e-9);
+        assert!(stolen_share(later, later).abs() < 1e-9);
+        // What a kernel does not tell is none.
+        assert_eq!(Counted::parse("", ""), Counted::default());
+        assert!(Counted::now().ticks > 0);
+    }
 
     #[test]
     fn the_machine_is_named() {

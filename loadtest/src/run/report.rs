@@ -2,6 +2,8 @@
 
 use super::collect::Collected;
 use super::hdr_log::base64;
+use super::lateness::{BUSY_MAX, Lateness, STARVED_MAX};
+use super::machine::Taken;
 use super::series::{Machine, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
 use super::{BodySource, OkStatuses, Options};
@@ -9,23 +11,6 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// A generator that did not wait for events in more than this share of a run had no time left.
-pub(super) const BUSY_MAX: f64 = 0.95;
-
-/// A request that was due, with a connection free, and started later than this (p99), was late
-/// by the generator's fault, in microseconds.
-pub(super) const SLIP_US_MAX: f64 = 5_000.0;
-
-/// A generator that was late, or had no time left, in more than this share of a run's seconds, and in
-/// at least so many, was the bottleneck in them: a rate that changes does not ask for the same all
-/// the time. A single such second may be the machine's hiccup.
-const LATE_SHARE_MAX: f64 = 0.05;
-const LATE_SECONDS_MIN: u64 = 2;
-
-/// A generator that could have run and had no CPU for more than this share of a run measured the
-/// machine.
-const STARVED_MAX: f64 = 0.1;
 
 /// First words of a report's file: which tool wrote it, and in what form.
 ///
@@ -168,15 +153,28 @@ pub struct Generator {
     pub cpu_us_per_request: f64,
     /// Share of the run in which the busiest thread did not wait for events.
     pub busy_share_max: f64,
-    /// Whole seconds in which it was late (p99 of the slip over 5 ms) or had no time left (a thread
-    /// waited for events in less than 5 % of the second).
+    /// Share of the run that the busiest thread was on a CPU.
+    #[serde(default)]
+    pub cpu_share_max: f64,
+    /// Whole seconds in which it was late (p99 of the slip over 5 ms), or had no time left, because it
+    /// had too much to do.
     #[serde(default)]
     pub late_seconds: u64,
-    /// Seconds in which its threads could have run and had no CPU.
+    /// Whole seconds in which it was late because the machine did not run it: its timer rang and no CPU
+    /// was given to it, or it was taken off its CPU.
+    #[serde(default)]
+    pub starved_seconds: u64,
+    /// Seconds that its threads waited in a run queue.
     pub cpu_wait_seconds: f64,
+    /// Share of the machine's CPU time that a hypervisor gave to others during the run.
+    #[serde(default)]
+    pub stolen_share: f64,
+    /// Seconds in which a CPU quota stopped processes of its control group.
+    #[serde(default)]
+    pub throttled_seconds: f64,
     /// Whether the figures show the generator's limits rather than the target's.
     pub is_bottleneck: bool,
-    /// Whether the generator waited so long for a CPU that latencies show it.
+    /// Whether the machine gave it so little CPU, or so late, that latencies show it.
     pub is_starved: bool,
 }
 
@@ -185,14 +183,8 @@ pub struct Generator {
 pub(super) struct Measured {
     pub(super) collected: Collected,
     pub(super) watched: Vec<WatchedProcess>,
+    pub(super) taken: Taken,
     pub(super) started_unix_ms: u64,
-}
-
-/// Whether the generator held a run up, by the busiest thread's share, the slip, and its seconds.
-fn is_bottleneck(busy_max: f64, slip: Option<Latency>, late: u64, whole: u64) -> bool {
-    busy_max > BUSY_MAX
-        || slip.is_some_and(|slip| slip.p99_us > SLIP_US_MAX)
-        || (late >= LATE_SECONDS_MIN && late as f64 > LATE_SHARE_MAX * whole as f64)
 }
 
 fn latency(histogram: &Histogram<u64>) -> Latency {
@@ -234,7 +226,8 @@ impl Report {
             times,
             series,
             whole_seconds,
-            late_seconds,
+            late_by_generator,
+            late_by_machine,
         } = measured.collected;
         let seconds = tally.last_answer as f64 / 1e9;
         let per_second = |count: u64| {
@@ -247,6 +240,7 @@ impl Report {
         let exact = options.body.source == BodySource::Exact;
         let slip = open_loop.then(|| latency(&times.slip));
         let busy_share_max = tally.busy_max;
+        let was_late = |lateness: Lateness| lateness.is_of_run(whole_seconds, tally.sent);
         let statuses = tally.statuses.iter().zip(0u16..);
         Report {
             format: REPORT_FORMAT.to_owned(),
@@ -298,10 +292,14 @@ impl Report {
                     sent => tally.cpu as f64 / 1_000.0 / sent as f64,
                 },
                 busy_share_max,
-                late_seconds,
+                cpu_share_max: tally.cpu_max,
+                late_seconds: late_by_generator.seconds,
+                starved_seconds: late_by_machine.seconds,
                 cpu_wait_seconds: tally.cpu_wait as f64 / 1e9,
-                is_bottleneck: is_bottleneck(busy_share_max, slip, late_seconds, whole_seconds),
-                is_starved: tally.starved_max > STARVED_MAX,
+                stolen_share: measured.taken.stolen_share(),
+                throttled_seconds: measured.taken.throttled_seconds(),
+                is_bottleneck: was_late(late_by_generator) || tally.cpu_max > BUSY_MAX,
+                is_starved: was_late(late_by_machine) || tally.starved_max > STARVED_MAX,
             },
             series,
             histogram_from_intended_start: open_loop.then(|| base64(&times.intended)),
@@ -469,7 +467,7 @@ impl fmt::Display for Report {
             f,
             "generator      {:.2} us CPU per request, busy {:.0} %, waited {:.2} s for a CPU",
             generator.cpu_us_per_request,
-            generator.busy_share_max * 100.0,
+            generator.cpu_share_max * 100.0,
             generator.cpu_wait_seconds
         )?;
         if generator.is_bottleneck {
@@ -482,7 +480,7 @@ impl fmt::Display for Report {
         if generator.late_seconds > 0 {
             write!(
                 f,
-                "\n               it was late or had no time left in {} of {:.0} seconds",
+                "\n               it had too much to do in {} of {:.0} seconds",
                 generator.late_seconds,
                 self.seconds.ceil()
             )?;
@@ -490,10 +488,22 @@ impl fmt::Display for Report {
         if generator.is_starved {
             write!(
                 f,
-                "\n               the generator had to wait for a CPU: latencies contain that wait"
+                "\n               THE MACHINE WAS STARVED: the generator had work and no CPU, and \
+                 latencies contain that wait; leave the machine alone, or use another"
             )?;
         }
-        if self.unsent > 0 && !generator.is_bottleneck {
+        if generator.starved_seconds > 0 {
+            write!(
+                f,
+                "\n               it was not run in time in {} of {:.0} seconds; {:.1} % of the \
+                 machine was stolen, a quota stopped it for {:.2} s",
+                generator.starved_seconds,
+                self.seconds.ceil(),
+                generator.stolen_share * 100.0,
+                generator.throttled_seconds
+            )?;
+        }
+        if self.unsent > 0 && !generator.is_bottleneck && !generator.is_starved {
             write!(
                 f,
                 "\n               the target answered too slowly for the rate on {} connections",
@@ -501,29 +511,5 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_generator_is_the_bottleneck_when_it_is_late_or_busy_overall_or_in_enough_seconds() {
-        let slip = |p99_us| {
-            Some(Latency {
-                p99_us,
-                ..Latency::default()
-            })
-        };
-        assert!(!is_bottleneck(0.5, slip(100.0), 0, 60));
-        assert!(is_bottleneck(0.96, None, 0, 60));
-        assert!(is_bottleneck(0.1, slip(5_001.0), 0, 60));
-        // The top of a ramp, or a burst: too little of the run to show in its p99.
-        assert!(is_bottleneck(0.5, slip(100.0), 4, 60));
-        assert!(!is_bottleneck(0.5, slip(100.0), 3, 60));
-        // One bad second is the machine's.
-        assert!(!is_bottleneck(0.5, slip(100.0), 1, 3));
-        assert!(is_bottleneck(0.5, slip(100.0), 2, 3));
     }
 }

@@ -150,13 +150,19 @@ pub(super) struct Tally {
     pub(super) bytes_in: u64,
     /// Latencies of the second under way.
     pub(super) times: Times,
+    /// Requests that started over [`super::lateness::SLIP_MAX_NS`] late by this machine's or this
+    /// thread's fault, and those of them that fell due while the thread was awake.
+    pub(super) late: u64,
+    pub(super) late_awake: u64,
     /// Time of the run, of waiting for events in it, on a CPU, and waiting for a CPU.
     pub(super) wall: u64,
     pub(super) idle: u64,
     pub(super) cpu: u64,
     pub(super) cpu_wait: u64,
-    /// Largest busy share of a thread, and largest share in which one waited for a CPU.
+    /// Largest share of the run in which a thread did not wait for events, was on a CPU, and waited
+    /// for one.
     pub(super) busy_max: f64,
+    pub(super) cpu_max: f64,
     pub(super) starved_max: f64,
     /// When the last answer came, since the start.
     pub(super) last_answer: u64,
@@ -185,6 +191,8 @@ impl Default for Tally {
             handshake_times: histogram(),
             closed_by_server: 0,
             unsent: 0,
+            late: 0,
+            late_awake: 0,
             bytes_out: 0,
             bytes_in: 0,
             times: Times::default(),
@@ -193,6 +201,7 @@ impl Default for Tally {
             cpu: 0,
             cpu_wait: 0,
             busy_max: 0.0,
+            cpu_max: 0.0,
             starved_max: 0.0,
             last_answer: 0,
         }
@@ -245,6 +254,7 @@ impl Tally {
         self.cpu_wait += other.cpu_wait;
         let busy = other.wall.saturating_sub(other.idle);
         self.busy_max = self.busy_max.max(other.share(busy));
+        self.cpu_max = self.cpu_max.max(other.share(other.cpu));
         self.starved_max = self.starved_max.max(other.share(other.cpu_wait));
         self.last_answer = self.last_answer.max(other.last_answer);
     }

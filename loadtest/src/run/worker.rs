@@ -7,6 +7,7 @@ use super::RunError;
 use super::body::Requests;
 use super::connect::Peer;
 use super::interval::Seconds;
+use super::lateness::SLIP_MAX_NS;
 use super::ok_status::OkStatuses;
 use super::schedule::Schedule;
 use super::stream::Stream;
@@ -17,6 +18,7 @@ use crate::ledger::{Ack, LineFile};
 use connections::{Connection, Flight, State};
 use fastrand::Rng;
 use mio::{Events, Poll, Token};
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,6 +182,10 @@ pub(super) struct Worker<'a> {
     next_intended: u64,
     /// When the second under way is over, since `zero`.
     second_end: u64,
+    /// When the last wait for events began and ended, since `zero`.
+    slept: (u64, u64),
+    /// CPU time of the thread at the start.
+    cpu_start: u64,
     seconds: Seconds,
     tally: Tally,
 }
@@ -222,6 +228,8 @@ impl<'a> Worker<'a> {
             rng: Rng::with_seed(u64::from(task.run) << 8 | task.thread as u64),
             next_intended: 0,
             second_end: u64::MAX,
+            slept: (0, 0),
+            cpu_start: 0,
             seconds,
             tally: Tally::default(),
             task,
@@ -241,7 +249,8 @@ impl<'a> Worker<'a> {
         self.last_open = self.start;
         self.second_end = self.start + self.seconds.end();
         self.plan_next();
-        let (cpu, cpu_wait) = thread_times();
+        self.cpu_start = cpu_time();
+        let cpu_wait = cpu_wait();
         let mut check_at = 0;
         loop {
             let mut now = self.shared.now();
@@ -259,7 +268,9 @@ impl<'a> Worker<'a> {
             // Rounded up to a millisecond by mio; the timer is what wakes for requests.
             let wait = Duration::from_nanos(check_at.saturating_sub(before));
             self.wait(&mut events, wait)?;
-            self.tally.idle += self.shared.now() - before;
+            let after = self.shared.now();
+            self.slept = (before, after);
+            self.tally.idle += after - before;
             for event in &events {
                 if event.token() != TIMER {
                     self.ready(event.token().0, event.is_read_closed());
@@ -274,9 +285,8 @@ impl<'a> Worker<'a> {
         }
         self.shared.write_acks(&mut self.acks);
         self.tally.wall = end - self.start;
-        let (cpu_end, cpu_wait_end) = thread_times();
-        self.tally.cpu = cpu_end - cpu;
-        self.tally.cpu_wait = cpu_wait_end - cpu_wait;
+        self.tally.cpu = cpu_time().saturating_sub(self.cpu_start);
+        self.tally.cpu_wait = self::cpu_wait().saturating_sub(cpu_wait);
         let stopped_at = self.stopped_at.map(|at| at - self.start);
         self.count_unsent(end - self.start, stopped_at);
         let due = |end| self.task.due_before(end, stopped_at);
@@ -411,6 +421,7 @@ impl<'a> Worker<'a> {
     /// Hands over the seconds that are over.
     #[cold]
     fn pass_second(&mut self, now: u64) {
+        self.tally.cpu = cpu_time().saturating_sub(self.cpu_start);
         let stopped_at = self.stopped_at.map(|at| at - self.start);
         let due = |end| self.task.due_before(end, stopped_at);
         self.seconds.pass(now - self.start, &mut self.tally, due);
@@ -514,8 +525,16 @@ impl<'a> Worker<'a> {
             State::Connecting { .. } | State::Closing { .. } => (false, now),
         };
         if is_open_loop {
-            let slip = now.saturating_sub(intended.max(free_since));
+            let due = intended.max(free_since);
+            let slip = now.saturating_sub(due);
             self.tally.times.slip.saturating_record(slip);
+            if slip > SLIP_MAX_NS {
+                self.tally.late += 1;
+                // Of the time after it fell due, the thread slept through this.
+                let (asleep, awake) = self.slept;
+                let slept = awake.saturating_sub(due.max(asleep)).min(slip);
+                self.tally.late_awake += u64::from(slip - slept > SLIP_MAX_NS);
+            }
         }
         // When a lost connection is opened again while a request waits for it, opening it is part of
         // the request. In a closed loop one always waits.
@@ -661,12 +680,16 @@ impl<'a> Worker<'a> {
 /// The header of the last request on a connection.
 const LAST_REQUEST: &[u8] = b"Connection: close\r\n";
 
-/// Nanoseconds that this thread was on a CPU, and waited for one; zeros where the kernel keeps
-/// no such account.
-fn thread_times() -> (u64, u64) {
+/// Nanoseconds that this thread was on a CPU.
+fn cpu_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Nanoseconds that this thread waited in a run queue; 0 where the kernel keeps no such account.
+fn cpu_wait() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let mut numbers = text
-        .split_ascii_whitespace()
-        .map(|word| word.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    let waited = text.split_ascii_whitespace().nth(1);
+    waited.and_then(|word| word.parse().ok()).unwrap_or(0)
 }

@@ -174,7 +174,8 @@ fn a_slow_server_is_not_taken_for_a_slow_generator() {
     assert!(report.schedule_slip.unwrap().p99_us < 200_000.0, "{report}");
     assert!(report.latency_from_intended_start.unwrap().max_us > 700_000.0);
     assert!(report.generator.busy_share_max < 0.9, "{report}");
-    if !report.generator.is_bottleneck {
+    // A machine that is busy with other things may be to blame besides, and is then named.
+    if !report.generator.is_bottleneck && !report.generator.is_starved {
         let text = report.to_string();
         assert!(text.contains("the target answered too slowly"), "{text}");
     }
