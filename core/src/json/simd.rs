@@ -1,11 +1,31 @@
-//! The three byte loops that everything else waits for, with the widest vectors the processor has.
+//! The three byte loops on the hot path, with the widest vectors the processor has.
 //!
-//! The processor is asked once (the standard library keeps the answer). What needs no question, SSE2 on
-//! x86-64, is compiled inline: most strings end within 16 bytes. Other processors run the scalar twins.
+//! AVX2 is detected once at run time (the standard library caches the answer). SSE2 and NEON belong to
+//! every x86-64 and 64-bit ARM processor and are compiled inline: most strings end within 16 bytes. Other
+//! processors run the scalar twins.
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod scalar;
+#[cfg(test)]
+mod tests;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+))]
+mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use neon as kernels;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+)))]
+use scalar as kernels;
+#[cfg(target_arch = "x86_64")]
+use x86 as kernels;
 
 /// How each special byte is written in a JSON string, as serde_json writes it: 8 bytes to copy, of
 /// which the last says how many count.
@@ -56,36 +76,15 @@ fn escape_of(byte: u8) -> &'static [u8] {
 /// slice's length if none does.
 #[inline(always)]
 pub(super) fn find_special(bytes: &[u8], from: usize) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    return x86::find_special(bytes, from);
-    #[cfg(not(target_arch = "x86_64"))]
-    return scalar::find_special(bytes, from);
+    kernels::find_special(bytes, from)
 }
 
 /// By how many bytes escaping lengthens `bytes`.
 pub(super) fn growth(bytes: &[u8]) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    return x86::growth(bytes);
-    #[cfg(not(target_arch = "x86_64"))]
-    return scalar::growth(bytes);
+    kernels::growth(bytes)
 }
 
 /// Appends `bytes`, escaped. Never grows `out` when the result fits what it has reserved.
 pub(super) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    #[cfg(target_arch = "x86_64")]
-    x86::escape(bytes, out);
-    #[cfg(not(target_arch = "x86_64"))]
-    scalar::escape(bytes, out);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_escapes_special_bytes_and_no_others() {
-        for byte in 0..=255 {
-            assert_eq!(is_special(byte), !escape_of(byte).is_empty(), "byte {byte}");
-        }
-    }
+    kernels::escape(bytes, out);
 }

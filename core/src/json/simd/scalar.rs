@@ -1,4 +1,4 @@
-//! The kernels as plain loops. They define what is correct; the vector kernels are tested against them.
+//! The kernels as plain loops. They define the correct result; the vector kernels are tested against them.
 
 use super::{escape_of, is_special};
 
@@ -22,7 +22,13 @@ pub(super) fn growth(bytes: &[u8]) -> usize {
 }
 
 /// Appends `bytes`, escaped.
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(
+    test,
+    not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little")
+    ))
+))]
 pub(super) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
         if is_special(*byte) {
