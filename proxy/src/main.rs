@@ -9,7 +9,7 @@ use sluice_proxy::{app, check};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,7 +69,7 @@ fn log_to_stderr(log: &Log) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
-        .with_env_filter(EnvFilter::new(log.level.word()));
+        .with_max_level(log.level.word().parse().unwrap_or(LevelFilter::INFO));
     match log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

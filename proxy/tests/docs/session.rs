@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CARGO: &str = r#"#!/usr/bin/env bash
 case "$*" in
   "run --release --bin sluice -- run") exec target/release/sluice run ;;
-  "build --release --bins") ;;
+  "build --workspace --release --bins") ;;
   *) echo "cargo $*: no page may say this before the test knows it" >&2; exit 97 ;;
 esac
 "#;
