@@ -19,6 +19,8 @@ pub use body::{Body, BodyError};
 pub use client_addr::{AddressPolicy, Network, NetworkError};
 pub use conn::Head;
 pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
+#[cfg(fuzzing)]
+pub use framing::fuzz as fuzz_framing;
 pub use limits::HttpLimits;
 
 pub(crate) use conn::{HttpServer, serve};

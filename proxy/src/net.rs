@@ -5,3 +5,5 @@ pub(crate) mod poller;
 pub(crate) mod proxy_protocol;
 
 pub use listener::{BindError, bind};
+#[cfg(fuzzing)]
+pub use proxy_protocol::fuzz as fuzz_proxy_header;

@@ -487,5 +487,29 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
+/// Judges `bytes` in two pieces, as a connection may bring them, and all at once: how many bytes may go to
+/// the engine and whether any more may is the same. For the fuzz targets.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8], cut: usize) {
+    let limits = HttpLimits::default();
+    let run = |pieces: &[&[u8]]| {
+        let mut check = FramingCheck::new();
+        let (mut held, mut passed) = (Vec::new(), 0);
+        for piece in pieces {
+            held.extend_from_slice(piece);
+            let pass = check.pass(&held, &limits);
+            assert!(pass.bytes <= held.len());
+            held.drain(..pass.bytes);
+            passed += pass.bytes;
+            if pass.stop.is_some() {
+                return (passed, true);
+            }
+        }
+        (passed, false)
+    };
+    let (front, back) = bytes.split_at(cut.min(bytes.len()));
+    assert_eq!(run(&[bytes]), run(&[front, back]), "cut at {cut}");
+}
+
 #[cfg(test)]
 mod tests;

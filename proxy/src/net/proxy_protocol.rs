@@ -112,6 +112,23 @@ fn judge(bytes: &[u8]) -> Result<Progress, NoClient> {
     Ok(Progress::Whole(client))
 }
 
+/// A header asks for more only while something is missing, never beyond the limit, and bytes behind it change
+/// nothing. For the fuzz targets.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    match judge(bytes) {
+        Ok(Progress::Needs(needed)) => {
+            assert!(bytes.len() < needed && needed <= HEADER_BYTES_MAX);
+        }
+        Ok(Progress::Whole(_)) => {
+            let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+            assert!(whole <= bytes.len());
+            assert_eq!(judge(bytes), judge(&bytes[..whole]));
+        }
+        Err(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
