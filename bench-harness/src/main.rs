@@ -4,12 +4,12 @@
 #![forbid(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
-use sluice_bench::measure;
 use sluice_bench::micro::{self, Baseline};
 use sluice_bench::peer::Peer;
 use sluice_bench::record::{Cell, FLOOR, Origin, PeerNote, Record};
 use sluice_bench::running::{Places, Running, Started};
 use sluice_bench::workload::{Workload, rows};
+use sluice_bench::{figures, measure};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ struct Cli {
 enum Command {
     Peers(PeersArgs),
     Micro(MicroArgs),
+    Figures(FiguresArgs),
 }
 
 /// Drive every workload against every peer in turn; CPU per request, counts checked.
@@ -87,10 +88,22 @@ struct MicroArgs {
     criterion: Vec<String>,
 }
 
+/// Draw the pictures and tables of the documentation from the published record.
+#[derive(Debug, Args)]
+struct FiguresArgs {
+    /// Publish the record of this name in bench-harness/record first.
+    #[arg(long, value_name = "NAME")]
+    publish: Option<String>,
+    /// The checkout.
+    #[arg(long, default_value = ".")]
+    root: PathBuf,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Peers(arguments) => peers(&arguments),
         Command::Micro(arguments) => micro(&arguments),
+        Command::Figures(arguments) => figures(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -246,6 +259,24 @@ fn known<'a>(
     Err(format!(
         "no {what}'s name contains {part:?}; there are {names}"
     ))
+}
+
+/// Writes every file of the documentation that has figures.
+fn figures(arguments: &FiguresArgs) -> Result<bool, String> {
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    if let Some(name) = &arguments.publish {
+        write(
+            &arguments.root.join(figures::PUBLISHED),
+            &format!("{name}\n"),
+        )?;
+    }
+    for (path, text) in figures::documents(&arguments.root).map_err(|error| error.to_string())? {
+        write(&path, &text)?;
+        print(&format!("{}\n", path.display()))?;
+    }
+    Ok(true)
 }
 
 /// Starts the wanted rows, and notes what became of each.
