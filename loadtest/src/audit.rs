@@ -2,17 +2,17 @@
 //! Exact. Takes a byte of memory per answered id, and none for ids in no answer. Time windows cost
 //! a second pass over the answers instead of memory.
 
-mod book;
+mod event_table;
 mod source;
 mod windows;
 
-pub use book::Counts;
+pub use event_table::Counts;
 pub use source::Source;
 pub use windows::{ProfileCounts, RunCounts, WINDOWS_MAX, WindowCounts};
 
 use crate::event_id::EventId;
 use crate::ledger::{self, AckLine, Ending, LedgerError};
-use book::Book;
+use event_table::EventTable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -218,7 +218,7 @@ pub fn audit_by_window(
     source: &Source,
     window_s: Option<NonZeroU32>,
 ) -> Result<AuditReport, AuditError> {
-    let mut book = Book::default();
+    let mut events = EventTable::default();
     let mut runs = Runs::default();
     let (mut cut_ledgers, mut open_acks) = (0, 0);
     for path in acks {
@@ -227,7 +227,7 @@ pub fn audit_by_window(
         let read = ledger::read_ack_lines(path, |line| {
             let taken = match line {
                 AckLine::Run(run) => runs.begin(path, run),
-                AckLine::Ack(ack) => book.ack(&ack),
+                AckLine::Ack(ack) => events.ack(&ack),
             };
             if failed.is_none() {
                 failed = taken.err();
@@ -244,21 +244,21 @@ pub fn audit_by_window(
             });
         }
     }
-    if book.is_empty() {
+    if events.is_empty() {
         return Err(AuditError::NoAnswers);
     }
     let mut extra = 0;
-    let met = source.read(|id| book.stored(id, &mut extra))?;
-    let mut report = AuditReport::of(&book, extra);
+    let met = source.read(|id| events.stored(id, &mut extra))?;
+    let mut report = AuditReport::of(&events, extra);
     report.cut_ledgers = cut_ledgers + met.cut_ledgers;
     report.open_acks = open_acks;
     report.open_ledgers = met.open_ledgers;
     report.unfinished_files = met.unfinished_files;
-    report.runs = runs.counts(&book);
+    report.runs = runs.counts(&events);
     report.profiles = windows::profiles(&report.runs);
     if let Some(window_s) = window_s {
         report.window_s = Some(window_s.get());
-        report.windows = windows::windows(acks, &mut book, &runs, window_s)?;
+        report.windows = windows::windows(acks, &mut events, &runs, window_s)?;
     }
     Ok(report)
 }
@@ -296,10 +296,10 @@ pub fn wait_for_end(
 }
 
 impl AuditReport {
-    fn of(book: &Book, extra_copies: u64) -> AuditReport {
+    fn of(events: &EventTable, extra_copies: u64) -> AuditReport {
         let mut counts = Counts::default();
         let mut report = AuditReport::default();
-        book.each(|id, known| {
+        events.each(|id, known| {
             counts.add(known);
             if known.is_lost() {
                 example(&mut report.lost_examples, id);
@@ -329,7 +329,7 @@ impl AuditReport {
             duplicated: counts.duplicated,
             extra_copies,
             stored_copies: stored + extra_copies,
-            foreign_copies: book.foreign_copies,
+            foreign_copies: events.foreign_copies,
             ..report
         }
     }

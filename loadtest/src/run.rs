@@ -10,6 +10,7 @@ mod interval;
 mod lateness;
 mod machine;
 mod ok_status;
+mod process_sampler;
 mod profile;
 mod rate;
 mod report;
@@ -19,7 +20,6 @@ mod stream;
 mod tally;
 mod target;
 mod timer;
-mod watch;
 mod worker;
 
 pub use body::{
@@ -29,13 +29,13 @@ pub use body::{
 };
 pub use connect::{AddressFamily, ConnectError, ConnectOptions, PIPELINE_MAX};
 pub use ok_status::{OkStatuses, OkStatusesError};
+pub use process_sampler::WATCHED_MAX;
 pub use profile::Profile;
 pub use rate::{Load, STEPS_MAX, TRACE_POINTS_MAX, Trace, TraceError};
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
 pub use series::{Machine, ProcessSample, Second, WatchedProcess};
 pub use tally::Failure;
 pub use target::{Target, TargetError};
-pub use watch::WATCHED_MAX;
 
 use crate::event_id::EventId;
 use crate::ledger::{self, LedgerError, LineFile, RunStart};
@@ -45,6 +45,7 @@ use connect::Peer;
 use hdr_log::HdrLog;
 use interval::{Seconds, TimesPool};
 use machine::Taken;
+use process_sampler::ProcessSampler;
 use rate::RateCurve;
 use report::Measured;
 use schedule::Schedule;
@@ -56,7 +57,6 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tally::Tally;
-use watch::Watch;
 use worker::{Shared, Task, Worker};
 
 /// Connections that one run may keep.
@@ -76,7 +76,7 @@ pub const ANSWER_BYTES_MAX: usize = 1 << 20;
 pub const SERIES_SECONDS_MAX: usize = 86_400;
 
 /// How often the ends of threads and the stop flag are looked at.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Seconds between samples of watched processes, and the shortest rest of a run that gets one.
 const SAMPLE: f64 = 1.0;
@@ -159,7 +159,7 @@ pub enum RunError {
     Resolve {
         /// Host and port.
         authority: String,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Nobody listens there.
@@ -167,7 +167,7 @@ pub enum RunError {
     Unreachable {
         /// Host and port.
         authority: String,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file of answers cannot be written.
@@ -178,7 +178,7 @@ pub enum RunError {
     HdrLog {
         /// Its path.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The system gives no thread, or no way to wait for events.
@@ -308,7 +308,7 @@ pub fn run(
     mut progress: impl FnMut(&Progress),
 ) -> Result<Report, RunError> {
     let plan = check(options)?;
-    let watch = Watch::new(&options.watch)?;
+    let sampler = ProcessSampler::new(&options.watch)?;
     let bodies = Bodies::load(&options.body, &options.target)?;
     let peer = Peer::reach(&options.target, &options.connect, options.timeout)?;
     let acks = match &options.acks {
@@ -347,7 +347,7 @@ pub fn run(
         started: None,
         handed,
         collector: Collector::new(threads, plan.curve.is_some(), pool, log),
-        watch,
+        sampler,
         taken: Taken::begin(),
         sampled: 0.0,
     };
@@ -358,12 +358,12 @@ pub fn run(
             running.push(scope.spawn(|| worker.run()));
         }
         while running.iter().any(|thread| !thread.is_finished()) {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
             if stop.load(Ordering::Relaxed) {
                 shared.stop.store(true, Ordering::Relaxed);
             }
             // The first error ends the run; it is told when the threads have ended.
-            if let Err(error) = beside.look(&mut progress) {
+            if let Err(error) = beside.poll(&mut progress) {
                 shared.fail(error);
             }
         }
@@ -414,7 +414,7 @@ struct Beside<'a> {
     started: Option<u64>,
     handed: Vec<Receiver<interval::Interval>>,
     collector: Collector,
-    watch: Watch,
+    sampler: ProcessSampler,
     taken: Taken,
     /// Seconds from the start to the last sample of watched processes.
     sampled: f64,
@@ -423,13 +423,13 @@ struct Beside<'a> {
 impl Beside<'_> {
     fn begin(&mut self, start: u64) -> Result<(), RunError> {
         self.started = Some(start);
-        self.watch.begin(Instant::now());
+        self.sampler.begin(Instant::now());
         self.taken = Taken::begin();
         self.collector
             .begin(self.wall_zero + Duration::from_nanos(start))
     }
 
-    fn look(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
+    fn poll(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
         let Some(start) = self.started else {
             return match self.shared.start.get() {
                 Some(&start) => self.begin(start),
@@ -439,7 +439,7 @@ impl Beside<'_> {
         let elapsed = self.shared.now().saturating_sub(start) as f64 / 1e9;
         if elapsed >= self.sampled + SAMPLE {
             self.sampled = elapsed;
-            self.watch.sample(Instant::now(), elapsed);
+            self.sampler.sample(Instant::now(), elapsed);
             let machine = self.taken.look(Instant::now());
             self.collector.observe_machine(machine);
         }
@@ -448,10 +448,10 @@ impl Beside<'_> {
                 .try_iter()
                 .for_each(|interval| self.collector.take(interval));
         }
-        self.tell(progress)
+        self.show_progress(progress)
     }
 
-    fn tell(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
+    fn show_progress(&mut self, progress: &mut impl FnMut(&Progress)) -> Result<(), RunError> {
         while let Some(now) = self.collector.next()? {
             // The report tells of what is left of a second when the run ends, unless it is most of one.
             if !(1..500).contains(&now.elapsed.subsec_millis()) {
@@ -470,7 +470,7 @@ impl Beside<'_> {
         let start = self.started.unwrap_or_else(|| self.shared.now());
         let elapsed = self.shared.now().saturating_sub(start) as f64 / 1e9;
         if elapsed >= self.sampled + SAMPLE_MIN {
-            self.watch.sample(Instant::now(), elapsed);
+            self.sampler.sample(Instant::now(), elapsed);
             let machine = self.taken.look(Instant::now());
             self.collector.observe_machine(machine);
         }
@@ -480,12 +480,12 @@ impl Beside<'_> {
                 .for_each(|interval| self.collector.take(interval));
             self.collector.ended(thread);
         }
-        self.tell(progress)?;
+        self.show_progress(progress)?;
         let wall = self.wall_zero + Duration::from_nanos(start);
         let since_epoch = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Measured {
             collected: self.collector.finish(),
-            watched: self.watch.finish(),
+            watched: self.sampler.finish(),
             taken: self.taken,
             started_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         })

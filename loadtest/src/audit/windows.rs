@@ -1,7 +1,7 @@
 //! The same counts by run, by profile, and by the time at which requests were started.
-//! Compares nothing: it asks the book.
+//! Compares nothing itself: the event table does.
 
-use super::book::{Book, Counts};
+use super::event_table::{Counts, EventTable};
 use super::{AuditError, AuditReport};
 use crate::event_id::EventId;
 use crate::ledger::{self, AckLine, RunStart};
@@ -78,9 +78,9 @@ impl Runs {
     }
 
     /// Counts by run, in the order of their start.
-    pub(super) fn counts(&self, book: &Book) -> Vec<RunCounts> {
+    pub(super) fn counts(&self, events: &EventTable) -> Vec<RunCounts> {
         let mut counts: BTreeMap<u32, Counts> = BTreeMap::new();
-        book.each(|id, known| counts.entry(id.run).or_default().add(known));
+        events.each(|id, known| counts.entry(id.run).or_default().add(known));
         let mut runs: Vec<RunCounts> = counts
             .into_iter()
             .map(|(run, counts)| {
@@ -113,11 +113,11 @@ pub(super) fn profiles(runs: &[RunCounts]) -> Vec<ProfileCounts> {
     profiles.into_iter().map(counts).collect()
 }
 
-/// Counts by window and profile: looks at the answers once more, and takes from the book what it
-/// knows of their events.
+/// Counts by window and profile: reads the answers once more, and takes each of their events out of
+/// the table.
 pub(super) fn windows(
     acks: &[impl AsRef<Path>],
-    book: &mut Book,
+    events: &mut EventTable,
     runs: &Runs,
     window_s: NonZeroU32,
 ) -> Result<Vec<WindowCounts>, AuditError> {
@@ -139,7 +139,7 @@ pub(super) fn windows(
             }
             let counts = windows.entry(key).or_default();
             for seq in (ack.first..).take(ack.count as usize) {
-                counts.add(book.take(EventId { run: ack.run, seq }));
+                counts.add(events.take(EventId { run: ack.run, seq }));
             }
         })?;
     }

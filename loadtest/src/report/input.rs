@@ -28,7 +28,7 @@ pub enum ReportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A file is too large to be one of ours.

@@ -15,7 +15,7 @@ use super::tally::{Failure, Tally};
 use super::timer::Timer;
 use crate::answer::{Answer, refused_indices};
 use crate::ledger::{Ack, LineFile};
-use connections::{Connection, Flight, State};
+use connections::{Connection, InFlight, State};
 use fastrand::Rng;
 use mio::{Events, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
@@ -279,7 +279,7 @@ impl<'a> Worker<'a> {
         }
         let end = self.shared.now();
         for at in 0..self.connections.len() {
-            if !self.connections[at].flights.is_empty() {
+            if !self.connections[at].in_flight.is_empty() {
                 self.fail(at, Failure::Interrupted, end);
             }
         }
@@ -436,7 +436,7 @@ impl<'a> Worker<'a> {
         let mut open = 0;
         for at in 0..self.connections.len() {
             let connection = &self.connections[at];
-            if let Some(oldest) = connection.flights.front()
+            if let Some(oldest) = connection.in_flight.front()
                 && now.saturating_sub(oldest.started) > self.task.timeout_ns
             {
                 match connection.state {
@@ -488,23 +488,23 @@ impl<'a> Worker<'a> {
     /// Counts the requests on a connection as unanswered, each with the time until now: an answer
     /// would have taken longer.
     fn give_up(&mut self, at: usize, failure: Failure, now: u64) {
-        while let Some(flight) = self.connections[at].flights.pop_front() {
+        while let Some(request) = self.connections[at].in_flight.pop_front() {
             self.busy -= 1;
-            self.measure(&flight, now);
+            self.measure(&request, now);
             *self.tally.unanswered.entry(failure).or_default() += 1;
-            if self.shared.acks.is_some() && flight.events > 0 {
-                self.ack(&flight, None)
+            if self.shared.acks.is_some() && request.events > 0 {
+                self.ack(&request, None)
                     .write_unanswered(&mut self.acks, failure.label());
             }
         }
     }
 
-    fn ack(&self, flight: &Flight, status: Option<u16>) -> Ack {
-        let second = flight.started.saturating_sub(self.start) / 1_000_000_000;
+    fn ack(&self, request: &InFlight, status: Option<u16>) -> Ack {
+        let second = request.started.saturating_sub(self.start) / 1_000_000_000;
         Ack {
             run: self.task.run,
-            first: flight.first,
-            count: flight.events,
+            first: request.first,
+            count: request.events,
             second: Some(u32::try_from(second).unwrap_or(u32::MAX)),
             status,
             refused: Vec::new(),
@@ -556,7 +556,7 @@ impl<'a> Worker<'a> {
         self.tally.sent += 1;
         self.busy += 1;
         connection.requests += 1;
-        connection.flights.push_back(Flight {
+        connection.in_flight.push_back(InFlight {
             intended,
             started,
             first,
@@ -602,20 +602,20 @@ impl<'a> Worker<'a> {
             self.pass_second(now);
         }
         let connection = &mut self.connections[at];
-        let Some(flight) = connection.flights.pop_front() else {
+        let Some(request) = connection.in_flight.pop_front() else {
             return false;
         };
         self.busy -= 1;
         connection.failures = 0;
         let is_last = Some(connection.requests) == self.task.requests_per_connection
-            && connection.flights.is_empty();
+            && connection.in_flight.is_empty();
         // Surplus bytes, or an answer before the whole request went out: nothing after this
         // could be told apart.
-        let in_step = !connection.flights.is_empty()
+        let in_step = !connection.in_flight.is_empty()
             || (answer.length == bytes.len()
                 && connection.unwritten.is_empty()
                 && connection.stream.as_ref().is_some_and(Stream::is_flushed));
-        self.count(&flight, answer, bytes, now);
+        self.count(&request, answer, bytes, now);
         if is_last && in_step {
             if answer.keep_alive {
                 // A server that does not close when it is told to is left.
@@ -630,7 +630,7 @@ impl<'a> Worker<'a> {
             return false;
         }
         let connection = &mut self.connections[at];
-        if connection.flights.len() + 1 == self.task.pipeline {
+        if connection.in_flight.len() + 1 == self.task.pipeline {
             connection.state = State::Open { free_since: now };
         }
         self.queue(at, now);
@@ -642,36 +642,36 @@ impl<'a> Worker<'a> {
     }
 
     /// Records the latency of a request that is over.
-    fn measure(&mut self, flight: &Flight, now: u64) {
+    fn measure(&mut self, request: &InFlight, now: u64) {
         let times = &mut self.tally.times;
         if self.task.schedule.is_some() {
-            let latency = now.saturating_sub(flight.intended);
+            let latency = now.saturating_sub(request.intended);
             times.intended.saturating_record(latency);
         }
-        let latency = now.saturating_sub(flight.started);
+        let latency = now.saturating_sub(request.started);
         times.actual.saturating_record(latency);
     }
 
     /// Counts an answer.
-    fn count(&mut self, flight: &Flight, answer: &Answer, bytes: &[u8], now: u64) {
+    fn count(&mut self, request: &InFlight, answer: &Answer, bytes: &[u8], now: u64) {
         self.tally.answered += 1;
         self.tally.last_answer = now - self.start;
         self.tally.status(answer.status);
-        self.measure(flight, now);
+        self.measure(request, now);
         let accepted = self.task.ok.contains(answer.status);
-        let ok = accepted || (flight.preflight && answer.status == 204);
+        let ok = accepted || (request.preflight && answer.status == 204);
         self.tally.ok += u64::from(ok);
-        self.tally.preflights += u64::from(flight.preflight);
-        let mut ack = self.ack(flight, Some(answer.status));
+        self.tally.preflights += u64::from(request.preflight);
+        let mut ack = self.ack(request, Some(answer.status));
         if accepted {
             if self.task.answers_per_event && !answer.body.is_empty() {
-                ack.refused = refused_indices(answer, bytes, flight.events);
+                ack.refused = refused_indices(answer, bytes, request.events);
             }
             let refused = ack.refused.len() as u64;
             self.tally.events_refused += refused;
-            self.tally.events_ok += u64::from(flight.events) - refused;
+            self.tally.events_ok += u64::from(request.events) - refused;
         }
-        if self.shared.acks.is_some() && flight.events > 0 {
+        if self.shared.acks.is_some() && request.events > 0 {
             ack.write_answer(&mut self.acks, answer.status);
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum State {
 
 /// A request that waits for its answer.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) intended: u64,
     pub(super) started: u64,
     /// Sequence number of its first event.
@@ -45,7 +45,7 @@ pub(super) struct Connection {
     pub(super) state: State,
     pub(super) stream: Option<Stream>,
     /// Answers come in this order.
-    pub(super) flights: VecDeque<Flight>,
+    pub(super) in_flight: VecDeque<InFlight>,
     /// Requests since it was opened, the one that it was opened for included.
     pub(super) requests: u64,
     /// When its opening began.
@@ -69,7 +69,7 @@ impl Connection {
         Connection {
             state: State::Closed { retry_at: 0 },
             stream: None,
-            flights: VecDeque::with_capacity(1),
+            in_flight: VecDeque::with_capacity(1),
             requests: 0,
             opening_since: 0,
             tcp_connected: None,
@@ -194,7 +194,7 @@ impl Worker<'_> {
             State::Closed { retry_at } => self.task.opens_on_demand() && retry_at <= now,
             State::Connecting { .. } | State::Closing { .. } => false,
             State::Open { .. } => {
-                connection.flights.len() < self.task.pipeline
+                connection.in_flight.len() < self.task.pipeline
                     && Some(connection.requests) != self.task.requests_per_connection
             }
         }
@@ -260,7 +260,7 @@ impl Worker<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     let now = self.shared.now();
-                    match self.connections[at].flights.is_empty() {
+                    match self.connections[at].in_flight.is_empty() {
                         false => self.fail(at, Failure::of(&error), now),
                         true => self.closed_idle(at, now),
                     }
@@ -275,7 +275,7 @@ impl Worker<'_> {
     fn received(&mut self, at: usize, bytes: &[u8]) -> bool {
         let now = self.shared.now();
         let connection = &mut self.connections[at];
-        if connection.flights.is_empty() {
+        if connection.in_flight.is_empty() {
             // Nobody asked.
             *self
                 .tally
@@ -325,7 +325,7 @@ impl Worker<'_> {
     fn end_of_stream(&mut self, at: usize) {
         let now = self.shared.now();
         let connection = &mut self.connections[at];
-        if connection.flights.is_empty() {
+        if connection.in_flight.is_empty() {
             return self.closed_idle(at, now);
         }
         let partial = std::mem::take(&mut connection.partial);

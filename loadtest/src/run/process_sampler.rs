@@ -53,17 +53,17 @@ struct Watched {
 
 /// Processes that are watched.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ProcessSampler {
     watched: Vec<Watched>,
     looked: Instant,
 }
 
-impl Watch {
+impl ProcessSampler {
     /// Finds the processes.
     ///
     /// # Errors
     /// Names the first one that there is not.
-    pub(super) fn new(pids: &[u32]) -> Result<Watch, RunError> {
+    pub(super) fn new(pids: &[u32]) -> Result<ProcessSampler, RunError> {
         let watched = pids.iter().map(|&pid| {
             let usage = Usage::of(pid).ok_or(RunError::NoProcess { pid })?;
             Ok(Watched {
@@ -75,7 +75,7 @@ impl Watch {
                 last: Some(usage),
             })
         });
-        Ok(Watch {
+        Ok(ProcessSampler {
             watched: watched.collect::<Result<_, RunError>>()?,
             looked: Instant::now(),
         })
@@ -85,7 +85,7 @@ impl Watch {
     pub(super) fn begin(&mut self, now: Instant) {
         self.looked = now;
         for watched in &mut self.watched {
-            watched.look();
+            watched.refresh();
         }
     }
 
@@ -95,7 +95,7 @@ impl Watch {
         self.looked = now;
         for watched in &mut self.watched {
             let before = watched.last.as_ref().map_or(0, |usage| usage.cpu_ticks);
-            let Some(usage) = watched.look() else {
+            let Some(usage) = watched.refresh() else {
                 continue;
             };
             let ticks = usage.cpu_ticks.saturating_sub(before) as f64;
@@ -118,7 +118,7 @@ impl Watch {
 }
 
 impl Watched {
-    fn look(&mut self) -> Option<&Usage> {
+    fn refresh(&mut self) -> Option<&Usage> {
         let before = self.last.take()?;
         // Another process may have got the number since.
         self.last = Usage::of(self.process.pid).filter(|now| now.started == before.started);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_process_that_works_is_seen_working() {
-        let mut watch = Watch::new(&[std::process::id()]).unwrap();
+        let mut watch = ProcessSampler::new(&[std::process::id()]).unwrap();
         let begin = Instant::now();
         watch.begin(begin);
         let ticks = || Usage::of(std::process::id()).unwrap().cpu_ticks;
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_process_that_ends_has_samples_until_then() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let mut watch = Watch::new(&[child.id()]).unwrap();
+        let mut watch = ProcessSampler::new(&[child.id()]).unwrap();
         watch.begin(Instant::now());
         let at = |seconds| Instant::now() + Duration::from_secs(seconds);
         watch.sample(at(1), 1.0);
@@ -185,7 +185,7 @@ mod tests {
     fn a_process_that_there_is_not_is_named() {
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let error = Watch::new(&[child.id()]).unwrap_err().to_string();
+        let error = ProcessSampler::new(&[child.id()]).unwrap_err().to_string();
         assert_eq!(
             error,
             format!("there is no process {} to watch", child.id())

@@ -134,13 +134,13 @@ impl Known {
 
 /// All ids of the answers.
 #[derive(Default)]
-pub(super) struct Book {
+pub(super) struct EventTable {
     chunks: HashMap<(u32, u64), Box<[u8]>>,
     /// Stored copies of ids that no answer names.
     pub(super) foreign_copies: u64,
 }
 
-impl Book {
+impl EventTable {
     fn answer(&mut self, id: EventId, answered: Answered) -> Result<(), AuditError> {
         let key = (id.run, id.seq >> CHUNK_BITS);
         if self.chunks.len() == CHUNKS_MAX && !self.chunks.contains_key(&key) {
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn memory_is_a_byte_per_id_and_a_chunk_for_what_is_begun() {
-        let mut book = Book::default();
+        let mut events = EventTable::default();
         let (requests, count) = (200, 10_000);
         for request in 0..requests {
             let ack = Ack {
@@ -245,30 +245,34 @@ mod tests {
                 status: Some(200),
                 ..Ack::default()
             };
-            book.ack(&ack).unwrap();
+            events.ack(&ack).unwrap();
         }
-        let kept: usize = book.chunks.values().map(|chunk| chunk.len()).sum();
+        let kept: usize = events.chunks.values().map(|chunk| chunk.len()).sum();
         let ids = requests as usize * count as usize;
         assert!((ids..ids + CHUNK).contains(&kept), "{kept} for {ids}");
         for seq in 0..ids as u64 * 2 {
-            book.stored(EventId { run: 2, seq }, &mut 0);
+            events.stored(EventId { run: 2, seq }, &mut 0);
         }
         assert_eq!(
-            book.chunks.values().map(|chunk| chunk.len()).sum::<usize>(),
+            events
+                .chunks
+                .values()
+                .map(|chunk| chunk.len())
+                .sum::<usize>(),
             kept
         );
-        assert_eq!(book.foreign_copies, ids as u64 * 2);
+        assert_eq!(events.foreign_copies, ids as u64 * 2);
     }
 
     #[test]
     fn an_event_that_was_taken_is_not_told_again() {
-        let mut book = Book::default();
+        let mut events = EventTable::default();
         let id = EventId {
             run: 1,
             seq: 70_000,
         };
-        book.answer(id, Answered::Acked).unwrap();
-        assert!(book.take(id).is_lost());
-        assert_eq!(book.take(id).answered, Answered::Unknown);
+        events.answer(id, Answered::Acked).unwrap();
+        assert!(events.take(id).is_lost());
+        assert_eq!(events.take(id).answered, Answered::Unknown);
     }
 }
