@@ -1,4 +1,4 @@
-//! Compares what was promised with what arrived: ids answered 2xx against ids stored.
+//! Compares acknowledged events with stored ones: ids answered 2xx against ids stored.
 //! Exact. Takes a byte of memory per answered id, and none for ids in no answer. Time windows cost
 //! a second pass over the answers instead of memory.
 
@@ -63,7 +63,7 @@ pub enum AuditError {
     NoFiles {
         /// The directory.
         path: PathBuf,
-        /// What they should end in.
+        /// The endings that count.
         suffixes: Vec<String>,
     },
     /// The stream cannot be read.
@@ -71,7 +71,7 @@ pub enum AuditError {
     Kinesis {
         /// The endpoint.
         endpoint: String,
-        /// What went wrong.
+        /// The reason.
         message: String,
     },
     /// A ledger that is written at the end, before that.
@@ -123,7 +123,7 @@ pub enum AuditError {
     },
 }
 
-/// What an audit found. Counts are of events, unless they say copies.
+/// Findings of an audit. Counts are of events, unless they say copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Events sent.
@@ -207,8 +207,8 @@ pub fn audit(acks: &[impl AsRef<Path>], source: &Source) -> Result<AuditReport, 
     audit_by_window(acks, source, None)
 }
 
-/// The same as [`audit`], and if a window is given also by windows of so many seconds, counted
-/// from the earliest start of a run.
+/// As [`audit`], and with a window also by windows of that many seconds, counted from the earliest
+/// start of a run.
 ///
 /// # Errors
 /// Those of [`audit`]; when a file of answers has no times; when there are more than

@@ -14,7 +14,7 @@ use crate::service;
 /// Bytes that each record is billed in multiples of (service rule).
 pub const BILLED_UNIT: u64 = 5 << 10;
 
-/// What one delivery stream takes per second; over it records and calls are throttled.
+/// Quotas of one delivery stream per second; records and calls over them are throttled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Records.
@@ -55,14 +55,14 @@ impl Quota {
     }
 }
 
-/// What to emulate, and how to run it.
+/// Settings of the emulated service and its server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How it is run.
     pub service: service::Options,
     /// The delivery stream's name: 1 to 64 of `[a-zA-Z0-9_.-]`.
     pub stream: String,
-    /// What it takes per second; `None` for no throttling.
+    /// Quotas per second; `None` disables throttling.
     pub quota: Option<Quota>,
     /// Memory for records, in bytes; over it the oldest go. `None` keeps no record.
     pub retain_bytes_max: Option<usize>,

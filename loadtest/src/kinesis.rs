@@ -54,7 +54,7 @@ pub const ON_DEMAND_PERIOD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Characters that a stream's name has at most (service limit).
 pub const STREAM_NAME_MAX: usize = 128;
 
-/// What to emulate, and where.
+/// Settings of the emulated stream and its server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
@@ -173,7 +173,7 @@ pub enum EmulatorError {
     /// The service refuses AUTO distribution on provisioned streams.
     #[error("distribution auto needs mode on-demand; the mode is provisioned")]
     AutoNeedsOnDemand,
-    /// What every emulator refuses, and what ends every one.
+    /// Errors common to all emulators.
     #[error(transparent)]
     Service(#[from] service::EmulatorError),
 }

@@ -240,7 +240,11 @@ fn run_plan(args: &PlanArgs) -> Result<bool, Box<dyn Error>> {
     let inputs = args.inputs()?;
     let plans = inputs.iter().map(|input| plan(input, &prices, &file));
     let plans = plans.collect::<Result<Vec<Plan>, PlanError>>()?;
-    let texts: Vec<String> = plans.iter().map(Plan::to_string).collect();
+    let text = |plan: &Plan| match args.explain {
+        true => format!("{plan}\n\n{}", plan.explain()),
+        false => plan.to_string(),
+    };
+    let texts: Vec<String> = plans.iter().map(text).collect();
     tell(args.json.as_deref(), &plans, &texts.join("\n\n"))?;
     Ok(true)
 }

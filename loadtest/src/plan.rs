@@ -4,14 +4,17 @@
 
 mod front;
 mod money;
+mod network;
 mod packing;
 mod prices;
 mod sinks;
 mod table;
 
 pub use money::{PRICE_MAX, Ratio, Usd};
+pub use network::ServicePath;
 pub use prices::{PriceOrigin, Prices};
 
+use network::Traffic;
 use packing::Packing;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,9 @@ pub const EVENTS_PER_SECOND_MAX: u64 = 1_000_000_000;
 
 /// Largest event in bytes: the largest Kinesis record.
 pub const EVENT_BYTES_MAX: u64 = 10 << 20;
+
+/// Bytes up to which events share a record of the Firehose output, newlines included: its default.
+const PACK_BYTES: u64 = 5 << 10;
 
 /// Hours that one bill may span: a leap year.
 pub const HOURS_MAX: u64 = 366 * 24;
@@ -80,6 +86,21 @@ impl Sink {
         }
     }
 
+    /// Whether several events can share a record.
+    fn packs(self) -> bool {
+        matches!(self, Sink::Firehose | Sink::Sqs)
+    }
+
+    /// Events of so many bytes that its output packs into a record by itself: Firehose bills records in
+    /// steps of 5 KiB, so the output fills one.
+    #[must_use]
+    pub fn packed_by_default(self, event_bytes: u64) -> u64 {
+        match self {
+            Sink::Firehose => (PACK_BYTES / event_bytes.saturating_add(1)).max(1),
+            _ => 1,
+        }
+    }
+
     fn is_kinesis(self) -> bool {
         matches!(
             self,
@@ -88,7 +109,7 @@ impl Sink {
     }
 }
 
-/// What is to be planned. Rates are those of the peak.
+/// A load to plan for. Rates are those of the peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Input {
     /// What to call it.
@@ -101,10 +122,8 @@ pub struct Input {
     pub event_bytes: u64,
     /// Where events go.
     pub sink: Sink,
-    /// Events in each record, joined by newlines; 1 for a record per event.
+    /// Events in each record, joined by newlines; more than 1 for Firehose and SQS only.
     pub micro_batch: u64,
-    /// Whether records are packed into KPL aggregates; Kinesis with user partition keys only.
-    pub aggregate: bool,
     /// Bytes of a partition key, which Kinesis counts as part of the record.
     pub key_bytes: u64,
     /// Share of the capacity of hosts, shards, delivery streams and brokers that stays free at
@@ -132,10 +151,20 @@ pub struct Input {
     pub consumers: u64,
     /// How long Kafka keeps data, in hours.
     pub retention_hours: u64,
-    /// Size at which an S3 object is closed, in MiB.
-    pub object_mib: u64,
-    /// Age at which an S3 object is closed, in seconds.
+    /// Bytes before gzip at which an S3 object is closed, as `object_bytes_max` of the S3 output.
+    pub object_bytes: u64,
+    /// Age at which an S3 object is closed, in seconds, as `object_age_s` of the S3 output.
     pub flush_seconds: u64,
+    /// How hosts reach the service.
+    pub service_path: ServicePath,
+    /// Zones with hosts, endpoints or NAT gateways.
+    pub zones: u64,
+    /// Whether the load balancer spreads requests over all zones.
+    pub cross_zone: bool,
+    /// Whether clients come through Global Accelerator.
+    pub accelerator: bool,
+    /// Bytes of an answer with its head and TLS, which go out to the internet.
+    pub answer_bytes: u64,
 }
 
 /// Why there is no plan.
@@ -158,7 +187,7 @@ pub enum PlanError {
     Value {
         /// The option.
         option: &'static str,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
     /// An option that has no default is missing.
@@ -188,15 +217,18 @@ pub enum PlanError {
         /// The sink.
         sink: &'static str,
     },
-    /// Aggregation is asked for a sink that has none.
-    #[error("aggregate is for the kinesis sinks; the sink is {0}")]
-    Aggregate(&'static str),
+    /// Packing is asked for a sink whose output has none.
+    #[error(
+        "micro-batch is for firehose and sqs; the {0} output writes each event by itself. Events that \
+         clients pack are one event of their size"
+    )]
+    Packing(&'static str),
     /// The price table is no price table.
     #[error("prices ({file}): {message}")]
     Prices {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
     /// A file cannot be read or understood.
@@ -204,7 +236,7 @@ pub enum PlanError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
     /// What a file asks for cannot be planned.
@@ -212,7 +244,7 @@ pub enum PlanError {
     Scenario {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         source: Box<PlanError>,
     },
     /// There are too many files.
@@ -235,7 +267,7 @@ pub struct Need {
     pub what: &'static str,
     /// How many.
     pub count: u64,
-    /// Why so many.
+    /// The reason for the count.
     pub because: String,
 }
 
@@ -248,13 +280,17 @@ pub struct BillLine {
     pub quantity: f64,
     /// What is counted.
     pub unit: String,
-    /// Its price.
+    /// The price of a unit, in USD.
+    pub price: String,
+    /// Where that price comes from.
+    pub origin: String,
+    /// What the line costs.
     pub usd: Usd,
     /// Whether the table calls the price verified.
     pub verified: bool,
 }
 
-/// What one way of packing events into records comes to.
+/// The cost of one way of packing events into records.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PackingRow {
     /// The way.
@@ -277,7 +313,7 @@ pub struct PackingRow {
     pub saved_usd: f64,
 }
 
-/// What a load needs and costs.
+/// The capacity and cost of a load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// What was asked.
@@ -290,9 +326,9 @@ pub struct Plan {
     pub bill: Vec<BillLine>,
     /// Its sum.
     pub total: Usd,
-    /// What packing saves, where the sink bills by record.
+    /// Savings by packing, where the sink bills by record.
     pub packing: Vec<PackingRow>,
-    /// What the numbers do not say.
+    /// Assumptions and warnings.
     pub notes: Vec<String>,
 }
 
@@ -341,7 +377,9 @@ impl Input {
             ("head-bytes", self.head_bytes, 0, 1 << 20),
             ("consumers", self.consumers, 0, 100),
             ("retention-hours", self.retention_hours, 0, 366 * 24),
-            ("object-mib", self.object_mib, 1, 5 << 10),
+            ("object-bytes", self.object_bytes, 1_000_000, 50_000_000),
+            ("zones", self.zones, 1, 10),
+            ("answer-bytes", self.answer_bytes, 0, 1 << 20),
             ("flush-seconds", self.flush_seconds, 1, 86_400),
         ] {
             if !(min..=max).contains(&actual) {
@@ -358,8 +396,8 @@ impl Input {
                 actual: self.events_per_second(),
             });
         }
-        if self.aggregate && !self.sink.is_kinesis() {
-            return Err(PlanError::Aggregate(self.sink.label()));
+        if self.micro_batch > 1 && !self.sink.packs() {
+            return Err(PlanError::Packing(self.sink.label()));
         }
         Ok(())
     }
@@ -432,8 +470,15 @@ pub fn plan(input: &Input, prices: &Prices, prices_file: &str) -> Result<Plan, P
     let rows = packing::compare(input, &packing, |packing| {
         sinks::sink(input, &prices, packing, front.hosts)
     })?;
-    let needs = [front.needs, sink.needs].concat();
-    let bill = [front.bill, sink.bill].concat();
+    let traffic = Traffic {
+        requests: front.bytes,
+        sent: sink.sent,
+        destination: sink.destination,
+    };
+    let network = network::network(input, &prices, &traffic)?;
+    notes.extend(network.notes);
+    let needs = [front.needs, sink.needs, network.needs].concat();
+    let bill = [front.bill, sink.bill, network.bill].concat();
     let guessed: Vec<&str> = bill
         .iter()
         .filter(|line| !line.verified)
@@ -444,6 +489,15 @@ pub fn plan(input: &Input, prices: &Prices, prices_file: &str) -> Result<Plan, P
             "prices that nobody verified: {}",
             guessed.join(", ")
         ));
+    }
+    if bill
+        .iter()
+        .any(|line| line.origin.starts_with("third-party"))
+    {
+        notes.push(
+            "prices are third-party and dated, none from an AWS account: --explain names each source"
+                .to_owned(),
+        );
     }
     Ok(Plan {
         prices: PriceOrigin {

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 /// has each in memory for a moment.
 pub const BODY_BYTES_MAX: usize = 256 << 20;
 
-/// What to emulate, and how to run it.
+/// Settings of the emulated service and its server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How it is run.

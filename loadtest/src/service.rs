@@ -1,4 +1,4 @@
-//! What every emulator needs: a server on threads of its own, admin pages, faults by plan,
+//! The common part of all emulators: a server on threads of its own, admin pages, faults by plan,
 //! latency, signatures, the ledger of stored events.
 //! Knows no service: what a call does is behind the trait `Service`.
 
@@ -111,7 +111,7 @@ pub enum EmulatorError {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// An option is outside its range.
@@ -129,11 +129,11 @@ pub enum EmulatorError {
     /// A name that the service would not take.
     #[error("{what} '{name}' must be {rule}")]
     Name {
-        /// What it would name.
+        /// The kind of thing named.
         what: &'static str,
         /// The name given.
         name: String,
-        /// What the service takes.
+        /// The service's rule.
         rule: &'static str,
     },
     /// The faults are not possible.
@@ -150,7 +150,7 @@ pub enum EmulatorError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// The system gives no thread or runtime.
@@ -158,7 +158,7 @@ pub enum EmulatorError {
     Start(io::Error),
 }
 
-/// What is counted of every service's calls.
+/// Call counters that every service has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallStats {
     /// Connections accepted.

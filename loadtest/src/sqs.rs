@@ -15,7 +15,7 @@ use crate::service;
 /// Bytes that are billed as one request (service rule).
 pub const BILLED_UNIT: u64 = 64 << 10;
 
-/// What to emulate, and how to run it.
+/// Settings of the emulated service and its server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How it is run.

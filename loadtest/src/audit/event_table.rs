@@ -1,4 +1,4 @@
-//! A byte per id: what was answered, and how many copies are stored.
+//! One byte per id: its answer and the number of stored copies.
 //! Knows no files and no times.
 
 use super::AuditError;
@@ -14,8 +14,8 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 /// Chunks that are kept at most: 4 GiB, for as many ids.
 const CHUNKS_MAX: usize = 1 << 16;
 
-/// What the sender knows of an event. Later ones outweigh earlier ones, should an event be in
-/// the answers more than once.
+/// What the sender knows of an event. When an event is in the answers more than once, the last
+/// variant wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Answered {
@@ -106,7 +106,7 @@ impl Counts {
     }
 }
 
-/// What is known of one event.
+/// All that is known of one event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) answered: Answered,
@@ -157,7 +157,7 @@ impl EventTable {
         Ok(())
     }
 
-    /// Takes down a request and its answer.
+    /// Records a request and its answer.
     pub(super) fn ack(&mut self, ack: &Ack) -> Result<(), AuditError> {
         let answered = match ack.status {
             None => Answered::Not,
@@ -184,7 +184,7 @@ impl EventTable {
         Ok(())
     }
 
-    /// Takes down a stored copy; `extra` counts copies beyond the first.
+    /// Records a stored copy; `extra` counts copies beyond the first.
     pub(super) fn stored(&mut self, id: EventId, extra: &mut u64) {
         let key = (id.run, id.seq >> CHUNK_BITS);
         let byte = match self.chunks.get_mut(&key) {

@@ -53,7 +53,7 @@ pub enum Source {
     },
 }
 
-/// What was met on the way.
+/// Findings about the files that were read.
 #[derive(Debug, Default)]
 pub(super) struct Met {
     pub(super) unfinished_files: u64,
@@ -273,7 +273,7 @@ fn read_stream(
         for shard in &shards.shards {
             let hashes = shard.hash_key_range.hashes()?;
             read_shard(authority, stream, &shard.shard_id, |data| {
-                // What readers drop is not stored for anybody; the count is in the stats.
+                // Records that readers drop are not stored; the stats count them.
                 aggregate::scan_delivered(&scanner, data, &hashes, &mut found);
             })?;
         }

@@ -46,7 +46,7 @@ pub struct KinesisArgs {
     /// Keep no records, only count them (for benchmarks).
     #[arg(long)]
     pub discard: bool,
-    /// What all emulators can be asked.
+    /// Options of all emulators.
     #[command(flatten)]
     pub service: ServiceArgs,
 }

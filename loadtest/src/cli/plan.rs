@@ -1,6 +1,6 @@
 //! The command line of `plan`, its scenario files, and how both become inputs.
 
-use crate::plan::{Input, PlanError, Prices, Ratio, Sink, Usd, read_toml};
+use crate::plan::{Input, PlanError, Prices, Ratio, ServicePath, Sink, Usd, read_toml};
 use clap::Args;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ pub struct PlanArgs {
     /// Print the price table in the program, and plan nothing.
     #[arg(long, exclusive = true)]
     pub print_prices: bool,
+    /// Print each line's price, unit and source, too.
+    #[arg(long)]
+    pub explain: bool,
     /// Write the plans as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -53,13 +56,10 @@ pub struct ScenarioArgs {
     /// Bytes of an event as it is stored [default: 1024].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub event_bytes: Option<u64>,
-    /// Events joined into each record [default: 1].
+    /// Events joined into each record, for firehose and sqs [default: for firehose as many as its
+    /// output packs into 5 KiB, else 1].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub micro_batch: Option<u64>,
-    /// Pack records into KPL aggregates of up to 51,200 bytes (kinesis sinks).
-    #[arg(long)]
-    #[serde(default)]
-    pub aggregate: bool,
     /// Bytes of a partition key, which Kinesis counts [default: 16, as Sluice's random keys].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub key_bytes: Option<u64>,
@@ -99,12 +99,30 @@ pub struct ScenarioArgs {
     /// Hours that Kafka keeps data [default: 24].
     #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     pub retention_hours: Option<u64>,
-    /// MiB at which an S3 object is closed [default: 64].
-    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
-    pub object_mib: Option<u64>,
+    /// Bytes before gzip at which an S3 object is closed, object_bytes_max of the S3 output
+    /// [default: 30000000].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub object_bytes: Option<u64>,
     /// Seconds after which an S3 object is closed [default: 300].
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub flush_seconds: Option<u64>,
+    /// How hosts reach Kinesis, Firehose, SQS or S3 [default: vpc-endpoint].
+    #[arg(long, value_enum)]
+    pub service_path: Option<ServicePath>,
+    /// Zones with hosts, endpoints and NAT gateways [default: 3].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub zones: Option<u64>,
+    /// The load balancer spreads requests over all zones, which is paid by the byte.
+    #[arg(long)]
+    #[serde(default)]
+    pub cross_zone: bool,
+    /// Clients come through Global Accelerator.
+    #[arg(long)]
+    #[serde(default)]
+    pub accelerator: bool,
+    /// Bytes of an answer with its head and TLS, which go out to the internet [default: 250].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub answer_bytes: Option<u64>,
 }
 
 impl PlanArgs {
@@ -154,16 +172,21 @@ impl ScenarioArgs {
         let value = |option| move |message| PlanError::Value { option, message };
         let host_price = self.host_price.as_deref().map(Usd::parse).transpose();
         let peak_to_average = self.peak_to_average.as_deref().unwrap_or("1");
+        // In the order in which they are documented, so that the first one missing is named.
+        let requests_per_second = self
+            .requests_per_second
+            .ok_or(PlanError::Missing("requests-per-second"))?;
+        let sink = self.sink.ok_or(PlanError::Missing("sink"))?;
+        let event_bytes = self.event_bytes.unwrap_or(1_024);
         let input = Input {
             name: self.name.clone().unwrap_or_else(|| name.to_owned()),
-            requests_per_second: self
-                .requests_per_second
-                .ok_or(PlanError::Missing("requests-per-second"))?,
+            requests_per_second,
             events_per_request: self.events_per_request.unwrap_or(1),
-            event_bytes: self.event_bytes.unwrap_or(1_024),
-            sink: self.sink.ok_or(PlanError::Missing("sink"))?,
-            micro_batch: self.micro_batch.unwrap_or(1),
-            aggregate: self.aggregate,
+            event_bytes,
+            sink,
+            micro_batch: self
+                .micro_batch
+                .unwrap_or_else(|| sink.packed_by_default(event_bytes)),
             key_bytes: self.key_bytes.unwrap_or(16),
             head_room_percent: self.head_room.unwrap_or(30),
             host_requests_per_second: self
@@ -179,8 +202,13 @@ impl ScenarioArgs {
             tls_listener: self.tls_listener,
             consumers: self.consumers.unwrap_or(1),
             retention_hours: self.retention_hours.unwrap_or(24),
-            object_mib: self.object_mib.unwrap_or(64),
+            object_bytes: self.object_bytes.unwrap_or(30_000_000),
             flush_seconds: self.flush_seconds.unwrap_or(300),
+            service_path: self.service_path.unwrap_or(ServicePath::VpcEndpoint),
+            zones: self.zones.unwrap_or(3),
+            cross_zone: self.cross_zone,
+            accelerator: self.accelerator,
+            answer_bytes: self.answer_bytes.unwrap_or(250),
         };
         input.check()?;
         Ok(input)

@@ -22,7 +22,7 @@ pub struct S3Args {
     /// Keep objects in this directory, which must be empty or absent, instead of in memory.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// What all emulators can be asked.
+    /// Options of all emulators.
     #[command(flatten)]
     pub service: ServiceArgs,
 }

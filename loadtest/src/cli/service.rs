@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What all emulators can be asked.
+/// Options of all emulators.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     /// Write the id of each stored event to this file, for `audit --ledger`.

@@ -24,7 +24,7 @@ pub struct SqsArgs {
     /// Keep no messages, only count them (for benchmarks).
     #[arg(long)]
     pub discard: bool,
-    /// What all emulators can be asked.
+    /// Options of all emulators.
     #[command(flatten)]
     pub service: ServiceArgs,
 }

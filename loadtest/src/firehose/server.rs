@@ -78,14 +78,14 @@ impl Budgets {
     }
 }
 
-/// What calls share.
+/// State shared by all calls.
 pub(super) struct Own {
     budgets: Option<Budgets>,
     retained: Retained,
     stats: Stats,
 }
 
-/// What became of a record.
+/// The outcome of a record.
 enum Outcome {
     /// Its number, from 1.
     Taken(u64),
@@ -129,7 +129,7 @@ fn error_of(code: RejectCode) -> (&'static str, &'static str) {
     }
 }
 
-/// A record's id: as long as no reader parses it, any text that comes once will do.
+/// A record's id. No reader parses it, so any unique text works.
 fn record_id(number: u64) -> String {
     format!("{number:032x}")
 }

@@ -1,7 +1,7 @@
 //! Reads the container in which the Kinesis Producer Library packs many user records into one:
 //! magic, a protobuf message, and the message's MD5. An own decoder over borrowed bytes.
 //! A record without the magic is plain. One with the magic that does not decode is damaged: readers
-//! hand it out as it is, and nobody finds events in it.
+//! hand it out as it is, and no parser finds events in it.
 //!
 //! Format: `aggregation-format.md` of the library. The Kinesis Client Library hands out the user
 //! records whose hash lies in the shard, and drops the others without a word; so do we, counting.
@@ -10,7 +10,7 @@ use crate::event_id::{EventId, IdScanner};
 use md5::{Digest, Md5};
 use std::ops::RangeInclusive;
 
-/// What a container begins with.
+/// First bytes of a container.
 const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
 
 /// Bytes of the digest at its end.
@@ -92,7 +92,7 @@ fn packed(message: &[u8]) -> Option<Packed<'_>> {
             (2, Value::Number(index)) => hash_key = Some(index),
             (3, Value::Bytes(bytes)) => data = Some(bytes),
             (1..=3, _) => return None,
-            // Tags, which nobody uses, and what later versions may add.
+            // Tags, which are unused, and fields of later versions.
             _ => {}
         }
     }

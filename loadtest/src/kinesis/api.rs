@@ -41,7 +41,7 @@ pub(super) fn operation(name: &str) -> &'static str {
 /// `region` goes into ARNs.
 ///
 /// # Errors
-/// What the service answers instead.
+/// The service's error.
 pub(super) fn operate(
     operation: &str,
     streams: &mut Streams,

@@ -51,7 +51,7 @@ pub(super) struct Incoming {
     pub(super) packing: Packing,
 }
 
-/// What a record is to the Kinesis Producer Library.
+/// How the Kinesis Producer Library packed a record, if it did.
 #[derive(Debug)]
 pub(super) enum Packing {
     /// A plain record.
@@ -78,7 +78,7 @@ pub(super) type ConfigOf<'a> =
 /// of one record at a time.
 ///
 /// # Errors
-/// What the service says of the whole call; then nothing of it is stored.
+/// The service's error for the whole call; none of its records is stored then.
 pub(super) fn decode(
     config_of: ConfigOf<'_>,
     scanner: &IdScanner,

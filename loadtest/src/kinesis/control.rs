@@ -1,5 +1,5 @@
-//! What changes the stream: splits, merges, shard count, mode, record size, distribution.
-//! Reads and checks the request; what is possible is the stream's word.
+//! Calls that change the stream: splits, merges, shard count, mode, record size, distribution.
+//! Reads and checks the request; the stream decides whether the change is possible.
 
 use super::api::{ApiError, ModeDetails, StreamName, json, request};
 use super::listing::arn;

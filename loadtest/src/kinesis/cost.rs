@@ -1,4 +1,4 @@
-//! What a stream would be billed for: counts in the service's units, and no prices.
+//! Billing counters in the service's units, without prices.
 
 use super::stream::Mode;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ pub const PUT_PAYLOAD_UNIT_BYTES: u32 = 25 << 10;
 /// Bytes that on-demand streams round each record up to (pricing: 1 KB, taken as KiB).
 pub const ON_DEMAND_ROUNDING_BYTES: u32 = 1 << 10;
 
-/// What the stream so far would be billed for. Both ways of counting records go on whatever the
+/// Billing counters of the stream so far. Both ways of counting records go on whatever the
 /// mode is, so that one run shows what it costs in either; `mode` says which of them applies.
 /// A record counts with its data and partition key. Retrieval and retention are not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! What describes the stream: DescribeStreamSummary, DescribeStream and ListShards with its
+//! Calls that describe streams: DescribeStreamSummary, DescribeStream and ListShards with its
 //! filters and pages. Changes nothing.
 
 use super::SHARDS_MAX;
@@ -19,7 +19,7 @@ const DESCRIBE_SHARDS_MAX: usize = 100;
 /// Streams that one ListStreams answer holds unless the call asks for another number (service default).
 const LIST_STREAMS_MAX: usize = 100;
 
-/// How long the service keeps records of a stream that nobody configured.
+/// Default retention of the service.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The stream's ARN in a region.
@@ -48,7 +48,7 @@ fn created(stream: &Stream) -> f64 {
     created.unwrap_or_default().as_secs_f64()
 }
 
-/// What both descriptions say.
+/// Members of both descriptions.
 fn description(stream: &Stream, region: &str) -> Value {
     let config = stream.config();
     serde_json::json!({

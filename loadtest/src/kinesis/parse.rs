@@ -4,7 +4,7 @@
 use memchr::memchr2;
 use std::borrow::Cow;
 
-/// Nesting that is still skipped in members that nobody asked for.
+/// Nesting allowed in members that are skipped.
 const DEPTH_MAX: usize = 64;
 
 /// A PutRecords call as sent.
@@ -291,7 +291,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes over a value that nobody asked for: brackets and strings are matched, numbers and
+    /// Skips a value: brackets and strings are matched, numbers and
     /// words are not judged.
     fn skip(&mut self) -> Result<(), ParseError> {
         let mut depth = 0;

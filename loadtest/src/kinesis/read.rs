@@ -1,4 +1,4 @@
-//! What readers ask for: GetShardIterator and GetRecords, with the limits of a shard's readers.
+//! The readers' calls: GetShardIterator and GetRecords, with the limits of a shard's readers.
 
 use super::api::{ApiError, StreamName, json, request};
 use super::listing::child_json;

@@ -64,7 +64,7 @@ pub struct Stats {
     pub kpl_dropped_by_readers: u64,
     /// Shards that take records now.
     pub open_shards: u64,
-    /// What the stream would be billed for; of several the oldest.
+    /// Billing counters of the stream; of the oldest when there are several.
     pub cost: CostMeter,
     /// Records stored, by shard, closed ones included; of several streams the oldest first.
     pub shard_stored: Vec<u64>,
@@ -72,7 +72,7 @@ pub struct Stats {
     pub shard_throttled: Vec<u64>,
 }
 
-/// What calls share.
+/// State shared by all calls.
 pub(super) struct Own {
     streams: Streams,
     stats: Stats,

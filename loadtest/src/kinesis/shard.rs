@@ -18,7 +18,7 @@ pub const SHARD_READS_PER_SECOND: u32 = 5;
 /// Bytes per second that a shard gives to readers (service quota).
 pub const SHARD_READ_BYTES_PER_SECOND: u32 = 2 << 20;
 
-/// What retaining a record costs beside its data and key, counted against the retention cap.
+/// Memory per retained record beside its data and key, counted against the retention cap.
 const RECORD_OVERHEAD: usize = 96;
 
 /// Where each of `count` shards begins and ends in the 128-bit hash space.
@@ -273,7 +273,7 @@ impl Shard {
         Some(cost)
     }
 
-    /// What is retained, oldest first.
+    /// Retained records, oldest first.
     pub(super) fn records(&self) -> impl Iterator<Item = &Retained> {
         self.records.iter()
     }

@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_joins_neighbours_in_either_order_and_nobody_else() {
+    fn a_merge_joins_adjacent_shards_only_in_either_order() {
         let mut shards = Shards::new(4);
         assert_eq!(
             shards.merge(0, 2, NOW),

@@ -55,7 +55,7 @@ pub enum Distribution {
     Auto,
 }
 
-/// What a stream is. Calls share it by [`Arc`], and changes replace it.
+/// A stream's settings. Calls share it by [`Arc`], and changes replace it.
 #[derive(Clone, Debug)]
 pub(super) struct StreamConfig {
     pub(super) name: String,
@@ -97,7 +97,7 @@ pub(super) enum Change {
     Delete,
 }
 
-/// What became of a call's records.
+/// The outcome of a call's records.
 #[derive(Debug, Default)]
 pub(super) struct PutOutcome {
     /// The answer's body.
@@ -129,13 +129,13 @@ pub(super) struct AnswerShape {
     pub(super) failed_count_zero: bool,
 }
 
-/// What calls share: settings, shards and what they hold. Times are since its creation.
+/// State shared by calls: settings, shards and their records. Times are since its creation.
 #[derive(Debug)]
 pub(super) struct Stream {
     config: Arc<StreamConfig>,
     shards: Shards,
     created: SystemTime,
-    /// What happens when, while the stream is UPDATING.
+    /// The change under way, and when it takes effect.
     pending: Option<(Duration, Change)>,
     demand: Demand,
     billed: Billed,
@@ -250,7 +250,7 @@ impl Stream {
     /// Starts a change, as a call asks for it.
     ///
     /// # Errors
-    /// What the service answers when it cannot be.
+    /// The service's error when the change is not possible.
     pub(super) fn begin(&mut self, now: Duration, change: Change) -> Result<(), ApiError> {
         self.settle(now);
         self.check_active()?;
@@ -310,7 +310,7 @@ impl Stream {
         }
     }
 
-    /// What the stream would be billed for so far.
+    /// Billing counters so far.
     pub(super) fn cost(&self, now: Duration) -> CostMeter {
         let shards = self.shards.all().iter();
         let open = shards.map(|shard| shard.closed.unwrap_or(now).saturating_sub(shard.opened));
@@ -468,7 +468,7 @@ impl Stream {
     }
 }
 
-/// The entry of a refused record, in the service's words.
+/// The entry of a refused record, with the service's messages.
 fn push_refused(entries: &mut Vec<u8>, at: usize, code: RejectCode, stream: &str, shard: u32) {
     entries.extend_from_slice(if at == 0 { b"{" } else { b",{" });
     entries.extend_from_slice(b"\"ErrorCode\":\"");

@@ -26,7 +26,7 @@ struct Owned {
 #[derive(Debug)]
 pub(super) struct Streams {
     all: Vec<Owned>,
-    /// What created streams take over from the first one.
+    /// Settings that created streams take over from the first one.
     template: StreamConfig,
     started: SystemTime,
 }
@@ -37,7 +37,7 @@ pub(super) struct Found<'a> {
     pub(super) now: Duration,
 }
 
-/// What tells the stream of a call, whatever the operation.
+/// Members that name a call's stream, whatever the operation.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Names {

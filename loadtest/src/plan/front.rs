@@ -1,4 +1,4 @@
-//! What stands in front: hosts and the load balancer.
+//! The front: hosts and the load balancer.
 
 use super::money::grouped;
 use super::prices::{Price, Prices};
@@ -37,6 +37,8 @@ const UNIT_FRACTIONS: u128 = 1_000_000;
 /// Hosts and load balancer.
 pub(super) struct Front {
     pub(super) hosts: u64,
+    /// Bytes of the month's requests.
+    pub(super) bytes: u128,
     pub(super) needs: Vec<Need>,
     pub(super) bill: Vec<BillLine>,
     pub(super) notes: Vec<String>,
@@ -53,6 +55,8 @@ pub(super) fn line(
         what,
         quantity: quantity as f64 / scale as f64,
         unit: price.unit.clone(),
+        price: price.text(),
+        origin: price.origin(),
         usd: price.amount(quantity, scale)?,
         verified: price.verified,
     })
@@ -112,6 +116,7 @@ pub(super) fn front(input: &Input, prices: &Prices) -> Result<Front, PlanError> 
     }
     Ok(Front {
         hosts,
+        bytes: input.requests_in_month() * u128::from(request_bytes),
         needs: vec![
             Need {
                 what: "hosts",

@@ -16,7 +16,7 @@ const USD_DECIMALS: u32 = 9;
 pub const PRICE_MAX: u64 = 100_000;
 
 impl Usd {
-    /// So many billionths of a dollar.
+    /// An amount in billionths of a dollar.
     #[must_use]
     pub fn from_nanos(nanos: u128) -> Usd {
         Usd { nanos }
@@ -26,6 +26,15 @@ impl Usd {
     #[must_use]
     pub fn nanos(self) -> u128 {
         self.nanos
+    }
+
+    /// All its decimals, at least two.
+    pub(super) fn exact(self) -> String {
+        let scale = 10u128.pow(USD_DECIMALS);
+        let text = format!("{}.{:09}", grouped(self.nanos / scale), self.nanos % scale);
+        let short = text.trim_end_matches('0');
+        let decimals = short.split('.').nth(1).map_or(0, str::len);
+        format!("{short}{}", "0".repeat(2usize.saturating_sub(decimals)))
     }
 
     /// Reads a price such as `0.014`: at most [`PRICE_MAX`], up to 9 decimals.
@@ -76,7 +85,7 @@ pub(super) fn grouped(number: u128) -> String {
     text
 }
 
-/// Reads a plain decimal number with up to so many decimals, as a whole number of the smallest.
+/// Reads a plain decimal number with up to `decimals` decimals, as a count of the smallest unit.
 /// No sign, no exponent, no `NaN`; below 10^15.
 fn decimal(text: &str, decimals: u32) -> Option<u128> {
     let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
@@ -154,6 +163,18 @@ mod tests {
                 Ok(usd) => assert_eq!((usd.nanos(), usd.to_string().as_str()), (nanos, shown)),
                 Err(error) => assert!(shown.is_empty() && error.contains("over"), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_unit_price_is_shown_with_all_its_decimals() {
+        for (text, shown) in [
+            ("0.014", "0.014"),
+            ("0.4", "0.40"),
+            ("1", "1.00"),
+            ("0.08925", "0.08925"),
+        ] {
+            assert_eq!(Usd::parse(text).unwrap().exact(), shown);
         }
     }
 

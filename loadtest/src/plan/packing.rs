@@ -1,18 +1,9 @@
-//! How events become records: alone, joined by newlines, in a KPL aggregate.
+//! How events become records: alone, or joined by newlines.
 //! Sizes only; makes no bytes.
 
 use super::money::{Usd, grouped};
 use super::sinks::SinkPlan;
 use super::{Input, PackingRow, PlanError, Sink, narrow};
-
-/// Largest KPL aggregate in bytes: the library's default, AggregationMaxSize.
-const AGGREGATE_BYTES_MAX: u64 = 51_200;
-
-/// Magic number and MD5 of a KPL aggregate.
-const AGGREGATE_FRAME_BYTES: u64 = 20;
-
-/// The aggregate's own partition key, `a`.
-const AGGREGATE_KEY_BYTES: u64 = 1;
 
 /// Events per record that the comparison shows when none were asked for.
 const COMPARED: u64 = 100;
@@ -56,51 +47,18 @@ fn key_bytes(input: &Input) -> u64 {
     }
 }
 
-/// Bytes of a number as protobuf writes it.
-fn varint(number: u64) -> u64 {
-    u64::from((64 - number.leading_zeros()).max(1)).div_ceil(7)
-}
-
-/// Bytes of a KPL aggregate of records of so many bytes, each with a key of its own.
-fn aggregate_bytes(records: u64, data: u64, key: u64) -> u64 {
-    let table_entry = 1 + varint(key) + key;
-    // The index of the last one, which is never shorter than the others.
-    let record = 1 + varint(records - 1) + 1 + varint(data) + data;
-    let message = 1 + varint(record) + record;
-    AGGREGATE_FRAME_BYTES + AGGREGATE_KEY_BYTES + records * (table_entry + message)
-}
-
 impl Packing {
-    /// `micro_batch` events per record, and if asked as many of these per aggregate as fit.
-    fn new(input: &Input, micro_batch: u64, aggregate: bool) -> Packing {
-        let data = payload(input, micro_batch);
+    /// `micro_batch` events per record.
+    fn new(input: &Input, micro_batch: u64) -> Packing {
         let key = key_bytes(input);
-        let alone = Packing {
+        Packing {
             events_per_record: micro_batch,
-            record_bytes: data + key,
+            record_bytes: payload(input, micro_batch) + key,
             key_bytes: key,
             label: match micro_batch {
                 1 => "one event per record".to_owned(),
                 events => format!("{} per record", grouped(events.into())),
             },
-        };
-        if !aggregate {
-            return alone;
-        }
-        let mut records = 1;
-        while aggregate_bytes(records + 1, data, key) <= AGGREGATE_BYTES_MAX {
-            records += 1;
-        }
-        // The library sends a single record bare.
-        let (record_bytes, key_bytes) = match records {
-            1 => (alone.record_bytes, key),
-            _ => (aggregate_bytes(records, data, key), AGGREGATE_KEY_BYTES),
-        };
-        Packing {
-            events_per_record: micro_batch * records,
-            record_bytes,
-            key_bytes,
-            label: format!("{}, aggregated", alone.label),
         }
     }
 
@@ -116,7 +74,7 @@ impl Packing {
                 sink: input.sink.label(),
             });
         }
-        Ok(Packing::new(input, input.micro_batch, input.aggregate))
+        Ok(Packing::new(input, input.micro_batch))
     }
 
     /// Records per second at the peak.
@@ -151,13 +109,13 @@ impl Packing {
     }
 }
 
-/// What ways of packing come to, one event per record first. None where records do not matter.
+/// The cost of each way of packing, one event per record first. Empty where the output has no choice.
 pub(super) fn compare(
     input: &Input,
     asked: &Packing,
     cost: impl Fn(&Packing) -> Result<SinkPlan, PlanError>,
 ) -> Result<Vec<PackingRow>, PlanError> {
-    if matches!(input.sink, Sink::Kafka | Sink::S3 | Sink::File) {
+    if !input.sink.packs() {
         return Ok(Vec::new());
     }
     let limit = record_bytes_max(input.sink);
@@ -167,12 +125,9 @@ pub(super) fn compare(
         1 => COMPARED.min(most),
         asked => asked,
     };
-    let mut ways = vec![Packing::new(input, 1, false)];
+    let mut ways = vec![Packing::new(input, 1)];
     if events > 1 {
-        ways.push(Packing::new(input, events, false));
-    }
-    if input.sink.is_kinesis() {
-        ways.push(Packing::new(input, 1, true));
+        ways.push(Packing::new(input, events));
     }
     if !ways.contains(asked) {
         ways.push(asked.clone());
@@ -196,55 +151,4 @@ pub(super) fn compare(
         });
     }
     Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-        while number > 127 {
-            out.push(number as u8 | 128);
-            number >>= 7;
-        }
-        out.push(number as u8);
-    }
-
-    /// The aggregate itself, written as the format says: a table of keys, then the records.
-    fn encode(records: u64, data: usize, key: usize) -> Vec<u8> {
-        let mut message = Vec::new();
-        for _ in 0..records {
-            message.push(1 << 3 | 2);
-            put_varint(&mut message, key as u64);
-            message.resize(message.len() + key, b'k');
-        }
-        for index in 0..records {
-            let mut record = vec![1 << 3];
-            put_varint(&mut record, index);
-            record.push(3 << 3 | 2);
-            put_varint(&mut record, data as u64);
-            record.resize(record.len() + data, b'd');
-            message.push(3 << 3 | 2);
-            put_varint(&mut message, record.len() as u64);
-            message.extend(record);
-        }
-        [&[0xf3, 0x89, 0x9a, 0xc2], message.as_slice(), &[0; 16]].concat()
-    }
-
-    #[test]
-    fn an_aggregate_is_never_larger_than_planned_and_as_large_with_short_indices() {
-        for records in [2, 3, 100, 128, 129, 400] {
-            for data in [0, 1, 100, 127, 128, 16_384] {
-                for key in [1, 16, 128] {
-                    let real = encode(records, data, key).len() as u64 + AGGREGATE_KEY_BYTES;
-                    let planned = aggregate_bytes(records, data as u64, key as u64);
-                    let slack = if records > 128 { 2 * 128 } else { 0 };
-                    assert!(
-                        (real..=real + slack).contains(&planned),
-                        "{records} {data} {key}"
-                    );
-                }
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! Multiplies; knows no service.
 
 use super::PlanError;
-use super::money::Usd;
+use super::money::{Usd, grouped};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
@@ -38,6 +38,14 @@ pub struct Prices {
     pub(super) kafka_in: Price,
     pub(super) kafka_storage: Price,
     pub(super) s3_put: Price,
+    pub(super) endpoint_hour: Price,
+    pub(super) endpoint_data: Price,
+    pub(super) nat_hour: Price,
+    pub(super) nat_data: Price,
+    pub(super) accelerator_hour: Price,
+    pub(super) accelerator_data: Price,
+    pub(super) cross_zone_data: Price,
+    pub(super) egress_data: Price,
 }
 
 /// One price.
@@ -54,6 +62,8 @@ pub(super) struct Price {
     date: String,
     source: String,
     pub(super) verified: bool,
+    #[serde(default)]
+    first_hand: bool,
     #[serde(skip)]
     resolved: Vec<Tier>,
 }
@@ -124,7 +134,7 @@ impl Prices {
     }
 
     /// Each price with its key and the unit that the arithmetic counts.
-    fn all(&mut self) -> [(&'static str, &'static str, &mut Price); 16] {
+    fn all(&mut self) -> [(&'static str, &'static str, &mut Price); 24] {
         [
             ("host_hour", "host-hour", &mut self.host_hour),
             ("nlb_hour", "load balancer-hour", &mut self.nlb_hour),
@@ -174,6 +184,18 @@ impl Prices {
             ("kafka_in", "GiB", &mut self.kafka_in),
             ("kafka_storage", "GiB-month", &mut self.kafka_storage),
             ("s3_put", "PUT request", &mut self.s3_put),
+            ("endpoint_hour", "endpoint-hour", &mut self.endpoint_hour),
+            ("endpoint_data", "GiB", &mut self.endpoint_data),
+            ("nat_hour", "NAT-hour", &mut self.nat_hour),
+            ("nat_data", "GiB", &mut self.nat_data),
+            (
+                "accelerator_hour",
+                "accelerator-hour",
+                &mut self.accelerator_hour,
+            ),
+            ("accelerator_data", "GiB", &mut self.accelerator_data),
+            ("cross_zone_data", "GiB", &mut self.cross_zone_data),
+            ("egress_data", "GiB", &mut self.egress_data),
         ]
     }
 
@@ -182,6 +204,9 @@ impl Prices {
         if let Some(usd) = usd {
             self.host_hour.resolved = vec![Tier { up_to: None, usd }];
             self.host_hour.verified = true;
+            self.host_hour.first_hand = true;
+            self.host_hour.per = 1;
+            "given as host-price".clone_into(&mut self.host_hour.source);
         }
         self
     }
@@ -233,6 +258,36 @@ impl Price {
             last = tier.up_to;
         }
         Ok(())
+    }
+
+    /// The price of a unit, or of `per` units, tier by tier.
+    pub(super) fn text(&self) -> String {
+        let exact = |usd: Usd| usd.exact();
+        let text = match self.resolved.as_slice() {
+            [only] => exact(only.usd),
+            tiers => {
+                let tier = |tier: &Tier| match tier.up_to {
+                    Some(end) => format!("{} up to {}", exact(tier.usd), grouped(end.into())),
+                    None => format!("then {}", exact(tier.usd)),
+                };
+                tiers.iter().map(tier).collect::<Vec<_>>().join(", ")
+            }
+        };
+        match self.per {
+            1 => text,
+            per => format!("{text} per {}", grouped(per.into())),
+        }
+    }
+
+    /// Where the price comes from, and how much that says.
+    pub(super) fn origin(&self) -> String {
+        let trust = match (self.first_hand, self.verified) {
+            (true, _) => "first hand",
+            (false, true) => "third-party",
+            (false, false) => "unverified",
+        };
+        let (region, date, source) = (&self.region, &self.date, &self.source);
+        format!("{trust}, {region}, {date}: {source}")
     }
 
     /// What `quantity / scale` units cost in a month, rounded up to 10^-9 USD.

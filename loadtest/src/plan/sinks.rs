@@ -1,8 +1,9 @@
-//! What stands behind: each sink's limits, capacity and bill.
+//! The sinks: limits, capacity and bill of each.
 //! Limits are those of the services' guides, as of 2026-11.
 
 use super::front::line;
 use super::money::grouped;
+use super::network::Destination;
 use super::packing::Packing;
 use super::prices::{Price, Prices};
 use super::{BillLine, Input, Need, PlanError, Sink, narrow};
@@ -80,6 +81,9 @@ const BROKER_ZONES: u64 = 3;
 /// Hours of a month in prices per GiB-month.
 const MONTH_HOURS: u128 = 730;
 
+/// Bytes that a call's JSON has around a record and its key.
+const RECORD_JSON_BYTES: u128 = 32;
+
 const GIB: u128 = 1 << 30;
 
 /// What one call takes.
@@ -105,6 +109,9 @@ pub(super) struct SinkPlan {
     pub(super) calls_per_second: u64,
     pub(super) capacity_of: &'static str,
     pub(super) capacity: u64,
+    /// Bytes of the month as they are sent.
+    pub(super) sent: u128,
+    pub(super) destination: Destination,
 }
 
 impl SinkPlan {
@@ -167,6 +174,18 @@ pub(super) fn sink(
         );
     }
     plan.need("bytes per second", bytes, "at the peak".to_owned());
+    let data = packing.records_in_month(input) * u128::from(packing.record_bytes);
+    (plan.destination, plan.sent) = match input.sink {
+        Sink::Kinesis | Sink::KinesisOnDemand | Sink::KinesisOnDemandAdvantage | Sink::Firehose => {
+            // Four bytes for three in base64, and the JSON around each record.
+            let around = packing.records_in_month(input) * RECORD_JSON_BYTES;
+            (Destination::Service, (data * 4).div_ceil(3) + around)
+        }
+        Sink::Sqs => (Destination::Service, data),
+        Sink::S3 => (Destination::S3, data),
+        Sink::Kafka => (Destination::Brokers, data),
+        Sink::File => (Destination::Host, data),
+    };
     match input.sink {
         Sink::Kinesis => provisioned(input, prices, packing, &mut plan)?,
         Sink::KinesisOnDemand | Sink::KinesisOnDemandAdvantage => {
@@ -247,13 +266,6 @@ fn on_demand(
          throttles"
             .to_owned(),
     );
-    if input.aggregate {
-        plan.notes.push(
-            "streams with record distribution AUTO must not be given aggregates: readers drop \
-             what is in them"
-                .to_owned(),
-        );
-    }
     let data = packing.record_bytes - packing.key_bytes;
     let steps = |bytes: u64| bytes.div_ceil(ON_DEMAND_STEP_BYTES);
     if steps(packing.record_bytes) > steps(data) {
@@ -350,6 +362,8 @@ fn sqs(
         bytes: SQS_BATCH_BYTES,
     };
     plan.calls("SendMessageBatch calls per second", &call, input, packing);
+    plan.notes
+        .push("Sluice has no SQS output: this is what one would need".to_owned());
     plan.provide(
         "queues",
         1,
@@ -395,7 +409,7 @@ fn s3(
     plan: &mut SinkPlan,
 ) -> Result<(), PlanError> {
     let data = packing.records_in_month(input) * u128::from(packing.record_bytes);
-    let by_size = data.div_ceil(u128::from(input.object_mib) << 20);
+    let by_size = data.div_ceil(input.object_bytes.into());
     let seconds = u128::from(input.hours) * 3_600;
     let by_age = seconds.div_ceil(input.flush_seconds.into()) * u128::from(hosts);
     let objects = by_size.max(by_age);
@@ -406,7 +420,15 @@ fn s3(
         grouped(hosts.into())
     );
     plan.provide("objects in the month", narrow(objects), because);
-    plan.notes
-        .push("what is stored, and what is read, is not in the bill".to_owned());
+    let mean = narrow(data / objects.max(1));
+    let because = format!(
+        "on average before gzip; closed at {} bytes or after {} s",
+        grouped(input.object_bytes.into()),
+        input.flush_seconds
+    );
+    plan.need("bytes per object", mean, because);
+    plan.notes.push(
+        "storing and reading objects is not in the bill; bytes to S3 count before gzip".to_owned(),
+    );
     plan.pay("PUT requests", &prices.s3_put, objects, 1)
 }

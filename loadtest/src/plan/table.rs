@@ -33,11 +33,14 @@ impl fmt::Display for Plan {
             let quantity = quantity(line);
             writeln!(
                 f,
-                "  {:<18} {quantity:>20} {:<20} {:>16}{mark}",
-                line.what, line.unit, line.usd
+                "  {:<18} {quantity:>20} {:<20} at {:<16} {:>16}{mark}",
+                line.what,
+                line.unit,
+                short(&line.price),
+                line.usd
             )?;
         }
-        write!(f, "  {:<60} {:>16}", "total", self.total)?;
+        write!(f, "  {:<80} {:>16}", "total", self.total)?;
         if !self.packing.is_empty() {
             write!(f, "\n\nwhat packing saves (the sink's part of the bill)")?;
             let of = self.packing.first().map_or("", |row| row.capacity_of);
@@ -71,6 +74,34 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &PackingRow) -> fmt::Result {
         row.usd,
         row.saved_usd
     )
+}
+
+/// The first of several tiers; --explain has them all.
+fn short(price: &str) -> String {
+    match price.split_once(" up to ") {
+        Some((first, _)) => format!("{first} and less"),
+        None => price.to_owned(),
+    }
+}
+
+impl Plan {
+    /// Each line of the bill with its price, unit and where that price comes from.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = format!("{}: where each price comes from", self.input.name);
+        for line in &self.bill {
+            text.push_str(&format!(
+                "\n  {}: {} {} at {} USD = {} USD\n    {}",
+                line.what,
+                quantity(line),
+                line.unit,
+                line.price,
+                line.usd,
+                line.origin
+            ));
+        }
+        text
+    }
 }
 
 /// Whole units where there are many, tenths where there are few.

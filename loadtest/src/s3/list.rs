@@ -10,7 +10,7 @@ use std::time::SystemTime;
 /// Keys and prefixes of one page (service limit).
 const KEYS_MAX: usize = 1_000;
 
-/// What `encoding-type=url` keeps as it is.
+/// Bytes that `encoding-type=url` keeps as they are.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')

@@ -3,7 +3,7 @@
 
 use hyper::HeaderMap;
 
-/// What a read gets.
+/// The part of an object that a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
@@ -16,7 +16,7 @@ pub(super) enum Part {
     Unsatisfiable,
 }
 
-/// What conditions on the ETag make of a read.
+/// The result of a read's conditions on the ETag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Holds,

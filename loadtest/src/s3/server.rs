@@ -52,7 +52,7 @@ pub struct Stats {
     pub unfinished_uploads: u64,
 }
 
-/// What calls share.
+/// State shared by all calls.
 pub(super) struct Own {
     store: Store,
     uploads: Uploads,
@@ -107,7 +107,7 @@ fn kept_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refusal> {
     Ok(kept)
 }
 
-/// What an upload asks of the object that is there.
+/// An upload's condition on the existing object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     None,

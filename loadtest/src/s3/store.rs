@@ -12,7 +12,7 @@ use std::time::SystemTime;
 /// Bytes of a key (service limit).
 pub const KEY_BYTES_MAX: usize = 1_024;
 
-/// What cannot stand in a file name, or would be taken for something else there.
+/// Bytes that cannot stand in a file name or mean something else there.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b'/').add(b'\\').add(b'%').add(b':').add(b'*');
 
 /// An object without its bytes.
@@ -66,7 +66,7 @@ pub(super) enum StoreError {
     Io(io::Error),
 }
 
-/// What is new about an object.
+/// An object to be stored.
 pub(super) struct New {
     pub(super) data: Vec<u8>,
     pub(super) etag: String,

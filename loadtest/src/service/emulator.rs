@@ -1,4 +1,4 @@
-//! What every emulator can be told from the program that runs it.
+//! The methods that every emulator offers to the program that runs it.
 
 /// The methods that all emulators have, for the `impl` of one whose `frame` is a `Frame`.
 macro_rules! emulator_methods {

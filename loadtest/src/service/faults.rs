@@ -1,4 +1,4 @@
-//! What an emulator does wrong on purpose, and the seeded choice of when.
+//! Faults that an emulator injects, and the seeded choice of when.
 //! Decides only; the frame and the services carry it out. Time is an argument.
 
 use fastrand::Rng;
@@ -129,7 +129,7 @@ pub struct Reject {
     pub k: u64,
     /// Out of how many, at least 1.
     pub n: u64,
-    /// What the entry says.
+    /// The entry's error code.
     #[serde(default)]
     pub code: RejectCode,
 }
@@ -167,7 +167,7 @@ pub enum FaultsError {
     Share {
         /// The member.
         name: &'static str,
-        /// What it was set to.
+        /// The value given.
         value: f64,
     },
     /// The shares together exceed 1.
@@ -193,7 +193,7 @@ pub enum FaultsError {
         name: &'static str,
         /// Smallest value.
         min: f64,
-        /// What it was set to.
+        /// The value given.
         value: f64,
     },
     /// An endpoint would be gone for good.
@@ -218,7 +218,7 @@ pub enum FaultsError {
     },
 }
 
-/// What happens to one call.
+/// The fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallFault {
     InternalError,
@@ -311,7 +311,7 @@ impl Faults {
             }
         }
         let from = [("from_s", 0.0, self.from_s)];
-        // Shorter than a millisecond nobody would notice it.
+        // Too short to matter below a millisecond.
         let length = self.for_s.map(|for_s| ("for_s", 0.001, for_s));
         for (name, min, value) in from.into_iter().chain(length) {
             if !(min..=WINDOW_SECONDS_MAX).contains(&value) {

@@ -45,9 +45,9 @@ const H2_WINDOW_BYTES: u32 = 16 << 20;
 /// Bytes of a `POST /_faults`.
 const ADMIN_BODY_MAX: usize = 1 << 20;
 
-/// What calls share, under one lock.
+/// State shared by all calls, under one lock.
 pub(crate) struct State<T> {
-    /// What the service keeps.
+    /// The service's own state.
     pub(crate) own: T,
     pub(crate) faults: FaultPlan,
     pub(crate) ledger: Option<Arc<LineFile>>,
@@ -530,7 +530,7 @@ fn faults_json<S: Service>(shared: &Shared<S>) -> Response<AnswerBody> {
     }
 }
 
-/// What was drawn for one call.
+/// The faults and delay drawn for one call.
 struct Drawn {
     fault: Option<CallFault>,
     delay: Duration,

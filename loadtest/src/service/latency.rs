@@ -77,7 +77,7 @@ pub enum LatencyError {
     TooLong {
         /// Which one.
         name: &'static str,
-        /// What was asked for.
+        /// The value given.
         actual: Duration,
     },
     /// A log-normal distribution cannot be.

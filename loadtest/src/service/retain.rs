@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// What retaining a record costs beside its bytes, counted against the cap.
+/// Memory per retained record beside its bytes, counted against the cap.
 const OVERHEAD: usize = 64;
 
 /// Records, oldest first.

@@ -47,7 +47,7 @@ pub enum ScriptError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is too large to be a script.
@@ -63,7 +63,7 @@ pub enum ScriptError {
         path: PathBuf,
         /// Where in it, from 1.
         line: usize,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
 }
@@ -116,7 +116,7 @@ impl FaultScript {
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(serde::de::Error::custom("expected an object"));
         }
-        // What is neither is told so by the second reading.
+        // The second parse reports the error for input that is neither.
         let script = serde_json::from_slice::<Kind>(json).is_ok_and(|kind| kind.window.is_some());
         if script {
             return serde_json::from_slice(json);

@@ -10,12 +10,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime};
 
-/// What a signature's date may differ from the emulator's clock, as with the service.
+/// Allowed difference between a signature's date and the emulator's clock, as with the service.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What a URI keeps as it is in a canonical request.
+/// Bytes that a canonical request does not escape.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -32,7 +32,7 @@ pub enum Signatures {
     #[default]
     Ignored,
     /// A signature must be there, well formed, for this service and of now. Its value is not
-    /// checked, so any key will do.
+    /// checked, so any key works.
     Present,
     /// The signature must be right with this key.
     Verified(Key),
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// What is wrong with a call's signature.
+/// Why a call's signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignatureProblem {
     #[error("Missing Authentication Token")]
@@ -76,7 +76,7 @@ pub(crate) enum SignatureProblem {
     BodyHash,
 }
 
-/// What an `Authorization` header says.
+/// A parsed `Authorization` header.
 #[derive(Debug, PartialEq, Eq)]
 struct Authorization<'a> {
     key_id: &'a str,
@@ -290,7 +290,7 @@ fn canonical_query(query: &str) -> String {
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    // Any length of key will do, so this does not fail.
+    // HMAC takes keys of any length, so this does not fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return Vec::new();
     };

@@ -2,6 +2,7 @@
 //! Knows no service and no HTTP.
 
 use super::EmulatorError;
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use std::io;
@@ -26,7 +27,7 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
 }
 
-/// What serves handshakes.
+/// Key and certificate of the TLS port.
 pub(super) struct Identity {
     pub(super) acceptor: TlsAcceptor,
     pub(super) certificate_pem: String,
@@ -38,18 +39,24 @@ impl Identity {
         let failed = |error: &dyn std::fmt::Display| {
             EmulatorError::Start(io::Error::other(format!("TLS: {error}")))
         };
-        let made = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned));
-        let made = made.map_err(|error| failed(&error))?;
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let signing_key = KeyPair::generate().map_err(|error| failed(&error))?;
+        let mut params =
+            CertificateParams::new(NAMES.map(str::to_owned)).map_err(|error| failed(&error))?;
+        // A name of its own: among certificates of one name in a bundle OpenSSL takes the first.
+        let name = format!("sluice-loadtest {:016x}", fastrand::u64(..));
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&signing_key);
+        let certificate = certificate.map_err(|error| failed(&error))?;
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&error))?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .with_single_cert(vec![certificate.der().clone()], key.into())
             .map_err(|error| failed(&error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let certificate_pem = made.cert.pem();
+        let certificate_pem = certificate.pem();
         if let Some(path) = &tls.certificate {
             std::fs::write(path, &certificate_pem).map_err(|source| EmulatorError::Io {
                 path: path.clone(),

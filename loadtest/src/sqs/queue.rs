@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// What a message costs beside its body, counted against the retention cap.
+/// Memory per message beside its body, counted against the retention cap.
 const OVERHEAD: usize = 160;
 
 /// A message as the queue keeps it.

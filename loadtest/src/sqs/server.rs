@@ -60,7 +60,7 @@ pub struct Stats {
     pub not_retained: u64,
 }
 
-/// What calls share.
+/// State shared by all calls.
 pub(super) struct Own {
     queue: Queue,
     stats: Stats,
@@ -76,7 +76,7 @@ pub(super) struct Sqs {
 type State = FrameState<Own>;
 type Shared = service::Shared<Sqs>;
 
-/// What the answer says of a message that was taken.
+/// Members of the answer for an accepted message.
 fn taken(number: u64, message: &Checked) -> Value {
     let mut entry = json!({
         "MessageId": format!("00000000-0000-4000-8000-{number:012x}"),

@@ -3,7 +3,7 @@
 use crate::command_line::output;
 use proptest::prelude::*;
 use serde_json::Value;
-use sluice_loadtest::plan::{Input, Plan, PlanError, Prices, Ratio, Sink, Usd, plan};
+use sluice_loadtest::plan::{Input, Plan, PlanError, Prices, Ratio, ServicePath, Sink, Usd, plan};
 
 /// One event per request, no head-room, a month of 730 hours at the peak.
 fn input(sink: Sink, requests_per_second: u64, event_bytes: u64) -> Input {
@@ -14,7 +14,6 @@ fn input(sink: Sink, requests_per_second: u64, event_bytes: u64) -> Input {
         event_bytes,
         sink,
         micro_batch: 1,
-        aggregate: false,
         key_bytes: 0,
         head_room_percent: 0,
         host_requests_per_second: 10_000,
@@ -28,8 +27,13 @@ fn input(sink: Sink, requests_per_second: u64, event_bytes: u64) -> Input {
         tls_listener: false,
         consumers: 1,
         retention_hours: 24,
-        object_mib: 64,
+        object_bytes: 30_000_000,
         flush_seconds: 300,
+        service_path: ServicePath::VpcEndpoint,
+        zones: 3,
+        cross_zone: false,
+        accelerator: false,
+        answer_bytes: 250,
     }
 }
 
@@ -105,21 +109,9 @@ fn sixteen_megabytes_per_second_are_sixteen_shards_and_small_events_need_more() 
     assert_eq!(need(&by_bytes, "shards"), 16);
     let both = planned(&input(Sink::Kinesis, 16_000, 1_000));
     assert_eq!(need(&both, "shards"), 16);
-    // The same bytes in events of 100: 160 shards by records, unless they are packed.
+    // The same bytes in events of 100: 160 shards by records, for the output packs none.
     let small = input(Sink::Kinesis, 160_000, 100);
     assert_eq!(need(&planned(&small), "shards"), 160);
-    let packed = planned(&Input {
-        micro_batch: 10,
-        ..small.clone()
-    });
-    // 16 MB and a newline for 9 of 10 events.
-    assert_eq!(need(&packed, "shards"), 17);
-    let aggregated = planned(&Input {
-        aggregate: true,
-        ..small
-    });
-    // An aggregate adds 9 bytes to each.
-    assert_eq!(need(&aggregated, "shards"), 18);
     // 16 shards for 730 hours, and one PUT unit for each of 16,000 records a second.
     assert_eq!(line(&both, "shards").to_string(), "175.20");
     assert_eq!(line(&both, "PUT units").to_string(), "588.67");
@@ -235,7 +227,7 @@ fn other_sinks_count_what_they_bill() {
     assert_eq!(need(&large, "SendMessageBatch calls per second"), 200);
     let kafka = |rate| need(&planned(&input(Sink::Kafka, rate, 1_000)), "brokers");
     assert_eq!((kafka(1), kafka(46_800), kafka(46_801)), (3, 3, 6));
-    // By age: 730 hours of 300 s on two hosts. By size: 63 objects of 64 MiB.
+    // By age: 730 hours of 300 s on two hosts. By size: 30 MB before gzip, the output's default.
     let s3 = |rate, hosts_min| {
         let input = Input {
             hosts_min,
@@ -244,7 +236,10 @@ fn other_sinks_count_what_they_bill() {
         need(&planned(&input), "objects in the month")
     };
     assert_eq!(s3(1, 2), 2 * 730 * 12);
-    assert_eq!(s3(10_000, 1), 10_000 * 2_628_000 / 65_536 + 1);
+    assert_eq!(
+        s3(10_000, 1),
+        (10_000u64 * 2_628_000 * 1_024).div_ceil(30_000_000)
+    );
 }
 
 #[test]
@@ -295,18 +290,17 @@ fn what_is_not_possible_is_refused_with_limit_and_value() {
         (
             Input {
                 micro_batch: 1_048,
-                key_bytes: 16,
-                ..base.clone()
-            },
-            "a record of 1048 events is 1049063 bytes",
-        ),
-        (
-            Input {
-                aggregate: true,
                 sink: Sink::Sqs,
                 ..base.clone()
             },
-            "aggregate is for the kinesis sinks; the sink is sqs",
+            "a record of 1048 events is 1049047 bytes",
+        ),
+        (
+            Input {
+                micro_batch: 2,
+                ..base.clone()
+            },
+            "micro-batch is for firehose and sqs; the kinesis output writes each event by itself",
         ),
     ] {
         let error = error(input);
@@ -354,7 +348,6 @@ prop_compose! {
         events_per_request in 1u64..200,
         event_bytes in 1u64..10_000,
         micro_batch in 1u64..50,
-        aggregate in any::<bool>(),
         key_bytes in 0u64..300,
         head_room_percent in 0u64..=90,
         hours in 1u64..1_000,
@@ -363,8 +356,17 @@ prop_compose! {
     ) -> Input {
         Input {
             events_per_request,
-            micro_batch,
-            aggregate: aggregate && sink.label().starts_with("kinesis"),
+            micro_batch: match sink {
+                Sink::Firehose | Sink::Sqs => micro_batch,
+                _ => 1,
+            },
+            cross_zone: tls_listener,
+            accelerator: average % 2 == 0,
+            service_path: match hours % 3 {
+                0 => ServicePath::Nat,
+                1 => ServicePath::Public,
+                _ => ServicePath::VpcEndpoint,
+            },
             key_bytes,
             head_room_percent,
             hours,
@@ -393,8 +395,9 @@ proptest! {
         let (less, more) = (planned(&less), planned(&more));
         for (less, more) in less.needs.iter().zip(&more.needs) {
             prop_assert_eq!(less.what, more.what);
-            // More hosts share the same bytes.
-            prop_assert!(less.count <= more.count || less.what.contains("and host"), "{}", less.what);
+            // More hosts share the same bytes, and more objects are less full on average.
+            let shared = less.what.contains("and host") || less.what.contains("per object");
+            prop_assert!(less.count <= more.count || shared, "{}", less.what);
         }
         for (less, more) in less.bill.iter().zip(&more.bill) {
             prop_assert!(less.usd <= more.usd, "{}", less.what);
@@ -404,15 +407,17 @@ proptest! {
 
     #[test]
     fn larger_events_never_cost_less_one_by_one(less in any_input(), bytes in 0u64..20_000) {
-        let less = Input { micro_batch: 1, aggregate: false, ..less };
+        let less = Input { micro_batch: 1, ..less };
         let more = Input { event_bytes: less.event_bytes + bytes, ..less.clone() };
         prop_assert!(planned(&less).total <= planned(&more).total);
     }
 
     #[test]
     fn packing_never_raises_the_record_count(input in any_input(), events in 0u64..50) {
+        let packs = matches!(input.sink, Sink::Firehose | Sink::Sqs);
+        let events = if packs { events } else { 0 };
         let more = planned(&Input { micro_batch: input.micro_batch + events, ..input.clone() });
-        let less = planned(&Input { aggregate: false, ..input });
+        let less = planned(&input);
         let records = |plan: &Plan| plan.need("records per second");
         prop_assert!(records(&more) <= records(&less));
         for row in &more.packing {
@@ -453,11 +458,13 @@ fn the_program_plans_from_options_and_from_files_as_text_and_json() {
     for part in [
         "shards",
         "total",
-        "what packing saves",
+        "shard-hour           at 0.015 ",
+        "VPC endpoint use",
         "us-east-1, 2026-11-21, built in",
     ] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
+    assert!(!stdout.contains("packing saves"), "{stdout}");
     let plans: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let needs = plans[0]["needs"].as_array().unwrap();
     assert!(
@@ -473,7 +480,7 @@ fn the_program_plans_from_options_and_from_files_as_text_and_json() {
         .sum();
     assert!((sum - plans[0]["total"].as_f64().unwrap()).abs() < 0.001);
     let text = "requests_per_second = 4000\nhost_requests_per_second = 9000\nsink = \"firehose\"\n\
-                event_bytes = 500\npeak_to_average = \"1.5\"\n";
+                event_bytes = 500\nmicro_batch = 1\npeak_to_average = \"1.5\"\n";
     std::fs::write(path("web.toml"), text).unwrap();
     std::fs::write(path("app.toml"), format!("name = \"the app\"\n{text}")).unwrap();
     let prices = path("prices.toml");
@@ -595,4 +602,100 @@ fn bad_input_of_the_program_is_one_line_and_exit_code_2() {
         plan(&input(Sink::File, 0, 1), &Prices::built_in().unwrap(), ""),
         Err(PlanError::Range { actual: 0, .. })
     ));
+}
+
+#[test]
+fn the_bill_has_the_network_that_services_do_not_show() {
+    // 1,000 requests/s of 1 KiB for 730 hours: 2,628,000,000 requests.
+    let usd = |input: &Input, what: &str| {
+        let plan = planned(input);
+        let line = plan.bill.iter().find(|line| line.what == what);
+        line.map(|line| line.usd.to_string())
+    };
+    let base = input(Sink::Kinesis, 1_000, 1_024);
+    let some = |text: &str| Some(text.to_owned());
+    // Three endpoints at 0.01 USD an hour. 1,024 bytes are 1,366 in base64, and 32 around them.
+    assert_eq!(usd(&base, "VPC endpoints"), some("21.90"));
+    assert_eq!(usd(&base, "VPC endpoint use"), some("34.20"));
+    let nat = Input {
+        service_path: ServicePath::Nat,
+        ..base.clone()
+    };
+    assert_eq!(usd(&nat, "NAT gateways"), some("98.55"));
+    assert_eq!(usd(&nat, "NAT use"), some("153.90"));
+    assert_eq!(usd(&nat, "VPC endpoints"), None);
+    // S3's gateway endpoint is free, its way through NAT is not; files stay on the host.
+    let of = |sink, service_path| Input {
+        sink,
+        service_path,
+        ..base.clone()
+    };
+    let s3 = of(Sink::S3, ServicePath::VpcEndpoint);
+    assert_eq!(usd(&s3, "VPC endpoints"), None);
+    assert!(usd(&of(Sink::S3, ServicePath::Nat), "NAT use").is_some());
+    assert_eq!(usd(&of(Sink::File, ServicePath::Nat), "NAT use"), None);
+    // Requests of 2,024 bytes; two thirds of them change zone, paid on both sides.
+    let far = Input {
+        accelerator: true,
+        cross_zone: true,
+        ..base.clone()
+    };
+    assert_eq!(usd(&far, "accelerator"), some("18.25"));
+    assert_eq!(usd(&far, "accelerator use"), some("74.31"));
+    assert_eq!(usd(&far, "cross-zone"), some("66.05"));
+    assert_eq!(usd(&base, "cross-zone"), None);
+    // Brokers are in every zone, whatever the load balancer does.
+    assert!(usd(&of(Sink::Kafka, ServicePath::Public), "cross-zone").is_some());
+    // Answers of 250 bytes.
+    assert_eq!(usd(&base, "answers to clients"), some("55.07"));
+}
+
+#[test]
+fn firehose_packs_by_default_what_its_output_packs() {
+    for (event_bytes, events) in [(500, 10), (1_024, 4), (5_119, 1), (9_000, 1)] {
+        assert_eq!(Sink::Firehose.packed_by_default(event_bytes), events);
+        assert_eq!(Sink::Kinesis.packed_by_default(event_bytes), 1);
+    }
+}
+
+#[test]
+fn explain_prints_price_unit_and_source_of_each_line() {
+    let args = [
+        "plan",
+        "--requests-per-second",
+        "1000",
+        "--host-requests-per-second",
+        "900",
+        "--sink",
+        "firehose",
+        "--accelerator",
+        "--explain",
+    ];
+    let (code, stdout, stderr) = output(&args);
+    assert_eq!(code, 0, "{stderr}");
+    for part in [
+        "host-hour at 0.08925 USD",
+        "GiB at 0.029 up to 512,000, 0.025 up to 2,048,000, then 0.02 USD",
+        "accelerator-hour at 0.025 USD",
+        "third-party, us-east-1, 2026-11-21: ",
+        "unverified, us-east-1, 2026-11-21: interface endpoint in one zone; from memory",
+    ] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    let plan = planned(&input(Sink::Firehose, 1_000, 1_024));
+    let explained = plan.explain();
+    for line in &plan.bill {
+        assert!(
+            explained.contains(&format!("\n  {}: ", line.what)),
+            "{}",
+            line.what
+        );
+        assert!(!line.price.is_empty() && line.origin.contains(": "));
+    }
+    let given = Input {
+        host_price: Some(Usd::parse("0.1").unwrap()),
+        ..input(Sink::File, 1, 1)
+    };
+    let explained = planned(&given).explain();
+    assert!(explained.contains("first hand, us-east-1, 2026-11-21: given as host-price"));
 }
