@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// First words of a finding's file: which tool wrote it, and in what form.
+/// The format field of a result: tool and version of the format.
 pub const FOUND_FORMAT: &str = "sluice-loadtest find-max v2";
 
 /// Lowest rate that is tried, in requests per second.
@@ -25,12 +25,12 @@ pub const RATE_LEAST: f64 = 1.0;
 /// How often a pause looks at the stop flag.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What to search, and how.
+/// Options of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FindMaxOptions {
     /// Target, connections and bodies; load, duration and number of requests are those of a probe.
     pub run: run::Options,
-    /// What has to be met.
+    /// The objective.
     pub slo: Slo,
     /// First rate, at least [`RATE_LEAST`].
     pub from: f64,
@@ -63,7 +63,7 @@ pub enum Verdict {
 /// One condition in one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// What was asked for.
+    /// The condition.
     #[serde(flatten)]
     pub condition: Condition,
     /// What was measured: microseconds, or for errors a share of 1; absent when requests that were
@@ -108,7 +108,7 @@ pub enum Limit {
     Interrupt,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// [`FOUND_FORMAT`].

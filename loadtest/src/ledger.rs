@@ -64,7 +64,7 @@ pub enum LedgerError {
     Header {
         /// The file.
         path: PathBuf,
-        /// What the first line should be.
+        /// The expected first line.
         expected: &'static str,
     },
     /// A line is damaged.
@@ -216,7 +216,7 @@ pub struct RunStart {
     pub run: u32,
     /// When it began, in seconds since the Unix epoch.
     pub start: u64,
-    /// What traffic it sent: 1 to [`PROFILE_BYTES_MAX`] of `a-z`, `0-9`, `-`, `_`.
+    /// Its traffic: 1 to [`PROFILE_BYTES_MAX`] of `a-z`, `0-9`, `-`, `_`.
     pub profile: String,
 }
 
@@ -358,7 +358,7 @@ pub enum Ending {
     Unknown,
 }
 
-/// What reading a file of answers tells besides its lines.
+/// The state of a file of answers that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcksRead {
     /// Whether the last line was cut off, as it is when its writer was killed. It is not counted.
@@ -369,7 +369,7 @@ pub struct AcksRead {
     pub ending: Ending,
 }
 
-/// What reading a file of stored ids tells besides its ids.
+/// The state of a file of stored ids that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredRead {
     /// Whether the last line was cut off, as it is when its writer was killed. It is not counted.

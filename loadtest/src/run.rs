@@ -1,6 +1,6 @@
 //! The generator: sends events over HTTP/1.1 on a schedule or as fast as they are answered,
-//! measures latency, and writes down what was answered for which event.
-//! Judges nothing: whether acknowledged events arrived is the audit's question.
+//! measures latency, and records the answer to each event.
+//! Whether acknowledged events arrived is for the audit to decide.
 
 mod body;
 mod collect;
@@ -85,7 +85,7 @@ const SAMPLE_MIN: f64 = 0.1;
 /// Sequence numbers that each thread has for itself.
 const SEQ_PER_THREAD: u64 = EventId::SEQ_END / THREADS_MAX as u64;
 
-/// What to send, where, and for how long.
+/// A run: target, schedule, connections and bodies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Where requests go.
@@ -104,7 +104,7 @@ pub struct Options {
     pub requests: Option<u64>,
     /// How long opening a connection, and an answer, may take.
     pub timeout: Duration,
-    /// What requests carry.
+    /// Request bodies.
     pub body: BodyOptions,
     /// Statuses that are a success. A CORS preflight may be answered 204 besides.
     pub ok: OkStatuses,
@@ -162,7 +162,7 @@ pub enum RunError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// Nobody listens there.
+    /// The target accepts no connection.
     #[error("cannot connect to {authority}: {source}")]
     Unreachable {
         /// Host and port.
@@ -249,7 +249,7 @@ pub(crate) fn in_range<T: PartialOrd + ToString>(
     })
 }
 
-/// What remains to be known when options are in range.
+/// Values derived from checked options.
 struct Plan {
     /// For how long requests are started.
     duration: Option<Duration>,
@@ -405,7 +405,7 @@ fn acks_file(path: &Path, options: &Options) -> Result<LineFile, LedgerError> {
     ledger::create_acks(path, &run)
 }
 
-/// What goes on beside the threads while they run.
+/// The main thread's work while the generator threads run: collecting seconds, sampling, progress.
 struct Beside<'a> {
     shared: &'a Shared,
     /// Wall clock time at the run's time zero.

@@ -17,7 +17,7 @@ pub const WINDOWS_MAX: usize = 100_000;
 /// Runs that one audit keeps apart.
 const RUNS_MAX: usize = 10_000;
 
-/// What was found of one run.
+/// Counts of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCounts {
     /// Its number in event ids, 8 hex digits.
@@ -26,22 +26,22 @@ pub struct RunCounts {
     pub profile: Option<String>,
     /// When it began, in seconds since the Unix epoch, if its file tells it.
     pub start: Option<u64>,
-    /// What was found.
+    /// The counts.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What was found of all runs of one profile.
+/// Counts of all runs of one profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileCounts {
     /// The profile.
     pub profile: String,
-    /// What was found.
+    /// The counts.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What was found of the requests that were started in one window.
+/// Counts of the requests that were started in one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowCounts {
     /// Its beginning, in seconds since the earliest start of a run.
@@ -50,17 +50,17 @@ pub struct WindowCounts {
     pub from: u64,
     /// The profile.
     pub profile: String,
-    /// What was found.
+    /// The counts.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What files of answers say of runs.
+/// The runs that files of answers introduce.
 #[derive(Debug, Default)]
 pub(super) struct Runs(BTreeMap<u32, RunStart>);
 
 impl Runs {
-    /// Takes down what a file says of a run.
+    /// Records a run that a file introduces.
     pub(super) fn begin(&mut self, path: &Path, run: RunStart) -> Result<(), AuditError> {
         if self.0.len() == RUNS_MAX && !self.0.contains_key(&run.run) {
             return Err(AuditError::Runs { limit: RUNS_MAX });

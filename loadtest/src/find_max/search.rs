@@ -17,7 +17,7 @@ pub(super) enum Outcome {
     Unclear,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Next {
     /// Try this rate.

@@ -11,7 +11,7 @@ pub const CONDITIONS_MAX: usize = 16;
 /// Longest time that a condition may name: an hour, where latencies end too.
 const TIME_US_MAX: f64 = 3_600_000_000.0;
 
-/// What a condition is about.
+/// The quantity that a condition limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Measure {
     /// Median of the latency from the intended start.
@@ -97,9 +97,9 @@ impl Measure {
 /// One condition: a measure below a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// What is measured.
+    /// The quantity.
     pub measure: Measure,
-    /// What it has to stay below: microseconds, or for errors a share of 1.
+    /// Its limit: microseconds, or for errors a share of 1.
     pub below: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What one run says: its numbers, the verdict, the audit's and the emulator's word, as the JSON
+//! The findings of one run: its numbers, the verdict, the audit's and the emulator's counts, as the JSON
 //! that the page is written from.
 
 use super::curve::{self, CurvePoint};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// First words of the JSON: which tool wrote it, and in what form.
+/// The format field of the JSON: tool and version of the format.
 pub const FINDINGS_FORMAT: &str = "sluice-loadtest report v1";
 
 /// Counters of an emulator that are shown; more would be no page to read.
@@ -27,11 +27,11 @@ const BILLED: [&str; 2] = ["bill", "cost"];
 pub struct Findings {
     /// [`FINDINGS_FORMAT`].
     pub format: &'static str,
-    /// What it comes to.
+    /// The verdict.
     pub verdict: Verdict,
     /// Share of the requests due that failed, 0 to 1: answered without success, never answered, or never sent. Requests in flight at an interrupt are among them.
     pub error_share: f64,
-    /// What the watched processes used.
+    /// CPU and memory of the watched processes.
     pub usage: Vec<Usage>,
     /// CPU microseconds of all watched processes per answered request; absent when none was
     /// watched.
@@ -40,19 +40,19 @@ pub struct Findings {
     pub curve_from_intended_start: Vec<CurvePoint>,
     /// Percentile curve from the real start; empty when the run kept none.
     pub curve_from_start: Vec<CurvePoint>,
-    /// What the emulator counted of that which a service bills for.
+    /// The emulator's billing counters.
     pub cost_meter: Vec<Meter>,
     /// Its other counters.
     pub counters: Vec<Meter>,
     /// Counters beyond those that are shown.
     pub counters_left_out: usize,
-    /// What the audit found.
+    /// The audit's report.
     pub audit: Option<AuditReport>,
     /// The run itself.
     pub run: Report,
 }
 
-/// What a run comes to.
+/// The verdict on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Whether every promise was kept; absent without an audit.
@@ -67,7 +67,7 @@ pub struct Verdict {
     pub interrupted: bool,
 }
 
-/// What a watched process used.
+/// CPU and memory of a watched process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Usage {
     /// Its process id.
@@ -89,7 +89,7 @@ pub struct Usage {
 pub struct Meter {
     /// Its path in the statistics, names joined by dots.
     pub name: String,
-    /// Its value: a number, or a word.
+    /// Its value: a number, or text.
     pub value: Value,
 }
 

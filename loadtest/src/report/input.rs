@@ -222,7 +222,7 @@ fn check_process(process: &WatchedProcess) -> Result<(), String> {
     check_numbers(&name, &cores)
 }
 
-/// What an audit found.
+/// An audit's report.
 pub(super) fn audit(path: &Path) -> Result<AuditReport, ReportError> {
     json(
         path,

@@ -157,7 +157,7 @@ pub(super) fn cpu_seconds(samples: &[ProcessSample]) -> f64 {
         .sum()
 }
 
-/// What a process used in at most [`POINTS_MAX`] points.
+/// CPU and memory of a process in at most [`POINTS_MAX`] points.
 pub(super) fn used(samples: &[ProcessSample]) -> Vec<Used> {
     let with_span: Vec<_> = spans(samples).collect();
     pieces(&with_span, |(_, sample)| sample.at)

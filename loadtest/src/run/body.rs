@@ -1,4 +1,4 @@
-//! What requests carry, and the bytes of each request: events of an exact size, a profile of traffic,
+//! Request bodies, and the bytes of each request: events of an exact size, a profile of traffic,
 //! or files. Sends nothing; where the events of a request are is known here alone.
 
 mod exact;
@@ -104,7 +104,7 @@ impl UserOptions {
     }
 }
 
-/// What requests carry.
+/// Which bodies a run sends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BodyOptions {
     /// Where bodies come from.
@@ -179,7 +179,7 @@ pub enum BodyError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The operating system's error.
         message: String,
     },
     /// A file is too large.
@@ -285,7 +285,7 @@ impl BodyOptions {
         }
     }
 
-    /// What requests carry, in a word, for reports.
+    /// The kind of bodies, for reports.
     pub(super) fn label(&self) -> &'static str {
         match &self.source {
             BodySource::Exact => self.mode.label(),
@@ -307,7 +307,7 @@ pub(super) struct Prepared<'a> {
     pub(super) preflight: bool,
 }
 
-/// What all threads of a run share.
+/// The bodies that all threads of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Bodies {
     options: BodyOptions,

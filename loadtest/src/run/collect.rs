@@ -23,7 +23,7 @@ struct Open {
     times: Option<Times>,
 }
 
-/// What all seconds came to.
+/// Totals over all seconds.
 #[derive(Debug)]
 pub(super) struct Collected {
     /// Latencies of the whole run.
@@ -32,7 +32,7 @@ pub(super) struct Collected {
     pub(super) series: Vec<Second>,
     /// Whole seconds.
     pub(super) whole_seconds: u64,
-    /// What the generator, and what the machine made late.
+    /// Late seconds and requests, by cause.
     pub(super) late_by_generator: Lateness,
     pub(super) late_by_machine: Lateness,
 }
@@ -47,7 +47,7 @@ pub(super) struct Collector {
     /// The second that `open` begins with.
     first: u64,
     open: VecDeque<Open>,
-    /// What the machine had no CPU for lately.
+    /// The latest sample of stolen and throttled CPU time.
     machine: MachineTime,
     progress: Progress,
     collected: Collected,
@@ -90,7 +90,7 @@ impl Collector {
         }
     }
 
-    /// Says what the machine had no CPU for, in the seconds that are handed over next.
+    /// Sets stolen and throttled CPU time for the seconds that are handed over next.
     pub(super) fn observe_machine(&mut self, machine: MachineTime) {
         self.machine = machine;
     }
@@ -215,7 +215,7 @@ impl Collector {
         progress.unanswered += second.unanswered;
         progress.answered += second.ok + second.other + second.client_errors + second.server_errors;
         progress.second = second.clone();
-        // What is left when a run ends with a second has nothing in it.
+        // A run that ends exactly with a second leaves an empty one.
         let nothing = Second {
             at: second.at,
             intended: self.open_loop.then_some(0),

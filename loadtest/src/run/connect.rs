@@ -83,7 +83,7 @@ pub enum ConnectError {
     Ca {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         message: String,
     },
     /// TLS cannot be set up.
@@ -108,7 +108,7 @@ impl ConnectOptions {
     }
 }
 
-/// What TLS needs for a connection.
+/// TLS parameters of every connection.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -121,7 +121,7 @@ impl Tls {
     }
 }
 
-/// Trouble with TLS as trouble with a connection.
+/// Converts a TLS error to an I/O error.
 pub(super) fn tls_error(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -1,5 +1,5 @@
-//! What one thread counted in one second of a run, and how it is handed to the thread that adds
-//! seconds up. Sums over time need no work per request: a second is the difference of two looks at
+//! One thread's counts of one second of a run, and their hand-over to the thread that adds seconds
+//! up. Sums over time need no work per request: a second is the difference of two looks at
 //! the thread's counts, and the histograms are those of the second, emptied between.
 
 use super::lateness::ThreadTime;
@@ -32,7 +32,7 @@ pub(super) struct Interval {
     pub(super) unanswered: u64,
     pub(super) events_ok: u64,
     pub(super) in_flight: u64,
-    /// What the thread did with its time.
+    /// How the thread spent its time.
     pub(super) thread_time: ThreadTime,
     /// `None` when nothing was measured in it.
     pub(super) times: Option<Times>,

@@ -32,7 +32,7 @@ const LATE_SECONDS_MIN: u64 = 2;
 /// A thread that could have run, and had no CPU, for more than this share of a run was starved.
 pub(super) const STARVED_MAX: f64 = 0.1;
 
-/// What one thread did in a second, or in what was left of one. Shares are of its length.
+/// How one thread spent a second, or the rest of one. Shares are of its length.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ThreadTime {
     /// Requests sent, of these late ones, and of these the ones that fell due while it was awake.
@@ -45,7 +45,7 @@ pub(super) struct ThreadTime {
     pub(super) on_cpu: f64,
 }
 
-/// What the machine had no CPU for.
+/// CPU time that the machine withheld.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct MachineTime {
     /// Share of all cores that a hypervisor gave to others.

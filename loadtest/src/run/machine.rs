@@ -1,11 +1,11 @@
-//! The machine that a run is made on, as Linux tells it. What it does not tell stays empty.
+//! The machine of a run, read from Linux. Values that Linux does not have stay empty.
 
 use super::lateness::MachineTime;
 use super::series::Machine;
 use std::fs;
 use std::time::Instant;
 
-/// What the kernel has counted since it started.
+/// The kernel's CPU accounting since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counted {
     /// Ticks of all cores, and those of them that a hypervisor gave to others.
@@ -162,7 +162,7 @@ mod tests {
         };
         assert!((stolen_share(counted, later) - 0.1).abs() < 1e-9);
         assert!(stolen_share(later, later).abs() < 1e-9);
-        // What a kernel does not tell is none.
+        // Missing counters are zero.
         assert_eq!(Counted::parse("", ""), Counted::default());
         assert!(Counted::now().ticks > 0);
     }

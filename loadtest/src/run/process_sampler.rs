@@ -1,5 +1,5 @@
-//! What other processes use while a run goes on: CPU time and resident memory, from `/proc`.
-//! Only looks; a process that ends is no error.
+//! Samples CPU time and resident memory of other processes during a run, from `/proc`.
+//! A process that ends is no error.
 
 use super::series::{ProcessSample, WatchedProcess};
 use super::{RunError, SERIES_SECONDS_MAX};
@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Processes that one run may watch.
 pub const WATCHED_MAX: usize = 64;
 
-/// What the system has counted for a process.
+/// A process's accounting.
 #[derive(Clone, Debug, PartialEq)]
 struct Usage {
     name: String,

@@ -1,4 +1,4 @@
-//! What a run found, as text and as JSON.
+//! The report of a run, as text and as JSON.
 
 use super::collect::Collected;
 use super::hdr_log::base64;
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// First words of a report's file: which tool wrote it, and in what form.
+/// The format field of a report: tool and version of the format.
 ///
 /// In v3 requests that were never answered, or never sent, are among the latencies.
 pub const REPORT_FORMAT: &str = "sluice-loadtest run v3";
 
-/// What a run found.
+/// The report of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`REPORT_FORMAT`].
@@ -34,7 +34,7 @@ pub struct Report {
     pub run: String,
     /// Where requests went.
     pub target: String,
-    /// What was asked for.
+    /// The requested load.
     pub load: LoadReport,
     /// From the start to the last answer, in seconds.
     pub seconds: f64,
@@ -89,7 +89,7 @@ pub struct Report {
     /// The same of the TLS handshake after it; absent without TLS.
     #[serde(default)]
     pub tls_handshake: Option<Latency>,
-    /// What the generator itself used.
+    /// The generator's own CPU use.
     pub generator: Generator,
     /// Second by second, up to [`super::SERIES_SECONDS_MAX`] of them.
     pub series: Vec<Second>,
@@ -102,7 +102,7 @@ pub struct Report {
     pub watched: Vec<WatchedProcess>,
 }
 
-/// What was asked for.
+/// The requested load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Requests per second, of a rate that changes the mean; absent in a closed loop.
@@ -146,7 +146,7 @@ pub struct Latency {
     pub max_us: f64,
 }
 
-/// What the generator itself used, and whether it was the bottleneck.
+/// The generator's own CPU use, and whether it was the bottleneck.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
     /// CPU microseconds per request sent, system time included.
@@ -178,7 +178,7 @@ pub struct Generator {
     pub is_starved: bool,
 }
 
-/// What was measured second by second, and around the run.
+/// Series, samples and machine counters, as measured.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) collected: Collected,

@@ -1,5 +1,5 @@
-//! What a run looked like second by second, and what the processes that it watched used: the part of
-//! a report that plots are drawn from. Plain data; measures nothing.
+//! The part of a report that plots are drawn from: counts and percentiles of each second, and samples
+//! of the watched processes. Plain data.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub struct WatchedProcess {
     pub samples: Vec<ProcessSample>,
 }
 
-/// What a process used in one second.
+/// CPU and memory of a process in one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSample {
     /// Seconds since the run's start.

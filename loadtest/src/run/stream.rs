@@ -42,7 +42,7 @@ impl Stream {
         Ok(Stream::Tls(Box::new(TlsStream { socket, tls })))
     }
 
-    /// What is registered for events.
+    /// The socket to register for events.
     pub(super) fn socket(&mut self) -> &mut TcpStream {
         match self {
             Stream::Plain(socket) => socket,
@@ -70,7 +70,7 @@ impl Stream {
         }
     }
 
-    /// Writes as much as is taken now. What TLS takes may still wait inside, see `flush`.
+    /// Writes as much as the socket takes now. Bytes that TLS takes may still be buffered, see `flush`.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => write_some(socket, bytes),

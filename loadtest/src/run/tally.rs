@@ -1,4 +1,4 @@
-//! What a thread counts while it runs, and how threads add up.
+//! A thread's counters, and how threads add up.
 
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub enum Failure {
     Reset,
     /// The connection was closed before the whole answer had come.
     Closed,
-    /// What came is no HTTP answer, or came unasked.
+    /// The bytes received are no HTTP answer, or no request asked for them.
     BadAnswer,
     /// The answer was over the limit for answers.
     AnswerTooLarge,

@@ -64,7 +64,7 @@ const UNSENT_STEPS_MAX: u64 = 1_000_000;
 /// How long opening all connections may take before the run starts anyway.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What one thread is to do.
+/// One thread's share of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) thread: usize,
@@ -110,7 +110,7 @@ impl Task {
     }
 }
 
-/// What threads share.
+/// State that the threads share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
@@ -370,7 +370,7 @@ impl<'a> Worker<'a> {
             Some(_) => self.next_intended,
             None => now,
         };
-        // What is still waiting for a connection when the end is past is not sent any more.
+        // Requests that still wait for a connection after the end are not sent any more.
         (intended < end && now < end.saturating_add(CHECK_NS)).then_some(intended)
     }
 
@@ -428,7 +428,7 @@ impl<'a> Worker<'a> {
         self.second_end = self.start + self.seconds.end();
     }
 
-    /// Deadlines, lost connections, the stop flag, and what others want to see.
+    /// Checks deadlines, lost connections and the stop flag; flushes answers and passes seconds on.
     fn check(&mut self, now: u64) {
         if self.stopped_at.is_none() && self.shared.stop.load(Ordering::Relaxed) {
             self.stopped_at = Some(now);

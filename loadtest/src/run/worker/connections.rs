@@ -52,7 +52,7 @@ pub(super) struct Connection {
     pub(super) opening_since: u64,
     /// When TCP was connected, while TLS is not.
     tcp_connected: Option<u64>,
-    /// What of the requests is not written yet.
+    /// Request bytes that are not written yet.
     pub(super) unwritten: Vec<u8>,
     /// The bytes of an unfinished answer.
     pub(super) partial: Vec<u8>,
@@ -332,7 +332,7 @@ impl Worker<'_> {
         match connection.reader.read(&partial, true) {
             Ok(Some(answer)) => {
                 self.complete(at, &answer, &partial, now);
-                // What it was to wait for has happened.
+                // The server has closed it, as it was told to.
                 if let State::Closing { .. } = self.connections[at].state {
                     self.close(at, now);
                 }
