@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << CHUNK_BITS;
 /// Chunks that are kept at most: 4 GiB, for as many ids.
 const CHUNKS_MAX: usize = 1 << 16;
 
-/// What the sender knows of an event. When an event is in the answers more than once, the last
+/// The answer to an event, as its sender saw it. When an event is in the answers more than once, the last
 /// variant wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -221,7 +221,7 @@ impl EventTable {
         }
     }
 
-    /// What is known of an id; forgets it, so that it is told only once.
+    /// Takes an id out of the table, so that it is counted only once.
     pub(super) fn take(&mut self, id: EventId) -> Known {
         let chunk = self.chunks.get_mut(&(id.run, id.seq >> CHUNK_BITS));
         let byte = chunk.map(|chunk| std::mem::take(&mut chunk[id.seq as usize & (CHUNK - 1)]));
