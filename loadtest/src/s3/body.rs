@@ -34,11 +34,14 @@ const CHECKSUMS: [&str; 5] = [
 /// are computed, the others are taken as sent.
 pub(super) fn read(headers: &HeaderMap, body: Vec<u8>) -> Result<Upload, Refusal> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
-    if !headers.contains_key("content-length") {
+    let streamed = text("x-amz-content-sha256").is_some_and(|word| word.starts_with("STREAMING-"));
+    // SDKs that send a checksum behind the body do so in HTTP's own chunks over TLS, without this
+    // length: the one of the decoded body takes its place.
+    let measured = streamed && headers.contains_key("x-amz-decoded-content-length");
+    if !measured && !headers.contains_key("content-length") {
         let message = "You must provide the Content-Length HTTP header.";
         return Err(Refusal::new(411, "MissingContentLength", message));
     }
-    let streamed = text("x-amz-content-sha256").is_some_and(|word| word.starts_with("STREAMING-"));
     let (data, trailers) = if streamed {
         let announced = text("x-amz-decoded-content-length").and_then(|length| length.parse().ok());
         let (data, trailers) = unchunk(&body)
@@ -241,5 +244,10 @@ mod tests {
             (refusal.status, refusal.code),
             (411, "MissingContentLength")
         );
+        // Unless the decoded length is given, as with a checksum behind the body.
+        let length = ("x-amz-decoded-content-length", "0");
+        let mut streamed = headers(&[STREAMED, length]);
+        streamed.remove("content-length");
+        assert!(read(&streamed, b"0\r\n\r\n".to_vec()).is_ok());
     }
 }
