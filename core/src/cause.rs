@@ -2,6 +2,7 @@
 
 /// Why a record was not delivered, as far as known. The label is its name in metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cause {
     /// The destination throttled the call or the record.
     Throttled,

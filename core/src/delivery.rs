@@ -13,7 +13,7 @@
 //! no I/O, reads no clock and draws no random number. At the end of every step
 //! `received == delivered + refused + held`, asserted in release builds too.
 
-use crate::ack::Outcome;
+use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
 use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
@@ -55,16 +55,16 @@ pub struct CallId(usize);
 
 /// An input of the machine.
 #[derive(Debug)]
-pub enum Input {
+pub enum Input<T = Ticket> {
     /// Records arrived.
-    Records(Vec<Record>),
+    Records(Vec<Record<T>>),
     /// A call ended; `results` correspond to `records` in order. A missing result counts as
     /// [`Cause::Unknown`].
     Completed {
         /// The call, as given in [`Action::Send`].
         call: CallId,
         /// Its records, in the order they were sent.
-        records: Vec<Record>,
+        records: Vec<Record<T>>,
         /// One result per record.
         results: Vec<RecordResult>,
     },
@@ -78,22 +78,23 @@ pub enum Input {
 
 /// An action for the caller to carry out.
 #[derive(Debug)]
-pub enum Action {
+pub enum Action<T = Ticket> {
     /// Call the destination with these records; answer with [`Input::Completed`].
     Send {
         /// Returned in [`Input::Completed`].
         call: CallId,
         /// The batch.
-        records: Vec<Record>,
+        records: Vec<Record<T>>,
     },
     /// Report the outcome of this record.
-    Settle(Record, Outcome),
+    Settle(Record<T>, Outcome),
     /// A record will be retried for this cause. Only for counting.
     CountRetry(Cause),
 }
 
 /// Totals in records. `received == delivered + refused + held`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tally {
     /// Records that arrived.
     pub received: u64,
@@ -105,8 +106,8 @@ pub struct Tally {
 
 /// A queued record and its history.
 #[derive(Debug)]
-struct Queued {
-    record: Record,
+struct Queued<T> {
+    record: Record<T>,
     /// Calls that have carried it.
     attempts: u32,
     /// When it arrived, for lingering.
@@ -125,27 +126,27 @@ struct InFlight {
 
 /// A record that waits for its next attempt. Ordered by time, then by arrival.
 #[derive(Debug)]
-struct Retrying {
+struct Retrying<T> {
     at: Mono,
     number: u64,
-    queued: Queued,
+    queued: Queued<T>,
 }
 
-impl PartialEq for Retrying {
+impl<T> PartialEq for Retrying<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Retrying {}
+impl<T> Eq for Retrying<T> {}
 
-impl PartialOrd for Retrying {
+impl<T> PartialOrd for Retrying<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Retrying {
+impl<T> Ord for Retrying<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
@@ -153,12 +154,12 @@ impl Ord for Retrying {
 
 /// The machine. One per output and writer thread.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct Delivery<T = Ticket> {
     settings: DeliverySettings,
     limits: BatchLimits,
-    waiting: VecDeque<Queued>,
+    waiting: VecDeque<Queued<T>>,
     waiting_bytes: usize,
-    retrying: BinaryHeap<Reverse<Retrying>>,
+    retrying: BinaryHeap<Reverse<Retrying<T>>>,
     retries: u64,
     /// Indexed by [`CallId`]; `None` marks a free slot.
     in_flight_calls: Vec<Option<Vec<InFlight>>>,
@@ -169,7 +170,7 @@ pub struct Delivery {
     tally: Tally,
 }
 
-impl Delivery {
+impl<T> Delivery<T> {
     /// An idle machine.
     #[must_use]
     pub fn new(settings: DeliverySettings, limits: BatchLimits) -> Self {
@@ -248,7 +249,7 @@ impl Delivery {
 
     /// Processes one input at time `now` and appends the resulting actions. `random` is a fresh, uniformly
     /// random number for each call.
-    pub fn step(&mut self, input: Input, now: Mono, random: u64, actions: &mut Vec<Action>) {
+    pub fn step(&mut self, input: Input<T>, now: Mono, random: u64, actions: &mut Vec<Action<T>>) {
         match input {
             Input::Records(records) => self.arrive(records, now),
             Input::Completed {
@@ -280,7 +281,7 @@ impl Delivery {
         );
     }
 
-    fn arrive(&mut self, records: Vec<Record>, now: Mono) {
+    fn arrive(&mut self, records: Vec<Record<T>>, now: Mono) {
         self.tally.received += records.len() as u64;
         for record in records {
             self.enqueue(Queued {
@@ -292,7 +293,7 @@ impl Delivery {
         }
     }
 
-    fn enqueue(&mut self, queued: Queued) {
+    fn enqueue(&mut self, queued: Queued<T>) {
         self.waiting_bytes += queued.record.size();
         self.waiting.push_back(queued);
     }
@@ -300,11 +301,11 @@ impl Delivery {
     fn complete(
         &mut self,
         call: CallId,
-        records: Vec<Record>,
+        records: Vec<Record<T>>,
         results: &[RecordResult],
         now: Mono,
         random: u64,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<Action<T>>,
     ) {
         let in_flight = self
             .in_flight_calls
@@ -343,12 +344,12 @@ impl Delivery {
 
     fn retry(
         &mut self,
-        record: Record,
+        record: Record<T>,
         in_flight: InFlight,
         cause: Cause,
         now: Mono,
         random: u64,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<Action<T>>,
     ) {
         let attempts = in_flight.attempts + 1;
         let decision = self
@@ -405,7 +406,7 @@ impl Delivery {
 
     /// Settles records that must not be sent any more: expired ones at the head of the queue (all requests
     /// have the same deadline, so age order is deadline order), and every waiting record after a stop.
-    fn drop_hopeless(&mut self, now: Mono, actions: &mut Vec<Action>) {
+    fn drop_hopeless(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
         if self.stopped {
             let waiting = std::mem::take(&mut self.waiting);
             self.waiting_bytes = 0;
@@ -431,13 +432,13 @@ impl Delivery {
         }
     }
 
-    fn pop_waiting(&mut self) -> Option<Queued> {
+    fn pop_waiting(&mut self) -> Option<Queued<T>> {
         let queued = self.waiting.pop_front()?;
         self.waiting_bytes -= queued.record.size();
         Some(queued)
     }
 
-    fn send(&mut self, now: Mono, actions: &mut Vec<Action>) {
+    fn send(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
         while self.in_flight < self.settings.in_flight_max && self.is_due(now) {
             let (records, in_flight) = self.fill_batch(now, actions);
             if records.is_empty() {
@@ -468,7 +469,11 @@ impl Delivery {
             || oldest.since + self.settings.linger <= now
     }
 
-    fn fill_batch(&mut self, now: Mono, actions: &mut Vec<Action>) -> (Vec<Record>, Vec<InFlight>) {
+    fn fill_batch(
+        &mut self,
+        now: Mono,
+        actions: &mut Vec<Action<T>>,
+    ) -> (Vec<Record<T>>, Vec<InFlight>) {
         let expected = self.waiting.len().min(self.limits.records_max);
         let mut records = Vec::with_capacity(expected);
         let mut in_flight = Vec::with_capacity(expected);
@@ -506,7 +511,7 @@ impl Delivery {
         (records, in_flight)
     }
 
-    fn settle(&mut self, record: Record, outcome: Outcome, actions: &mut Vec<Action>) {
+    fn settle(&mut self, record: Record<T>, outcome: Outcome, actions: &mut Vec<Action<T>>) {
         match outcome {
             Outcome::Delivered => self.tally.delivered += 1,
             Outcome::Refused(_) => self.tally.refused += 1,

@@ -6,9 +6,9 @@ use crate::time::Mono;
 use crate::topic::Topic;
 use bytes::Bytes;
 
-/// A record for one output. It owns the obligation ([`Ticket`]) to report its outcome.
+/// A record for one output. It owns the obligation to report its outcome: `T`, in Sluice a [`Ticket`].
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<T = Ticket> {
     /// The partition key in UTF-8, at most 256 characters; `None` lets the sink choose
     /// (a random key for Kinesis, no key for Kafka or an AUTO stream).
     pub key: Option<Bytes>,
@@ -19,10 +19,10 @@ pub struct Record {
     /// By this time the client has its answer; a record still waiting is not sent any more.
     pub deadline: Mono,
     /// The obligation to report an outcome.
-    pub ticket: Ticket,
+    pub ticket: T,
 }
 
-impl Record {
+impl<T> Record<T> {
     /// Bytes that count against a destination's limits: key and payload.
     #[must_use]
     pub fn size(&self) -> usize {

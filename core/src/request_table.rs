@@ -41,6 +41,7 @@ pub struct OutputRule {
 
 /// Counts of one output on one core. `accepted == delivered + refused + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutputTally {
     /// Records handed over.
     pub accepted: u64,

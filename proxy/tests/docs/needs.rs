@@ -1,4 +1,4 @@
-//! Commands that need a container engine, a broker, an AWS account or a machine of its own do not run here. What
+//! Commands that need a container engine, a registry or a machine of its own do not run here. What
 //! can be known without is checked: that programs and files exist and that ours take these options.
 
 use super::blocks::Block;
@@ -6,9 +6,8 @@ use super::{programs, workspace};
 use std::process::{Command, Stdio};
 
 /// What a block may need, and who runs it.
-const NEEDS: [(&str, &str); 5] = [
+const NEEDS: [(&str, &str); 4] = [
     ("docker", "a container engine"),
-    ("kafka", "a broker: .ci/interop runs it"),
     ("machine", "an idle machine, for minutes"),
     ("packages", "a package registry"),
     ("ci", "what .ci/run installs"),
