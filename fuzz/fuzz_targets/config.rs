@@ -8,17 +8,12 @@ use sluice_proxy::config::{Config, Flags, HostInfo};
 use std::fs;
 use std::path::PathBuf;
 
-const HOST: HostInfo = HostInfo {
-    cores: 2,
-    memory_bytes: 4 << 30,
-};
-
 fuzz_target!(|text: &str| {
     // Memory, where the system has it, for there may be a hundred thousand files.
     let path = PathBuf::from(format!("/dev/shm/sluice-fuzz-{}.toml", std::process::id()));
     let load = |text: &str| {
         fs::write(&path, text).ok()?;
-        Config::load(Some(&path), [], &Flags::default(), HOST).ok()
+        Config::load(Some(&path), [], &Flags::default(), HostInfo::detect()).ok()
     };
     if let Some(config) = load(text) {
         let printed = config.to_toml();

@@ -6,10 +6,10 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use sluice_core::json::scan::Wanted;
-use sluice_core::json::split::{Limits, split};
+use sluice_core::json::split::{SplitLimits, split};
 use sluice_core::reject::Reject;
 
-const LIMITS: Limits = Limits {
+const LIMITS: SplitLimits = SplitLimits {
     depth_max: 8,
     events_max: 16,
 };
