@@ -126,8 +126,10 @@ pub static BATCH_BYTES: [u64; 8] = [
 pub struct WorkerStats {
     /// Connections accepted.
     pub connections_accepted: Counter,
-    /// Connections closed because a connection cap was reached.
+    /// Connections closed because the process had as many as it may.
     pub connections_capped: Counter,
+    /// Connections closed because their address had as many as it may.
+    pub connections_capped_by_address: Counter,
     /// Connections closed because the required PROXY header was missing or invalid.
     pub proxy_headers_refused: Counter,
     /// Errors of accept(2), mostly from exhausted descriptors.
@@ -149,6 +151,10 @@ pub struct WorkerStats {
     pub events_shed: Counter,
     /// Valid events that named no usable topic, or one over the limit; they use the fallback topic.
     pub events_without_topic: Counter,
+    /// Requests whose X-Forwarded-For was ignored because their peer is not trusted.
+    pub forwarded_for_untrusted: Counter,
+    /// Requests of trusted peers whose X-Forwarded-For held something that is no address.
+    pub forwarded_for_invalid: Counter,
     /// Bytes of bodies and records that the byte budget holds now.
     pub budget_bytes: Gauge,
     /// Requests answered 503 because the byte budget was used up.
@@ -172,6 +178,7 @@ impl WorkerStats {
         WorkerStats {
             connections_accepted: Counter::default(),
             connections_capped: Counter::default(),
+            connections_capped_by_address: Counter::default(),
             proxy_headers_refused: Counter::default(),
             accept_errors: Counter::default(),
             connections_open: Gauge::default(),
@@ -182,6 +189,8 @@ impl WorkerStats {
             events_rejected: Counter::default(),
             events_shed: Counter::default(),
             events_without_topic: Counter::default(),
+            forwarded_for_untrusted: Counter::default(),
+            forwarded_for_invalid: Counter::default(),
             budget_bytes: Gauge::default(),
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),

@@ -19,7 +19,7 @@ use crate::config::{
 use crate::config::{CompressionWord, SaslMechanism};
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
-use crate::http::{AddressPolicy, CorsPolicy, HttpLimits};
+use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::scheduling;
@@ -474,6 +474,12 @@ fn start_workers(
         },
         proxy_protocol: config.listen.proxy_protocol == ProxyProtocol::Required,
         limits: http_limits(config),
+        trusted: config
+            .client_address
+            .trusted
+            .iter()
+            .flat_map(Network::nets)
+            .collect(),
         outputs: config.outputs.len(),
         clock,
         drain: Arc::clone(drain),
@@ -509,6 +515,8 @@ fn http_limits(config: &Config) -> HttpLimits {
         head_deadline: limits.head_deadline,
         body_bytes_max: limits.body_bytes_max,
         body_deadline: limits.body_deadline,
+        // Leaves a quarter of the ack deadline for the answer; the client hears by the same moment.
+        body_deadline_last: limits.body_deadline + config.ack.deadline * 3 / 4,
         body_bytes_per_second_min: limits.body_rate_min_bytes as u64,
         body_grace: HttpLimits::default().body_grace,
         answer_deadline: HttpLimits::default().answer_deadline,
@@ -560,6 +568,7 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         body_bytes_max: config.limits.body_bytes_max,
         inflated_bytes_max: config.limits.inflated_bytes_max,
         ack_deadline: config.ack.deadline,
+        answer_within: config.limits.body_deadline + config.ack.deadline,
         retry_after_s: retry_after(config.ack.retry_after_min_s)
             ..=retry_after(config.ack.retry_after_max_s),
         budget_bytes: config.limits.in_flight_bytes_max as u64 / cores,

@@ -145,10 +145,10 @@ pub struct Limits {
 pub struct Paths {
     /// Record mode envelope: one record per request.
     pub collect: String,
-    /// Record mode event: one record per event.
-    pub events: String,
-    /// Record mode event: the query string is the event, the answer an image.
-    pub pixel: String,
+    /// Record mode event: one record per event. `None` is off.
+    pub events: Option<String>,
+    /// Record mode event: the query string is the event, the answer an image. `None` is off.
+    pub pixel: Option<String>,
     /// The server's clock, for clients.
     pub ping: String,
     /// The load balancer's question.
@@ -179,7 +179,7 @@ pub struct ClientAddress {
 /// `[admit]`: who may send events. Empty lists admit everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admit {
-    /// Values of `appId` that [`Paths::collect`] takes. At most [`APP_IDS_MAX`].
+    /// Values of the query parameter `appId` that may send events. At most [`APP_IDS_MAX`].
     pub app_ids: Vec<String>,
     /// Hosts, without port, that requests may name. At most [`HOSTS_MAX`].
     pub hosts: Vec<String>,

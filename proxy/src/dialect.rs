@@ -1,7 +1,7 @@
-//! Who is speaking, by the path, and how each is answered.
+//! Which client family speaks, by the path, and how each is answered.
 //!
 //! One client family, one file, one `match` over the verdict without a wildcard: clients differ in
-//! what they throw away.
+//! which events they throw away.
 
 pub mod aws;
 pub mod generic;
@@ -32,17 +32,22 @@ pub enum Endpoint {
 /// `/collect/x` is in use; `/collectX` is not an endpoint here.
 #[must_use]
 pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
+    let (events, pixel) = (paths.events.as_deref(), paths.pixel.as_deref());
     match path {
         path if path == paths.collect => Some(Endpoint::Collect),
-        path if path == paths.events => Some(Endpoint::Events),
-        path if path == paths.pixel => Some(Endpoint::Pixel),
+        path if Some(path) == events => Some(Endpoint::Events),
+        path if Some(path) == pixel => Some(Endpoint::Pixel),
         path if path == paths.ping => Some(Endpoint::Ping),
         path if path == paths.health => Some(Endpoint::Health),
-        path => path
-            .strip_prefix(paths.collect.as_str())
-            .filter(|rest| rest.starts_with('/'))
-            .map(|_| Endpoint::Collect),
+        path if is_below(path, &paths.collect) => Some(Endpoint::Collect),
+        _ => None,
     }
+}
+
+/// Whether `path` is a whole segment below `prefix`, which may end with a slash itself.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| prefix.ends_with('/') || rest.starts_with('/'))
 }
 
 /// The status of a refusal.
@@ -91,13 +96,7 @@ mod tests {
 
     #[test]
     fn collect_matches_whole_segments_and_the_rest_exactly() {
-        let paths = Paths {
-            collect: "/collect".into(),
-            events: "/v1/events".into(),
-            pixel: "/i".into(),
-            ping: "/ping".into(),
-            health: "/health".into(),
-        };
+        let paths = paths();
         let table = [
             ("/collect", Some(Endpoint::Collect)),
             ("/collect/", Some(Endpoint::Collect)),
@@ -116,5 +115,44 @@ mod tests {
         for (path, endpoint) in table {
             assert_eq!(super::endpoint(&paths, path), endpoint, "{path}");
         }
+    }
+
+    fn paths() -> Paths {
+        Paths {
+            collect: "/collect".into(),
+            events: Some("/v1/events".into()),
+            pixel: Some("/i".into()),
+            ping: "/ping".into(),
+            health: "/health".into(),
+        }
+    }
+
+    #[test]
+    fn collect_with_a_trailing_slash_is_a_prefix() {
+        let paths = Paths {
+            collect: "/in/".into(),
+            ..paths()
+        };
+        for (path, expected) in [
+            ("/in/", Some(Endpoint::Collect)),
+            ("/in/web", Some(Endpoint::Collect)),
+            ("/in", None),
+            ("/inx", None),
+            ("/ping", Some(Endpoint::Ping)),
+        ] {
+            assert_eq!(endpoint(&paths, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_off_leads_nowhere() {
+        let paths = Paths {
+            events: None,
+            pixel: None,
+            ..paths()
+        };
+        assert_eq!(endpoint(&paths, "/v1/events"), None);
+        assert_eq!(endpoint(&paths, "/i"), None);
+        assert_eq!(endpoint(&paths, "off"), None);
     }
 }

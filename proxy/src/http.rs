@@ -16,7 +16,7 @@ mod proxied_address;
 
 pub use answer::{Answer, ErrorBody};
 pub use body::{Body, BodyError};
-pub use client_addr::{AddressPolicy, Network, NetworkError};
+pub use client_addr::{AddressPolicy, Forwarded, Ignored, Network, NetworkError};
 pub use conn::Head;
 pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
 #[cfg(fuzzing)]

@@ -13,7 +13,7 @@ use crate::config::Paths;
 use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint};
 use crate::drain_phase::DrainPhase;
-use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head};
+use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head, Ignored};
 use crate::outputs::Outputs;
 use crate::verdict::{Shed, Verdict};
 use ::http::{HeaderValue, Method, StatusCode, header};
@@ -32,18 +32,23 @@ use sluice_core::stats::{WorkerStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::time::micros;
 use sluice_sinks::sink::Sink;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tracing::warn;
 
 /// What a record costs beside its payload while it is under way (its place in batches, its ticket).
 /// Counted into the byte budget so that a million tiny events are not free.
 const RECORD_OVERHEAD_BYTES: u64 = 160;
+
+/// Once per process: where balancer and setting disagree, it is every request.
+static UNTRUSTED_WARNING: Once = Once::new();
 
 /// What the cores share and never change.
 #[derive(Debug)]
@@ -66,6 +71,9 @@ pub struct IngestSettings {
     pub inflated_bytes_max: usize,
     /// From the end of the body to the answer, at most.
     pub ack_deadline: Duration,
+    /// From the end of the head to the answer, at most: a slow body leaves less time for the ack, so
+    /// that the answer finds a client that still waits.
+    pub answer_within: Duration,
     /// Bounds of Retry-After, seconds.
     pub retry_after_s: RangeInclusive<u32>,
     /// This core's share of the bytes in flight.
@@ -168,7 +176,7 @@ impl Ingest {
             return Ok(Verdict::RetryLater(Shed::Budget));
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
-        let handed_over = self.records(permit, |prepared| {
+        let handed_over = self.records(permit, head, |prepared| {
             // What is unpacked is not in the budget, but lives in this turn only: one per core.
             let plain = codings
                 .undo(&bytes, self.settings.inflated_bytes_max)
@@ -190,7 +198,7 @@ impl Ingest {
                     Verdict::RetryLater(Shed::Budget)
                 }
                 Some(permit) => {
-                    let handed_over = self.records(permit, |prepared| {
+                    let handed_over = self.records(permit, head, |prepared| {
                         self.prepare(head, &event, &self.settings.events, prepared)
                     });
                     self.verdict(handed_over).await
@@ -204,11 +212,13 @@ impl Ingest {
     fn records(
         &self,
         permit: Permit,
+        head: &Head,
         prepare: impl FnOnce(&mut Prepared) -> Result<(), Verdict>,
     ) -> Result<HandedOver<'_>, Verdict> {
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let answer_by = head.received_at() + self.settings.answer_within;
         let handed_over =
-            prepare(&mut prepared).and_then(|()| self.hand_over(permit, &mut prepared));
+            prepare(&mut prepared).and_then(|()| self.hand_over(permit, answer_by, &mut prepared));
         self.prepared.borrow_mut().push(prepared);
         handed_over
     }
@@ -250,10 +260,7 @@ impl Ingest {
         let sinks = self.sinks.borrow();
         let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
         let record_bytes_max = limits.min().unwrap_or(0);
-        let forwarded_for = self
-            .settings
-            .addresses
-            .chain(head.peer().ip(), head.headers());
+        let forwarded_for = self.forwarded_for(head);
         let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
             method: head.method().as_str(),
@@ -280,10 +287,32 @@ impl Ingest {
         Ok(())
     }
 
+    /// What trusted proxies say of the client's address; counts what is ignored of it.
+    fn forwarded_for<'h>(&self, head: &'h Head) -> Option<Cow<'h, [u8]>> {
+        let peer = head.peer().ip();
+        let forwarded = self.settings.addresses.forwarded(peer, head.headers());
+        match forwarded.ignored {
+            None => {}
+            Some(Ignored::NotAnAddress) => self.stats.forwarded_for_invalid.increment(),
+            Some(Ignored::UntrustedPeer) => {
+                self.stats.forwarded_for_untrusted.increment();
+                UNTRUSTED_WARNING.call_once(|| {
+                    warn!(
+                        %peer,
+                        "ignored X-Forwarded-For of a peer that client_address.trusted does not list; \
+                         further ones are only counted, in sluice_forwarded_for_ignored_total"
+                    );
+                });
+            }
+        }
+        forwarded.chain
+    }
+
     /// Opens the request in the book and gives its records to the outputs: all of them, or none.
     fn hand_over(
         &self,
         mut permit: Permit,
+        answer_by: Mono,
         prepared: &mut Prepared,
     ) -> Result<HandedOver<'_>, Verdict> {
         if prepared.records.is_empty() {
@@ -309,7 +338,7 @@ impl Ingest {
             return Err(Verdict::RetryLater(Shed::Budget));
         }
         let now = self.context.recent();
-        let deadline = now + self.settings.ack_deadline;
+        let deadline = (now + self.settings.ack_deadline).min(answer_by);
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let key = book.open(prepared.received, rejected, permit, deadline);
         for record in prepared.records.drain(..) {
@@ -349,7 +378,7 @@ impl Ingest {
             return None;
         }
         admit.refuse_host(head).or_else(|| {
-            if endpoint != Endpoint::Collect || !admit.asks_for_app() {
+            if endpoint == Endpoint::Ping || !admit.asks_for_app() {
                 return None;
             }
             let [app_id] = query_parameters(head.uri().query(), ["appId"]);

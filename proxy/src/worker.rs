@@ -13,6 +13,7 @@ use crate::drain_phase::{Drain, DrainPhase};
 use crate::http::{Handler, HttpLimits, HttpServer, serve};
 use crate::net::listener::{self, Acceptor, BindError, ConnectionLimiter, ConnectionPermit};
 use crate::net::poller::{Poller, Stream};
+use ipnet::IpNet;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::Mono;
@@ -86,6 +87,8 @@ pub struct WorkerSettings {
     pub proxy_protocol: bool,
     /// What a client may take.
     pub limits: HttpLimits,
+    /// Proxies of one's own, which the cap per address does not count.
+    pub trusted: Vec<IpNet>,
     /// How many outputs each core counts for.
     pub outputs: usize,
     /// The process's clock.
@@ -157,6 +160,7 @@ pub fn run_workers<H: Handler>(
     let limiter = Arc::new(ConnectionLimiter::new(
         connections_max,
         settings.limits.connections_per_source_max,
+        settings.trusted.clone(),
         settings.proxy_protocol,
     ));
 

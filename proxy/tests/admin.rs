@@ -178,6 +178,9 @@ fn sources() -> Sources {
             let stats = WorkerStats::new(2);
             stats.connections_accepted.add(n);
             stats.connections_capped.add(2 * n);
+            stats.connections_capped_by_address.add(30 * n);
+            stats.forwarded_for_untrusted.add(31 * n);
+            stats.forwarded_for_invalid.add(32 * n);
             stats.proxy_headers_refused.add(18 * n);
             stats.accept_errors.add(3 * n);
             stats.connections_open.set(4 * n);
@@ -264,7 +267,8 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
     let page = parse(&render(&sources()));
     for (name, expected) in [
         ("sluice_connections_accepted_total", 11.0),
-        ("sluice_connections_capped_total", 22.0),
+        ("sluice_connections_capped_total", 22.0 + 330.0),
+        ("sluice_forwarded_for_ignored_total", 341.0 + 352.0),
         ("sluice_proxy_headers_refused_total", 198.0),
         ("sluice_accept_errors_total", 33.0),
         ("sluice_connections_open", 44.0),

@@ -412,6 +412,10 @@ fn contradictions_show_both_settings_with_their_units() {
             ["drain.deadline_ms", "4999 ms", "drain.grace_ms + ack.deadline_ms", "5000 ms"],
         ),
         (
+            "[limits]\nbody_deadline_ms = 11001\n[ack]\ndeadline_ms = 4000\n".to_owned(),
+            ["15001 ms", "limits.body_deadline_ms + ack.deadline_ms", "15000 ms", "SDKs wait"],
+        ),
+        (
             "[paths]\nping = '/v1/events'\n".to_owned(),
             ["paths.ping", "/v1/events", "paths.events", "/v1/events"],
         ),
@@ -447,6 +451,7 @@ fn what_just_does_not_contradict_is_taken() {
         "[limits]\nhead_bytes_max = 8193\ntarget_bytes_max = 8192\n".to_owned(),
         "[limits]\nidle_ms = 1000\nconnection_life_ms = 1000\n".to_owned(),
         "[ack]\nretry_after_min_s = 4\nretry_after_max_s = 4\n".to_owned(),
+        "[limits]\nbody_deadline_ms = 11000\n[ack]\ndeadline_ms = 4000\n".to_owned(),
         "[drain]\ngrace_ms = 1000\ndeadline_ms = 5000\n".to_owned(),
         "[listen]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'\n".to_owned(),
         "[listen]\naddress = '127.0.0.1:80'\n[admin]\naddress = '127.0.0.2:80'\n".to_owned(),
@@ -465,6 +470,8 @@ fn a_default_gives_way_to_what_was_written() {
         "[limits]\nhead_bytes_max = 8192\nconnection_life_ms = 1\n".to_owned(),
         "[listen]\nconnections_max = 5\n".to_owned(),
         "[ack]\nretry_after_min_s = 60\n".to_owned(),
+        "[ack]\ndeadline_ms = 9999\n".to_owned(),
+        "[limits]\nbody_deadline_ms = 14000\n[outputs.main]\ntype = 'null'\n".to_owned(),
         "[outputs.main]\ntype = 'null'\nretry_cap_ms = 2\n".to_owned(),
         "[outputs.main]\ntype = 'null'\nretry_base_ms = 2000\n".to_owned(),
         "[outputs.main]\ntype = 'null'\nbatch_bytes_max = 100000000\n".to_owned(),

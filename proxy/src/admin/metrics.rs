@@ -101,10 +101,20 @@ fn connections(page: &mut Page, workers: &[Arc<WorkerStats>]) {
         "Client connections accepted.",
         sum(workers, |worker| worker.connections_accepted.get()),
     );
-    page.counter(
+    page.family(
         "sluice_connections_capped_total",
-        "Client connections closed because a connection cap was reached.",
+        "counter",
+        "Client connections closed because a cap was reached: of the process, or of their address.",
+    );
+    page.sample(
+        "",
+        &[("cap", "process")],
         sum(workers, |worker| worker.connections_capped.get()),
+    );
+    page.sample(
+        "",
+        &[("cap", "address")],
+        sum(workers, |worker| worker.connections_capped_by_address.get()),
     );
     page.counter(
         "sluice_proxy_headers_refused_total",
@@ -137,6 +147,21 @@ fn requests(page: &mut Page, workers: &[Arc<WorkerStats>]) {
         "sluice_requests_broken_off_total",
         "Requests that broke off before an answer could be sent.",
         sum(workers, |worker| worker.broken_off.get()),
+    );
+    page.family(
+        "sluice_forwarded_for_ignored_total",
+        "counter",
+        "Requests whose X-Forwarded-For was ignored: from a peer that is not trusted, or not an address.",
+    );
+    page.sample(
+        "",
+        &[("reason", "untrusted_peer")],
+        sum(workers, |worker| worker.forwarded_for_untrusted.get()),
+    );
+    page.sample(
+        "",
+        &[("reason", "not_an_address")],
+        sum(workers, |worker| worker.forwarded_for_invalid.get()),
     );
     page.counter(
         "sluice_events_received_total",

@@ -117,6 +117,16 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
         // Its images set them to something whether there is a bucket or not.
         outputs.remove(S3);
     }
+    if has_stream || has_topic || has_bucket {
+        // Their readers expect envelopes only, and a path of theirs may be one of these.
+        for key in ["events", "pixel"] {
+            insert(&mut replaced.table, &["paths", key], "off".into());
+        }
+        replaced.notes.push(
+            "paths.events and paths.pixel are off, as the replaced tier has no such endpoints"
+                .to_owned(),
+        );
+    }
     let outputs = [(KINESIS, has_stream), (KAFKA, has_topic), (S3, has_bucket)];
     for (output, is_there) in outputs {
         if is_there {
@@ -143,6 +153,10 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
     };
     Some(match name {
         "SERVER_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "collect"], text()),
+        // There, too, the health check has this path to itself.
+        "PING_ENDPOINT_PATH" if value == "/health" => {
+            Meaning::Nothing("/health is the health check; the clock stays at paths.ping")
+        }
         "PING_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "ping"], text()),
         "SERVER_CORS_ORIGIN" => match origins(value) {
             Ok(origins) => Meaning::Is(vec!["cors", "origins"], Value::String(origins)),
@@ -250,12 +264,13 @@ mod tests {
         ])
         .unwrap();
         let expected: Table = "[paths]\ncollect = '/in/collect'\nping = '/in/ping'\n\
+            events = 'off'\npixel = 'off'\n\
             [cors]\norigins = 'https://*.example.com,http://localhost:8080'\n\
             [outputs.kinesis]\ntype = 'kinesis'\nstream = 'clicks'\nack = 'delivered'\n"
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);
-        assert_eq!(found.notes.len(), 9, "{:?}", found.notes);
+        assert_eq!(found.notes.len(), 10, "{:?}", found.notes);
     }
 
     #[test]
@@ -287,11 +302,12 @@ mod tests {
         .unwrap();
         let expected: Table = "[outputs.kafka]\ntype = 'kafka'\nack = 'enqueued'\n\
             brokers = 'b-1:9092,b-2:9092'\ntopic = 'clicks'\n\
-            [outputs.kinesis]\ntype = 'kinesis'\nack = 'enqueued'\nstream = 'stream'\n"
+            [outputs.kinesis]\ntype = 'kinesis'\nack = 'enqueued'\nstream = 'stream'\n\
+            [paths]\nevents = 'off'\npixel = 'off'\n"
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);
-        assert_eq!(found.notes.len(), 4, "{:?}", found.notes);
+        assert_eq!(found.notes.len(), 5, "{:?}", found.notes);
     }
 
     #[test]
@@ -305,7 +321,8 @@ mod tests {
         ])
         .unwrap();
         let expected: Table = "[outputs.s3]\ntype = 's3'\nbucket = 'events'\n\
-            prefix = 's3-data'\nobject_bytes_max = 50000000\nobject_age_s = 60\n"
+            prefix = 's3-data'\nobject_bytes_max = 50000000\nobject_age_s = 60\n\
+            [paths]\nevents = 'off'\npixel = 'off'\n"
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);

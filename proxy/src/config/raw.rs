@@ -78,6 +78,9 @@ section! {
     }
 }
 
+/// The path of an endpoint that is not served.
+pub(super) const OFF: &str = "off";
+
 section! {
     /// `[paths]`.
     RawPaths {
@@ -368,8 +371,8 @@ impl From<&Config> for Raw {
             },
             paths: RawPaths {
                 collect: Some(paths.collect.clone()),
-                events: Some(paths.events.clone()),
-                pixel: Some(paths.pixel.clone()),
+                events: Some(paths.events.clone().unwrap_or_else(|| OFF.to_owned())),
+                pixel: Some(paths.pixel.clone().unwrap_or_else(|| OFF.to_owned())),
                 ping: Some(paths.ping.clone()),
                 health: Some(paths.health.clone()),
             },

@@ -6,8 +6,8 @@ use super::check::{Check, Number, setting};
 use super::error::{ConfigError, Problem};
 use super::keywords::{Driver, List, LogFormat, LogLevel, ProxyProtocol, Scheduling, SinkType};
 use super::raw::{
-    Raw, RawAck, RawAdmin, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits, RawListen,
-    RawOutput, RawPaths,
+    OFF, Raw, RawAck, RawAdmin, RawAdmit, RawClientAddress, RawCors, RawDrain, RawLimits,
+    RawListen, RawOutput, RawPaths,
 };
 use super::{
     APP_IDS_MAX, Ack, Admin, Admit, ClientAddress, Config, Cors, Drain, Flags, HOSTS_MAX, HostInfo,
@@ -17,6 +17,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The output that is there when none is configured: a file output.
 const DEFAULT_OUTPUT: &str = "files";
+
+/// How long the SDKs in the field wait for an answer to a batch, from its first byte.
+const CLIENT_PATIENCE_MS: u64 = 15_000;
+
+/// Defaults of the two deadlines that have to fit into it.
+const BODY_DEADLINE_MS: u64 = 11_000;
+const ACK_DEADLINE_MS: u64 = 4_000;
+const _: () = assert!(BODY_DEADLINE_MS + ACK_DEADLINE_MS <= CLIENT_PATIENCE_MS);
 
 /// The least default of `in_flight_bytes_max`, bytes.
 const IN_FLIGHT_BYTES_LEAST: u64 = 64 << 20;
@@ -69,12 +77,13 @@ pub(super) fn apply_flags(raw: &mut Raw, flags: &Flags) -> Result<(), ConfigErro
 pub(super) fn resolve(raw: Raw, machine: HostInfo) -> Result<Config, ConfigError> {
     let mut check = Check::default();
     let listen = check.listen(&raw.listen, machine);
-    let (limits, record_bytes) = check.limits(&raw.limits, machine);
+    let (limits, record_bytes, body_deadline) = check.limits(&raw.limits, &raw.ack, machine);
     let paths = check.paths(raw.paths);
     let cors = check.cors(&raw.cors);
     let client_address = check.client_address(&raw.client_address);
     let admit = check.admit(raw.admit);
-    let (ack, ack_deadline) = check.ack(&raw.ack);
+    let (ack, ack_deadline) = check.ack(&raw.ack, &raw.limits);
+    check.patience(&body_deadline, &ack_deadline);
     let drain = check.drain(&raw.drain, &ack_deadline);
     let admin = check.admin(raw.admin, listen.address);
     let log = Log {
@@ -161,10 +170,15 @@ impl Check {
         }
     }
 
-    /// Also the bytes of the largest record that ordinary text can make.
-    fn limits(&mut self, raw: &RawLimits, machine: HostInfo) -> (Limits, Number) {
-        let head = self.number(&bounds::HEAD_BYTES, "", raw.head_bytes_max, 16_384);
-        let headers = self.number(&bounds::HEADERS, "", raw.headers_max, 64);
+    /// Also the bytes of the largest record that ordinary text can make, and the body deadline.
+    fn limits(
+        &mut self,
+        raw: &RawLimits,
+        ack: &RawAck,
+        machine: HostInfo,
+    ) -> (Limits, Number, Number) {
+        let head = self.number(&bounds::HEAD_BYTES, "", raw.head_bytes_max, 32_768);
+        let headers = self.number(&bounds::HEADERS, "", raw.headers_max, 100);
         let target = self.number(
             &bounds::TARGET_BYTES,
             "",
@@ -180,7 +194,15 @@ impl Check {
             raw.inflated_bytes_max,
             body.value,
         );
-        let body_deadline = self.number(&bounds::BODY_DEADLINE, "", raw.body_deadline_ms, 10_000);
+        let ack_deadline = ack.deadline_ms.unwrap_or(ACK_DEADLINE_MS);
+        let body_deadline = self.number(
+            &bounds::BODY_DEADLINE,
+            "",
+            raw.body_deadline_ms,
+            CLIENT_PATIENCE_MS
+                .saturating_sub(ack_deadline)
+                .clamp(1, BODY_DEADLINE_MS),
+        );
         let body_rate = self.number(&bounds::BODY_RATE, "", raw.body_rate_min_bytes, 500);
         let life = self.number(
             &bounds::CONNECTION_LIFE,
@@ -246,24 +268,31 @@ impl Check {
             json_depth_max: depth.size(),
             in_flight_bytes_max: in_flight.size(),
         };
-        (limits, largest.plus(&head))
+        (limits, largest.plus(&head), body_deadline)
     }
 
     fn paths(&mut self, raw: RawPaths) -> Paths {
+        let unless_off = |written: Option<String>, default: &str| {
+            let path = written.unwrap_or_else(|| default.to_owned());
+            (path != OFF).then_some(path)
+        };
         let paths = Paths {
             collect: raw.collect.unwrap_or_else(|| "/collect".to_owned()),
-            events: raw.events.unwrap_or_else(|| "/v1/events".to_owned()),
-            pixel: raw.pixel.unwrap_or_else(|| "/i".to_owned()),
+            events: unless_off(raw.events, "/v1/events"),
+            pixel: unless_off(raw.pixel, "/i"),
             ping: raw.ping.unwrap_or_else(|| "/ping".to_owned()),
             health: raw.health.unwrap_or_else(|| "/health".to_owned()),
         };
-        let all = [
-            ("paths.collect", &paths.collect),
-            ("paths.events", &paths.events),
-            ("paths.pixel", &paths.pixel),
-            ("paths.ping", &paths.ping),
-            ("paths.health", &paths.health),
-        ];
+        let all: Vec<(&str, &String)> = [
+            ("paths.collect", Some(&paths.collect)),
+            ("paths.events", paths.events.as_ref()),
+            ("paths.pixel", paths.pixel.as_ref()),
+            ("paths.ping", Some(&paths.ping)),
+            ("paths.health", Some(&paths.health)),
+        ]
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?)))
+        .collect();
         for (at, (key, path)) in all.iter().enumerate() {
             if !is_path(path) {
                 self.malformed(
@@ -341,8 +370,16 @@ impl Check {
         }
     }
 
-    fn ack(&mut self, raw: &RawAck) -> (Ack, Number) {
-        let deadline = self.number(&bounds::ACK_DEADLINE, "", raw.deadline_ms, 4_000);
+    fn ack(&mut self, raw: &RawAck, limits: &RawLimits) -> (Ack, Number) {
+        let body_deadline = limits.body_deadline_ms.unwrap_or(0);
+        let deadline = self.number(
+            &bounds::ACK_DEADLINE,
+            "",
+            raw.deadline_ms,
+            CLIENT_PATIENCE_MS
+                .saturating_sub(body_deadline)
+                .clamp(1, ACK_DEADLINE_MS),
+        );
         let most_given = raw.retry_after_max_s.unwrap_or(u64::MAX);
         let least = self.number(
             &bounds::RETRY_AFTER_MIN,
@@ -363,6 +400,20 @@ impl Check {
             retry_after_max_s: most.value,
         };
         (ack, deadline)
+    }
+
+    /// An answer that comes after the client has given up makes it send events that are stored.
+    fn patience(&mut self, body_deadline: &Number, ack_deadline: &Number) {
+        let patience = Number {
+            key: "the time that SDKs wait for an answer".to_owned(),
+            unit: "ms",
+            value: CLIENT_PATIENCE_MS,
+        };
+        self.at_most(
+            &body_deadline.plus(ack_deadline),
+            &patience,
+            "the answer would come after the client gave up, and sent its events again",
+        );
     }
 
     fn drain(&mut self, raw: &RawDrain, ack_deadline: &Number) -> Drain {

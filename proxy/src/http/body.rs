@@ -211,7 +211,8 @@ impl<'a> Reading<'a> {
                     if !self.begun {
                         self.begun = true;
                         let now = self.shared.context.now();
-                        self.state.body_begins(now, &self.shared.limits);
+                        let left = incoming.size_hint().exact();
+                        self.state.body_begins(now, left, &self.shared.limits);
                     }
                     return Poll::Pending;
                 }

@@ -1,17 +1,17 @@
-//! Whose address a record gets: what proxies in front said (`X-Forwarded-For`), if they are ours, else
-//! who is at the other end of the connection. Judges addresses and headers; knows no record.
+//! The address that a record gets: what trusted proxies in front said (`X-Forwarded-For`), else the
+//! peer of the connection. Judges addresses and headers; knows no record.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The networks that no address of the internet is in (RFC 1918, 6598, 4193, loopback, link-local):
-/// where load balancers and other proxies of one's own are.
+/// Networks without public addresses (RFC 1918, 6598, 4193, loopback, link-local), where load balancers
+/// and other proxies of one's own are.
 const PRIVATE: [&str; 9] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -56,6 +56,13 @@ impl FromStr for Network {
     }
 }
 
+impl Network {
+    /// The networks under this name.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
+        self.nets.iter().copied()
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -70,53 +77,105 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// `trusted`: whose header is believed. `hops`: how many proxies of one's own append to it, so that
-    /// only so many addresses at its end are known to be true; 0 takes all of it.
+    /// The header is believed from `trusted` peers. `hops` is how many proxies of one's own append to
+    /// it: only this many addresses at its end are known to be true; 0 takes all of it.
     #[must_use]
     pub fn new(trusted: &[Network], hops: usize) -> AddressPolicy {
         AddressPolicy {
-            trusted: trusted
-                .iter()
-                .flat_map(|network| network.nets.iter().copied())
-                .collect(),
+            trusted: trusted.iter().flat_map(Network::nets).collect(),
             hops,
         }
     }
 
-    /// The chain of addresses that a trusted peer handed on, the client first; `None` when the peer is
-    /// not trusted, or handed on none. Several header lines are one list (RFC 9110, 5.3).
+    /// What X-Forwarded-For says of the client. Several header lines are one list (RFC 9110, 5.3).
+    ///
+    /// The list is read from its end, where the nearest proxy wrote, up to the first entry that is no
+    /// address: whoever wrote that is not believed about what stands before it either.
     #[must_use]
-    pub fn chain<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
+    pub fn forwarded<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Forwarded<'a> {
         let mut lines = headers.get_all(&X_FORWARDED_FOR).iter();
-        let first = lines.next()?;
+        let Some(first) = lines.next() else {
+            return Forwarded::default();
+        };
         let peer = peer.to_canonical();
         if !self.trusted.iter().any(|network| network.contains(&peer)) {
-            return None;
+            return Forwarded {
+                chain: None,
+                ignored: Some(Ignored::UntrustedPeer),
+            };
         }
         let whole = lines
             .map(HeaderValue::as_bytes)
             .fold(Cow::Borrowed(first.as_bytes()), |list, line| {
                 Cow::Owned([&list, line].join(b", ".as_slice()))
             });
-        Some(match (self.hops, whole) {
-            (0, whole) => whole,
-            (hops, Cow::Borrowed(whole)) => Cow::Borrowed(last(whole, hops)),
-            (hops, Cow::Owned(whole)) => Cow::Owned(last(&whole, hops).to_vec()),
-        })
+        let count = match self.hops {
+            0 => ADDRESSES_MAX,
+            hops => hops.min(ADDRESSES_MAX),
+        };
+        let (from, invalid) = valid_tail(&whole, count);
+        let tail = match whole {
+            Cow::Borrowed(whole) => Cow::Borrowed(&whole[from..]),
+            Cow::Owned(whole) => Cow::Owned(whole[from..].to_vec()),
+        };
+        Forwarded {
+            chain: Some(tail).filter(|tail| !tail.is_empty()),
+            ignored: invalid.then_some(Ignored::NotAnAddress),
+        }
     }
 }
 
-/// The last `count` entries of a list.
-fn last(list: &[u8], count: usize) -> &[u8] {
-    let mut commas = list
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, byte)| **byte == b',');
-    match commas.nth(count - 1) {
-        Some((at, _)) => list[at + 1..].trim_ascii_start(),
-        None => list,
+/// Entries of X-Forwarded-For that are taken at most; no chain of proxies is longer.
+const ADDRESSES_MAX: usize = 16;
+
+/// What X-Forwarded-For says of a request's client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded<'a> {
+    /// Addresses as they were sent, separated by commas, the client first; `None` where there are
+    /// none to believe.
+    pub chain: Option<Cow<'a, [u8]>>,
+    /// Why some or all of the header was ignored.
+    pub ignored: Option<Ignored>,
+}
+
+/// Why X-Forwarded-For, or its beginning, was ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// The peer is not one that is believed.
+    UntrustedPeer,
+    /// An entry is no address.
+    NotAnAddress,
+}
+
+/// Where the last `count` entries of a list begin, or those behind the last one that is no address, and
+/// whether there is such an entry.
+fn valid_tail(list: &[u8], count: usize) -> (usize, bool) {
+    let mut from = list.len();
+    let mut end = list.len();
+    for _ in 0..count {
+        let start = list[..end]
+            .iter()
+            .rposition(|byte| *byte == b',')
+            .map_or(0, |comma| comma + 1);
+        let entry = &list[start..end];
+        if !is_address(entry.trim_ascii()) {
+            return (from, true);
+        }
+        from = start + entry.len() - entry.trim_ascii_start().len();
+        if start == 0 {
+            break;
+        }
+        end = start - 1;
     }
+    (from, false)
+}
+
+/// An IP address, which some balancers write with a port and IPv6 then in brackets.
+fn is_address(entry: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(entry) else {
+        return false;
+    };
+    text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -130,7 +189,8 @@ mod tests {
             headers.append(&X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
         }
         AddressPolicy::new(&trusted, hops)
-            .chain(peer.parse().unwrap(), &headers)
+            .forwarded(peer.parse().unwrap(), &headers)
+            .chain
             .map(|chain| String::from_utf8(chain.into_owned()).unwrap())
     }
 
@@ -199,6 +259,49 @@ mod tests {
         ] {
             let error = text.parse::<Network>().unwrap_err();
             assert_eq!(error, NetworkError(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_in_x_forwarded_for_is_not_stored() {
+        let long = "x".repeat(6_000);
+        let many = vec!["192.0.2.1"; 100].join(",");
+        let bounded = vec!["192.0.2.1"; ADDRESSES_MAX].join(",");
+        for (sent, expected, invalid) in [
+            ("<script>", None, true),
+            (long.as_str(), None, true),
+            ("unknown", None, true),
+            ("", None, true),
+            ("203.0.113.9,", None, true),
+            ("203.0.113.9.evil.example", None, true),
+            ("203.0.113.9, <script>", None, true),
+            ("<script>, 203.0.113.9", Some("203.0.113.9"), true),
+            (
+                "<b>,203.0.113.9, 10.0.0.2",
+                Some("203.0.113.9, 10.0.0.2"),
+                true,
+            ),
+            ("203.0.113.9:4711", Some("203.0.113.9:4711"), false),
+            ("[2001:db8::7]:4711", Some("[2001:db8::7]:4711"), false),
+            ("2001:db8::7", Some("2001:db8::7"), false),
+            (
+                " 203.0.113.9 ,10.0.0.2",
+                Some("203.0.113.9 ,10.0.0.2"),
+                false,
+            ),
+            (many.as_str(), Some(bounded.as_str()), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(&X_FORWARDED_FOR, HeaderValue::from_str(sent).unwrap());
+            let policy = AddressPolicy::new(&["private".parse().unwrap()], 0);
+            let found = policy.forwarded(IpAddr::from([10, 0, 0, 1]), &headers);
+            let chain = found
+                .chain
+                .as_deref()
+                .map(|c| String::from_utf8_lossy(c).into_owned());
+            assert_eq!(chain.as_deref(), expected, "{sent}");
+            let expected = invalid.then_some(Ignored::NotAnAddress);
+            assert_eq!(found.ignored, expected, "{sent}");
         }
     }
 }

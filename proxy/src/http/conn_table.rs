@@ -59,6 +59,8 @@ pub(super) struct ConnState {
     /// Bytes read from the socket so far, and how many of them when the present body began.
     pub(super) bytes_read: Cell<u64>,
     pub(super) bytes_before_body: Cell<u64>,
+    /// Bytes of the present body that were still to come when its reading began, where it is announced.
+    body_left: Cell<Option<u64>>,
     pub(super) end: Cell<End>,
     /// There is an engine, and it may be asked to rest.
     pub(super) has_engine: Cell<bool>,
@@ -95,6 +97,7 @@ impl ConnState {
             since: Cell::new(now),
             bytes_read: Cell::new(0),
             bytes_before_body: Cell::new(0),
+            body_left: Cell::new(None),
             end: Cell::new(End::Open),
             has_engine: Cell::new(false),
             rest: Cell::new(false),
@@ -127,8 +130,9 @@ impl ConnState {
         }
     }
 
-    /// The handler waits for the body from now on.
-    pub(super) fn body_begins(&self, now: Mono, limits: &HttpLimits) {
+    /// The handler waits for the body from now on; `left` bytes are still to come.
+    pub(super) fn body_begins(&self, now: Mono, left: Option<u64>, limits: &HttpLimits) {
+        self.body_left.set(left);
         self.since.set(now);
         self.bytes_before_body.set(self.bytes_read.get());
         self.enter(Phase::Body, now + limits.body_deadline);
@@ -192,13 +196,27 @@ impl ConnState {
                 );
                 self.end_now();
             }
-            Phase::Body if overdue || self.body_is_slow(now, limits) => {
+            Phase::Body
+                if (overdue && !self.body_will_end(now, limits))
+                    || self.body_is_slow(now, limits) =>
+            {
                 self.body_overdue.set(true);
                 self.wake();
             }
             Phase::Answer | Phase::Linger if overdue => self.end_now(),
             _ => {}
         }
+    }
+
+    /// Whether the body, at its average rate so far, is complete by the last deadline.
+    fn body_will_end(&self, now: Mono, limits: &HttpLimits) -> bool {
+        let elapsed = now.since(self.since.get());
+        let got = self.bytes_read.get() - self.bytes_before_body.get();
+        let last = limits.body_deadline_last;
+        self.body_left.get().is_some_and(|left| {
+            elapsed < last
+                && u128::from(left) * elapsed.as_millis() <= u128::from(got) * last.as_millis()
+        })
     }
 
     fn body_is_slow(&self, now: Mono, limits: &HttpLimits) -> bool {

@@ -21,25 +21,28 @@ pub struct HttpLimits {
     /// A body is complete this long after the handler began to read it, or reading ends with
     /// [`BodyError::TooSlow`](super::BodyError::TooSlow).
     pub body_deadline: Duration,
+    /// A body of announced length may take until then, as long as its average rate completes it in
+    /// this time. A large body on a slow uplink is then not cut off shortly before its end, only for
+    /// its client to send all of it again.
+    pub body_deadline_last: Duration,
     /// Bytes per second that a body's average must keep once `body_grace` is over.
     pub body_bytes_per_second_min: u64,
-    /// For so long after its start a body may be slower than that.
+    /// For this long after its start a body may be slower than that.
     pub body_grace: Duration,
     /// An answer is in the kernel's hands this long after it was made, or the connection is cut.
     pub answer_deadline: Duration,
-    /// A connection without a request for so long is closed.
+    /// A connection without a request for this long is closed.
     pub idle: Duration,
     /// Requests on one connection; the last one is answered with `Connection: close`.
     pub requests_per_connection_max: u32,
-    /// After so long a connection is closed with its next answer or when it is idle. Each
+    /// At this age a connection is closed with its next answer or when it is idle. Each
     /// connection takes up to a tenth off, so that many opened together do not return together.
     pub connection_life: Duration,
     /// Connections of the process; one more is closed at accept. Half the descriptor limit bounds
     /// it, too, so that outputs can always open files and sockets.
     pub connections_max: usize,
-    /// Connections from one source (an IPv4 address, an IPv6 /64); one more is closed at accept.
-    /// 0 turns it off, as it must be behind a balancer that hides the clients' addresses and does not
-    /// announce them.
+    /// Connections from one source (an IPv4 address, an IPv6 /64) that is no proxy of one's own; one
+    /// more is closed at accept. 0 turns it off.
     pub connections_per_source_max: usize,
 }
 
@@ -61,12 +64,13 @@ const _: () = assert!(HttpLimits::HEAD_BYTES_CEILING < HttpLimits::READ_AHEAD_BY
 impl Default for HttpLimits {
     fn default() -> Self {
         HttpLimits {
-            head_bytes_max: 16 * 1024,
-            headers_max: 64,
+            head_bytes_max: HttpLimits::HEAD_BYTES_CEILING,
+            headers_max: HttpLimits::HEADERS_CEILING,
             target_bytes_max: 8 * 1024,
             head_deadline: Duration::from_secs(10),
             body_bytes_max: 1024 * 1024,
-            body_deadline: Duration::from_secs(10),
+            body_deadline: Duration::from_secs(11),
+            body_deadline_last: Duration::from_secs(14),
             body_bytes_per_second_min: 500,
             body_grace: Duration::from_secs(2),
             answer_deadline: Duration::from_secs(10),

@@ -1,6 +1,6 @@
-//! Whose a connection is: its peer, or the client that a balancer announces before the first byte of
-//! HTTP. Holds the announcement to the time of a head and counts it; how it reads is
-//! [`net::proxy_protocol`](crate::net::proxy_protocol)'s business.
+//! The client of a connection: its peer, or the address that a balancer sends before the first byte of
+//! HTTP. Holds that header to the deadline of heads and counts it; parsing it is
+//! [`net::proxy_protocol`](crate::net::proxy_protocol)'s job.
 
 use super::conn::Shared;
 use super::conn_table::{ConnState, End};
@@ -9,8 +9,8 @@ use crate::net::poller::Stream;
 use crate::net::proxy_protocol::{NoClient, read_client};
 use std::net::SocketAddr;
 
-/// The client of a new connection; `None` when the connection is to be closed: it was not announced
-/// as it has to be, or its client has as many connections as it may.
+/// The client of a new connection; `None` when the connection has to be closed: the header is missing
+/// or malformed, or the client has as many connections as it may.
 pub(super) async fn client_of(
     stream: &Stream,
     peer: SocketAddr,
@@ -29,10 +29,10 @@ pub(super) async fn client_of(
     // In a box: most of a connection's life is after it.
     let client = match Box::pin(read_client(stream, is_over)).await {
         Ok(client) => client.unwrap_or(peer),
-        // Balancers connect to see whether somebody listens, and go.
+        // Balancers connect to see whether anybody listens, and leave.
         Err(NoClient::Silent) => return None,
         Err(error) => {
-            // Aloud once per core: where balancer and setting disagree it is every connection.
+            // Logged once per core: where balancer and setting disagree, every connection fails.
             if stats.proxy_headers_refused.get() == 0 {
                 tracing::warn!(
                     %peer,
@@ -45,8 +45,8 @@ pub(super) async fn client_of(
             return None;
         }
     };
-    if !permit.belongs_to(client.ip()) {
-        stats.connections_capped.increment();
+    if let Err(cap) = permit.belongs_to(client.ip()) {
+        permit.note_refusal(&shared.context, client.ip(), cap);
         return None;
     }
     Some(client)

@@ -1,7 +1,9 @@
-//! Listening sockets, the accept loop of a core, and the caps at the limiter.
+//! Listening sockets, the accept loop of a core, and the caps on open connections.
 
 use super::poller::{Listener, Poller, Stream};
 use crate::context::WorkerContext;
+use ipnet::IpNet;
+use sluice_core::time::Mono;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -67,11 +69,13 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// The caps at the limiter, one for all cores of the process.
+/// The caps on open connections; one limiter for all cores of the process.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimiter {
     connections_max: usize,
     per_source_max: usize,
+    /// Proxies of one's own: each brings the connections of many clients.
+    trusted: Vec<IpNet>,
     uses_proxy_protocol: bool,
     open: Mutex<OpenConnections>,
 }
@@ -80,7 +84,22 @@ pub(crate) struct ConnectionLimiter {
 struct OpenConnections {
     total: usize,
     per_source: HashMap<IpAddr, usize>,
+    /// When a refusal was last logged, and how many there were since.
+    warned: Option<Mono>,
+    refused: u64,
 }
+
+/// The cap that a connection was refused by, with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cap {
+    /// All connections of the process.
+    Process(usize),
+    /// Those of one source.
+    Source(usize),
+}
+
+/// At most one warning about refused connections in this time.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
 impl OpenConnections {
     /// Counts a connection of this source; `false` when there are `most` already. 0 counts none.
@@ -105,16 +124,18 @@ impl OpenConnections {
 }
 
 impl ConnectionLimiter {
-    /// `per_source_max` 0 counts no sources. `uses_proxy_protocol`: whose a connection is, a header
-    /// says after accept ([`proxy_protocol`](super::proxy_protocol)); its peer is a balancer.
+    /// `per_source_max` 0 counts no sources. With `uses_proxy_protocol` the peer is a balancer, and a
+    /// header after accept names the client ([`proxy_protocol`](super::proxy_protocol)).
     pub(crate) fn new(
         connections_max: usize,
         per_source_max: usize,
+        trusted: Vec<IpNet>,
         uses_proxy_protocol: bool,
     ) -> ConnectionLimiter {
         ConnectionLimiter {
             connections_max,
             per_source_max,
+            trusted,
             uses_proxy_protocol,
             open: Mutex::default(),
         }
@@ -124,21 +145,80 @@ impl ConnectionLimiter {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in, until the permit is dropped; `None` when a cap is reached.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+    /// Lets a connection in, until the permit is dropped, or says which cap is reached.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Cap> {
         let mut open = self.open();
         if open.total >= self.connections_max {
-            return None;
+            return Err(Cap::Process(self.connections_max));
         }
-        let source = (!self.uses_proxy_protocol).then(|| source_of(peer));
-        if source.is_some_and(|source| !open.add(source, self.per_source_max)) {
-            return None;
-        }
+        let source = if self.uses_proxy_protocol {
+            Source::Awaited
+        } else {
+            self.count(&mut open, peer)?
+        };
         open.total += 1;
-        Some(ConnectionPermit {
+        Ok(ConnectionPermit {
             limiter: Arc::clone(self),
             source,
         })
+    }
+
+    /// Counts a connection for its source, unless that is a proxy of one's own.
+    fn count(&self, open: &mut OpenConnections, address: IpAddr) -> Result<Source, Cap> {
+        let address = address.to_canonical();
+        if self
+            .trusted
+            .iter()
+            .any(|network| network.contains(&address))
+        {
+            return Ok(Source::Uncounted);
+        }
+        let source = source_of(address);
+        if open.add(source, self.per_source_max) {
+            Ok(Source::Counted(source))
+        } else {
+            Err(Cap::Source(self.per_source_max))
+        }
+    }
+
+    /// Notes a refusal; returns how many there were since the last warning when another one is due.
+    fn refused(&self, now: Mono) -> Option<u64> {
+        let mut open = self.open();
+        open.refused += 1;
+        if open
+            .warned
+            .is_some_and(|warned| now.since(warned) < WARN_EVERY)
+        {
+            return None;
+        }
+        open.warned = Some(now);
+        Some(std::mem::take(&mut open.refused))
+    }
+
+    /// Counts a connection that a cap closed, and warns about it.
+    pub(crate) fn note_refusal(&self, context: &WorkerContext, peer: IpAddr, cap: Cap) {
+        let (counter, setting, limit) = match cap {
+            Cap::Process(limit) => (
+                &context.stats.connections_capped,
+                "listen.connections_max",
+                limit,
+            ),
+            Cap::Source(limit) => (
+                &context.stats.connections_capped_by_address,
+                "listen.connections_per_address_max",
+                limit,
+            ),
+        };
+        counter.increment();
+        if let Some(refused) = self.refused(context.recent()) {
+            tracing::warn!(
+                setting,
+                limit,
+                %peer,
+                refused,
+                "closed a connection over a cap; proxies of your own belong into client_address.trusted"
+            );
+        }
     }
 }
 
@@ -154,22 +234,36 @@ fn source_of(peer: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    /// Whom it counts for; `None` until its client is announced.
-    source: Option<IpAddr>,
+    source: Source,
+}
+
+/// The source that a connection counts for.
+#[derive(Debug)]
+enum Source {
+    /// Its client is not announced yet.
+    Awaited,
+    /// This one.
+    Counted(IpAddr),
+    /// None: a proxy of one's own.
+    Uncounted,
 }
 
 impl ConnectionPermit {
     /// Whether a header will say whose connection it is.
     pub(crate) fn awaits_client(&self) -> bool {
-        self.source.is_none()
+        matches!(self.source, Source::Awaited)
     }
 
-    /// The connection is this client's; `false` when the client has as many as it may.
-    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
-        let source = source_of(client);
-        let has_room = self.limiter.open().add(source, self.limiter.per_source_max);
-        self.source = has_room.then_some(source);
-        has_room
+    /// The connection is this client's, unless the client has as many as it may.
+    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> Result<(), Cap> {
+        let mut open = self.limiter.open();
+        self.source = self.limiter.count(&mut open, client)?;
+        Ok(())
+    }
+
+    /// See [`ConnectionLimiter::note_refusal`].
+    pub(crate) fn note_refusal(&self, context: &WorkerContext, client: IpAddr, cap: Cap) {
+        self.limiter.note_refusal(context, client, cap);
     }
 }
 
@@ -177,7 +271,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.limiter.open();
         open.total = open.total.saturating_sub(1);
-        if let Some(source) = self.source {
+        if let Source::Counted(source) = self.source {
             open.remove(source);
         }
     }
@@ -205,8 +299,8 @@ impl Acceptor {
         Listener::new(poller, listener).map(Acceptor)
     }
 
-    /// Stops accepting and returns those who were already in the queue: whom the kernel has let in is
-    /// served.
+    /// Stops accepting and returns the connections that were already in the queue: those that the
+    /// kernel has let in are served.
     pub(crate) fn close(&self) -> Vec<(Stream, SocketAddr)> {
         let waiting = std::iter::from_fn(|| self.0.accept().ok()).collect();
         self.0.close();
@@ -267,10 +361,44 @@ pub(crate) fn accept_one(
     serve: &impl Fn(Stream, SocketAddr, ConnectionPermit),
 ) {
     match limiter.enter(peer.ip()) {
-        None => context.stats.connections_capped.increment(),
-        Some(permit) => {
+        Err(cap) => limiter.note_refusal(context, peer.ip(), cap),
+        Ok(permit) => {
             context.stats.connections_accepted.increment();
             serve(stream, peer, permit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(per_source_max: usize) -> Arc<ConnectionLimiter> {
+        let trusted = vec!["10.0.0.0/8".parse().unwrap()];
+        Arc::new(ConnectionLimiter::new(100, per_source_max, trusted, false))
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_not_counted_by_the_cap_per_address() {
+        let limiter = limiter(2);
+        let enter = |peer: &str| limiter.enter(peer.parse().unwrap());
+        let balancer: Vec<_> = (0..9).map(|_| enter("10.1.2.3")).collect();
+        let mapped = enter("::ffff:10.1.2.3");
+        assert!(balancer.iter().all(Result::is_ok) && mapped.is_ok());
+        let client = [enter("203.0.113.9"), enter("203.0.113.9")];
+        assert!(client.iter().all(Result::is_ok));
+        assert_eq!(enter("203.0.113.9").unwrap_err(), Cap::Source(2));
+        drop(client);
+        assert!(enter("203.0.113.9").is_ok());
+    }
+
+    #[test]
+    fn refusals_are_warned_about_once_a_second_with_their_count() {
+        let limiter = limiter(1);
+        let at = |millis| Mono::default() + Duration::from_millis(millis);
+        let due: Vec<_> = [0, 1, 999, 1_000, 1_001, 3_000]
+            .map(|millis| limiter.refused(at(millis)))
+            .into();
+        assert_eq!(due, [Some(1), None, None, Some(3), None, Some(2)]);
     }
 }

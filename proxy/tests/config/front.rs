@@ -89,11 +89,54 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
         matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream.name == "clicks")
     );
     assert_eq!(config.paths.collect, "/ours");
-    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+    assert_eq!((config.paths.events, config.paths.pixel), (None, None));
+    assert_eq!(config.notes.len(), 3, "{:?}", config.notes);
 
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(names(&config.outputs), ["files"]);
     assert!(config.notes.is_empty());
+}
+
+/// What the variables of the replaced tier, with a stream, make of the paths.
+fn replaced_paths(variables: &[(&str, &str)]) -> sluice_proxy::config::Paths {
+    let stream = [("AWS_KINESIS_STREAM_NAME", "clicks")];
+    let all = stream.iter().chain(variables);
+    let os = all.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Config::load(None, os, &Flags::default(), MACHINE);
+    config
+        .unwrap_or_else(|error| panic!("{variables:?}: {error}"))
+        .paths
+}
+
+#[test]
+fn paths_of_the_replaced_tier_win_over_endpoints_it_does_not_have() {
+    for path in ["/v1/events", "/i", "/collect/"] {
+        let paths = replaced_paths(&[("SERVER_ENDPOINT_PATH", path)]);
+        assert_eq!((paths.collect.as_str(), paths.events), (path, None));
+        let paths = replaced_paths(&[("PING_ENDPOINT_PATH", path)]);
+        assert_eq!((paths.ping.as_str(), paths.pixel), (path, None));
+    }
+    assert_eq!(
+        replaced_paths(&[("PING_ENDPOINT_PATH", "/health")]).ping,
+        "/ping"
+    );
+    let ours = [
+        ("SLUICE_PATHS__EVENTS", "/v2"),
+        ("SLUICE_PATHS__PIXEL", "/p"),
+    ];
+    let paths = replaced_paths(&ours);
+    assert_eq!(
+        (paths.events.as_deref(), paths.pixel.as_deref()),
+        (Some("/v2"), Some("/p"))
+    );
+}
+
+#[test]
+fn a_path_that_is_off_is_printed_and_read_back() {
+    let config = load("[paths]\nevents = 'off'\n").unwrap();
+    assert_eq!(config.paths.events, None);
+    assert_eq!(config.paths.pixel.as_deref(), Some("/i"));
+    assert_eq!(load(&config.to_string()).unwrap(), config);
 }
 
 #[test]

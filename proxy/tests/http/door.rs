@@ -105,6 +105,7 @@ impl Server {
             driver: Driver::Auto,
             proxy_protocol: false,
             limits: HttpLimits::default(),
+            trusted: Vec::new(),
             outputs: 0,
             clock,
             drain: Arc::clone(&drain),

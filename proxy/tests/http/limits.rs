@@ -23,7 +23,7 @@ fn refused(server: &Server, request: &str, status: u16, code: &str, numbers: (u6
 }
 
 #[test]
-fn a_head_has_16_kib_64_lines_and_a_target_of_8_kib() {
+fn a_head_has_32_kib_100_lines_and_a_target_of_8_kib() {
     let server = Server::start(|_| {});
     let sized = |bytes: usize| {
         let start = "GET /length HTTP/1.1\r\nHost: test\r\n";
@@ -49,17 +49,23 @@ fn a_head_has_16_kib_64_lines_and_a_target_of_8_kib() {
         format!("GET /length?{fill} HTTP/1.1\r\nHost: test\r\n\r\n")
     };
     let mut client = server.connect();
-    for request in [sized(16_384), lines(64), aimed(8_192)] {
+    for request in [sized(32_768), lines(100), aimed(8_192)] {
         assert_eq!(client.ask(&request).status, 200);
     }
     refused(
         &server,
-        &sized(16_385),
+        &sized(32_769),
         431,
         "head_too_large",
-        (16_384, Some(16_385)),
+        (32_768, Some(32_769)),
     );
-    refused(&server, &lines(65), 431, "too_many_headers", (64, Some(65)));
+    refused(
+        &server,
+        &lines(101),
+        431,
+        "too_many_headers",
+        (100, Some(101)),
+    );
     refused(
         &server,
         &aimed(8_193),
@@ -234,6 +240,55 @@ fn a_body_that_keeps_the_rate_may_take_its_time() {
     assert_eq!(client.read().text(), "12000");
 }
 
+/// Sends a body of announced length in twentieths, as evenly as the system's clock allows.
+fn send_evenly(server: &Server, bytes: usize, in_all: Duration) -> crate::door::Reply {
+    let mut client = server.connect();
+    client.send(format!(
+        "POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: {bytes}\r\n\r\n"
+    ));
+    let body = "x".repeat(bytes);
+    for piece in body.as_bytes().chunks(bytes.div_ceil(20)) {
+        std::thread::sleep(in_all / 20);
+        client.try_send(piece);
+    }
+    client.read()
+}
+
+#[test]
+fn a_slow_body_that_will_be_complete_in_time_is_not_408() {
+    let server = Server::with_limits(|limits| {
+        limits.body_deadline = Duration::from_secs(1);
+        limits.body_deadline_last = Duration::from_secs(60);
+    });
+    let reply = send_evenly(&server, 20_000, Duration::from_secs(3));
+    assert_eq!((reply.status, reply.text().as_str()), (200, "20000"));
+}
+
+#[test]
+fn half_a_mebibyte_at_45_kb_per_second_passes_by_default() {
+    let server = Server::start(|_| {});
+    let bytes = 512 * 1024;
+    let in_all = Duration::from_secs_f64(bytes as f64 / 45_000.0);
+    let reply = send_evenly(&server, bytes, in_all);
+    assert_eq!((reply.status, reply.text().as_str()), (200, "524288"));
+}
+
+#[test]
+fn a_trusted_peer_has_more_connections_than_the_cap_per_address() {
+    let server = Server::start(|settings| {
+        settings.limits.connections_per_source_max = 1;
+        settings.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(GET).status, 200);
+    }
+    assert_eq!(
+        server.count(|stats| stats.connections_capped_by_address.get()),
+        0
+    );
+}
+
 #[test]
 fn a_handler_may_take_longer_than_any_deadline_of_the_connection() {
     let server = Server::with_limits(|limits| {
@@ -306,7 +361,10 @@ fn connections_over_a_cap_are_closed_at_accept_and_counted() {
         assert_eq!(second.ask(GET).status, 200);
         let mut third = server.connect();
         assert!(third.ended());
-        assert_eq!(server.count(|stats| stats.connections_capped.get()), 1);
+        let capped = server.count(|stats| {
+            stats.connections_capped.get() + stats.connections_capped_by_address.get()
+        });
+        assert_eq!(capped, 1);
         assert_eq!(server.count(|stats| stats.connections_accepted.get()), 2);
 
         drop(first);

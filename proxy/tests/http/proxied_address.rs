@@ -201,7 +201,10 @@ fn a_client_s_connections_are_counted_as_its_own_and_not_as_the_balancer_s() {
     let mut second = connect([203, 0, 113, 1]);
     assert_eq!(second.read().status, 200);
     assert!(connect([203, 0, 113, 1]).ended());
-    assert_eq!(server.count(|stats| stats.connections_capped.get()), 1);
+    assert_eq!(
+        server.count(|stats| stats.connections_capped_by_address.get()),
+        1
+    );
 
     // Its place is free again when one of its own goes, and not when another's does.
     drop(clients.pop());

@@ -1,4 +1,4 @@
-//! Who is let in, and the door for pages without scripts.
+//! Admission, endpoints that are off, and the pixel for pages without scripts.
 
 use crate::support::client::Reply;
 use crate::support::event::new_id;
@@ -42,6 +42,15 @@ fn only_applications_and_hosts_of_the_lists_are_let_in() {
         ("POST /collect?appid=shop", host, 403, Some("app_unknown")),
         ("POST /collect", host, 403, Some("app_unknown")),
         ("GET /ping", host, 200, None),
+        ("POST /v1/events", host, 403, Some("app_unknown")),
+        (
+            "POST /v1/events?appId=other",
+            host,
+            403,
+            Some("app_unknown"),
+        ),
+        ("GET /i?e=1", host, 403, Some("app_unknown")),
+        ("GET /i?e=1&appId=shop", host, 200, None),
         (
             "POST /collect?appId=shop",
             "Host: example.com\r\nOrigin: https://a.example\r\n",
@@ -80,7 +89,23 @@ fn only_applications_and_hosts_of_the_lists_are_let_in() {
         }
     }
     proxy.end_cleanly();
-    assert_eq!(records(dir.path()).len(), 2);
+    assert_eq!(records(dir.path()).len(), 3);
+}
+
+#[test]
+fn endpoints_that_are_off_are_not_found() {
+    let (dir, proxy) = start("[paths]\nevents = 'off'\npixel = 'off'\n");
+    for line in ["POST /v1/events", "GET /i?e=1", "GET /off", "POST /off"] {
+        let reply = ask(&proxy, line, "Host: t\r\n");
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (404, "not_found"),
+            "{line}"
+        );
+    }
+    assert_eq!(ask(&proxy, "POST /collect", "Host: t\r\n").status, 200);
+    proxy.end_cleanly();
+    assert_eq!(records(dir.path()).len(), 1);
 }
 
 /// That it is the image, and kept by no cache.
