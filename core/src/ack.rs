@@ -21,6 +21,8 @@ pub enum Outcome {
 pub struct Settlement {
     /// The request's key in its core's request table.
     pub request: RequestKey,
+    /// Which accepted event of the request the record is for, from 0.
+    pub event: u32,
     /// The output the record went to.
     pub output: OutputId,
     /// The record's size as it was admitted, in bytes.
@@ -87,6 +89,7 @@ impl AckQueue {
 pub struct Ticket {
     acks: &'static AckQueue,
     request: RequestKey,
+    event: u32,
     output: OutputId,
     bytes: u32,
 }
@@ -102,9 +105,16 @@ impl Ticket {
         Ticket {
             acks,
             request,
+            event: 0,
             output,
             bytes,
         }
+    }
+
+    /// The same ticket for another event of its request than the first.
+    pub fn for_event(mut self, event: u32) -> Ticket {
+        self.event = event;
+        self
     }
 
     /// Ends the obligation. The caller sends the settlement to the ack queue.
@@ -112,6 +122,7 @@ impl Ticket {
     pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {
         let settlement = Settlement {
             request: self.request,
+            event: self.event,
             output: self.output,
             bytes: self.bytes,
             outcome,
@@ -126,6 +137,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.acks.send(vec![Settlement {
             request: self.request,
+            event: self.event,
             output: self.output,
             bytes: self.bytes,
             outcome: Outcome::Refused(Cause::Lost),
@@ -173,6 +185,7 @@ mod tests {
                     slot: 5,
                     generation: 7
                 },
+                event: 0,
                 output: OutputId(2),
                 bytes: 99,
                 outcome: Outcome::Refused(Cause::Lost),

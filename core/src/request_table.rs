@@ -72,6 +72,15 @@ pub enum AckStatus {
     DeadlinePassed,
 }
 
+/// Events of a request that are not known to be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InDoubt {
+    /// How many there are.
+    pub total: u32,
+    /// The first of them, as their place among the accepted events of the request, from 0.
+    pub events: Vec<u32>,
+}
+
 #[derive(Debug)]
 struct Entry {
     generation: u32,
@@ -93,6 +102,9 @@ struct Open {
     /// Unsettled tickets the answer waits for.
     required: u32,
     refused: Option<Cause>,
+    /// Of a request with several events, for each accepted one: the outputs that the answer waits for
+    /// and that have not confirmed it. Empty otherwise.
+    unconfirmed: Vec<u8>,
     overdue: bool,
     /// The client was answered or has disconnected.
     closed: bool,
@@ -179,6 +191,7 @@ impl RequestTable {
             out: 0,
             required: 0,
             refused: None,
+            unconfirmed: Vec::with_capacity(if received > 1 { received as usize } else { 0 }),
             overdue: false,
             closed: false,
             waker: None,
@@ -214,7 +227,16 @@ impl RequestTable {
         let Some(open) = find(&mut self.entries, request) else {
             return;
         };
+        let event = open.accepted;
         open.accepted += 1;
+        if open.received > 1 {
+            let waits = self
+                .rules
+                .iter()
+                .filter(|rule| rule.ack == AckPolicy::Delivered);
+            open.unconfirmed
+                .push(u8::try_from(waits.count()).unwrap_or(u8::MAX));
+        }
         for (at, (rule, tally)) in self.rules.iter().zip(&mut self.tallies).enumerate() {
             let output = OutputId(u16::try_from(at).unwrap_or(u16::MAX));
             open.out += 1;
@@ -222,7 +244,10 @@ impl RequestTable {
             tally.accepted += 1;
             tally.pending += 1;
             tally.pending_bytes += u64::from(bytes);
-            hand_over(output, Ticket::new(acks, request, output, bytes));
+            hand_over(
+                output,
+                Ticket::new(acks, request, output, bytes).for_event(event),
+            );
         }
     }
 
@@ -246,6 +271,25 @@ impl RequestTable {
         }
     }
 
+    /// The accepted events that some output, of those that the answer waits for, has not confirmed; at
+    /// most `listed_max` of them by their number. Of a request with one event, which its status tells, none.
+    #[must_use]
+    pub fn in_doubt(&mut self, request: RequestKey, listed_max: usize) -> InDoubt {
+        let Some(open) = find(&mut self.entries, request) else {
+            return InDoubt::default();
+        };
+        let mut found = InDoubt::default();
+        for (event, outputs) in (0..).zip(&open.unconfirmed) {
+            if *outputs > 0 {
+                found.total += 1;
+                if found.events.len() < listed_max {
+                    found.events.push(event);
+                }
+            }
+        }
+        found
+    }
+
     /// Marks the client as answered or disconnected. The entry stays until its last ticket is settled.
     pub fn close(&mut self, request: RequestKey) {
         let Some(open) = find(&mut self.entries, request) else {
@@ -267,6 +311,7 @@ impl RequestTable {
     pub fn settle(&mut self, settlement: Settlement) {
         let Settlement {
             request,
+            event,
             output,
             bytes,
             outcome,
@@ -288,6 +333,9 @@ impl RequestTable {
         match outcome {
             Outcome::Delivered => {
                 tally.delivered += 1;
+                if required && let Some(outputs) = open.unconfirmed.get_mut(event as usize) {
+                    *outputs = outputs.saturating_sub(1);
+                }
                 tally.delivered_late += u64::from(required && open.closed);
                 if let Some(adaptive_limit) = adaptive_limit {
                     adaptive_limit.delivered(u64::from(bytes), self.now.since(open.since));
@@ -496,6 +544,7 @@ mod tests {
         );
         let stale = Settlement {
             request: first,
+            event: 0,
             output: OutputId(0),
             bytes: 10,
             outcome: Outcome::Delivered,
@@ -537,5 +586,28 @@ mod tests {
         let permit = desk.budget.try_reserve(1).unwrap();
         let request = desk.table.open(2, 1, permit, DEADLINE);
         desk.table.close(request);
+    }
+
+    #[test]
+    fn in_doubt_are_the_events_that_a_required_output_did_not_confirm() {
+        let mut desk = Desk::new(&[RULE, LATER]);
+        let request = desk.request(4);
+        // Tickets come by event, and by output within it.
+        for (delivered, enqueued) in [(true, false), (false, true), (true, true)] {
+            for is_good in [delivered, enqueued] {
+                let refused = Outcome::Refused(Cause::Throttled);
+                desk.settle_next(if is_good { Outcome::Delivered } else { refused });
+            }
+        }
+        // Of the fourth nothing is known yet.
+        let in_doubt = desk.table.in_doubt(request, 100);
+        assert_eq!((in_doubt.total, in_doubt.events), (2, vec![1, 3]));
+        let bounded = desk.table.in_doubt(request, 1);
+        assert_eq!((bounded.total, bounded.events), (2, vec![1]));
+        desk.table.close(request);
+        for _ in 0..2 {
+            desk.settle_next(Outcome::Delivered);
+        }
+        assert_eq!(desk.table.in_doubt(request, 100), InDoubt::default());
     }
 }

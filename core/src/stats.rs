@@ -108,9 +108,10 @@ impl<const N: usize> Histogram<N> {
 }
 
 /// Bounds of latency histograms, microseconds.
-pub static LATENCY_MICROS: [u64; 16] = [
+pub static LATENCY_MICROS: [u64; 18] = [
     250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
-    2_000_000, 4_000_000, 5_000_000, 10_000_000,
+    // 3.9 s tells answers just under the default ack deadline of 4 s from those at it.
+    2_000_000, 3_000_000, 3_900_000, 4_000_000, 5_000_000, 10_000_000,
 ];
 
 /// Bounds of the records-per-call histogram; 500 is the ceiling of PutRecords.
@@ -120,6 +121,74 @@ pub static BATCH_RECORDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000
 pub static BATCH_BYTES: [u64; 8] = [
     1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 10_485_760,
 ];
+
+/// Which endpoint a response is counted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointLabel {
+    /// One record per request.
+    Collect,
+    /// One record per event.
+    Events,
+    /// Events in a query string.
+    Pixel,
+    /// The server's clock.
+    Ping,
+    /// The balancer's health check.
+    Health,
+    /// None: an unknown path, or a request that no handler saw.
+    #[default]
+    None,
+}
+
+impl EndpointLabel {
+    /// All of them.
+    pub const ALL: [EndpointLabel; 6] = [
+        EndpointLabel::Collect,
+        EndpointLabel::Events,
+        EndpointLabel::Pixel,
+        EndpointLabel::Ping,
+        EndpointLabel::Health,
+        EndpointLabel::None,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            EndpointLabel::Collect => "collect",
+            EndpointLabel::Events => "events",
+            EndpointLabel::Pixel => "pixel",
+            EndpointLabel::Ping => "ping",
+            EndpointLabel::Health => "health",
+            EndpointLabel::None => "none",
+        }
+    }
+}
+
+/// Counters of one listener core for one endpoint.
+#[derive(Debug)]
+pub struct EndpointStats {
+    /// Indexed by status - 100 (0..500).
+    responses: Box<[Counter]>,
+    /// From the end of a request's head to its response.
+    pub latency_micros: Histogram<18>,
+}
+
+impl EndpointStats {
+    fn new() -> EndpointStats {
+        EndpointStats {
+            responses: (0..500).map(|_| Counter::default()).collect(),
+            latency_micros: Histogram::new(&LATENCY_MICROS),
+        }
+    }
+
+    /// Responses with this status.
+    #[must_use]
+    pub fn responses(&self, status: u16) -> u64 {
+        let at = usize::from(status).wrapping_sub(100);
+        self.responses.get(at).map_or(0, Counter::get)
+    }
+}
 
 /// Counters of one listener core.
 #[derive(Debug)]
@@ -136,8 +205,12 @@ pub struct WorkerStats {
     pub accept_errors: Counter,
     /// Connections open now.
     pub connections_open: Gauge,
-    /// Answers by status, indexed by status - 100 (0..500).
-    pub responses: Box<[Counter]>,
+    /// Bytes read from client connections.
+    pub bytes_received: Counter,
+    /// Bytes written to client connections.
+    pub bytes_sent: Counter,
+    /// Indexed as [`EndpointLabel::ALL`].
+    endpoints: [EndpointStats; EndpointLabel::ALL.len()],
     /// Requests that disconnected before an answer could be sent.
     pub broken_off: Counter,
     /// Events (event mode) or requests (envelope mode) that arrived in readable bodies.
@@ -164,7 +237,7 @@ pub struct WorkerStats {
     /// Requests answered 503 because the ack deadline passed.
     pub deadline_passed: Counter,
     /// From the end of the body to the last required settlement.
-    pub ack_latency_micros: Histogram<16>,
+    pub ack_latency_micros: Histogram<18>,
     /// The I/O driver that runs: 1 io_uring with all flags, 2 plain io_uring, 3 epoll, 0 not yet known.
     pub driver: Gauge,
     /// Per output, in configuration order.
@@ -182,7 +255,9 @@ impl WorkerStats {
             proxy_headers_refused: Counter::default(),
             accept_errors: Counter::default(),
             connections_open: Gauge::default(),
-            responses: (0..500).map(|_| Counter::default()).collect(),
+            bytes_received: Counter::default(),
+            bytes_sent: Counter::default(),
+            endpoints: std::array::from_fn(|_| EndpointStats::new()),
             broken_off: Counter::default(),
             events_received: Counter::default(),
             events_accepted: Counter::default(),
@@ -201,11 +276,31 @@ impl WorkerStats {
         }
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, status: u16) {
-        if let Some(counter) = self.responses.get(usize::from(status).wrapping_sub(100)) {
+    /// The counters of one endpoint.
+    #[must_use]
+    pub fn endpoint(&self, endpoint: EndpointLabel) -> &EndpointStats {
+        &self.endpoints[endpoint as usize]
+    }
+
+    /// Counts a response, and its latency if the whole head had arrived.
+    pub fn answered(&self, endpoint: EndpointLabel, status: u16, latency: Option<Duration>) {
+        let endpoint = self.endpoint(endpoint);
+        let at = usize::from(status).wrapping_sub(100);
+        if let Some(counter) = endpoint.responses.get(at) {
             counter.increment();
         }
+        if let Some(latency) = latency {
+            endpoint.latency_micros.observe(micros(latency));
+        }
+    }
+
+    /// Responses of all endpoints with this status.
+    #[must_use]
+    pub fn responses(&self, status: u16) -> u64 {
+        self.endpoints
+            .iter()
+            .map(|endpoint| endpoint.responses(status))
+            .sum()
     }
 }
 
@@ -256,7 +351,7 @@ pub struct WriterStats {
     /// Bytes per call.
     pub batch_bytes: Histogram<8>,
     /// How long calls took.
-    pub call_micros: Histogram<16>,
+    pub call_micros: Histogram<18>,
     /// Results that asked for another try, by cause, indexed as [`Cause::ALL`].
     pub retries: [Counter; Cause::ALL.len()],
     /// Records the writer holds.

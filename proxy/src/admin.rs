@@ -13,16 +13,15 @@ mod host;
 pub mod metrics;
 mod places;
 
-use health::Readiness;
 pub use host::HostPolicy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics::Sources;
+use metrics::{Format, Sources};
 use places::Places;
 use std::convert::Infallible;
 use std::io;
@@ -65,12 +64,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the address cannot be bound, or the system gives no thread.
-    pub fn start(
-        address: SocketAddr,
-        hosts: HostPolicy,
-        sources: Sources,
-        readiness: Arc<Readiness>,
-    ) -> io::Result<Admin> {
+    pub fn start(address: SocketAddr, hosts: HostPolicy, sources: Sources) -> io::Result<Admin> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -80,11 +74,7 @@ impl Admin {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let page = Arc::new(Page {
-            hosts,
-            sources,
-            readiness,
-        });
+        let page = Arc::new(Page { hosts, sources });
         let thread = thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || serve(&runtime, listener, page, stopped))?;
@@ -113,7 +103,6 @@ impl Admin {
 struct Page {
     hosts: HostPolicy,
     sources: Sources,
-    readiness: Arc<Readiness>,
 }
 
 /// Runs until told to stop. Leaving the runtime drops the tasks that still run on it.
@@ -176,11 +165,14 @@ impl Page {
             return refused;
         }
         let method = request.method();
+        let accept = request.headers().get(ACCEPT);
+        let format = accept.and_then(|accept| accept.to_str().ok());
+        let format = format.map_or(Format::Text, Format::negotiate);
         let (status, kind, body) = match path {
             "/metrics" => (
                 StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                metrics::render(&self.sources).into_bytes(),
+                format.content_type(),
+                metrics::render(&self.sources, format).into_bytes(),
             ),
             "/live" => (
                 StatusCode::OK,
@@ -188,13 +180,13 @@ impl Page {
                 b"{\"live\":true}".to_vec(),
             ),
             "/ready" => (
-                if self.readiness.is_ready() {
+                if self.sources.readiness.is_ready() {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 },
                 "application/json",
-                self.readiness.to_json(),
+                self.sources.readiness.to_json(),
             ),
             _ => (
                 StatusCode::NOT_FOUND,

@@ -1,8 +1,9 @@
 //! Who may send events: the hosts and applications that a load balancer's rules used to let through.
 //! Looks at a head only; says what to answer, and does not answer.
 
+use crate::error_code;
 use crate::http::{ErrorBody, Head};
-use ::http::{StatusCode, header};
+use ::http::header;
 use std::collections::HashSet;
 
 /// Which hosts and applications are let in. Made once; without entries it lets everybody in.
@@ -34,13 +35,8 @@ impl Admit {
         // The front door let exactly one valid Host through.
         let named = head.headers().get(header::HOST);
         let host = without_port(named.map_or(&[][..], |host| host.as_bytes()));
-        (!self.hosts.contains(&host.to_ascii_lowercase())).then(|| {
-            ErrorBody::new(
-                StatusCode::FORBIDDEN,
-                "host_unknown",
-                "this host is not served here",
-            )
-        })
+        (!self.hosts.contains(&host.to_ascii_lowercase()))
+            .then(|| ErrorBody::new(error_code::HOST_UNKNOWN, "this host is not served here"))
     }
 
     /// Why a request is not let in by its application.
@@ -50,8 +46,7 @@ impl Admit {
             return None;
         }
         Some(ErrorBody::new(
-            StatusCode::FORBIDDEN,
-            "app_unknown",
+            error_code::APP_UNKNOWN,
             "appId is none of those that may send here",
         ))
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::admin::health::{Phase, Readiness};
-use crate::admin::metrics::{OutputSource, Sources};
+use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::clock::{self, Clock};
@@ -162,6 +162,7 @@ impl EndSignals {
 /// The writers of one output.
 struct RunningOutput {
     name: String,
+    queue_bytes_max: u64,
     /// One per writer thread.
     queues: Vec<Sender<Vec<Record>>>,
     handles: Vec<WriterHandle>,
@@ -236,6 +237,7 @@ fn start_output(
     }
     Ok(RunningOutput {
         name: output.name.clone(),
+        queue_bytes_max: output.queue_bytes_max as u64,
         queues,
         handles,
         stats,
@@ -257,6 +259,7 @@ fn start_admin(
     };
     let source = |output: &RunningOutput| OutputSource {
         name: output.name.clone(),
+        queue_bytes_max: output.queue_bytes_max,
         writers: output.stats.clone(),
         bills: output.bills.clone(),
         stage: output.sink.staging_stats(),
@@ -264,16 +267,23 @@ fn start_admin(
     let sources = Sources {
         workers: workers.stats.clone(),
         outputs: outputs.iter().map(source).collect(),
-        in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
+        limits: LimitGauges {
+            in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
+            connections_max: workers.connections_max as u64,
+            connections_per_address_max: config
+                .listen
+                .connections_per_address_max
+                .unwrap_or_default() as u64,
+            body_bytes_max: config.limits.body_bytes_max as u64,
+            ack_deadline: config.ack.deadline,
+        },
+        readiness: Arc::clone(readiness),
+        // Milliseconds after the process came to life, which no alarm can tell apart.
+        started: worker::wall(),
         now: Box::new(move || clock.now()),
         wall: clock::wall,
     };
-    let admin = Admin::start(
-        address,
-        HostPolicy::new(&config.admin.hosts),
-        sources,
-        Arc::clone(readiness),
-    )?;
+    let admin = Admin::start(address, HostPolicy::new(&config.admin.hosts), sources)?;
     info!(address = %admin.address(), "metrics and probes");
     Ok(Some(admin))
 }

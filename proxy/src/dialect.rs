@@ -8,10 +8,11 @@ pub mod generic;
 pub mod pixel;
 
 use crate::config::Paths;
+use crate::error_code::ErrorCode;
 use crate::http::{Answer, ErrorBody};
 use crate::verdict::Shed;
-use ::http::StatusCode;
 use sluice_core::reject::Reject;
+use sluice_core::stats::EndpointLabel;
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,20 @@ pub enum Endpoint {
     Ping,
     /// Whether a balancer should send requests here.
     Health,
+}
+
+impl Endpoint {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn label(self) -> EndpointLabel {
+        match self {
+            Endpoint::Collect => EndpointLabel::Collect,
+            Endpoint::Events => EndpointLabel::Events,
+            Endpoint::Pixel => EndpointLabel::Pixel,
+            Endpoint::Ping => EndpointLabel::Ping,
+            Endpoint::Health => EndpointLabel::Health,
+        }
+    }
 }
 
 /// Where a request path leads. The tier we replace matches `/collect` as a bare prefix, so
@@ -50,32 +65,31 @@ fn is_below(path: &str, prefix: &str) -> bool {
     rest.is_some_and(|rest| prefix.ends_with('/') || rest.starts_with('/'))
 }
 
-/// The status of a refusal.
-pub(crate) fn status(reject: &Reject) -> StatusCode {
+/// The error code of a refusal.
+pub(crate) fn code(reject: &Reject) -> ErrorCode {
+    use crate::error_code as code;
     match reject {
-        Reject::BodyTooLarge { .. }
-        | Reject::RecordTooLarge { .. }
-        | Reject::InflatedTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        // As the tier we replace has it.
-        Reject::Broken { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Reject::NotJson { .. }
-        | Reject::NotUtf8 { .. }
-        | Reject::TooDeep { .. }
-        | Reject::NotAnObject { .. }
-        | Reject::TooManyEvents { .. }
-        | Reject::NoEvents => StatusCode::BAD_REQUEST,
+        Reject::BodyTooLarge { .. } => code::BODY_TOO_LARGE,
+        Reject::RecordTooLarge { .. } => code::RECORD_TOO_LARGE,
+        Reject::InflatedTooLarge { .. } => code::INFLATED_TOO_LARGE,
+        Reject::Broken { .. } => code::CONTENT_CODING_BROKEN,
+        Reject::NotJson { .. } => code::NOT_JSON,
+        Reject::NotUtf8 { .. } => code::NOT_UTF8,
+        Reject::TooDeep { .. } => code::TOO_DEEP,
+        Reject::NotAnObject { .. } => code::NOT_AN_OBJECT,
+        Reject::TooManyEvents { .. } => code::TOO_MANY_EVENTS,
+        Reject::NoEvents => code::NO_EVENTS,
     }
 }
 
 /// The error body of a refusal of the whole request.
 pub(crate) fn refusal(reject: &Reject) -> Answer {
+    let code = code(reject);
     let problem = ErrorBody {
-        status: status(reject),
-        code: reject.label(),
-        message: reject.to_string().into(),
         limit: reject.limit().map(|limit| limit as u64),
         actual: reject.actual().map(|actual| actual as u64),
         offset: reject.offset().map(|offset| offset as u64),
+        ..ErrorBody::new(code, reject.to_string())
     };
     Answer::from(&problem)
 }
@@ -83,7 +97,7 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
 /// 503 with Retry-After: the one answer to our own and the destination's trouble, in every dialect. SDKs
 /// keep the events on it, which they do not on 4xx.
 pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
-    let problem = ErrorBody::new(StatusCode::SERVICE_UNAVAILABLE, shed.code(), shed.message());
+    let problem = ErrorBody::new(shed.code(), shed.message());
     Answer {
         retry_after_s: Some(after_s),
         ..Answer::from(&problem)
@@ -124,6 +138,29 @@ mod tests {
             pixel: Some("/i".into()),
             ping: "/ping".into(),
             health: "/health".into(),
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_label_as_error_code() {
+        let at = 0;
+        let limit = 1;
+        for reject in [
+            Reject::BodyTooLarge {
+                limit,
+                actual: None,
+            },
+            Reject::RecordTooLarge { limit, actual: 2 },
+            Reject::InflatedTooLarge { limit },
+            Reject::Broken { coding: "gzip" },
+            Reject::NotJson { at, what: "x" },
+            Reject::NotUtf8 { at },
+            Reject::TooDeep { limit, at },
+            Reject::NotAnObject { at },
+            Reject::TooManyEvents { limit, actual: 2 },
+            Reject::NoEvents,
+        ] {
+            assert_eq!(code(&reject).name, reject.label());
         }
     }
 

@@ -13,9 +13,10 @@ use crate::config::Paths;
 use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint};
 use crate::drain_phase::DrainPhase;
+use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
 use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head, Ignored};
 use crate::outputs::Outputs;
-use crate::verdict::{Shed, Verdict};
+use crate::verdict::{LISTED_MAX, Shed, Verdict};
 use ::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, OutputId, RequestKey};
@@ -27,8 +28,8 @@ use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::record::Record;
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, query_as_object, query_parameters};
-use sluice_core::request_table::{AckStatus, OutputRule, RequestTable};
-use sluice_core::stats::{WorkerStats, WriterStats};
+use sluice_core::request_table::{AckStatus, InDoubt, OutputRule, RequestTable};
+use sluice_core::stats::{EndpointLabel, WorkerStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::time::micros;
 use sluice_sinks::sink::Sink;
@@ -233,19 +234,35 @@ impl Ingest {
             Ok(handed_over) => handed_over,
             Err(verdict) => return verdict,
         };
-        let verification = match waiting {
-            Some(waiting) => waiting.await,
-            None => AckStatus::Delivered,
+        let (status, in_doubt) = match waiting {
+            Some(mut waiting) => {
+                let status = (&mut waiting).await;
+                let mut book = self.book.borrow_mut();
+                let in_doubt = match status {
+                    AckStatus::Delivered => InDoubt::default(),
+                    _ => book.in_doubt(waiting.key, LISTED_MAX),
+                };
+                (status, in_doubt)
+            }
+            None => (AckStatus::Delivered, InDoubt::default()),
         };
-        match verification {
+        let retry = |shed| match in_doubt.total {
+            0 => Verdict::RetryLater(shed),
+            total => Verdict::InDoubt {
+                shed,
+                total,
+                indices: in_body(&in_doubt.events, &rejected),
+            },
+        };
+        match status {
             AckStatus::Delivered => Verdict::Done { accepted, rejected },
             // Of these, too, nobody can say that the destination does not have them, and writer and
             // book watch the same deadline: which one comes first is chance.
             AckStatus::DeadlinePassed | AckStatus::Refused(Cause::Unknown | Cause::Expired) => {
                 self.stats.deadline_passed.increment();
-                Verdict::RetryLater(Shed::Deadline)
+                retry(Shed::Deadline)
             }
-            AckStatus::Refused(_) | AckStatus::Open => Verdict::RetryLater(Shed::Sink),
+            AckStatus::Refused(_) | AckStatus::Open => retry(Shed::Sink),
         }
     }
 
@@ -386,13 +403,9 @@ impl Ingest {
         })
     }
 
-    async fn answer(&self, head: &Head, body: &mut Body) -> Answer {
-        let Some(endpoint) = dialect::endpoint(&self.settings.paths, head.uri().path()) else {
-            return Answer::from(&ErrorBody::new(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "no such endpoint here",
-            ));
+    async fn answer(&self, endpoint: Option<Endpoint>, head: &Head, body: &mut Body) -> Answer {
+        let Some(endpoint) = endpoint else {
+            return Answer::from(&ErrorBody::new(NOT_FOUND, "no such endpoint here"));
         };
         if let Some(refused) = refuse_method(endpoint, head.method()) {
             return refused;
@@ -412,8 +425,7 @@ impl Ingest {
             Ok(codings) => codings,
             Err(error) => {
                 return Answer::from(&ErrorBody::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "content_encoding_unsupported",
+                    CONTENT_ENCODING_UNSUPPORTED,
                     error.to_string(),
                 ));
             }
@@ -431,11 +443,16 @@ impl Ingest {
 
 impl Handler for Ingest {
     async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
-        let answer = self.answer(head, body).await;
-        // Said in every answer, or a browser would not even tell its page that it was refused.
+        let endpoint = dialect::endpoint(&self.settings.paths, head.uri().path());
+        let answer = self.answer(endpoint, head, body).await;
+        // On every answer, or a browser would not even tell its page that it was refused.
         let is_preflight = *head.method() == Method::OPTIONS;
         let cors = self.settings.cors.judge(head.headers(), is_preflight);
-        Answer { cors, ..answer }
+        Answer {
+            cors,
+            endpoint: endpoint.map_or(EndpointLabel::None, Endpoint::label),
+            ..answer
+        }
     }
 
     fn tick(&self, now: Mono) {
@@ -501,6 +518,22 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Places among the accepted events as indices in the body, where the rejected ones stand between them.
+fn in_body(accepted: &[u32], rejected: &[(u32, Reject)]) -> Vec<u32> {
+    let mut rejected = rejected.iter().map(|(index, _)| *index).peekable();
+    let mut skipped = 0;
+    let index = |place: &u32| {
+        while rejected
+            .next_if(|index| *index <= place + skipped)
+            .is_some()
+        {
+            skipped += 1;
+        }
+        place + skipped
+    };
+    accepted.iter().map(index).collect()
+}
+
 /// Bytes that a record counts for at the outputs.
 fn size(record: &PreparedRecord) -> u64 {
     (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
@@ -525,11 +558,7 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
         }
         Endpoint::Ping | Endpoint::Health => "GET, HEAD",
     };
-    let problem = ErrorBody::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        format!("this endpoint takes {allow}"),
-    );
+    let problem = ErrorBody::new(METHOD_NOT_ALLOWED, format!("this endpoint takes {allow}"));
     Some(Answer {
         allow: Some(allow),
         ..Answer::from(&problem)
@@ -549,4 +578,18 @@ fn ping(head: &Head) -> Answer {
     let now = head.received_wall().unix_millis();
     let body = format!("{{\"timestamp\": {}.{:03}}}", now / 1_000, now % 1_000);
     Answer::json(StatusCode::OK, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_in_doubt_count_rejected_events_too() {
+        let rejected = [1, 2, 5].map(|index| (index, Reject::NoEvents));
+        // In the body: 0 accepted, 1 and 2 rejected, 3 and 4 accepted, 5 rejected, 6 accepted.
+        assert_eq!(in_body(&[0, 1, 2, 3], &rejected), [0, 3, 4, 6]);
+        assert_eq!(in_body(&[2, 3], &rejected), [4, 6]);
+        assert_eq!(in_body(&[0, 1], &[]), [0, 1]);
+    }
 }

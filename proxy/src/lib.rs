@@ -15,6 +15,7 @@ pub mod config;
 pub mod context;
 pub mod dialect;
 pub mod drain_phase;
+pub mod error_code;
 pub mod http;
 pub mod ingest;
 pub mod net;

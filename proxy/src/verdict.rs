@@ -1,6 +1,11 @@
 //! What a client should do next, before any dialect puts it into a status.
 
+use crate::error_code::{self, ErrorCode};
 use sluice_core::reject::Reject;
+
+/// Events that one answer lists by index; their number is always given. A bound on what a body can make
+/// us say.
+pub const LISTED_MAX: usize = 100;
 
 /// The end of one request.
 #[derive(Debug)]
@@ -14,6 +19,15 @@ pub enum Verdict {
     },
     /// Not known to be stored, through no fault of the client: send it again.
     RetryLater(Shed),
+    /// The same, of a request with several events: only these are in doubt, the others are stored.
+    InDoubt {
+        /// Why.
+        shed: Shed,
+        /// How many events.
+        total: u32,
+        /// The first of them, by their index in the body; at most [`LISTED_MAX`].
+        indices: Vec<u32>,
+    },
     /// Sending it again as it is will not help.
     GiveUp(Reject),
 }
@@ -32,14 +46,14 @@ pub enum Shed {
 }
 
 impl Shed {
-    /// Its name as `code` of error bodies.
+    /// Its `code` in error bodies.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn code(self) -> ErrorCode {
         match self {
-            Shed::Budget => "overloaded",
-            Shed::Queue => "queue_full",
-            Shed::Deadline => "not_confirmed",
-            Shed::Sink => "not_delivered",
+            Shed::Budget => error_code::OVERLOADED,
+            Shed::Queue => error_code::QUEUE_FULL,
+            Shed::Deadline => error_code::NOT_CONFIRMED,
+            Shed::Sink => error_code::NOT_DELIVERED,
         }
     }
 

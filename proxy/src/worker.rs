@@ -106,6 +106,8 @@ pub struct Workers {
     pub stats: Vec<Arc<WorkerStats>>,
     /// Which driver runs.
     pub driver: DriverKind,
+    /// Connections that may be open: as configured, or half the descriptors.
+    pub connections_max: usize,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -222,6 +224,7 @@ pub fn run_workers<H: Handler>(
         addresses,
         stats,
         driver,
+        connections_max,
         threads,
     })
 }

@@ -5,10 +5,12 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
-use sluice_core::stats::{BillingStats, StagingStats, WorkerStats, WriterStats};
+use sluice_core::stats::{BillingStats, EndpointLabel, StagingStats, WorkerStats, WriterStats};
 use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::{Phase, Readiness};
-use sluice_proxy::admin::metrics::{OutputSource, Sources, render};
+use sluice_proxy::admin::metrics::{
+    FAMILIES, Format, Kind, LimitGauges, OutputSource, Sources, render,
+};
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -92,7 +94,8 @@ fn parse(page: &str) -> Parsed {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, family, "TYPE follows HELP");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-            assert!(name.starts_with("sluice_") && is_name(name), "{name}");
+            let ours = name.starts_with("sluice_") || name.starts_with("process_");
+            assert!(ours && is_name(name), "{name}");
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
             let known = parsed.kinds.insert(name.to_owned(), kind.to_owned());
             assert!(known.is_none(), "{name} comes twice");
@@ -152,7 +155,7 @@ fn buckets_grow_to_the_count(parsed: &Parsed) {
 
 #[test]
 fn what_is_billed_stands_only_at_outputs_that_are_billed_in_steps() {
-    let page = parse(&render(&sources()));
+    let page = parse(&render(&sources(), Format::Text));
     let main = [("output", "main")];
     for (name, expected) in [
         ("sluice_output_confirmed_bytes_total", 11.0),
@@ -185,8 +188,12 @@ fn sources() -> Sources {
             stats.accept_errors.add(3 * n);
             stats.connections_open.set(4 * n);
             for status in [100, 200, 200, 418, 503, 599, 600, 99] {
-                stats.answered(status);
+                let took = Some(Duration::from_millis(3_800));
+                stats.answered(EndpointLabel::Collect, status, took);
             }
+            stats.answered(EndpointLabel::Health, 503, None);
+            stats.bytes_received.add(33 * n);
+            stats.bytes_sent.add(34 * n);
             stats.broken_off.add(5 * n);
             stats.events_received.add(6 * n);
             stats.events_accepted.add(7 * n);
@@ -245,18 +252,31 @@ fn sources() -> Sources {
         outputs: vec![
             OutputSource {
                 name: "main".to_owned(),
+                queue_bytes_max: 1_000,
                 writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
                 bills: vec![bill(1), bill(10)],
                 stage: Some(Arc::new(stage)),
             },
             OutputSource {
                 name: "we\"ird\\\n".to_owned(),
+                queue_bytes_max: 2_000,
                 writers: vec![writer(100, 0)],
                 bills: Vec::new(),
                 stage: None,
             },
         ],
-        in_flight_bytes_max: 77,
+        limits: LimitGauges {
+            in_flight_bytes_max: 77,
+            connections_max: 78,
+            connections_per_address_max: 79,
+            body_bytes_max: 80,
+            ack_deadline: Duration::from_millis(3_900),
+        },
+        readiness: Arc::new(Readiness::new(["main".to_owned()])),
+        started: Wall {
+            secs: 1_000,
+            nanos: 0,
+        },
         now: Box::new(|| Mono(10_000_000)),
         wall,
     }
@@ -264,11 +284,9 @@ fn sources() -> Sources {
 
 #[test]
 fn every_value_on_the_page_is_the_sum_of_its_blocks() {
-    let page = parse(&render(&sources()));
+    let page = parse(&render(&sources(), Format::Text));
     for (name, expected) in [
         ("sluice_connections_accepted_total", 11.0),
-        ("sluice_connections_capped_total", 22.0 + 330.0),
-        ("sluice_forwarded_for_ignored_total", 341.0 + 352.0),
         ("sluice_proxy_headers_refused_total", 198.0),
         ("sluice_accept_errors_total", 33.0),
         ("sluice_connections_open", 44.0),
@@ -284,6 +302,12 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
         ("sluice_ack_latency_seconds_sum", 198.0005),
     ] {
         assert_eq!(page.value(name, &[]), expected, "{name}");
+    }
+    for (name, total) in [
+        ("sluice_connections_capped_total", 22.0 + 330.0),
+        ("sluice_forwarded_for_ignored_total", 341.0 + 352.0),
+    ] {
+        assert_eq!(page.total(name), total, "{name}");
     }
     let reason = |reason| page.value("sluice_shed_total", &[("reason", reason)]);
     assert_eq!((reason("budget"), reason("queue")), (110.0, 121.0));
@@ -316,7 +340,7 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
 
 #[test]
 fn an_output_with_a_stage_says_what_is_on_its_disk_and_others_say_nothing() {
-    let text = render(&sources());
+    let text = render(&sources(), Format::Text);
     let page = parse(&text);
     for (name, expected) in [
         ("sluice_output_staged_bytes", 7.0),
@@ -339,7 +363,7 @@ fn an_output_with_a_stage_says_what_is_on_its_disk_and_others_say_nothing() {
 
 #[test]
 fn an_observation_is_in_every_bucket_from_its_own_up() {
-    let page = parse(&render(&sources()));
+    let page = parse(&render(&sources(), Format::Text));
     let below = |le| page.value("sluice_ack_latency_seconds_bucket", &[("le", le)]);
     assert_eq!(below("0.00025"), 2.0);
     assert_eq!(below("10"), 2.0);
@@ -356,21 +380,114 @@ fn usual_statuses_are_there_from_the_start_and_others_once_seen() {
     let idle = Sources {
         workers: vec![Arc::new(WorkerStats::new(0))],
         outputs: Vec::new(),
-        in_flight_bytes_max: 0,
+        limits: LimitGauges::default(),
+        readiness: Arc::new(Readiness::new([])),
+        started: wall(),
         now: Box::new(|| Mono(0)),
         wall,
     };
-    let page = parse(&render(&idle));
+    let page = parse(&render(&idle, Format::Text));
     for status in ["200", "400", "413", "503"] {
-        let count = page.value("sluice_responses_total", &[("status", status)]);
-        assert_eq!(count, 0.0);
+        for endpoint in ["collect", "events"] {
+            let labels = [("endpoint", endpoint), ("status", status)];
+            assert_eq!(page.value("sluice_responses_total", &labels), 0.0);
+        }
     }
-    let page = parse(&render(&sources()));
+    let page = parse(&render(&sources(), Format::Text));
     for (status, expected) in [("100", 2.0), ("200", 4.0), ("418", 2.0), ("599", 2.0)] {
-        let count = page.value("sluice_responses_total", &[("status", status)]);
+        let labels = [("endpoint", "collect"), ("status", status)];
+        let count = page.value("sluice_responses_total", &labels);
         assert_eq!(count, expected, "{status}");
     }
-    assert_eq!(page.total("sluice_responses_total"), 12.0);
+    assert_eq!(page.total("sluice_responses_total"), 14.0);
+}
+
+#[test]
+fn health_checks_are_not_counted_with_responses_to_events() {
+    let page = parse(&render(&sources(), Format::Text));
+    let count = |endpoint| {
+        let labels = [("endpoint", endpoint), ("status", "503")];
+        page.value("sluice_responses_total", &labels)
+    };
+    assert_eq!((count("collect"), count("health")), (2.0, 2.0));
+    let seconds = |le| {
+        let labels = [("endpoint", "collect"), ("le", le)];
+        page.value("sluice_request_seconds_bucket", &labels)
+    };
+    assert_eq!((seconds("3"), seconds("3.9")), (0.0, 16.0));
+}
+
+#[test]
+fn limits_readiness_and_the_process_are_on_the_page() {
+    let sources = sources();
+    let page = parse(&render(&sources, Format::Text));
+    for (name, expected) in [
+        ("sluice_connections_limit", 78.0),
+        ("sluice_connections_per_address_limit", 79.0),
+        ("sluice_body_limit_bytes", 80.0),
+        ("sluice_ack_deadline_seconds", 3.9),
+        ("sluice_received_bytes_total", 363.0),
+        ("sluice_sent_bytes_total", 374.0),
+        ("process_start_time_seconds", 1_000.0),
+        ("sluice_ready", 0.0),
+    ] {
+        assert_eq!(page.value(name, &[]), expected, "{name}");
+    }
+    for name in [
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+    ] {
+        assert!(page.value(name, &[]) > 0.0, "{name}");
+    }
+    assert!(page.kinds.contains_key("process_cpu_seconds_total"));
+    sources.readiness.enter(Phase::Serving);
+    let page = parse(&render(&sources, Format::Text));
+    assert_eq!(page.value("sluice_ready", &[]), 1.0);
+}
+
+#[test]
+fn every_sample_is_declared_with_its_type_and_labels() {
+    let page = parse(&render(&sources(), Format::Text));
+    let declared: BTreeMap<_, _> = FAMILIES.iter().map(|one| (one.name, one)).collect();
+    assert_eq!(declared.len(), FAMILIES.len(), "a name is declared twice");
+    for (name, kind) in &page.kinds {
+        assert_eq!(declared[name.as_str()].kind.label(), kind, "{name}");
+    }
+    for family in FAMILIES {
+        assert!(page.kinds.contains_key(family.name), "{}", family.name);
+    }
+    for (name, labels) in page.samples.keys() {
+        let family = declared.get(name.as_str()).copied().unwrap_or_else(|| {
+            let (base, _) = name.rsplit_once('_').unwrap();
+            assert_eq!(declared[base].kind, Kind::Histogram, "{name}");
+            declared[base]
+        });
+        let found: BTreeSet<&str> = labels.keys().map(String::as_str).collect();
+        let mut expected: BTreeSet<&str> = family.labels.iter().copied().collect();
+        if name.ends_with("_bucket") {
+            expected.insert("le");
+        }
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn openmetrics_differs_in_counter_names_bounds_and_its_end() {
+    let page = render(&sources(), Format::OpenMetrics);
+    assert!(page.ends_with("\n# EOF\n"));
+    assert!(
+        page.contains("# TYPE sluice_events_accepted counter\nsluice_events_accepted_total 77\n")
+    );
+    assert!(page.contains("sluice_ack_latency_seconds_bucket{le=\"1.0\"} 2\n"));
+    assert!(page.contains("sluice_ack_latency_seconds_bucket{le=\"0.00025\"} 2\n"));
+    // Whatever else differs would be a second page to keep right.
+    let same = |line: &&str| !line.starts_with('#') && !line.contains("le=\"");
+    let text = render(&sources(), Format::Text);
+    let stable = |line: &&str| !line.starts_with("process_");
+    let text: Vec<_> = text.lines().filter(same).filter(stable).collect();
+    let open: Vec<_> = page.lines().filter(same).filter(stable).collect();
+    assert_eq!(open, text);
 }
 
 #[test]
@@ -379,7 +496,7 @@ fn workers_are_counted_by_driver_and_an_unknown_code_is_called_so() {
     let odd = WorkerStats::new(0);
     odd.driver.set(99);
     sources.workers.push(Arc::new(odd));
-    let page = parse(&render(&sources));
+    let page = parse(&render(&sources, Format::Text));
     for (driver, workers) in [
         ("io_uring", 1.0),
         ("io_uring_plain", 0.0),
@@ -393,22 +510,17 @@ fn workers_are_counted_by_driver_and_an_unknown_code_is_called_so() {
 
 #[test]
 fn time_since_delivery_is_that_of_the_latest_writer_and_absent_before_the_first() {
-    let page = parse(&render(&sources()));
+    let page = parse(&render(&sources(), Format::Text));
     let name = "sluice_output_since_delivery_seconds";
     assert_eq!(page.value(name, &[("output", "main")]), 2.5);
     assert_eq!(page.total(name), 2.5);
 }
 
 fn start() -> (Admin, Arc<Readiness>) {
-    let readiness = Arc::new(Readiness::new(["main".to_owned()]));
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let admin = Admin::start(
-        address,
-        HostPolicy::default(),
-        sources(),
-        Arc::clone(&readiness),
-    )
-    .unwrap();
+    let sources = sources();
+    let readiness = Arc::clone(&sources.readiness);
+    let admin = Admin::start(address, HostPolicy::default(), sources).unwrap();
     (admin, readiness)
 }
 
@@ -442,6 +554,13 @@ fn the_port_serves_the_page_and_both_probes() {
     let (status, page) = get(at, "/metrics");
     assert_eq!(status, 200);
     assert_eq!(parse(&page).value("sluice_connections_open", &[]), 44.0);
+
+    let open = exchange(
+        at,
+        b"GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text\r\n\r\n",
+    );
+    assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0"));
+    assert!(open.ends_with("# EOF\n"));
 
     assert_eq!(get(at, "/live").0, 200);
     assert_eq!(get(at, "/ready").0, 503);
@@ -502,7 +621,7 @@ fn one_request_per_connection_and_a_bounded_head() {
 
 #[test]
 fn an_address_in_use_is_an_error_at_start() {
-    let (admin, readiness) = start();
+    let (admin, _) = start();
     let error =
         Admin::start(admin.address(), HostPolicy::default(), sources(), readiness).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);

@@ -11,7 +11,9 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
     match verdict {
         // One request is one record here: there is nothing that could have been refused alone.
         Verdict::Done { .. } => Answer::empty(StatusCode::OK),
-        Verdict::RetryLater(shed) => retry_later(shed, retry_after_s),
+        Verdict::RetryLater(shed) | Verdict::InDoubt { shed, .. } => {
+            retry_later(shed, retry_after_s)
+        }
         Verdict::GiveUp(reject) => refusal(&reject),
     }
 }

@@ -3,18 +3,16 @@
 //! A body of which some events are bad is answered 200 with the list of those, because the others are
 //! stored: a client that only looks at the status neither loses them nor sends them again, and
 //! one that reads the body learns which to mend. A body of which no event was taken is answered with the
-//! status of its first refusal, and nothing of it is stored.
+//! status of its first refusal, and nothing of it is stored. A 503 names the events that are in doubt, so
+//! that a client need not send the others again.
 
-use super::{refusal, retry_later, status};
+use super::{code, refusal, retry_later};
 use crate::http::Answer;
-use crate::verdict::Verdict;
+use crate::verdict::{LISTED_MAX, Verdict};
 use ::http::StatusCode;
 use sluice_core::json::escape::quote_into;
 use sluice_core::reject::Reject;
 use std::io::Write;
-
-/// Refusals listed in one answer; the count is always given. A bound on what a bad body can make us say.
-const LISTED_MAX: usize = 100;
 
 /// Puts a verdict into the words of this dialect.
 #[must_use]
@@ -23,11 +21,36 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
         Verdict::Done { accepted, rejected } => match rejected.first() {
             None => Answer::empty(StatusCode::OK),
             Some(_) if accepted > 0 => Answer::json(StatusCode::OK, list(accepted, &rejected)),
-            Some((_, first)) => Answer::json(status(first), list(accepted, &rejected)),
+            Some((_, first)) => Answer::json(code(first).status, list(accepted, &rejected)),
         },
         Verdict::RetryLater(shed) => retry_later(shed, retry_after_s),
+        Verdict::InDoubt {
+            shed,
+            total,
+            indices,
+        } => {
+            let answer = retry_later(shed, retry_after_s);
+            let body = with_doubt(&answer.body, total, &indices);
+            Answer {
+                body: body.into(),
+                ..answer
+            }
+        }
         Verdict::GiveUp(reject) => refusal(&reject),
     }
+}
+
+/// Adds to an error body which events are in doubt: `,"in_doubt":3,"indices":[1,5,9]`.
+fn with_doubt(error: &[u8], total: u32, indices: &[u32]) -> Vec<u8> {
+    let mut json = error.strip_suffix(b"}").unwrap_or(error).to_vec();
+    // Writing to a Vec cannot fail.
+    let _ = write!(json, ",\"in_doubt\":{total},\"indices\":[");
+    for (at, index) in indices.iter().enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        let _ = write!(json, "{comma}{index}");
+    }
+    json.extend_from_slice(b"]}");
+    json
 }
 
 /// `{"accepted":2,"rejected":1,"errors":[{"index":1,"code":"not_json","message":"...","offset":17}]}`.
@@ -60,4 +83,28 @@ fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
     }
     json.extend_from_slice(b"]}");
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Shed;
+
+    #[test]
+    fn a_503_lists_the_events_in_doubt() {
+        let verdict = Verdict::InDoubt {
+            shed: Shed::Sink,
+            total: 3,
+            indices: vec![1, 5],
+        };
+        let answer = answer(verdict, 3);
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.retry_after_s, Some(3));
+        let body = std::str::from_utf8(&answer.body).unwrap();
+        assert!(body.starts_with("{\"code\":\"not_delivered\","), "{body}");
+        assert!(
+            body.ends_with(",\"in_doubt\":3,\"indices\":[1,5]}"),
+            "{body}"
+        );
+    }
 }

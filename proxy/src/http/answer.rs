@@ -1,12 +1,14 @@
 //! What goes back to the client, and the one form that errors have.
 
 use super::cors::Cors;
+use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use sluice_core::json::escape::quote_str_into;
 use sluice_core::request::RequestId;
+use sluice_core::stats::EndpointLabel;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::Write;
@@ -34,16 +36,12 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// A error_body that is not about a limit.
+    /// One that is not about a limit.
     #[must_use]
-    pub fn new(
-        status: StatusCode,
-        code: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> ErrorBody {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> ErrorBody {
         ErrorBody {
-            status,
-            code,
+            status: code.status,
+            code: code.name,
             message: message.into(),
             limit: None,
             actual: None,
@@ -119,6 +117,8 @@ pub struct Answer {
     pub no_store: bool,
     /// Who may read it in a browser; `None` says nothing of it.
     pub cors: Option<Cors>,
+    /// What it is counted for.
+    pub endpoint: EndpointLabel,
 }
 
 impl Answer {
@@ -134,6 +134,7 @@ impl Answer {
             close: false,
             no_store: false,
             cors: None,
+            endpoint: EndpointLabel::None,
         }
     }
 
@@ -224,6 +225,7 @@ impl http_body::Body for Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error_code::{BODY_TOO_LARGE, NOT_FOUND, NOT_JSON};
 
     fn text(error_body: &ErrorBody) -> String {
         String::from_utf8(error_body.to_json()).unwrap()
@@ -231,12 +233,12 @@ mod tests {
 
     #[test]
     fn a_problem_names_limit_and_actual_only_where_they_apply() {
-        let plain = ErrorBody::new(StatusCode::NOT_FOUND, "not_found", "nothing here");
+        let plain = ErrorBody::new(NOT_FOUND, "nothing here");
         assert_eq!(
             text(&plain),
             r#"{"code":"not_found","message":"nothing here"}"#
         );
-        let over = ErrorBody::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "too much");
+        let over = ErrorBody::new(BODY_TOO_LARGE, "too much");
         assert_eq!(
             text(&over.clone().over(10, 11)),
             r#"{"code":"body_too_large","message":"too much","limit":10,"actual":11}"#
@@ -250,10 +252,10 @@ mod tests {
     #[test]
     fn text_in_a_problem_is_escaped() {
         let text = "a \"quoted\" \\ line\n\u{1}ü";
-        let json = super::tests::text(&ErrorBody::new(StatusCode::BAD_REQUEST, "x", text));
+        let json = super::tests::text(&ErrorBody::new(NOT_JSON, text));
         assert_eq!(
             json,
-            "{\"code\":\"x\",\"message\":\"a \\\"quoted\\\" \\\\ line\\n\\u0001ü\"}"
+            "{\"code\":\"not_json\",\"message\":\"a \\\"quoted\\\" \\\\ line\\n\\u0001ü\"}"
         );
     }
 }

@@ -3,8 +3,8 @@
 use super::answer::{Answer, ErrorBody};
 use super::conn::Shared;
 use super::conn_table::{ConnState, Phase, millis};
+use crate::error_code;
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use sluice_core::time::Mono;
@@ -56,20 +56,14 @@ impl From<BodyError> for ErrorBody {
         let message = error.to_string();
         match error {
             BodyError::TooLarge { limit, actual } => {
-                ErrorBody::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-                    .over(limit, actual)
+                ErrorBody::new(error_code::BODY_TOO_LARGE, message).over(limit, actual)
             }
             BodyError::TooSlow {
                 limit_ms,
                 actual_ms,
-            } => ErrorBody::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
-                .over(limit_ms, actual_ms),
-            BodyError::BrokenOff => {
-                ErrorBody::new(StatusCode::BAD_REQUEST, "body_broken_off", message)
-            }
-            BodyError::Malformed => {
-                ErrorBody::new(StatusCode::BAD_REQUEST, "body_malformed", message)
-            }
+            } => ErrorBody::new(error_code::BODY_TOO_SLOW, message).over(limit_ms, actual_ms),
+            BodyError::BrokenOff => ErrorBody::new(error_code::BODY_BROKEN_OFF, message),
+            BodyError::Malformed => ErrorBody::new(error_code::BODY_MALFORMED, message),
         }
     }
 }

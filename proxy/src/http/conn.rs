@@ -368,7 +368,9 @@ fn respond<H: Handler>(
         }
         if !state.body_broken_off.get() {
             abort_guard.is_over();
-            shared.context.stats.answered(answer.status.as_u16());
+            let took = shared.context.recent().since(received_at);
+            let stats = &shared.context.stats;
+            stats.answered(answer.endpoint, answer.status.as_u16(), Some(took));
         }
         state.answer_owed.set(true);
         state.enter(

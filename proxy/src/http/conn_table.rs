@@ -6,7 +6,8 @@
 
 use super::answer::ErrorBody;
 use super::limits::HttpLimits;
-use http::{HeaderMap, StatusCode};
+use crate::error_code;
+use http::HeaderMap;
 use hyper::body::Incoming;
 use sluice_core::time::Mono;
 use std::cell::{Cell, RefCell};
@@ -188,8 +189,7 @@ impl ConnState {
                 let waited = now.since(self.since.get());
                 *self.error_body.borrow_mut() = Some(
                     ErrorBody::new(
-                        StatusCode::REQUEST_TIMEOUT,
-                        "head_too_slow",
+                        error_code::HEAD_TOO_SLOW,
                         "the request head did not arrive in time (milliseconds)",
                     )
                     .over(millis(limits.head_deadline), millis(waited)),

@@ -11,7 +11,7 @@
 
 use super::answer::ErrorBody;
 use super::limits::HttpLimits;
-use http::StatusCode;
+use crate::error_code as code;
 use memchr::memchr;
 
 /// The judge of one connection.
@@ -178,14 +178,9 @@ enum Framing {
     Chunked,
 }
 
-fn bad(code: &'static str, message: &'static str) -> ErrorBody {
-    ErrorBody::new(StatusCode::BAD_REQUEST, code, message)
-}
-
 fn head_too_large(limits: &HttpLimits, actual: usize) -> ErrorBody {
     ErrorBody::new(
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "head_too_large",
+        code::HEAD_TOO_LARGE,
         "the request head is over the limit of bytes",
     )
     .over(limits.head_bytes_max as u64, actual as u64)
@@ -193,8 +188,7 @@ fn head_too_large(limits: &HttpLimits, actual: usize) -> ErrorBody {
 
 fn target_too_long(limits: &HttpLimits, actual: usize) -> ErrorBody {
     ErrorBody::new(
-        StatusCode::URI_TOO_LONG,
-        "target_too_long",
+        code::TARGET_TOO_LONG,
         "the request target is over the limit of bytes",
     )
     .over(limits.target_bytes_max as u64, actual as u64)
@@ -229,8 +223,7 @@ fn scan_head(bytes: &[u8], limits: &HttpLimits) -> Result<Option<HeadFound>, Err
         fields.count += 1;
         if fields.count > limits.headers_max {
             return Err(ErrorBody::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too_many_headers",
+                code::TOO_MANY_HEADERS,
                 "the request has more header lines than the limit",
             )
             .over(limits.headers_max as u64, fields.count as u64));
@@ -261,8 +254,8 @@ fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, ErrorBod
     };
     match rest[..end].strip_suffix(b"\r") {
         Some(line) => Ok(Some((line, at + end + 1))),
-        None => Err(bad(
-            "bad_line_end",
+        None => Err(ErrorBody::new(
+            code::BAD_LINE_END,
             "a line of the request head does not end with CR LF",
         )),
     }
@@ -270,7 +263,7 @@ fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, ErrorBod
 
 /// Returns the minor version of HTTP/1.
 fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody> {
-    let malformed = || bad("bad_request_line", "the request line is malformed");
+    let malformed = || ErrorBody::new(code::BAD_REQUEST_LINE, "the request line is malformed");
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
     else {
@@ -283,8 +276,8 @@ fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody>
         b"HTTP/1.1" => 1,
         b"HTTP/1.0" => 0,
         b"HTTP/2.0" if method == b"PRI" => {
-            return Err(bad(
-                "http2_not_offered",
+            return Err(ErrorBody::new(
+                code::HTTP2_NOT_OFFERED,
                 "this server speaks HTTP/1.1 and HTTP/1.0",
             ));
         }
@@ -292,8 +285,7 @@ fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody>
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             return Err(ErrorBody::new(
-                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "http_version_not_supported",
+                code::HTTP_VERSION_NOT_SUPPORTED,
                 "this server speaks HTTP/1.1 and HTTP/1.0",
             ));
         }
@@ -301,8 +293,7 @@ fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody>
     };
     if method == b"CONNECT" || method == b"TRACE" {
         return Err(ErrorBody::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "method_not_implemented",
+            code::METHOD_NOT_IMPLEMENTED,
             "CONNECT and TRACE are not offered",
         ));
     }
@@ -321,8 +312,8 @@ struct Fields {
 impl Fields {
     fn see(&mut self, line: &[u8]) -> Result<(), ErrorBody> {
         match line[0].to_ascii_lowercase() {
-            b' ' | b'\t' => Err(bad(
-                "folded_header",
+            b' ' | b'\t' => Err(ErrorBody::new(
+                code::FOLDED_HEADER,
                 "a header line that continues the one before it is obsolete",
             )),
             b'h' => match field_value(line, b"host") {
@@ -346,15 +337,18 @@ impl Fields {
         if is_host(value) {
             Ok(())
         } else {
-            Err(bad("bad_host", "the Host header is not a host"))
+            Err(ErrorBody::new(
+                code::BAD_HOST,
+                "the Host header is not a host",
+            ))
         }
     }
 
     fn see_length(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
         // A repeated equal value is legal to refuse, and nobody sends it honestly (RFC 9112 section 6.3).
         if self.length.is_some() {
-            return Err(bad(
-                "repeated_content_length",
+            return Err(ErrorBody::new(
+                code::REPEATED_CONTENT_LENGTH,
                 "there is more than one Content-Length",
             ));
         }
@@ -377,8 +371,8 @@ impl Fields {
                 self.length = length;
                 Ok(())
             }
-            _ => Err(bad(
-                "bad_content_length",
+            _ => Err(ErrorBody::new(
+                code::BAD_CONTENT_LENGTH,
                 "the Content-Length is not a decimal number of bytes",
             )),
         }
@@ -386,8 +380,8 @@ impl Fields {
 
     fn see_coding(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
         if self.coded {
-            return Err(bad(
-                "repeated_transfer_encoding",
+            return Err(ErrorBody::new(
+                code::REPEATED_TRANSFER_ENCODING,
                 "there is more than one Transfer-Encoding",
             ));
         }
@@ -399,14 +393,13 @@ impl Fields {
             .split(|byte| *byte == b',')
             .all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         if only_chunked {
-            return Err(bad(
-                "repeated_transfer_encoding",
+            return Err(ErrorBody::new(
+                code::REPEATED_TRANSFER_ENCODING,
                 "the body is said to be chunked more than once",
             ));
         }
         Err(ErrorBody::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "transfer_encoding_not_implemented",
+            code::TRANSFER_ENCODING_NOT_IMPLEMENTED,
             "the only Transfer-Encoding offered is chunked",
         ))
     }
@@ -416,19 +409,22 @@ impl Fields {
             1 => {}
             // HTTP/1.0 came before the header.
             0 if version_minor == 0 => {}
-            0 => return Err(bad("no_host", "the Host header is missing")),
+            0 => return Err(ErrorBody::new(code::NO_HOST, "the Host header is missing")),
             _ => {
-                return Err(bad("repeated_host", "there is more than one Host header"));
+                return Err(ErrorBody::new(
+                    code::REPEATED_HOST,
+                    "there is more than one Host header",
+                ));
             }
         }
         match (self.coded, self.length) {
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
-            (true, Some(_)) => Err(bad(
-                "ambiguous_length",
+            (true, Some(_)) => Err(ErrorBody::new(
+                code::AMBIGUOUS_LENGTH,
                 "Content-Length and Transfer-Encoding exclude each other",
             )),
-            (true, None) if version_minor == 0 => Err(bad(
-                "transfer_encoding_in_http_1_0",
+            (true, None) if version_minor == 0 => Err(ErrorBody::new(
+                code::TRANSFER_ENCODING_IN_HTTP_1_0,
                 "HTTP/1.0 has no Transfer-Encoding",
             )),
             (true, None) => Ok(Framing::Chunked),

@@ -4,9 +4,10 @@ use super::answer::ErrorBody;
 use super::conn::Shared;
 use super::conn_table::{ConnState, End, Phase};
 use super::framing::{FramingCheck, Stop};
+use crate::error_code;
 use crate::net::poller::Stream;
-use http::StatusCode;
 use hyper::rt::ReadBufCursor;
+use sluice_core::stats::EndpointLabel;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -65,7 +66,9 @@ impl CheckedIo {
         let now = shared.context.now();
         state.enter(Phase::Linger, now + LINGER);
         if let Some(error_body) = error_body {
-            shared.context.stats.answered(error_body.status.as_u16());
+            let status = error_body.status.as_u16();
+            let stats = &shared.context.stats;
+            stats.answered(EndpointLabel::None, status, None);
             state.linger.set(true);
             let wire = error_body.to_wire(shared.next_id());
             let mut rest = wire.as_slice();
@@ -75,7 +78,10 @@ impl CheckedIo {
                 })
                 .await
                 {
-                    Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+                    Ok(written) if written > 0 => {
+                        shared.context.stats.bytes_sent.add(written as u64);
+                        rest = rest.get(written..).unwrap_or_default();
+                    }
                     _ => return,
                 }
             }
@@ -153,6 +159,7 @@ impl CheckedIo {
         if bytes == 0 && !self.held.is_empty() {
             self.shared.context.stats.broken_off.increment();
         }
+        self.shared.context.stats.bytes_received.add(bytes as u64);
         let so_far = self.state.bytes_read.get();
         self.state.bytes_read.set(so_far + bytes as u64);
         Poll::Ready(Ok(&scratch[..bytes]))
@@ -182,17 +189,14 @@ impl CheckedIo {
     /// writes when no handler's answer is due, unless it asks for a body: then the client gets our
     /// form of it when the engine has ended.
     fn mute(&self, bytes: &[u8]) -> bool {
-        let status = match bytes.get(9..12) {
+        let code = match bytes.get(9..12) {
             Some(b"100") => return false,
-            Some(b"414") => StatusCode::URI_TOO_LONG,
-            Some(b"431") => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
+            Some(b"414") => error_code::TARGET_TOO_LONG,
+            Some(b"431") => error_code::HEAD_TOO_LARGE,
+            _ => error_code::BAD_HEAD,
         };
-        *self.state.error_body.borrow_mut() = Some(ErrorBody::new(
-            status,
-            "bad_head",
-            "the request line or a header is malformed",
-        ));
+        let message = "the request line or a header is malformed";
+        *self.state.error_body.borrow_mut() = Some(ErrorBody::new(code, message));
         true
     }
 
@@ -297,6 +301,7 @@ impl hyper::rt::Write for CheckedIo {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = ready!(this.stream.poll_write(cx, bytes))?;
+        this.shared.context.stats.bytes_sent.add(written as u64);
         this.mid_write = written < bytes.len();
         Poll::Ready(Ok(written))
     }

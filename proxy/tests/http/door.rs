@@ -139,7 +139,7 @@ impl Server {
     }
 
     pub(crate) fn answered(&self, status: u16) -> u64 {
-        self.count(|stats| stats.responses[usize::from(status - 100)].get())
+        self.count(|stats| stats.responses(status))
     }
 
     /// Waits for a counter that another thread moves.

@@ -266,7 +266,12 @@ fn connections_are_capped_per_announced_client() {
     assert!(ask(&proxy, first, "GET /ping", &[]).try_read().is_none());
     let second = Said::Client("198.51.100.8:1");
     assert_eq!(ask(&proxy, second, "GET /ping", &[]).read().status, 200);
-    assert_eq!(proxy.metrics().get("sluice_connections_capped_total"), 1);
+    assert_eq!(
+        proxy
+            .metrics()
+            .get("sluice_connections_capped_total{cap=\"address\"}"),
+        1
+    );
 }
 
 #[test]
@@ -320,4 +325,35 @@ fn a_fake_ip_is_recorded_as_sent_and_is_the_ip_only_where_that_was_asked_for_alo
         // Nothing of the way that it came is left beside it.
         assert_eq!(record.get("X_Forwarded_For"), None);
     }
+}
+
+#[test]
+fn an_untrusted_x_forwarded_for_is_counted_and_warned_about_once() {
+    const WARNING: &str = "ignored X-Forwarded-For of a peer that client_address.trusted does not list; \
+                           further ones are only counted, in sluice_forwarded_for_ignored_total";
+    let (_dir, proxy) = start("[client_address]\ntrusted = []\n");
+    for _ in 0..3 {
+        let reply = ask(&proxy, Said::Nothing, "POST /collect?appId=a", &["6.6.6.6"]).read();
+        assert_eq!(reply.status, 200);
+    }
+    let series = "sluice_forwarded_for_ignored_total{reason=\"untrusted_peer\"}";
+    assert_eq!(proxy.metrics().get(series), 3);
+    assert_eq!(proxy.said(WARNING).len(), 1);
+}
+
+#[test]
+fn script_in_x_forwarded_for_is_not_stored() {
+    let (dir, proxy) = start("");
+    for sent in ["<script>", "<script>, 203.0.113.9"] {
+        let reply = ask(&proxy, Said::Nothing, "POST /collect?appId=a", &[sent]).read();
+        assert_eq!(reply.status, 200);
+    }
+    let series = "sluice_forwarded_for_ignored_total{reason=\"not_an_address\"}";
+    assert_eq!(proxy.metrics().get(series), 2);
+    proxy.end_cleanly();
+    let found: Vec<_> = records(dir.path())
+        .iter()
+        .map(|one| one["ip"].clone())
+        .collect();
+    assert_eq!(found, ["127.0.0.1", "203.0.113.9"]);
 }

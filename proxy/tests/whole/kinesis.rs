@@ -101,6 +101,31 @@ fn a_shard_that_refuses_for_ever_costs_503_to_its_requests_and_nothing_to_their_
 }
 
 #[test]
+fn a_503_to_an_array_lists_the_indices_of_events_in_doubt() {
+    let stream = PickyStream::start(|key| !key.starts_with("bad-"));
+    let dir = tempdir().unwrap();
+    let keyed = "partition_key = \"field:id\"\nretry_base_ms = 20\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + keyed));
+    let bad = || format!("\"bad-{}\"", new_id());
+    let good = || format!("\"{}\"", new_id());
+    // The third is no object, so that a place among the records is not an index in the body.
+    let events = [good(), bad(), "7".to_owned(), good(), bad()].map(|id| match id.as_str() {
+        "7" => id,
+        id => format!("{{\"id\":{id}}}"),
+    });
+    let reply = proxy
+        .connect()
+        .ask(post(EVENTS, format!("[{}]", events.join(","))));
+    reply.assert_retry_later(&["not_delivered", "not_confirmed"]);
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(body["in_doubt"], 2, "{body}");
+    assert_eq!(body["indices"], serde_json::json!([1, 4]), "{body}");
+    assert_eq!(stream.stored().0.len(), 2);
+    proxy.settled_metrics("main");
+    proxy.end_cleanly();
+}
+
+#[test]
 fn records_throttled_for_a_while_end_as_200_and_are_stored_exactly_once() {
     let stream = emulator(Faults {
         reject: reject(1, 5),

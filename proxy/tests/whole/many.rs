@@ -54,7 +54,10 @@ fn ten_thousand_idle_connections_cost_16_kib_each_at_most_and_others_are_served(
         }
     }
     let metrics = proxy.metrics();
-    assert_eq!(metrics.get("sluice_connections_capped_total"), 0);
+    assert_eq!(
+        metrics.get("sluice_connections_capped_total{cap=\"process\"}"),
+        0
+    );
     assert_eq!(metrics.get("sluice_connections_open"), count as u64 + 1);
     // A connection gives up its buffers a moment after its last request.
     let mut each = f64::MAX;
@@ -102,7 +105,12 @@ fn connections_over_the_configured_caps_are_closed_at_the_door() {
         let (_dir, proxy) = with(settings);
         let mut inside: Vec<_> = (0..3).map(|_| is_let_in(&proxy).unwrap()).collect();
         assert!(is_let_in(&proxy).is_none(), "{settings}");
-        assert_eq!(proxy.metrics().get("sluice_connections_capped_total"), 1);
+        assert_eq!(
+            proxy
+                .metrics()
+                .get("sluice_connections_capped_total{cap=\"process\"}"),
+            1
+        );
         assert_eq!(inside[0].ask(get("/ping")).status, 200);
     }
 }

@@ -24,8 +24,11 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, status: u16) -> u64 {
-        let series = format!("sluice_responses_total{{status=\"{status}\"}}");
-        self.0.get(&series).map_or(0, |value| *value as u64)
+        let end = format!(",status=\"{status}\"}}");
+        let series = self.0.iter().filter(|(series, _)| {
+            series.starts_with("sluice_responses_total{") && series.ends_with(&end)
+        });
+        series.map(|(_, value)| *value as u64).sum()
     }
 
     /// Records of an output, over all causes where there are some.

@@ -1,0 +1,372 @@
+//! Every metric, declared once: name, type, unit, labels, meaning, alarms and where its value is.
+//! `docs/reference/metrics.md` is made from it.
+
+use super::Kind::{Counter, Gauge, Histogram};
+use super::Samples::{
+    Bill, Custom, Known, One, Output, Stage, Worker, WorkerBy, Writer, WriterByCause,
+};
+use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, staged, sum};
+use sluice_core::record::Cause;
+use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
+
+/// The `driver` label, by the values that `WorkerStats::driver` may have.
+const DRIVERS: [&str; 4] = ["unknown", "io_uring", "io_uring_plain", "epoll"];
+
+/// Statuses of event endpoints that have a series from the start, so that a rate over the first of
+/// them is not missed.
+const STATUSES: [u16; 14] = [
+    200, 204, 400, 403, 404, 405, 408, 411, 413, 414, 415, 422, 431, 503,
+];
+
+const NONE: &[&str] = &[];
+const OUTPUT: &[&str] = &["output"];
+const OUTPUT_CAUSE: &[&str] = &["output", "cause"];
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    samples: Samples,
+) -> Family {
+    Family {
+        name,
+        kind,
+        unit,
+        labels,
+        help,
+        alarms: &[],
+        samples,
+    }
+}
+
+impl Family {
+    const fn alarms(mut self, alarms: &'static [&'static str]) -> Family {
+        self.alarms = alarms;
+        self
+    }
+}
+
+/// All of them, in the order of the page.
+// As it stands it reads as a table; formatted it would be four times as long.
+#[rustfmt::skip]
+pub const FAMILIES: &[Family] = &[
+    // The process.
+    family("sluice_build_info", Gauge, "1", &["version"],
+        "Always 1; the label says what runs.",
+        Custom(|page, _| page.sample_by(env!("CARGO_PKG_VERSION"), 1))),
+    family("sluice_ready", Gauge, "0 or 1", NONE,
+        "Whether traffic should come here; 0 while starting and draining.",
+        One(|sources| u64::from(sources.readiness.is_ready()))),
+    family("process_start_time_seconds", Gauge, "Unix seconds", NONE,
+        "When the process started.",
+        One(|sources| sources.started.secs))
+        .alarms(&["SluiceRestarting"]),
+    family("process_cpu_seconds_total", Counter, "seconds", NONE,
+        "CPU time of the process in user and kernel mode.",
+        Custom(|page, _| {
+            if let Some(micros) = process::cpu_micros() {
+                page.sample("", &[], Micros(micros));
+            }
+        })),
+    family("process_resident_memory_bytes", Gauge, "bytes", NONE,
+        "Memory of the process that is resident.",
+        Known(|_| process::resident_bytes())),
+    family("process_open_fds", Gauge, "descriptors", NONE,
+        "Descriptors that the process has open.",
+        Known(|_| process::open_descriptors())),
+    family("process_max_fds", Gauge, "descriptors", NONE,
+        "Descriptors that the process may have open.",
+        Known(|_| process::descriptors_max())),
+    family("sluice_driver_workers", Gauge, "workers", &["driver"],
+        "Workers by the I/O driver that they run on.",
+        Custom(drivers)),
+    family("sluice_in_flight_bytes", Gauge, "bytes", NONE,
+        "Bytes of bodies and records held now.",
+        Worker(|worker| worker.budget_bytes.get())),
+    family("sluice_in_flight_limit_bytes", Gauge, "bytes", NONE,
+        "The bytes held at which new requests are answered 503 (limits.in_flight_bytes_max).",
+        One(|sources| sources.limits.in_flight_bytes_max)),
+    // Connections.
+    family("sluice_connections_open", Gauge, "connections", NONE,
+        "Client connections open now.",
+        Worker(|worker| worker.connections_open.get())),
+    family("sluice_connections_limit", Gauge, "connections", NONE,
+        "Client connections that may be open: listen.connections_max, or half the descriptors.",
+        One(|sources| sources.limits.connections_max)),
+    family("sluice_connections_per_address_limit", Gauge, "connections", NONE,
+        "Client connections that one address may have open; 0 for no limit.",
+        One(|sources| sources.limits.connections_per_address_max)),
+    family("sluice_connections_accepted_total", Counter, "connections", NONE,
+        "Client connections accepted.",
+        Worker(|worker| worker.connections_accepted.get())),
+    family("sluice_connections_capped_total", Counter, "connections", &["cap"],
+        "Client connections closed because a cap was reached: that of the process, or of their address.",
+        WorkerBy(&[
+            ("process", |worker| worker.connections_capped.get()),
+            ("address", |worker| worker.connections_capped_by_address.get()),
+        ]))
+        .alarms(&["SluiceConnectionsCapped"]),
+    family("sluice_proxy_headers_refused_total", Counter, "connections", NONE,
+        "Connections closed because they did not begin with the PROXY protocol header that is required.",
+        Worker(|worker| worker.proxy_headers_refused.get())),
+    family("sluice_accept_errors_total", Counter, "errors", NONE,
+        "Errors of accept, mostly for want of descriptors.",
+        Worker(|worker| worker.accept_errors.get())),
+    family("sluice_received_bytes_total", Counter, "bytes", NONE,
+        "Bytes read from client connections, heads included.",
+        Worker(|worker| worker.bytes_received.get())),
+    family("sluice_sent_bytes_total", Counter, "bytes", NONE,
+        "Bytes written to client connections, heads included.",
+        Worker(|worker| worker.bytes_sent.get())),
+    // Requests.
+    family("sluice_responses_total", Counter, "responses", &["endpoint", "status"],
+        "Responses by endpoint and HTTP status; endpoint none is an unknown path or a malformed request.",
+        Custom(responses))
+        .alarms(&["SluiceEventsRefused", "SluiceDeadlinePassed"]),
+    family("sluice_request_seconds", Histogram, "seconds", &["endpoint"],
+        "From the end of a request's head to its response, by endpoint.",
+        Custom(|page, sources| {
+            for endpoint in EndpointLabel::ALL {
+                let blocks = sources.workers.iter();
+                let blocks = blocks.map(|worker| &worker.endpoint(endpoint).latency_micros);
+                let summed = Summed::of(&LATENCY_MICROS, blocks);
+                page.histogram(&[("endpoint", endpoint.label())], &summed, Micros);
+            }
+        })),
+    family("sluice_requests_broken_off_total", Counter, "requests", NONE,
+        "Requests whose client left before a response could be sent.",
+        Worker(|worker| worker.broken_off.get())),
+    family("sluice_forwarded_for_ignored_total", Counter, "requests", &["reason"],
+        "Requests whose X-Forwarded-For was ignored: from a peer that is not trusted, or not an address.",
+        WorkerBy(&[
+            ("untrusted_peer", |worker| worker.forwarded_for_untrusted.get()),
+            ("not_an_address", |worker| worker.forwarded_for_invalid.get()),
+        ])),
+    family("sluice_body_limit_bytes", Gauge, "bytes", NONE,
+        "The body length at which requests are answered 413 (limits.body_bytes_max).",
+        One(|sources| sources.limits.body_bytes_max)),
+    // Events.
+    family("sluice_events_received_total", Counter, "events", NONE,
+        "Events (requests on the envelope endpoint) that arrived in readable bodies.",
+        Worker(|worker| worker.events_received.get())),
+    family("sluice_events_accepted_total", Counter, "events", NONE,
+        "Events handed to every output.",
+        Worker(|worker| worker.events_accepted.get())),
+    family("sluice_events_rejected_total", Counter, "events", NONE,
+        "Events refused to the client.",
+        Worker(|worker| worker.events_rejected.get())),
+    family("sluice_events_shed_total", Counter, "events", NONE,
+        "Good events of requests answered 503 for want of room; handed to no output.",
+        Worker(|worker| worker.events_shed.get())),
+    family("sluice_events_without_topic_total", Counter, "events", NONE,
+        "Good events whose values named no topic of a template, or one too many: for its fallback.",
+        Worker(|worker| worker.events_without_topic.get())),
+    family("sluice_shed_total", Counter, "requests", &["reason"],
+        "Requests answered 503 for want of room: in the byte budget, or in an output's queue.",
+        WorkerBy(&[
+            ("budget", |worker| worker.shed_budget.get()),
+            ("queue", |worker| worker.shed_queue.get()),
+        ]))
+        .alarms(&["SluiceShedding"]),
+    family("sluice_ack_deadline_passed_total", Counter, "requests", NONE,
+        "Requests answered 503 because the ack deadline passed.",
+        Worker(|worker| worker.deadline_passed.get()))
+        .alarms(&["SluiceDeadlinePassed"]),
+    family("sluice_ack_deadline_seconds", Gauge, "seconds", NONE,
+        "From the end of a body to its response at most (ack.deadline_ms).",
+        Custom(|page, sources| {
+            let micros = sluice_core::stats::micros(sources.limits.ack_deadline);
+            page.sample("", &[], Micros(micros));
+        }))
+        .alarms(&["SluiceAckSlow"]),
+    family("sluice_ack_latency_seconds", Histogram, "seconds", NONE,
+        "From the end of a body to the last settlement that its response waited for.",
+        Custom(|page, sources| {
+            let blocks = sources.workers.iter().map(|worker| &worker.ack_latency_micros);
+            page.histogram(&[], &Summed::of(&LATENCY_MICROS, blocks), Micros);
+        }))
+        .alarms(&["SluiceAckSlow"]),
+    // Outputs, as the workers see them.
+    family("sluice_output_accepted_records_total", Counter, "records", OUTPUT,
+        "Records handed to the output.",
+        Output(|output| output.accepted.get()))
+        .alarms(&["SluiceOutputStalled", "SluiceOutputThrottled", "SluiceLedgerBroken"]),
+    family("sluice_output_delivered_records_total", Counter, "records", OUTPUT,
+        "Records that the destination confirmed.",
+        Output(|output| output.delivered.get()))
+        .alarms(&["SluiceOutputStalled", "SluiceLedgerBroken"]),
+    family("sluice_output_delivered_late_records_total", Counter, "records", OUTPUT,
+        "Records confirmed after their client had been answered 503.",
+        Output(|output| output.delivered_late.get())),
+    family("sluice_output_pending_records", Gauge, "records", OUTPUT,
+        "Records that are neither confirmed nor refused yet.",
+        Output(|output| output.pending.get()))
+        .alarms(&["SluiceLedgerBroken"]),
+    family("sluice_output_pending_bytes", Gauge, "bytes", OUTPUT,
+        "Bytes of records that are neither confirmed nor refused yet.",
+        Output(|output| output.pending_bytes.get())),
+    family("sluice_output_room_bytes", Gauge, "bytes", OUTPUT,
+        "Bytes that may be pending; below its limit while the destination throttles.",
+        Output(|output| output.capacity_bytes.get())),
+    family("sluice_output_queue_limit_bytes", Gauge, "bytes", OUTPUT,
+        "The limit of pending bytes (queue_bytes_max).",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                page.sample("", &[("output", &output.name)], output.queue_bytes_max);
+            }
+        })),
+    family("sluice_output_refused_records_total", Counter, "records", OUTPUT_CAUSE,
+        "Records that the destination did not confirm, by cause.",
+        Custom(|page, sources| {
+            for (at, output) in sources.outputs.iter().enumerate() {
+                for (index, cause) in Cause::ALL.iter().enumerate() {
+                    let total = sum(&sources.workers, |worker| {
+                        let output = worker.outputs.get(at);
+                        output.map_or(0, |output| output.refused[index].get())
+                    });
+                    let labels = [("output", &*output.name), ("cause", cause.label())];
+                    page.sample("", &labels, total);
+                }
+            }
+        }))
+        .alarms(&["SluiceOutputDenied", "SluiceLedgerBroken"]),
+    // Outputs, as their writers see them.
+    family("sluice_output_calls_total", Counter, "calls", OUTPUT,
+        "Calls of the destination that ended.",
+        Writer(|writer| writer.calls.get())),
+    family("sluice_output_calls_in_flight", Gauge, "calls", OUTPUT,
+        "Calls of the destination running now.",
+        Writer(|writer| writer.calls_in_flight.get())),
+    family("sluice_output_held_records", Gauge, "records", OUTPUT,
+        "Records that the writers hold.",
+        Writer(|writer| writer.held.get())),
+    family("sluice_output_retries_total", Counter, "records", OUTPUT_CAUSE,
+        "Results of single records that asked for another try, by cause.",
+        WriterByCause(|writer| &writer.retries))
+        .alarms(&["SluiceOutputThrottled"]),
+    family("sluice_output_since_delivery_seconds", Gauge, "seconds", OUTPUT,
+        "Time since a call last delivered anything; no sample before the first. Grows without traffic, too.",
+        Custom(since_delivery)),
+    family("sluice_output_batch_records", Histogram, "records", OUTPUT,
+        "Records per call.",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                let blocks = output.writers.iter().map(|writer| &writer.batch_records);
+                let summed = Summed::of(&BATCH_RECORDS, blocks);
+                page.histogram(&[("output", &output.name)], &summed, |records| records);
+            }
+        })),
+    family("sluice_output_batch_bytes", Histogram, "bytes", OUTPUT,
+        "Bytes per call.",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                let blocks = output.writers.iter().map(|writer| &writer.batch_bytes);
+                let summed = Summed::of(&BATCH_BYTES, blocks);
+                page.histogram(&[("output", &output.name)], &summed, |bytes| bytes);
+            }
+        })),
+    family("sluice_output_call_seconds", Histogram, "seconds", OUTPUT,
+        "How long calls took.",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                let blocks = output.writers.iter().map(|writer| &writer.call_micros);
+                let summed = Summed::of(&LATENCY_MICROS, blocks);
+                page.histogram(&[("output", &output.name)], &summed, Micros);
+            }
+        })),
+    // Outputs whose destination bills in steps.
+    family("sluice_output_confirmed_bytes_total", Counter, "bytes", OUTPUT,
+        "Bytes that the destination confirmed, as they were sent; only where it bills in steps.",
+        Bill(|bill| bill.confirmed_bytes.get())),
+    family("sluice_output_billed_bytes_total", Counter, "bytes", OUTPUT,
+        "Bytes that the destination bills for them, each record in whole steps.",
+        Bill(|bill| bill.billed_bytes.get())),
+    // Outputs that make objects of records.
+    family("sluice_output_staged_bytes", Gauge, "bytes", OUTPUT,
+        "Bytes that are acknowledged and only on the local disk.",
+        Stage(|stage| stage.staged_bytes.get()))
+        .alarms(&["SluiceStagingFull"]),
+    family("sluice_output_staged_limit_bytes", Gauge, "bytes", OUTPUT,
+        "The staged bytes at which requests are answered 503.",
+        Stage(|stage| stage.staged_bytes_max.get()))
+        .alarms(&["SluiceStagingFull"]),
+    family("sluice_output_segments_waiting", Gauge, "segments", OUTPUT,
+        "Segments on the local disk that are finished and not uploaded.",
+        Stage(|stage| stage.segments_waiting.get())),
+    family("sluice_output_oldest_segment_age_seconds", Gauge, "seconds", OUTPUT,
+        "Age of the oldest segment that is not uploaded; 0 when there is none.",
+        Custom(|page, sources| {
+            let now = (sources.wall)().secs;
+            for (output, stage) in staged(sources) {
+                let age = match stage.oldest_unix_secs.get() {
+                    0 => 0,
+                    oldest => now.saturating_sub(oldest),
+                };
+                page.sample("", &[("output", output)], age);
+            }
+        }))
+        .alarms(&["SluiceOldSegment"]),
+    family("sluice_output_objects_total", Counter, "objects", OUTPUT,
+        "Objects that the destination confirmed.",
+        Stage(|stage| stage.objects.get())),
+    family("sluice_output_object_bytes_total", Counter, "bytes", OUTPUT,
+        "Bytes of those objects as they were sent.",
+        Stage(|stage| stage.object_bytes.get())),
+    family("sluice_output_upload_failures_total", Counter, "uploads", OUTPUT_CAUSE,
+        "Attempts to upload a segment that failed, by cause.",
+        Custom(|page, sources| {
+            for (output, stage) in staged(sources) {
+                for (cause, failures) in Cause::ALL.iter().zip(&stage.failures) {
+                    let labels = [("output", output), ("cause", cause.label())];
+                    page.sample("", &labels, failures.get());
+                }
+            }
+        }))
+        .alarms(&["SluiceOutputDenied"]),
+];
+
+fn drivers(page: &mut Page, sources: &Sources) {
+    let mut running = [0_u64; DRIVERS.len()];
+    for worker in &sources.workers {
+        let code = usize::try_from(worker.driver.get()).unwrap_or(usize::MAX);
+        running[if code < DRIVERS.len() { code } else { 0 }] += 1;
+    }
+    for (driver, workers) in DRIVERS.iter().zip(running) {
+        page.sample_by(driver, workers);
+    }
+}
+
+fn responses(page: &mut Page, sources: &Sources) {
+    use EndpointLabel::{Collect, Events};
+    for endpoint in EndpointLabel::ALL {
+        let has_zeros = matches!(endpoint, Collect | Events);
+        for status in 100..600_u16 {
+            let count = sum(&sources.workers, |worker| {
+                worker.endpoint(endpoint).responses(status)
+            });
+            if count > 0 || (has_zeros && STATUSES.contains(&status)) {
+                let status = status.to_string();
+                let labels = [("endpoint", endpoint.label()), ("status", &*status)];
+                page.sample("", &labels, count);
+            }
+        }
+    }
+}
+
+fn since_delivery(page: &mut Page, sources: &Sources) {
+    let now = (sources.now)();
+    for output in &sources.outputs {
+        let latest = output
+            .writers
+            .iter()
+            .map(|writer| writer.last_delivery_micros.get())
+            .max()
+            .filter(|micros| *micros > 0);
+        if let Some(latest) = latest {
+            let age = Micros(now.0.saturating_sub(latest));
+            page.sample("", &[("output", &output.name)], age);
+        }
+    }
+}
