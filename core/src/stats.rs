@@ -5,7 +5,9 @@
 
 use crate::cause::Cause;
 use crate::request_table::OutputTally;
+use crate::time::micros;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only grows. Written by one thread.
 #[derive(Debug, Default)]

@@ -1,12 +1,12 @@
-//! Who may send events: the hosts and applications that a load balancer's rules used to let through.
-//! Looks at a head only; says what to answer, and does not answer.
+//! Admission by host and application, as a load balancer's rules used to do it. Judges a request's head
+//! and returns the refusal; does not send it.
 
 use crate::error_code;
 use crate::http::{ErrorBody, Head};
 use ::http::header;
 use std::collections::HashSet;
 
-/// Which hosts and applications are let in. Made once; without entries it lets everybody in.
+/// The hosts and applications that may send. Empty lists admit everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admit {
     app_ids: HashSet<Vec<u8>>,
@@ -15,8 +15,8 @@ pub struct Admit {
 }
 
 impl Admit {
-    /// Only these values of the query parameter `appId`, to the letter, and only these hosts, without
-    /// their port, whatever their case. An empty list asks for nothing.
+    /// `app_ids` are compared with the query parameter `appId` byte by byte, `hosts` with Host without
+    /// its port, ignoring case. An empty list admits everybody.
     #[must_use]
     pub fn new(app_ids: &[String], hosts: &[String]) -> Admit {
         let lower = |host: &String| host.to_ascii_lowercase().into_bytes();
@@ -26,7 +26,7 @@ impl Admit {
         }
     }
 
-    /// Why a request is not let in by its host.
+    /// The refusal of a request whose Host is not listed.
     #[must_use]
     pub fn refuse_host(&self, head: &Head) -> Option<ErrorBody> {
         if self.hosts.is_empty() {
@@ -39,7 +39,7 @@ impl Admit {
             .then(|| ErrorBody::new(error_code::HOST_UNKNOWN, "this host is not served here"))
     }
 
-    /// Why a request is not let in by its application.
+    /// The refusal of a request whose application is not listed.
     #[must_use]
     pub fn refuse_app(&self, app_id: Option<&[u8]>) -> Option<ErrorBody> {
         if self.app_ids.is_empty() || app_id.is_some_and(|id| self.app_ids.contains(id)) {
@@ -51,7 +51,7 @@ impl Admit {
         ))
     }
 
-    /// Whether applications are looked at at all.
+    /// Whether there is a list of applications.
     #[must_use]
     pub fn asks_for_app(&self) -> bool {
         !self.app_ids.is_empty()

@@ -1,4 +1,4 @@
-//! What a client should do next, before any dialect puts it into a status.
+//! The result of a request, before a dialect turns it into a response.
 
 use crate::error_code::{self, ErrorCode};
 use sluice_core::reject::Reject;
@@ -17,7 +17,7 @@ pub enum Verdict {
         /// Events refused, by their index in the body.
         rejected: Vec<(u32, Reject)>,
     },
-    /// Not known to be stored, through no fault of the client: send it again.
+    /// Not known to be stored, through no fault of the client: it should send the request again.
     RetryLater(Shed),
     /// The same, of a request with several events: only these are in doubt, the others are stored.
     InDoubt {

@@ -18,7 +18,7 @@ pub enum Phase {
     Starting,
     /// Requests are welcome.
     Serving,
-    /// Told to end: requests are still served for a while, but should go elsewhere.
+    /// Shutting down: requests are still served for a while, but should go elsewhere.
     Draining,
 }
 
@@ -36,7 +36,7 @@ impl Phase {
     }
 }
 
-/// What probes are told. Shared by every thread.
+/// The state that probes see. Shared by all threads.
 #[derive(Debug)]
 pub struct Readiness {
     phase: AtomicU8,
@@ -48,12 +48,12 @@ pub struct Readiness {
 struct OutputHealth {
     name: String,
     trouble: AtomicU8,
-    /// Of an output that makes objects of records, in its own time.
+    /// Set for an output that stages records before it uploads them.
     stage: OnceLock<Arc<StagingStats>>,
 }
 
 impl OutputHealth {
-    /// A record that was not taken is the worse trouble than one that is not brought out yet.
+    /// A record that was refused is worse than one that is not uploaded yet.
     fn trouble(&self) -> Option<Cause> {
         let code = usize::from(self.trouble.load(Ordering::Acquire));
         let taking = code.checked_sub(1).and_then(|at| Cause::ALL.get(at));
@@ -64,7 +64,7 @@ impl OutputHealth {
 }
 
 impl Readiness {
-    /// Starting, with all outputs well; names in configuration order.
+    /// Phase `Starting`, no output in trouble; names in configuration order.
     #[must_use]
     pub fn new(outputs: impl IntoIterator<Item = String>) -> Readiness {
         Readiness {
@@ -98,7 +98,7 @@ impl Readiness {
         self.phase() == Phase::Serving
     }
 
-    /// Notes why an output's last call failed, or that it did not. An id without an output is ignored.
+    /// Sets or clears why an output's last call failed. Ignores an unknown id.
     pub fn set_trouble(&self, output: OutputId, cause: Option<Cause>) {
         let code = cause
             .and_then(|cause| Cause::ALL.iter().position(|known| *known == cause))
@@ -109,10 +109,10 @@ impl Readiness {
         }
     }
 
-    /// Has an eye on how an output brings out what it keeps; once per output.
+    /// Watches the uploads of an output that stages records; once per output.
     pub fn watch(&self, output: OutputId, stage: Arc<StagingStats>) {
         if let Some(output) = self.outputs.get(usize::from(output.0)) {
-            // The first one stays: a second would mean two stages, which no output has.
+            // Only the first call counts: no output has two stages.
             let _ = output.stage.set(stage);
         }
     }

@@ -8,7 +8,7 @@ mod process;
 mod table;
 
 use super::health::Readiness;
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::stats::{
     BillingStats, Counter, Histogram, OutputStats, StagingStats, WorkerStats, WriterStats,
 };

@@ -1,5 +1,5 @@
-//! `GET /i?e=view&...`: the query string is one event, the answer an image of one transparent dot, whatever
-//! became of the event: a page shows it, and nobody reads the status. The status is true all the same.
+//! `GET /i?e=view&...`: the query string is one event. The answer is always an image of one transparent
+//! pixel, because a page shows it and nobody reads the status, which is true all the same.
 
 use super::generic;
 use crate::http::Answer;

@@ -1,8 +1,8 @@
-//! What time a connection has left, and who looks at the clock.
+//! Deadlines of connections, and the sweep that enforces them.
 //!
-//! There is no timer per request or connection: each connection notes its phase and its deadline
-//! in a cell, and one sweep per core, every [`SWEEP_EVERY`], ends those that are overdue. So a
-//! deadline is met up to that much late, and a request costs two stores.
+//! There is no timer per request or connection: each connection stores its phase and its deadline in
+//! a cell, and one sweep per core, every [`SWEEP_EVERY`], ends those that are overdue. A deadline is
+//! enforced up to that much late, and a request costs two stores.
 
 use super::answer::ErrorBody;
 use super::limits::HttpLimits;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How often a core looks at all its connections.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
-/// A connection that has been idle for so long gives its engine back: the engine's two buffers are
+/// A connection that has been idle for this long gives its engine back: the engine's two buffers are
 /// 16 KiB, the rest of a connection is a fraction of that. Long enough that a busy client never pays
 /// for a new engine.
 const REST_AFTER: Duration = Duration::from_secs(2);

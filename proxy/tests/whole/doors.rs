@@ -93,6 +93,29 @@ fn only_applications_and_hosts_of_the_lists_are_let_in() {
 }
 
 #[test]
+fn differences_from_the_replaced_tier_are_as_the_upgrade_page_says() {
+    let (dir, proxy) = start("[cors]\norigins = 'https://a.example'\n");
+    let with = |origin: &str| ask(&proxy, "POST /collect", &format!("Host: t\r\nOrigin: {origin}\r\n"));
+    let allowed = "access-control-allow-origin";
+    assert!(with("https://a.example").header(allowed).is_some());
+    assert!(with("https://a.example:8443").header(allowed).is_none());
+    assert_eq!(ask(&proxy, "POST //collect", "Host: t\r\n").status, 404);
+    proxy.end_cleanly();
+    for record in records(dir.path()) {
+        assert_eq!(record["ip"], "127.0.0.1", "of the peer");
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/upgrade.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for row in [
+        "| an origin without a port also passes with any port",
+        "| `ip` is `null` without `X-Forwarded-For` | the address of the peer |",
+        "| `//collect` is `/collect`, as nginx merges slashes | 404 |",
+    ] {
+        assert!(page.contains(row), "{row}");
+    }
+}
+
+#[test]
 fn endpoints_that_are_off_are_not_found() {
     let (dir, proxy) = start("[paths]\nevents = 'off'\npixel = 'off'\n");
     for line in ["POST /v1/events", "GET /i?e=1", "GET /off", "POST /off"] {

@@ -6,7 +6,7 @@ use super::Samples::{
     Bill, Custom, Known, One, Output, Stage, Worker, WorkerBy, Writer, WriterByCause,
 };
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, staged, sum};
-use sluice_core::record::Cause;
+use sluice_core::cause::Cause;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
 
 /// The `driver` label, by the values that `WorkerStats::driver` may have.
@@ -177,7 +177,7 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_ack_deadline_seconds", Gauge, "seconds", NONE,
         "From the end of a body to its response at most (ack.deadline_ms).",
         Custom(|page, sources| {
-            let micros = sluice_core::stats::micros(sources.limits.ack_deadline);
+            let micros = sluice_core::time::micros(sources.limits.ack_deadline);
             page.sample("", &[], Micros(micros));
         }))
         .alarms(&["SluiceAckSlow"]),
