@@ -1,14 +1,16 @@
 //! Which topic a record goes to, where a value in it decides: `clicks-{appId}`.
 //!
 //! Clients choose the values. So a name is taken as it comes or not at all, which keeps two values out of
-//! one topic; it begins with text that no client chose; and a process knows so many names and no
-//! more. Every other record goes to the output's fallback, which is no matter of this module.
+//! one topic; it begins with text that no client chose; and a process knows only so many names at once.
+//! Every other record goes to the output's fallback, which this module does not know.
 
 use crate::json::scan::WANTED_MAX;
+use crate::time::Mono;
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The longest name of a topic, in bytes; Kafka's limit.
@@ -172,24 +174,62 @@ impl Part {
     }
 }
 
-/// The name of a topic that some record named, 8 bytes. Names live as long as the process, so that cores and
-/// writers share them without counting references; [`Topics`] bounds how many there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Topic(&'static Name);
+/// The name of a topic that some record named. Records of all cores share it; it goes with the last of
+/// them once it has lost its place in [`Topics`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic(Arc<Name>);
 
-/// Behind a reference of its own, because one to a `str` has 16 bytes, and every record has room for it.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Name(Box<str>);
+/// Compared by its text alone.
+#[derive(Debug)]
+struct Name {
+    text: Box<str>,
+    /// A record was delivered to it.
+    is_delivered: AtomicBool,
+    /// When it took its place, and when a record last named it; by the clock of its [`Topics`].
+    since_s: u64,
+    used_s: AtomicU64,
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Name) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Name) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
 
 impl Topic {
-    fn leak(name: &str) -> Topic {
-        Topic(Box::leak(Box::new(Name(name.into()))))
-    }
-
     /// The name.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        &self.0.0
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// A record was delivered to it, so it is no invention of a client's: it keeps its place while it
+    /// is used.
+    pub fn delivered(&self) {
+        // Mostly it is known already, and a load leaves the cache line shared.
+        if !self.0.is_delivered.load(Ordering::Relaxed) {
+            self.0.is_delivered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn used(&self, now_s: u64) {
+        if self.0.used_s.load(Ordering::Relaxed) != now_s {
+            self.0.used_s.store(now_s, Ordering::Relaxed);
+        }
     }
 }
 
@@ -199,23 +239,38 @@ impl Borrow<str> for Topic {
     }
 }
 
-/// A template, and the names that records have made of it in this process.
+/// A name without a delivery loses its place to another one after this time, longer than any ack
+/// deadline. It bounds how fast clients can make a producer meet new names.
+const TRIAL_S: u64 = 10;
+
+/// A name with a delivery loses its place to another one after this time without a record.
+const UNUSED_S: u64 = 3_600;
+
+/// A template, and the names that records have made of it lately.
+///
+/// Clients choose the names, and a few invented ones must not keep real ones out. So a place is on
+/// trial until a record is delivered, and is given away when it is needed.
 #[derive(Debug)]
 pub struct Topics {
     template: Template,
     names_max: usize,
     names: RwLock<BTreeSet<Topic>>,
+    /// Seconds of the monotonic clock, as of the last tick.
+    now_s: AtomicU64,
+    /// How many names have lost their place: cores then forget what they remember.
+    given_away: AtomicU64,
 }
 
 impl Topics {
-    /// None yet. The first `names_max` different names are known from then on; there is no way back, for
-    /// forgotten names would make room for others.
+    /// At most `names_max` different names hold a place at once.
     #[must_use]
     pub fn new(template: Template, names_max: usize) -> Topics {
         Topics {
             template,
             names_max,
             names: RwLock::default(),
+            now_s: AtomicU64::new(0),
+            given_away: AtomicU64::new(0),
         }
     }
 
@@ -223,6 +278,14 @@ impl Topics {
     #[must_use]
     pub fn template(&self) -> &Template {
         &self.template
+    }
+
+    /// Tells the time. Call it at least once a second.
+    pub fn tick(&self, now: Mono) {
+        let now_s = now.0 / 1_000_000;
+        if self.now_s.load(Ordering::Relaxed) != now_s {
+            self.now_s.store(now_s, Ordering::Relaxed);
+        }
     }
 
     /// The topic of a record whose n-th field of the template has the text `value(n)`. `None` where a value is
@@ -233,10 +296,13 @@ impl Topics {
         mut value: impl FnMut(usize) -> Option<Cow<'v, str>>,
     ) -> Option<Topic> {
         let of = scratch.of.get_or_insert_with(|| Arc::clone(self));
-        if !Arc::ptr_eq(of, self) {
+        let given_away = self.given_away.load(Ordering::Acquire);
+        if !Arc::ptr_eq(of, self) || scratch.given_away != given_away {
             *scratch = Scratch {
                 of: Some(Arc::clone(self)),
-                ..Scratch::default()
+                given_away,
+                name: std::mem::take(&mut scratch.name),
+                known: BTreeSet::new(),
             };
         }
         let name = &mut scratch.name;
@@ -249,10 +315,11 @@ impl Topics {
             }
         }
         if let Some(known) = scratch.known.get(name.as_str()) {
-            return Some(*known);
+            known.used(self.now_s.load(Ordering::Relaxed));
+            return Some(known.clone());
         }
         let topic = self.named(name)?;
-        scratch.known.insert(topic);
+        scratch.known.insert(topic.clone());
         Some(topic)
     }
 
@@ -263,23 +330,55 @@ impl Topics {
         if !is_name(name) {
             return None;
         }
+        let now_s = self.now_s.load(Ordering::Relaxed);
         // No holder panics; if one did, a set of names is as good as before.
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        let found = names.get(name).copied();
-        if found.is_some() || names.len() >= self.names_max {
-            return found;
+        if let Some(found) = names.get(name) {
+            found.used(now_s);
+            return Some(found.clone());
         }
+        let has_room = names.len() < self.names_max || replaceable(&names, now_s).is_some();
         drop(names);
+        if !has_room {
+            return None;
+        }
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         // Another core may have been here meanwhile.
-        let found = names.get(name).copied();
-        if found.is_some() || names.len() >= self.names_max {
-            return found;
+        if let Some(found) = names.get(name) {
+            return Some(found.clone());
         }
-        let topic = Topic::leak(name);
-        names.insert(topic);
+        if names.len() >= self.names_max {
+            let replaced = replaceable(&names, now_s)?;
+            names.remove(&replaced);
+            self.given_away.fetch_add(1, Ordering::Release);
+        }
+        let topic = Topic(Arc::new(Name {
+            text: name.into(),
+            is_delivered: AtomicBool::new(false),
+            since_s: now_s,
+            used_s: AtomicU64::new(now_s),
+        }));
+        names.insert(topic.clone());
         Some(topic)
     }
+}
+
+/// The name that gives way to another one: the oldest whose trial is over without a delivery, else the
+/// one that is unused for longest.
+fn replaceable(names: &BTreeSet<Topic>, now_s: u64) -> Option<Topic> {
+    let on_trial = |topic: &&Topic| !topic.0.is_delivered.load(Ordering::Relaxed);
+    let failed = names
+        .iter()
+        .filter(|topic| on_trial(topic) && now_s.saturating_sub(topic.0.since_s) >= TRIAL_S)
+        .min_by_key(|topic| topic.0.since_s);
+    let last_use = |topic: &&Topic| topic.0.used_s.load(Ordering::Relaxed);
+    let unused = || {
+        let unused = names
+            .iter()
+            .filter(|topic| now_s.saturating_sub(last_use(topic)) >= UNUSED_S);
+        unused.min_by_key(last_use)
+    };
+    failed.or_else(unused).cloned()
 }
 
 /// Two that make the same names; what they have made so far does not count.
@@ -294,8 +393,9 @@ impl Eq for Topics {}
 /// What one core keeps, so that it asks the others only for a name that is new to it.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Whose names they are.
+    /// The owner of the names, and what its `given_away` was.
     of: Option<Arc<Topics>>,
+    given_away: u64,
     name: String,
     known: BTreeSet<Topic>,
 }
@@ -311,7 +411,7 @@ mod tests {
     fn choose(topics: &Arc<Topics>, values: &[&str]) -> Option<&'static str> {
         let value = |at: usize| values.get(at).map(|text| Cow::Borrowed(*text));
         let topic = topics.choose(&mut Scratch::default(), value);
-        topic.map(Topic::as_str)
+        topic.map(|topic| &*topic.as_str().to_owned().leak())
     }
 
     #[test]
@@ -413,7 +513,7 @@ mod tests {
                 .map(|handle| handle.join().unwrap())
                 .collect()
         });
-        let all: BTreeSet<Topic> = cores.iter().flatten().flatten().copied().collect();
+        let all: BTreeSet<Topic> = cores.iter().flatten().flatten().cloned().collect();
         assert_eq!(all.len(), 50);
         // One name is one place in memory, whoever came first.
         let places: BTreeSet<*const u8> = cores
@@ -434,5 +534,56 @@ mod tests {
         assert!(choose(&first).is_some());
         assert_eq!(choose(&second), None);
         assert!(choose(&first).is_some());
+    }
+
+    fn at(topics: &Topics, secs: u64) {
+        topics.tick(Mono(secs * 1_000_000));
+    }
+
+    #[test]
+    fn invented_topic_names_give_way_after_their_trial() {
+        let topics = topics("t-{x}", 2);
+        for junk in ["t-a", "t-b"] {
+            assert!(topics.named(junk).is_some());
+        }
+        assert_eq!(topics.named("t-real"), None);
+        at(&topics, TRIAL_S);
+        // Being named again does not prolong a trial.
+        assert!(topics.named("t-a").is_some());
+        let real = topics.named("t-real").unwrap();
+        real.delivered();
+        at(&topics, 3 * TRIAL_S);
+        for junk in ["t-c", "t-d", "t-e"] {
+            let _ = topics.named(junk);
+            assert_eq!(topics.named("t-real"), Some(real.clone()), "{junk}");
+        }
+    }
+
+    #[test]
+    fn a_delivered_topic_gives_way_only_when_unused_for_an_hour() {
+        let topics = topics("t-{x}", 1);
+        let first = topics.named("t-a").unwrap();
+        first.delivered();
+        at(&topics, UNUSED_S - 1);
+        assert_eq!(topics.named("t-b"), None);
+        assert_eq!(topics.named("t-a"), Some(first));
+        at(&topics, 2 * UNUSED_S - 2);
+        assert_eq!(topics.named("t-b"), None);
+        at(&topics, 2 * UNUSED_S - 1);
+        assert!(topics.named("t-b").is_some());
+    }
+
+    #[test]
+    fn a_core_forgets_a_name_that_lost_its_place() {
+        let topics = topics("t-{x}", 1);
+        let mut scratch = Scratch::default();
+        let mut choose = |value: &'static str| {
+            let topic = topics.choose(&mut scratch, |_| Some(Cow::Borrowed(value)));
+            topic.map(|topic| topic.as_str().to_owned())
+        };
+        assert_eq!(choose("a").as_deref(), Some("t-a"));
+        at(&topics, TRIAL_S);
+        assert_eq!(choose("b").as_deref(), Some("t-b"));
+        assert_eq!(choose("a"), None, "the only place is taken");
     }
 }

@@ -6,12 +6,17 @@
 use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
-use sluice_core::prepared::Prepared;
+use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
 use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+fn name_of(record: &PreparedRecord) -> Option<&'static str> {
+    let topic = record.topic.as_ref()?;
+    Some(topic.as_str().to_owned().leak())
+}
 
 /// The topics of the records that a plan with this template makes of a body and a query.
 fn topics(
@@ -26,10 +31,7 @@ fn topics(
     };
     let mut out = Prepared::default();
     run(&plan, query, body, &mut out);
-    let topics = out.records.iter().map(|record| record.topic);
-    topics
-        .map(|topic| topic.map(|topic| topic.as_str()))
-        .collect()
+    out.records.iter().map(name_of).collect()
 }
 
 fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
@@ -128,10 +130,7 @@ fn both_modes_share_one_bound() {
     let mut out = Prepared::default();
     let mut topics = |mode, query, body| {
         run(&plan(mode), Some(query), body, &mut out);
-        let names = out.records.iter().map(|record| record.topic);
-        names
-            .map(|topic| topic.map(|topic| topic.as_str()))
-            .collect::<Vec<_>>()
+        out.records.iter().map(name_of).collect::<Vec<_>>()
     };
     assert_eq!(topics(Mode::Event, "", r#"{"a":"1"}"#), [Some("t-1")]);
     assert_eq!(topics(Mode::Envelope, "a=2", "x"), [Some("t-2")]);

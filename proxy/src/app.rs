@@ -279,7 +279,7 @@ fn start_admin(
         },
         readiness: Arc::clone(readiness),
         // Milliseconds after the process came to life, which no alarm can tell apart.
-        started: worker::wall(),
+        started: clock::wall(),
         now: Box::new(move || clock.now()),
         wall: clock::wall,
     };

@@ -365,7 +365,7 @@ impl Ingest {
                 let settings = &self.settings.outputs[usize::from(output.0)];
                 let record = Record {
                     key: record.key.clone().filter(|_| settings.keyed),
-                    topic: record.topic.filter(|_| settings.by_topic),
+                    topic: record.topic.clone().filter(|_| settings.by_topic),
                     // Counts a reference: outputs share the bytes.
                     payload: record.payload.clone(),
                     deadline: settings
@@ -456,6 +456,9 @@ impl Handler for Ingest {
     }
 
     fn tick(&self, now: Mono) {
+        if let Some(topics) = &self.settings.collect.topics {
+            topics.tick(now);
+        }
         let mut book = self.book.borrow_mut();
         book.expire(now);
         for (id, output) in (0..).map(OutputId).zip(&self.settings.outputs) {

@@ -95,7 +95,13 @@ fn only_applications_and_hosts_of_the_lists_are_let_in() {
 #[test]
 fn differences_from_the_replaced_tier_are_as_the_upgrade_page_says() {
     let (dir, proxy) = start("[cors]\norigins = 'https://a.example'\n");
-    let with = |origin: &str| ask(&proxy, "POST /collect", &format!("Host: t\r\nOrigin: {origin}\r\n"));
+    let with = |origin: &str| {
+        ask(
+            &proxy,
+            "POST /collect",
+            &format!("Host: t\r\nOrigin: {origin}\r\n"),
+        )
+    };
     let allowed = "access-control-allow-origin";
     assert!(with("https://a.example").header(allowed).is_some());
     assert!(with("https://a.example:8443").header(allowed).is_none());

@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientConfig, ClientContext};
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
+use sluice_core::topic::Topic;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,8 @@ pub(super) struct Place {
     at: usize,
     /// Bytes of the record.
     size: usize,
+    /// The topic that the record named.
+    topic: Option<Topic>,
     result: RecordResult,
 }
 
@@ -212,6 +215,9 @@ impl ProducerContext for Context {
         place.result = match report {
             Ok(_) => {
                 self.memory.largest.fetch_max(place.size, Ordering::Relaxed);
+                if let Some(topic) = &place.topic {
+                    topic.delivered();
+                }
                 RecordResult::Delivered
             }
             Err((error, _)) => {
@@ -342,13 +348,14 @@ impl Lines {
                 call: Arc::clone(call),
                 at,
                 size: record.size(),
+                topic: record.topic.clone(),
                 result: RecordResult::Retry(verdict::NO_WORD),
             });
             if record.size() > bytes_max {
                 place.result = RecordResult::Refused(Cause::TooLarge);
                 continue;
             }
-            let topic = record.topic.map_or(topic, |topic| topic.as_str());
+            let topic = record.topic.as_ref().map_or(topic, Topic::as_str);
             let mut message = BaseRecord::with_opaque_to(topic, place).payload(&record.payload[..]);
             if let Some(key) = &record.key {
                 message = message.key(&key[..]);

@@ -208,10 +208,10 @@ async fn a_record_goes_to_the_topic_that_it_names_and_else_to_the_configured_one
     }
     let sink = cluster.sink().await;
     let batch = [
-        record_to(shop, "s1"),
+        record_to(shop.clone(), "s1"),
         record("plain"),
-        record_to(blog, "b1"),
-        record_to(shop, "s2"),
+        record_to(blog.clone(), "b1"),
+        record_to(shop.clone(), "s2"),
     ];
     assert_eq!(sink.write(&batch).await, [DELIVERED; 4]);
     let of = |topic, least| {
@@ -221,12 +221,16 @@ async fn a_record_goes_to_the_topic_that_it_names_and_else_to_the_configured_one
     assert_eq!(of("clicks-shop", 2), ["s1", "s2"]);
     assert_eq!(of("clicks-blog", 1), ["b1"]);
     assert_eq!(of(TOPIC, 1), ["plain"]);
+    // Both places are confirmed by a delivery now, so neither gives way.
+    topics.tick(Mono(60_000_000));
+    assert_eq!(topics.named("clicks-third"), None);
 }
 
 #[tokio::test]
 async fn a_topic_that_is_not_there_costs_the_records_of_the_others_nothing_but_time() {
     let cluster = Cluster::start();
-    let missing = topics().named("clicks-missing");
+    let topics = topics();
+    let missing = topics.named("clicks-missing");
     let answer = Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     cluster.0.topic_error("clicks-missing", answer).unwrap();
     let settings = KafkaSettings {
@@ -235,13 +239,19 @@ async fn a_topic_that_is_not_there_costs_the_records_of_the_others_nothing_but_t
     };
     let sink = cluster.warm_sink(settings).await;
     let not_found = RecordResult::Retry(Cause::NotFound);
-    let batch = [record("e1"), record_to(missing, "e2"), record("e3")];
+    let batch = [record("e1"), record_to(missing.clone(), "e2"), record("e3")];
     let results = sink.write(&batch).await;
     assert_eq!(results, [DELIVERED, not_found, DELIVERED]);
     // Known to be missing by now, it is refused without a wait.
-    let results = sink.write(&[record_to(missing, "e4"), record("e5")]).await;
+    let results = sink
+        .write(&[record_to(missing.clone(), "e4"), record("e5")])
+        .await;
     assert_eq!(results, [not_found, DELIVERED]);
     assert_eq!(cluster.stored(4).len(), 4);
+    // Nothing was ever delivered to it, so it gives way to another name.
+    assert!(topics.named("clicks-a").is_some());
+    topics.tick(Mono(60_000_000));
+    assert!(topics.named("clicks-b").is_some());
 }
 
 #[tokio::test]
