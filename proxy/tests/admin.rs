@@ -622,8 +622,7 @@ fn one_request_per_connection_and_a_bounded_head() {
 #[test]
 fn an_address_in_use_is_an_error_at_start() {
     let (admin, _) = start();
-    let error =
-        Admin::start(admin.address(), HostPolicy::default(), sources(), readiness).unwrap_err();
+    let error = Admin::start(admin.address(), HostPolicy::default(), sources()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     admin.stop();
 }
