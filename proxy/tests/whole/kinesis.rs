@@ -109,10 +109,14 @@ fn a_503_to_an_array_lists_the_indices_of_events_in_doubt() {
     let bad = || format!("\"bad-{}\"", new_id());
     let good = || format!("\"{}\"", new_id());
     // The third is no object, so that a place among the records is not an index in the body.
-    let events = [good(), bad(), "7".to_owned(), good(), bad()].map(|id| match id.as_str() {
-        "7" => id,
-        id => format!("{{\"id\":{id}}}"),
-    });
+    let object = |id: String| format!("{{\"id\":{id}}}");
+    let events = [
+        object(good()),
+        object(bad()),
+        "7".to_owned(),
+        object(good()),
+        object(bad()),
+    ];
     let reply = proxy
         .connect()
         .ask(post(EVENTS, format!("[{}]", events.join(","))));
