@@ -5,17 +5,18 @@
 //! queue only means that the core keeps its submission and adds to it.
 
 use crate::wake_flag::WakeFlag;
-use crossbeam_channel::{TryRecvError, TrySendError};
+use crossbeam_channel::TryRecvError;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 /// Creates a queue of at most `submissions` submissions.
 #[must_use]
 pub fn queue<T>(submissions: usize) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(submissions);
+    let (sender, receiver) = crossbeam_channel::unbounded();
     let wake = Arc::new(WakeFlag::default());
     let sender = Sender {
         submissions: Some(sender),
+        submissions_max: submissions,
         wake: Arc::clone(&wake),
     };
     (
@@ -41,6 +42,8 @@ pub enum NotSent<T> {
 pub struct Sender<T> {
     /// `None` only while it is being dropped.
     submissions: Option<crossbeam_channel::Sender<T>>,
+    /// Checked here instead of by the channel, because [`Sender::send_last`] is not bound by it.
+    submissions_max: usize,
     wake: Arc<WakeFlag>,
 }
 
@@ -50,17 +53,28 @@ impl<T> Sender<T> {
     /// # Errors
     /// Returns the submission when the queue is full or the writer is gone.
     pub fn try_send(&self, submission: T) -> Result<(), NotSent<T>> {
-        let Some(submissions) = &self.submissions else {
-            return Err(NotSent::Closed(submission));
-        };
-        match submissions.try_send(submission) {
-            Ok(()) => {
-                self.wake.notify();
-                Ok(())
+        match &self.submissions {
+            Some(submissions) if submissions.len() >= self.submissions_max => {
+                Err(NotSent::Full(submission))
             }
-            Err(TrySendError::Full(submission)) => Err(NotSent::Full(submission)),
-            Err(TrySendError::Disconnected(submission)) => Err(NotSent::Closed(submission)),
+            _ => self.send_last(submission).map_err(NotSent::Closed),
         }
+    }
+
+    /// Hands a submission over although the queue may be full: the last one of a core, which would
+    /// otherwise be lost with it. A core sends one per output, so the queue grows by the number of cores.
+    ///
+    /// # Errors
+    /// Gives the submission back when the writer is gone.
+    pub fn send_last(&self, submission: T) -> Result<(), T> {
+        let Some(submissions) = &self.submissions else {
+            return Err(submission);
+        };
+        submissions
+            .send(submission)
+            .map_err(crossbeam_channel::SendError::into_inner)?;
+        self.wake.notify();
+        Ok(())
     }
 }
 
@@ -68,6 +82,7 @@ impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Sender {
             submissions: self.submissions.clone(),
+            submissions_max: self.submissions_max,
             wake: Arc::clone(&self.wake),
         }
     }
@@ -121,6 +136,18 @@ mod tests {
         assert_eq!(sender.try_send(2), Err(NotSent::Full(2)));
         assert_eq!(receiver.try_recv(), Poll::Ready(Some(1)));
         sender.try_send(3).unwrap();
+    }
+
+    #[test]
+    fn a_full_queue_takes_the_last_submission() {
+        let (sender, receiver) = queue(1);
+        sender.try_send(1).unwrap();
+        sender.send_last(2).unwrap();
+        assert_eq!(sender.try_send(3), Err(NotSent::Full(3)));
+        drop(sender);
+        assert_eq!(receiver.try_recv(), Poll::Ready(Some(1)));
+        assert_eq!(receiver.try_recv(), Poll::Ready(Some(2)));
+        assert_eq!(receiver.try_recv(), Poll::Ready(None));
     }
 
     #[test]

@@ -11,8 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 use tracing::error;
 
 /// One core's lanes, one per output.
@@ -22,8 +20,6 @@ pub struct Outputs {
     /// Records were submitted since the last flush.
     dirty: Cell<bool>,
     flusher: RefCell<Option<Waker>>,
-    /// How long the end of the core may wait for room.
-    shutdown_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -34,10 +30,9 @@ struct Lane {
 }
 
 impl Outputs {
-    /// Lanes in configuration order. `shutdown_timeout` bounds how long the core's end waits for a queue to take
-    /// what is left.
+    /// Creates the lanes, in configuration order.
     #[must_use]
-    pub fn new(queues: Vec<Sender<Vec<Record>>>, shutdown_timeout: Duration) -> Rc<Self> {
+    pub fn new(queues: Vec<Sender<Vec<Record>>>) -> Rc<Self> {
         let lane = |queue: Sender<Vec<Record>>| Lane {
             gathered: RefCell::default(),
             queue: RefCell::new(Some(queue)),
@@ -46,7 +41,6 @@ impl Outputs {
             lanes: queues.into_iter().map(lane).collect(),
             dirty: Cell::new(false),
             flusher: RefCell::default(),
-            shutdown_timeout,
         })
     }
 
@@ -72,19 +66,12 @@ impl Outputs {
         }
     }
 
-    /// Hands over what is left and closes this core's ends of the queues. An acknowledged record of an
-    /// `enqueued` output may still be here when the core ends, so this waits for room, for as long as it
-    /// may; what is given up then is reported as lost.
+    /// Sends what is left and closes this core's ends of the queues. An acknowledged record of an
+    /// `enqueued` output may still be here, so a full queue takes it all the same: from now on the writer
+    /// alone delivers it, or counts it as left behind when the time to drain is over.
     pub fn close(&self) {
-        let give_up = Instant::now() + self.shutdown_timeout;
         for lane in &self.lanes {
-            lane.flush();
-            while !lane.gathered.borrow().is_empty() && Instant::now() < give_up {
-                thread::sleep(Duration::from_millis(1));
-                lane.flush();
-            }
-            lane.gathered.borrow_mut().clear();
-            *lane.queue.borrow_mut() = None;
+            lane.close();
         }
     }
 
@@ -108,6 +95,18 @@ impl Outputs {
 }
 
 impl Lane {
+    fn close(&self) {
+        let rest = self.gathered.take();
+        let Some(queue) = self.queue.take() else {
+            return;
+        };
+        if !rest.is_empty()
+            && let Err(rest) = queue.send_last(rest)
+        {
+            tell_writer_gone(rest.len());
+        }
+    }
+
     fn flush(&self) {
         let mut gathered = self.gathered.borrow_mut();
         if gathered.is_empty() {
@@ -126,13 +125,14 @@ impl Lane {
             Err(NotSent::Full(submission)) => *gathered = submission,
             Err(NotSent::Closed(submission)) => {
                 // The tickets report themselves as lost; the clients get 503.
-                error!(
-                    records = submission.len(),
-                    "a writer is gone, its records are refused"
-                );
+                tell_writer_gone(submission.len());
             }
         }
     }
+}
+
+fn tell_writer_gone(records: usize) {
+    error!(records, "a writer is gone, its records are refused");
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn what_a_full_queue_does_not_take_leaves_with_a_later_flush_in_one_submission() {
         let (sender, receiver) = queue(1);
-        let outputs = Outputs::new(vec![sender], Duration::ZERO);
+        let outputs = Outputs::new(vec![sender]);
         let port = AckQueue::leak();
         for slot in 0..3 {
             outputs.submit(OutputId(0), record(port, slot));
@@ -177,32 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_ends_waits_for_room_and_leaves_nothing_behind() {
+    fn a_core_that_ends_leaves_nothing_behind_a_full_queue() {
         let (sender, receiver) = queue(1);
-        let outputs = Outputs::new(vec![sender], Duration::from_secs(20));
+        let outputs = Outputs::new(vec![sender]);
         let port = AckQueue::leak();
         outputs.submit(OutputId(0), record(port, 0));
         outputs.flush();
         outputs.submit(OutputId(0), record(port, 1));
-        let writer = thread::spawn(move || {
-            let mut taken = 0;
-            loop {
-                match receiver.try_recv() {
-                    Poll::Ready(Some(submission)) => taken += submission.len(),
-                    Poll::Ready(None) => return taken,
-                    Poll::Pending => thread::sleep(Duration::from_millis(1)),
-                }
-            }
-        });
+        // Nobody takes anything meanwhile, as with a sink whose calls are all under way.
         outputs.close();
-        assert_eq!(writer.join().unwrap(), 2);
+        let mut taken = 0;
+        while let Poll::Ready(Some(submission)) = receiver.try_recv() {
+            taken += submission.len();
+        }
+        assert_eq!(taken, 2);
     }
 
     #[test]
     fn records_for_a_writer_that_is_gone_are_reported_as_lost() {
         let (sender, receiver) = queue(1);
         drop(receiver);
-        let outputs = Outputs::new(vec![sender], Duration::ZERO);
+        let outputs = Outputs::new(vec![sender]);
         let port = AckQueue::leak();
         outputs.submit(OutputId(0), record(port, 7));
         outputs.flush();

@@ -22,7 +22,10 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(doing: &'static str, error: io::Error) -> Failure {
         let cause = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::NoSpace,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            // RLIMIT_FSIZE, with SIGXFSZ handled.
+            | io::ErrorKind::FileTooLarge => Cause::NoSpace,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Cause::Denied,
             _ => Cause::Unavailable,
         };
@@ -40,22 +43,41 @@ pub(crate) fn is_line(payload: &[u8]) -> bool {
     !payload.is_empty() && memchr::memchr2(b'\n', 0, payload).is_none()
 }
 
-/// Takes a directory for this process by way of the file `name` in it; the kernel gives it back when the
-/// process ends, however it ends.
-pub(crate) fn lock(dir: &Path, name: &str) -> Result<File, String> {
-    let path = dir.join(name);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+/// Locks a directory for this process; the kernel releases the lock when the process ends, however it
+/// ends. The lock is on the directory itself: a lock file could be removed, and a second process would
+/// then lock a new one.
+pub(crate) fn lock(dir: &Path) -> Result<File, String> {
+    let shown = dir.display();
+    let directory = File::open(dir).map_err(|error| format!("cannot open {shown}: {error}"))?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
         Err(TryLockError::WouldBlock) => Err(format!(
-            "another process or output writes here (it holds {}): give each its own directory",
-            path.display()
+            "another process or output writes here (it holds the lock on {shown}): \
+             give each its own directory"
         )),
-        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
+        Err(TryLockError::Error(error)) => Err(format!("cannot lock {shown}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_lock_file_lets_no_second_process_in() {
+        let temp = tempfile::tempdir().unwrap();
+        let held = lock(temp.path()).unwrap();
+        for entry in std::fs::read_dir(temp.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert!(lock(temp.path()).unwrap_err().contains("another process"));
+        drop(held);
+        assert!(lock(temp.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_size_limit_counts_as_no_space() {
+        let failure = Failure::new("write", io::ErrorKind::FileTooLarge.into());
+        assert_eq!(failure.cause, Cause::NoSpace);
     }
 }

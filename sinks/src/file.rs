@@ -111,9 +111,9 @@ impl FileSink {
         settings.validate().map_err(fail)?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| fail(format!("the sink needs a tokio runtime: {error}")))?;
-        store::create_dir_durably(&*store, dir)
+        store::create_root_durably(&*store, dir)
             .map_err(|error| fail(format!("cannot create it: {error}")))?;
-        let lock = lock(dir, layout::LOCK).map_err(fail)?;
+        let lock = lock(dir).map_err(fail)?;
         recover::recover(dir);
         let log = Log::new(Arc::clone(&store), settings.clone(), clock, lock);
         let log = Arc::new(Mutex::new(log));

@@ -319,9 +319,9 @@ impl Staged {
             write_timeout,
         } = staging;
         let shown = dir.display();
-        store::create_dir_durably(&*store, dir)
+        store::create_root_durably(&*store, dir)
             .map_err(|error| format!("cannot create the directory {shown}: {error}"))?;
-        let lock = lock(dir, name::LOCK)?;
+        let lock = lock(dir)?;
         let left = stage::leftovers(dir)
             .map_err(|error| format!("cannot read the directory {shown}: {error}"))?;
         if !left.is_empty() {

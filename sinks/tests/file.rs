@@ -402,7 +402,7 @@ async fn check_says_what_was_tried_and_leaves_nothing() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left, [".lock"]);
+    assert!(left.is_empty(), "{left:?}");
     drop(temp);
     let error = sink.check().await.unwrap_err();
     assert!(error.reason.starts_with("cannot write to it"), "{error}");

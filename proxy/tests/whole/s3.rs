@@ -61,7 +61,7 @@ fn stored(emulator: &Emulator) -> Stored {
 fn staged(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir.join("sluice-staging")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name != ".lock").collect()
+    names.collect()
 }
 
 /// Runs the program with the configuration that [`Proxy::start`] wrote, to its end.

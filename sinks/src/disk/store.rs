@@ -3,8 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+/// Mode of files that hold records, before the umask: events are personal data, so nobody outside the
+/// owner's group reads them.
+pub(crate) const FILE_MODE: u32 = 0o640;
 
 /// A directory tree.
 pub(crate) trait Store: Send + Sync + 'static {
@@ -52,6 +56,7 @@ impl Store for Os {
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
+            .mode(FILE_MODE)
             .open(path)?;
         Ok(Box::new(file))
     }
@@ -93,17 +98,34 @@ impl StoreFile for File {
     }
 }
 
+/// Creates a sink's own directory durably, also where it exists already: the process that created it may
+/// have been killed before it synced the parent. A parent that must not be read cannot be synced, and
+/// is its owner's to care for.
+pub(crate) fn create_root_durably(store: &dyn Store, path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return create_dir_durably(store, path);
+    }
+    match store.sync_dir(parent_of(path)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
+/// The directory that names this one; a relative path of one part is named by the working directory.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Creates a directory and what is missing above it. What was created is made durable by syncing
 /// the parent that names it; directories that existed are not touched, for they may not be ours.
 pub(crate) fn create_dir_durably(store: &dyn Store, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        // A relative path of one part lies in the working directory.
-        _ => Path::new("."),
-    };
+    let parent = parent_of(path);
     if parent != Path::new(".") {
         create_dir_durably(store, parent)?;
     }
@@ -133,4 +155,34 @@ pub(crate) fn write_all(file: &mut dyn StoreFile, mut bytes: &[u8]) -> io::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::faulty::Faulty;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_parent_of_an_existing_directory_is_synced() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("data");
+        fs::create_dir(&dir).unwrap();
+        let store = Faulty::default();
+        create_root_durably(&store, &dir).unwrap();
+        let parent = temp.path().file_name().unwrap().to_string_lossy();
+        assert_eq!(
+            *store.0.calls.lock().unwrap(),
+            [format!("sync_dir {parent}")]
+        );
+    }
+
+    #[test]
+    fn record_files_are_not_readable_by_others() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("records");
+        drop(Os.create_file(&path).unwrap());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+    }
 }

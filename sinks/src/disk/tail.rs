@@ -3,9 +3,11 @@
 //! What was confirmed was synced, so it is whole lines without a NUL; bytes after the last such line are
 //! moved aside, never dropped.
 
+use super::store::FILE_MODE;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use tracing::warn;
 
@@ -23,7 +25,12 @@ pub(crate) fn set_torn_tail_aside(path: &Path, mut file: File) -> io::Result<u64
         torn_path.push(TORN_SUFFIX);
         file.seek(SeekFrom::Start(whole_bytes))?;
         // Overwrites what an earlier start may have begun: the tail is still here, so it is a copy.
-        let mut torn = File::create(&torn_path)?;
+        let mut torn = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(&torn_path)?;
         io::copy(&mut file, &mut torn)?;
         torn.sync_all()?;
         File::open(parent)?.sync_all()?;

@@ -1,7 +1,6 @@
 //! What lies where under the directory of a file sink.
 //!
 //! ```text
-//! <dir>/.lock                                    held by the process that writes here
 //! <dir>/.open/<name>                             exists while <name>.ndjson may still grow
 //! <dir>/year=2026/month=11/day=20/hour=07/<name>.ndjson
 //!                                        /<name>.ndjson.torn   what a crash left unfinished
@@ -13,8 +12,6 @@
 use sluice_core::time::Wall;
 use std::path::{Path, PathBuf};
 
-/// Name of the lock file in the sink's directory.
-pub(super) const LOCK: &str = ".lock";
 /// Name of the directory of markers in the sink's directory.
 pub(super) const OPEN: &str = ".open";
 /// Ending of files that hold events.

@@ -421,7 +421,11 @@ async fn check_finds_the_topic_and_does_not_make_one_that_is_not_there() {
 
 #[tokio::test]
 async fn a_setting_out_of_its_range_is_named_and_a_password_never_is() {
-    let brokers = || vec!["127.0.0.1:1".to_owned()];
+    // A port that was free a moment ago: no broker listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = free.local_addr().unwrap().to_string();
+    drop(free);
+    let brokers = || vec![nowhere.clone()];
     let good = KafkaSettings::new(brokers(), TOPIC);
     for (settings, expected) in [
         (KafkaSettings::new(vec![], TOPIC), "0 brokers"),

@@ -544,7 +544,10 @@ async fn child_of_other_tests() {
 async fn the_environment_gives_endpoint_and_credentials_and_the_setting_beats_it() {
     let server = server().await;
     let here = format!("http://{}", server.address);
-    let nowhere = "http://127.0.0.1:1".to_owned();
+    // A port that was free a moment ago: nothing listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
     let cases = [
         vec![("AWS_ENDPOINT_URL", here.clone())],
         vec![

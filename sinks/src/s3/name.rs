@@ -1,7 +1,6 @@
 //! Names of segments and objects.
 //!
 //! ```text
-//! <dir>/.lock                               held by the process that writes here
 //! <dir>/<unix seconds>-<uuid>.open          may still grow
 //!                            .closed        complete; the seconds are those of its creation
 //!                            .keyed         being uploaded; the seconds are those of its key
@@ -13,9 +12,6 @@
 use sluice_core::time::Wall;
 use std::fmt;
 use uuid::Uuid;
-
-/// Name of the lock file in the staging directory.
-pub(super) const LOCK: &str = ".lock";
 
 /// A segment's name, and in its last state the object's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
