@@ -17,9 +17,9 @@ COPY --from=build --chown=10001:10001 /var/lib/sluice /var/lib/sluice
 
 USER 10001:10001
 # The default file output writes to ./sluice-data, so to /var/lib/sluice/sluice-data here; an S3 output stages
-# in /var/lib/sluice/sluice-staging what is not uploaded yet: keep the volume.
+# in /var/lib/sluice/sluice-staging what is not uploaded yet: mount a volume there. None is declared: an anonymous
+# one would be left behind, with events in it, by every container that ends.
 WORKDIR /var/lib/sluice
-VOLUME /var/lib/sluice
 ENV SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
 # 8088 takes events. 9090, metrics and probes, stays on loopback until SLUICE_ADMIN__ADDRESS says otherwise.
 EXPOSE 8088

@@ -13,6 +13,7 @@ mod host;
 pub mod metrics;
 mod places;
 
+use crate::net;
 pub use host::HostPolicy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -24,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{Format, Sources};
 use places::Places;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, ErrorKind::AddrInUse};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -65,7 +66,7 @@ impl Admin {
     /// # Errors
     /// When the address cannot be bound, or the system gives no thread.
     pub fn start(address: SocketAddr, hosts: HostPolicy, sources: Sources) -> io::Result<Admin> {
-        let listener = TcpListener::bind(address)?;
+        let listener = bind_shared(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -97,6 +98,18 @@ impl Admin {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
+}
+
+/// Binds so that the next version of the process can listen beside this one while this one drains. Which of
+/// the two answers is the kernel's choice then, so a line says so.
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let is_taken = TcpListener::bind(address).is_err_and(|error| error.kind() == AddrInUse);
+    let (_, listeners) = net::bind(address, 1).map_err(|error| error.source)?;
+    if is_taken {
+        warn!(%address, "the admin port is shared with another process");
+    }
+    let none = || io::Error::other("no listener was bound");
+    listeners.into_iter().next().ok_or_else(none)
 }
 
 /// What answers are made of.

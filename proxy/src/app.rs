@@ -22,6 +22,7 @@ use crate::drain_phase::Drain;
 use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
+use crate::process;
 use crate::scheduling;
 use crate::worker::{self, Driver, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
@@ -53,15 +54,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// Submissions that a queue holds. Bytes are bounded elsewhere; with one submission per core and turn this
-/// is seconds of a stalled writer.
-const QUEUE_PARCELS: usize = 1_024;
+/// Submissions a queue holds: with one per core and turn, seconds of a stalled writer. Bytes are bounded on
+/// admission.
+const QUEUE_SUBMISSIONS: usize = 1_024;
 
-/// How long, after the last call may still run, a writer gets to say its last words.
-const WRITER_FAREWELL: Duration = Duration::from_secs(1);
+/// How long a writer has to report once the time to drain is over.
+const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The process could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,14 @@ pub enum AppError {
     },
 }
 
-/// Runs until SIGTERM or SIGINT and through the drain after it. Exit code 0 when nothing
+impl AppError {
+    fn clock(source: io::Error) -> AppError {
+        let what = "use the wall clock";
+        AppError::System { what, source }
+    }
+}
+
+/// Runs until SIGTERM, SIGINT or SIGQUIT and through the drain after it. Exit code 0 when nothing
 /// was left behind, 1 when something was.
 ///
 /// # Errors
@@ -90,6 +98,17 @@ pub enum AppError {
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     for note in &config.notes {
         info!("{note}");
+    }
+    process::check_wall_clock(clock::wall().secs).map_err(AppError::clock)?;
+    process::raise_descriptor_limit();
+    for output in &config.outputs {
+        info!(
+            output = output.name,
+            "type" = %output.sink.sink_type(),
+            ack = ack_word(&output.ack),
+            writers = output.writers,
+            "output in force"
+        );
     }
     if config.client_address.fake_ip {
         warn!(
@@ -106,9 +125,9 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         .enable_all()
         .build()
         .map_err(system("start the runtime of the main thread"))?;
-    // Asked for before anything is started, so that no signal is missed.
-    let mut asked_to_end = runtime
-        .block_on(async { EndSignals::listen() })
+    // Before anything starts, so that no signal is missed.
+    let mut signals = runtime
+        .block_on(async { Signals::listen() })
         .map_err(system("listen for signals"))?;
 
     let clock = Clock::start();
@@ -124,7 +143,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     }
     readiness.enter(Phase::Serving);
 
-    runtime.block_on(asked_to_end.wait());
+    runtime.block_on(signals.wait_for_end());
     readiness.enter(Phase::Draining);
     let clean = shut_down(config, clock, &drain, workers, outputs);
     if let Some(admin) = admin {
@@ -137,25 +156,56 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     })
 }
 
-/// SIGTERM and SIGINT. Further ones change nothing: the drain is under way.
-struct EndSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// The signals that the process knows. A signal that is listened for no longer has its default effect, so
+/// those that are listed and not read are ignored.
+struct Signals {
+    /// SIGTERM, SIGINT, SIGQUIT: drain. Further ones change nothing, the drain is under way.
+    end: [Signal; 3],
+    hangup: Signal,
 }
 
-impl EndSignals {
+impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(EndSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+        let ignored = [
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+            // A file larger than RLIMIT_FSIZE: the write says so as well, and the process lives.
+            SignalKind::from_raw(libc::SIGXFSZ),
+        ];
+        for kind in ignored {
+            // tokio keeps a handler for the life of the process, also when nobody listens.
+            drop(signal(kind)?);
+        }
+        Ok(Signals {
+            end: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    async fn wait_for_end(&mut self) {
+        let [terminate, interrupt, quit] = &mut self.end;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = quit.recv() => return,
+                _ = self.hangup.recv() => {
+                    info!("SIGHUP: settings cannot be reloaded, the process goes on with those it has");
+                }
+            }
         }
+    }
+}
+
+fn ack_word(ack: &AckPolicy) -> &'static str {
+    match ack {
+        AckPolicy::Delivered => "delivered",
+        AckPolicy::Durable => "durable",
+        AckPolicy::Enqueued { .. } => "enqueued",
     }
 }
 
@@ -196,7 +246,7 @@ fn start_output(
     let mut sink = None;
     let mut bills = Vec::new();
     for number in 0..output.writers {
-        let (sender, receiver) = queue::queue(QUEUE_PARCELS);
+        let (sender, receiver) = queue::queue(QUEUE_SUBMISSIONS);
         let troubled = Arc::clone(readiness);
         let settings = writer::WriterSettings {
             output: match output.writers {
@@ -477,6 +527,7 @@ fn start_workers(
         listen: vec![config.listen.address],
         workers: config.listen.workers,
         pin: config.listen.pin,
+        has_cpu_quota: config::has_cpu_quota(),
         driver: match config.listen.driver {
             DriverWord::Auto => Driver::Auto,
             DriverWord::Uring => Driver::Uring,
@@ -500,13 +551,12 @@ fn start_workers(
         .map(|output| Arc::clone(&output.sink))
         .collect();
     let queues: Vec<_> = outputs.iter().map(|output| output.queues.clone()).collect();
-    let shutdown_timeout = config.ack.deadline;
     let make = move |context: Rc<WorkerContext>| {
         let mine = queues
             .iter()
             .map(|queues| queues[context.index % queues.len()].clone())
             .collect();
-        let outputs = Outputs::new(mine, shutdown_timeout);
+        let outputs = Outputs::new(mine);
         drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
         let ingest = Ingest::new(Arc::clone(&ingest), sinks.clone(), outputs, context);
         drop(monoio::spawn(ingest.take_words()));
@@ -634,7 +684,7 @@ fn partition_rule(key: &PartitionKey) -> PartitionRule {
     }
 }
 
-/// The drain. Says whether nothing was left behind.
+/// Drains; true when nothing was left behind.
 fn shut_down(
     config: &Config,
     clock: Clock,
@@ -664,13 +714,13 @@ fn shut_down(
     clean
 }
 
-/// Lets the writers of an output finish and tells what they did.
+/// Waits for the writers of an output and logs their counts.
 fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
-    // The cores' ends are gone; with these the queues are closed, and the writers drain.
+    // The cores have dropped their senders. Dropping these closes the queues, so the writers drain.
     drop(output.queues);
     let mut total = Summary::default();
     let mut clean = true;
-    for handle in output.handles {
+    for (handle, stats) in output.handles.into_iter().zip(&output.stats) {
         while !handle.thread.is_finished() && clock.now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
@@ -679,16 +729,17 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
                 output = output.name,
                 "the time to drain is over, what waits is given up"
             );
-            // A writer that ended meanwhile has dropped its end.
+            // An error means that the writer has ended meanwhile.
             let _ = handle.stop.send(true);
-            let last_word = clock.now() + WRITER_FAREWELL;
-            while !handle.thread.is_finished() && clock.now() < last_word {
+            let give_up = clock.now() + WRITER_SHUTDOWN_TIMEOUT;
+            while !handle.thread.is_finished() && clock.now() < give_up {
                 thread::sleep(Duration::from_millis(5));
             }
         }
         if !handle.thread.is_finished() {
             error!(
                 output = output.name,
+                records = stats.held.get(),
                 "a call of the sink does not end, its records' fate is unknown"
             );
             clean = false;

@@ -1,24 +1,75 @@
 //! `sluice check`: tries what the configuration names before traffic does.
 
 use crate::app::check_sink;
-use crate::config::Config;
+use crate::config::{AckPolicy, Config, Output, SinkConfig};
+use crate::net;
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
 use std::fmt::Write;
+use std::fs::{self, File};
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What was found.
 #[derive(Debug)]
 pub struct Report {
-    /// One line per output, good or bad, in configuration order.
+    /// Warnings, then one line per output, good or bad, in configuration order.
     pub lines: String,
-    /// Every destination can be used.
+    /// Everything that was tried can be used.
     pub usable: bool,
 }
 
-/// Tries every destination, without writing an event.
+/// How a platform ends a process by default.
+struct Platform {
+    name: &'static str,
+    /// Until no new connection comes from it after the health endpoint says 503 or the process was told to end.
+    notices_s: u64,
+    /// Until it kills.
+    kills_s: u64,
+    setting: &'static str,
+}
+
+/// Seconds that none of them notices later, or kills earlier, than.
+const PLATFORMS: [Platform; 5] = [
+    Platform {
+        name: "docker stop",
+        notices_s: 0,
+        kills_s: 10,
+        setting: "--stop-timeout, stop_grace_period",
+    },
+    Platform {
+        name: "Amazon ECS",
+        notices_s: 0,
+        kills_s: 30,
+        setting: "stopTimeout",
+    },
+    Platform {
+        name: "Kubernetes",
+        notices_s: 5,
+        kills_s: 30,
+        setting: "terminationGracePeriodSeconds",
+    },
+    Platform {
+        name: "systemd",
+        notices_s: 0,
+        kills_s: 90,
+        setting: "TimeoutStopSec",
+    },
+    Platform {
+        name: "a balancer that asks every 5 s and believes the third answer",
+        notices_s: 15,
+        kills_s: u64::MAX,
+        setting: "",
+    },
+];
+
+/// Tries ports, directories and, unless `offline`, every destination, without writing an event.
 ///
 /// # Errors
 /// When there is no runtime to be had.
-pub fn try_destinations(config: &Config) -> io::Result<Report> {
+pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -26,8 +77,20 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
         lines: String::new(),
         usable: true,
     };
+    report.ports(config);
+    report.warnings(config);
     for output in &config.outputs {
-        let found = runtime.block_on(check_sink(output));
+        let found = match (&output.sink, offline) {
+            (SinkConfig::Null | SinkConfig::File(_), _) | (_, false) => runtime
+                .block_on(check_sink(output))
+                .map_err(|error| error.to_string()),
+            (_, true) => Ok("not tried (--offline)".to_owned()),
+        };
+        let staging = directory(output).filter(|_| offline).map(writable);
+        let found = found.and_then(|found| match staging {
+            Some(Err(error)) => Err(error),
+            Some(Ok(())) | None => Ok(found),
+        });
         let word = match found {
             Ok(found) => format!("ok: {found}"),
             Err(error) => {
@@ -36,8 +99,149 @@ pub fn try_destinations(config: &Config) -> io::Result<Report> {
             }
         };
         let kind = output.sink.sink_type();
-        // Writing to a String cannot fail.
-        let _ = writeln!(report.lines, "output {} ({kind}) {word}", output.name);
+        report.line(format_args!("output {} ({kind}) {word}", output.name));
     }
     Ok(report)
+}
+
+impl Report {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.lines, "{line}");
+    }
+
+    /// Whether the ports are free. Sluice shares ports with other processes of its user, so that an upgrade
+    /// can overlap; by mistake that is an ugly surprise, so this binds without sharing first.
+    fn ports(&mut self, config: &Config) {
+        let admin = config.admin.address.map(|address| ("admin", address));
+        for (name, address) in [("listen", config.listen.address)].into_iter().chain(admin) {
+            match port(address) {
+                Ok(true) => {}
+                Ok(false) => self.line(format_args!(
+                    "warning: {name}.address {address} is in use by a process that shares it: \
+                     right for an upgrade, wrong for two proxies"
+                )),
+                Err(error) => {
+                    self.usable = false;
+                    self.line(format_args!("{name}.address {address} FAILED: {error}"));
+                }
+            }
+        }
+    }
+
+    fn warnings(&mut self, config: &Config) {
+        let outputs = &config.outputs;
+        if outputs
+            .iter()
+            .all(|output| matches!(output.ack, AckPolicy::Enqueued { .. }))
+        {
+            self.line(format_args!(
+                "warning: every output is `enqueued`: 200 means that events are in memory, \
+                 and those are lost when the process is killed"
+            ));
+        }
+        if outputs
+            .iter()
+            .all(|output| matches!(output.sink, SinkConfig::Null))
+        {
+            self.line(format_args!(
+                "warning: every output is `null`: events are answered 200 and thrown away"
+            ));
+        }
+        let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let connections = config.listen.connections_max;
+        if connections as u64 > hard / 2 {
+            self.line(format_args!(
+                "warning: listen.connections_max is {connections}, cut to {}: half of the {hard} \
+                 open files that the process may have (ulimit -Hn)",
+                hard / 2
+            ));
+        }
+        for output in outputs {
+            self.room(output);
+        }
+        self.platforms(config.drain.grace, config.drain.deadline);
+    }
+
+    /// Whether the disk has the room that staging is allowed.
+    fn room(&mut self, output: &Output) {
+        let SinkConfig::S3(s3) = &output.sink else {
+            return;
+        };
+        let Some(staging) = &s3.staging else {
+            return;
+        };
+        let Ok(disk) = statvfs(existing(&staging.dir)) else {
+            return;
+        };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < staging.bytes_max {
+            self.line(format_args!(
+                "warning: output {}: staging may take {} bytes, {} has {free} left",
+                output.name,
+                staging.bytes_max,
+                staging.dir.display()
+            ));
+        }
+    }
+
+    fn platforms(&mut self, grace: Duration, deadline: Duration) {
+        for platform in &PLATFORMS {
+            let Platform { name, setting, .. } = platform;
+            if deadline.as_secs() > platform.kills_s {
+                self.line(format_args!(
+                    "note: {name} kills after {} s by default, drain.deadline_ms is {}: \
+                     give it more ({setting}) or drain faster",
+                    platform.kills_s,
+                    deadline.as_millis()
+                ));
+            }
+            if grace.as_secs() < platform.notices_s {
+                self.line(format_args!(
+                    "note: {name} needs up to {} s to send nobody here, drain.grace_ms is {}",
+                    platform.notices_s,
+                    grace.as_millis()
+                ));
+            }
+        }
+    }
+}
+
+/// Whether nobody listens there; `false` for somebody who shares the port.
+fn port(address: SocketAddr) -> Result<bool, String> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(true),
+        Err(_) => match net::bind(address, 1) {
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.source.to_string()),
+        },
+    }
+}
+
+/// The directory of an output whose destination is elsewhere.
+fn directory(output: &Output) -> Option<&Path> {
+    match &output.sink {
+        SinkConfig::S3(s3) => s3.staging.as_ref().map(|staging| staging.dir.as_path()),
+        _ => None,
+    }
+}
+
+/// Whether files can be created in a directory, or in what exists above it.
+fn writable(dir: &Path) -> Result<(), String> {
+    let dir = existing(dir);
+    let probe: PathBuf = dir.join(format!(".probe-{:016x}", fastrand::u64(..)));
+    let shown = dir.display();
+    File::create_new(&probe)
+        .and_then(|file| {
+            drop(file);
+            fs::remove_file(&probe)
+        })
+        .map_err(|error| format!("directory {shown}: cannot write to it: {error}"))
+}
+
+/// The directory, or the nearest one above it that exists.
+fn existing(dir: &Path) -> &Path {
+    dir.ancestors()
+        .find(|part| part.is_dir())
+        .unwrap_or(Path::new("."))
 }

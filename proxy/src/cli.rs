@@ -30,14 +30,36 @@ pub struct Cli {
 /// What `sluice` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT, then drain
+    /// Serve until SIGTERM, SIGINT or SIGQUIT, then drain
     #[command(after_help = SETTINGS_HELP)]
-    Run(Settings),
+    Run(Run),
     /// Print the settings in force, and try every destination without writing an event
     #[command(after_help = SETTINGS_HELP)]
-    Check(Settings),
+    Check(Check),
     /// Ask a running proxy whether it is healthy; ends with 0 if so
     Health(Health),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Run {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Allow core dumps and debuggers of the same user: both see events and keys
+    #[arg(long)]
+    pub core_dumps: bool,
+}
+
+/// What to try.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Check {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Try what is on this machine only, and no destination
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// Where settings come from.
@@ -72,6 +94,15 @@ pub struct Health {
 }
 
 impl Settings {
+    /// Where the settings come from, for the log; flags and variables come on top.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.config.as_ref().map_or_else(
+            || "environment and defaults".to_owned(),
+            |file| file.display().to_string(),
+        )
+    }
+
     /// The configuration in force on this machine, in this environment.
     ///
     /// # Errors
@@ -182,8 +213,10 @@ mod tests {
                 "d",
             ])
             .unwrap();
-            let (Command::Run(settings) | Command::Check(settings)) = cli.command else {
-                panic!("{command}")
+            let settings = match cli.command {
+                Command::Run(run) => run.settings,
+                Command::Check(check) => check.settings,
+                Command::Health(_) => panic!("{command}"),
             };
             assert_eq!(settings.config, Some("f".into()));
             assert_eq!(settings.listen, Some("[::1]:80".parse().unwrap()));

@@ -20,7 +20,7 @@ mod s3;
 
 pub use bounds::{BOUNDS, Bound, Scope};
 pub use error::{ConfigError, Problem, Setting};
-pub use host_info::HostInfo;
+pub use host_info::{HostInfo, has_cpu_quota};
 pub use keywords::{
     AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey,
     ProxyProtocol, SaslMechanism, Scheduling, Secret, SinkType, StorageClassWord,
@@ -457,16 +457,21 @@ impl Config {
         machine: HostInfo,
     ) -> Result<Config, ConfigError> {
         let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
-        let (mut table, notes) = match file {
-            Some(path) => (raw::parse(path, &read(path)?)?, Vec::new()),
+        let (mut table, replaced) = match file {
+            Some(path) => (raw::parse(path, &read(path)?)?, None),
             None => {
                 let replaced = legacy_env::read(&variables)?;
-                (replaced.table, replaced.notes)
+                (replaced.table.clone(), Some(replaced))
             }
         };
         env::overlay(&mut table, variables)?;
         let mut raw = raw::from_table(table)?;
         resolve::apply_flags(&mut raw, flags)?;
+        let mut notes = Vec::new();
+        if let Some(replaced) = replaced {
+            replaced.require_output(!raw.outputs.is_empty())?;
+            notes = replaced.notes;
+        }
         let config = resolve::resolve(raw, machine)?;
         Ok(Config { notes, ..config })
     }

@@ -1,9 +1,9 @@
-//! Sockets in, answers out: the proxy as a library, so that its tests can reach every room.
+//! Sockets in, answers out: the proxy as a library, so that tests reach every module.
 //!
-//! A [`worker`] is one pinned core with its own runtime; [`net`] accepts its connections; [`http`]
-//! turns their bytes into requests and answers into bytes, and knows not what a request is for.
-//! [`ingest`] does: it takes a request through `core::pipeline` to the [`outputs`] and waits for their
-//! word, which a [`dialect`] puts into an answer. [`app`] is where all of it is put together.
+//! A [`worker`] is one core's thread with its own runtime. [`net`] accepts its connections; [`http`] turns
+//! their bytes into requests, and answers into bytes, without knowing what a request is for. [`ingest`]
+//! knows: it takes a request through `core::pipeline` to the [`outputs`] and waits for their results, which a
+//! [`dialect`] turns into an answer. [`app`] puts it all together.
 
 pub mod admin;
 pub mod admit;
@@ -18,8 +18,10 @@ pub mod drain_phase;
 pub mod error_code;
 pub mod http;
 pub mod ingest;
+pub mod log_writer;
 pub mod net;
 pub mod outputs;
+pub mod process;
 pub mod scheduling;
 pub mod verdict;
 pub mod worker;

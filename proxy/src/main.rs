@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use sluice_proxy::cli::{Cli, Command, Health, Settings};
+use sluice_core::json::escape::quote_str_into;
+use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings};
 use sluice_proxy::config::{Config, Log, LogFormat};
-use sluice_proxy::{app, check};
+use sluice_proxy::log_writer::{self, LogWriter};
+use sluice_proxy::{app, check, process};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
+use tracing::{error, info};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
@@ -16,26 +20,66 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(settings) => with_config(&settings, run),
-        Command::Check(settings) => with_config(&settings, check),
+        Command::Run(run) => with_config(&run.settings, |config| serve(config, &run)),
+        Command::Check(check) => with_config(&check.settings, |config| try_out(config, &check)),
         Command::Health(health) => ask(&health),
     }
 }
 
-fn with_config(settings: &Settings, command: fn(&Config) -> ExitCode) -> ExitCode {
+fn with_config(settings: &Settings, command: impl Fn(&Config) -> ExitCode) -> ExitCode {
     match settings.load() {
         Ok(config) => command(&config),
-        Err(error) => complain(&error, 2),
+        // The settings that could say how a log line looks are those that cannot be read.
+        Err(error) => match std::env::var("SLUICE_LOG__FORMAT").as_deref() {
+            Ok("json") => fail_in_json(&error, 2),
+            _ => complain(&error, 2),
+        },
     }
 }
 
-fn run(config: &Config) -> ExitCode {
+fn serve(config: &Config, run: &Run) -> ExitCode {
+    if let Err(error) = log_writer::start() {
+        return complain(&format!("cannot start the log's thread: {error}"), 1);
+    }
     log_to_stderr(&config.log);
-    app::run(config).unwrap_or_else(|error| complain(&error, 1))
+    log_panics();
+    if !run.core_dumps {
+        process::forbid_core_dumps();
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = run.settings.source(),
+        pid = std::process::id(),
+        "starting"
+    );
+    let code = app::run(config).unwrap_or_else(|error| {
+        error!(%error, "cannot start");
+        ExitCode::FAILURE
+    });
+    log_writer::flush();
+    code
 }
 
-fn check(config: &Config) -> ExitCode {
-    match check::try_destinations(config) {
+/// A panic is one line of the log, in the log's format; the process aborts after it.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        error!(
+            panic = message.unwrap_or("without a message"),
+            location = panic.location().map(ToString::to_string),
+            thread = thread::current().name(),
+            "panicked"
+        );
+        log_writer::flush();
+    }));
+}
+
+fn try_out(config: &Config, check: &Check) -> ExitCode {
+    match check::try_out(config, check.offline) {
         Ok(report) => {
             // When stdout is gone there is nobody left to tell; the exit code still says it.
             let _ = write!(io::stdout(), "{config}\n{}", report.lines);
@@ -65,9 +109,20 @@ fn complain(what: &dyn Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// As [`complain`], for logs of one JSON object a line.
+fn fail_in_json(what: &dyn Display, code: u8) -> ExitCode {
+    let mut line = b"{\"level\":\"ERROR\",\"message\":".to_vec();
+    quote_str_into(&format!("sluice: {what}"), &mut line);
+    line.extend_from_slice(b"}\n");
+    let _ = io::stderr().write_all(&line);
+    ExitCode::from(code)
+}
+
 fn log_to_stderr(log: &Log) {
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(LogWriter)
+        // Such errors would be printed to standard error, past the queue.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_max_level(log.level.word().parse().unwrap_or(LevelFilter::INFO));
     match log.format {

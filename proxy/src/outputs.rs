@@ -1,8 +1,8 @@
-//! The only door from a listener core to the writers.
+//! The only path from a listener core to the writers.
 //!
-//! Records are gathered per output over one turn of the core's loop and handed over as one submission: a
-//! message, and perhaps a wake, per turn instead of per event. How many bytes may be on the other side is
-//! decided before, by the ledger book; so a queue that is full of submissions only makes the next one larger.
+//! A core collects records per output over one turn of its event loop and sends them as one submission: one
+//! message, and at most one wake, per turn instead of per event. Bytes under way are bounded earlier, on
+//! admission (by the request table), so a full queue only makes the next submission larger.
 
 use sluice_core::ack::OutputId;
 use sluice_core::queue::{NotSent, Sender};
@@ -44,7 +44,7 @@ impl Outputs {
         })
     }
 
-    /// Puts a record into its output's lane; it leaves with this turn's submission.
+    /// Adds a record to its output's lane; it leaves with this turn's submission.
     pub fn submit(&self, output: OutputId, record: Record) {
         // A record for an output that is not there drops its ticket, which is then reported as lost.
         let Some(lane) = self.lanes.get(usize::from(output.0)) else {
@@ -58,7 +58,7 @@ impl Outputs {
         }
     }
 
-    /// Hands over what was gathered. What a full queue does not take stays, and goes with the next flush.
+    /// Sends the collected records. Records a full queue has no room for leave with the next flush.
     pub fn flush(&self) {
         self.dirty.set(false);
         for lane in &self.lanes {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_queue_does_not_take_leaves_with_a_later_flush_in_one_submission() {
+    fn records_a_full_queue_refused_leave_with_a_later_flush() {
         let (sender, receiver) = queue(1);
         let outputs = Outputs::new(vec![sender]);
         let port = AckQueue::leak();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_ends_leaves_nothing_behind_a_full_queue() {
+    fn a_full_queue_takes_the_last_records_of_a_core() {
         let (sender, receiver) = queue(1);
         let outputs = Outputs::new(vec![sender]);
         let port = AckQueue::leak();

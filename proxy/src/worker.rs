@@ -1,9 +1,10 @@
-//! One thread per core: pinned, with its own runtime, listeners and handler.
+//! One thread per core, with its own runtime, listeners and handler.
 //!
-//! Cores share nothing but the limiter's caps, the drain phase and what the handlers bring along. The
-//! I/O driver (io_uring or epoll) is chosen here once for all of them.
+//! Cores share only the connection limits, the drain phase and what their handlers bring. The I/O driver
+//! (io_uring or epoll) is chosen here, once for all cores.
 
 mod driver;
+mod pinning;
 
 pub use driver::{Driver, DriverKind};
 
@@ -25,9 +26,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// For so long after the last accept whoever is connected may still begin a request; then idle
-/// connections are closed. A client that got in just in time sends its request a round trip later, and
-/// would be cut off for nothing.
+/// How long after the last accept a connected client may still begin a request; then idle connections are
+/// closed. A client that connected at the last moment sends its request a round trip later.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
 const SWEEP_TICKS: u32 = 25;
@@ -63,29 +63,31 @@ pub enum StartError {
     },
 }
 
-/// A worker thread ended by a panic; what was open on its core is lost.
+/// A worker thread panicked; its connections are lost.
 #[derive(Debug, thiserror::Error)]
 #[error("worker {worker} panicked")]
 pub struct WorkerPanicked {
-    /// Which one.
+    /// Its index.
     pub worker: usize,
 }
 
-/// What the cores need to start.
+/// The settings of the cores.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
     /// Where to listen; port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
     /// How many cores; 0 for all that the process may use.
     pub workers: usize,
-    /// Whether each is bound to a core of its own.
+    /// Whether each may be bound to a core of its own; it is where that does no harm.
     pub pin: bool,
-    /// Which driver.
+    /// Whether a CPU quota bounds the process to less than its cores.
+    pub has_cpu_quota: bool,
+    /// The I/O driver to use.
     pub driver: Driver,
-    /// Whether every connection begins with a PROXY protocol header, version 2, that says whose it is;
-    /// one without it is closed.
+    /// Whether every connection begins with a PROXY protocol header, version 2, that names its client;
+    /// connections without it are closed.
     pub proxy_protocol: bool,
-    /// What a client may take.
+    /// Limits per connection and client.
     pub limits: HttpLimits,
     /// Proxies of one's own, which the cap per address does not count.
     pub trusted: Vec<IpNet>,
@@ -93,7 +95,7 @@ pub struct WorkerSettings {
     pub outputs: usize,
     /// The process's clock.
     pub clock: Clock,
-    /// The process's way out.
+    /// The process's shutdown progress.
     pub drain: Arc<Drain>,
 }
 
@@ -102,7 +104,7 @@ pub struct WorkerSettings {
 pub struct Workers {
     /// Where they listen, in the order of the settings, with the ports that were chosen.
     pub addresses: Vec<SocketAddr>,
-    /// What they count, one block per core.
+    /// Their counters, one block per core.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Which driver runs.
     pub driver: DriverKind,
@@ -139,12 +141,12 @@ pub fn run_workers<H: Handler>(
     check_limits(&settings.limits)?;
     let driver = settings.driver.choose()?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let pinned = settings.pin && !cores.is_empty();
     let count = match settings.workers {
         0 => cores.len().max(1),
         count => count,
     };
 
+    let pin = pinning::decide(settings.pin, count, cores.len(), settings.has_cpu_quota);
     let mut addresses = Vec::with_capacity(settings.listen.len());
     let mut acceptors: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for address in &settings.listen {
@@ -159,6 +161,13 @@ pub fn run_workers<H: Handler>(
         .map_or(settings.limits.connections_max, |half| {
             half.min(settings.limits.connections_max)
         });
+    if connections_max < settings.limits.connections_max {
+        tracing::warn!(
+            configured = settings.limits.connections_max,
+            connections_max,
+            "connections_max is cut to half of the open files that the process may have"
+        );
+    }
     let limiter = Arc::new(ConnectionLimiter::new(
         connections_max,
         settings.limits.connections_per_source_max,
@@ -175,7 +184,7 @@ pub fn run_workers<H: Handler>(
         stats.push(Arc::clone(&block));
         let start = Start {
             index,
-            core: pinned.then(|| cores[index % cores.len()]),
+            core: pin.is_yes().then(|| cores.get(index).copied()).flatten(),
             driver,
             listeners,
             limits: settings.limits,
@@ -217,6 +226,7 @@ pub fn run_workers<H: Handler>(
     tracing::info!(
         workers = count,
         driver = driver.label(),
+        pin = pin.why(),
         connections_max,
         "listening"
     );
@@ -253,7 +263,7 @@ fn check_limits(limits: &HttpLimits) -> Result<(), StartError> {
     Ok(())
 }
 
-/// What one core takes to its thread.
+/// Everything one core takes to its thread.
 struct Start {
     index: usize,
     core: Option<core_affinity::CoreId>,

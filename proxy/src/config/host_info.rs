@@ -7,6 +7,10 @@ use std::thread;
 /// What is taken for the memory when nothing on the machine tells, bytes.
 const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
 
+/// Limits above this are none: where `/proc/meminfo` is hidden, "unlimited" of a version 1 cgroup, some
+/// 2^63 bytes, would otherwise be the memory of the machine.
+const MEMORY_BYTES_SANE: u64 = 1 << 46;
+
 /// Cores and memory that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostInfo {
@@ -56,7 +60,40 @@ fn memory_bytes(read: impl Fn(&Path) -> Option<String>) -> u64 {
             .filter_map(|text| text.trim().parse().ok())
             .collect()
     });
-    limits.chain(total).min().unwrap_or(MEMORY_BYTES_UNKNOWN)
+    limits
+        .chain(total)
+        .filter(|bytes| (1..=MEMORY_BYTES_SANE).contains(bytes))
+        .min()
+        .unwrap_or(MEMORY_BYTES_UNKNOWN)
+}
+
+/// Whether a CPU quota is set on a cgroup around this process.
+#[must_use]
+pub fn has_cpu_quota() -> bool {
+    cpu_quota(|path| fs::read_to_string(path).ok())
+}
+
+fn cpu_quota(read: impl Fn(&Path) -> Option<String>) -> bool {
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| {
+        let mut fields = line.splitn(3, ':');
+        // `max 100000` in version 2, `-1` in version 1 are no quota.
+        let (root, file) = match (fields.next(), fields.next()) {
+            (Some("0"), Some("")) => ("/sys/fs/cgroup", "cpu.max"),
+            (_, Some(kinds)) if kinds.split(',').any(|kind| kind == "cpu") => {
+                ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us")
+            }
+            _ => return false,
+        };
+        let path = fields.next().unwrap_or("").trim_start_matches('/');
+        Path::new(path)
+            .ancestors()
+            .filter_map(|part| read(&Path::new(root).join(part).join(file)))
+            .any(|text| {
+                let quota = text.split_whitespace().next();
+                quota.is_some_and(|quota| quota.parse::<u64>().is_ok())
+            })
+    })
 }
 
 #[cfg(test)]
@@ -83,6 +120,43 @@ mod tests {
     fn with_nothing_readable_it_is_a_gibibyte() {
         assert_eq!(limit(&[]), 1 << 30);
         assert_eq!(limit(&[("/proc/meminfo", "MemTotal: many kB\n")]), 1 << 30);
+    }
+
+    #[test]
+    fn insane_memory_limits_count_as_unknown() {
+        let own = ("/proc/self/cgroup", "4:memory:/a\n");
+        let file = "/sys/fs/cgroup/memory/a/memory.limit_in_bytes";
+        assert_eq!(limit(&[own, (file, "9223372036854771712\n")]), 1 << 30);
+        assert_eq!(limit(&[own, (file, "0\n")]), 1 << 30);
+    }
+
+    #[test]
+    fn a_cpu_quota_is_seen_in_both_versions_and_on_parents() {
+        let quota = |files: &[(&str, &str)]| {
+            cpu_quota(|path| {
+                let found = files.iter().find(|(name, _)| Path::new(name) == path);
+                found.map(|(_, text)| (*text).to_owned())
+            })
+        };
+        let v2 = ("/proc/self/cgroup", "0::/pod/proxy\n");
+        let v1 = ("/proc/self/cgroup", "5:cpu,cpuacct:/a\n");
+        assert!(!quota(&[]));
+        assert!(!quota(&[
+            v2,
+            ("/sys/fs/cgroup/pod/cpu.max", "max 100000\n")
+        ]));
+        assert!(quota(&[
+            v2,
+            ("/sys/fs/cgroup/pod/cpu.max", "50000 100000\n")
+        ]));
+        assert!(!quota(&[
+            v1,
+            ("/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "-1\n")
+        ]));
+        assert!(quota(&[
+            v1,
+            ("/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "50000\n")
+        ]));
     }
 
     #[test]

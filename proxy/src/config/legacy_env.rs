@@ -21,6 +21,10 @@ const S3: &str = "s3";
 /// What its keys begin with where its prefix is not set.
 const S3_PREFIX: &str = "s3-data";
 
+/// The balancer of the replaced tier keeps idle connections for 180 s. A server that closes first answers
+/// some requests with a reset, which the balancer makes a 502.
+const IDLE_MS: i64 = 185_000;
+
 /// What variables of the replaced tier say.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
@@ -39,6 +43,29 @@ enum Meaning {
     Nothing(&'static str),
     /// It cannot be passed over, for this reason.
     Refused(String),
+}
+
+impl Replaced {
+    /// Checks that an output is named when variables of the replaced tier are there: one that is misspelt
+    /// must not send events to the default output, a directory of this host.
+    pub(super) fn require_output(&self, names_output: bool) -> Result<(), ConfigError> {
+        // DEV_MODE is a variable of many programs: alone it says nothing of that tier.
+        let mut theirs = self
+            .notes
+            .iter()
+            .filter(|note| !note.starts_with("DEV_MODE "));
+        let Some(note) = theirs.next().filter(|_| !names_output) else {
+            return Ok(());
+        };
+        Err(ConfigError::Variable {
+            name: note.split(' ').next().unwrap_or_default().to_owned(),
+            message:
+                "it is a variable of the replaced tier, but none of them names an output: set \
+                      AWS_KINESIS_STREAM_NAME, AWS_MSK_BROKERS and AWS_MSK_TOPIC, AWS_S3_BUCKET or \
+                      SLUICE_OUTPUTS__<NAME>__TYPE"
+                    .to_owned(),
+        })
+    }
 }
 
 /// Reads them; none when something of ours names an output, for then the environment is not theirs.
@@ -130,6 +157,7 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
     let outputs = [(KINESIS, has_stream), (KAFKA, has_topic), (S3, has_bucket)];
     for (output, is_there) in outputs {
         if is_there {
+            insert(&mut replaced.table, &["limits", "idle_ms"], IDLE_MS.into());
             // Its type has the name of the output.
             insert(
                 &mut replaced.table,
@@ -141,6 +169,11 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
                 insert(&mut replaced.table, &["outputs", output, "ack"], ack.into());
             }
         }
+    }
+    if outputs.iter().any(|(_, is_there)| *is_there) {
+        replaced.notes.push(format!(
+            "variables of the replaced tier: limits.idle_ms = {IDLE_MS}, above the 180 s of its balancer"
+        ));
     }
     Ok(replaced)
 }
@@ -266,11 +299,12 @@ mod tests {
         let expected: Table = "[paths]\ncollect = '/in/collect'\nping = '/in/ping'\n\
             events = 'off'\npixel = 'off'\n\
             [cors]\norigins = 'https://*.example.com,http://localhost:8080'\n\
+            [limits]\nidle_ms = 185000\n\
             [outputs.kinesis]\ntype = 'kinesis'\nstream = 'clicks'\nack = 'delivered'\n"
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);
-        assert_eq!(found.notes.len(), 10, "{:?}", found.notes);
+        assert_eq!(found.notes.len(), 11, "{:?}", found.notes);
     }
 
     #[test]
@@ -300,14 +334,15 @@ mod tests {
             ("STREAM_ACK_ENABLE", "FALSE"),
         ])
         .unwrap();
-        let expected: Table = "[outputs.kafka]\ntype = 'kafka'\nack = 'enqueued'\n\
+        let expected: Table =
+            "[limits]\nidle_ms = 185000\n[outputs.kafka]\ntype = 'kafka'\nack = 'enqueued'\n\
             brokers = 'b-1:9092,b-2:9092'\ntopic = 'clicks'\n\
             [outputs.kinesis]\ntype = 'kinesis'\nack = 'enqueued'\nstream = 'stream'\n\
             [paths]\nevents = 'off'\npixel = 'off'\n"
-            .parse()
-            .unwrap();
+                .parse()
+                .unwrap();
         assert_eq!(found.table, expected);
-        assert_eq!(found.notes.len(), 5, "{:?}", found.notes);
+        assert_eq!(found.notes.len(), 6, "{:?}", found.notes);
     }
 
     #[test]
@@ -322,7 +357,7 @@ mod tests {
         .unwrap();
         let expected: Table = "[outputs.s3]\ntype = 's3'\nbucket = 'events'\n\
             prefix = 's3-data'\nobject_bytes_max = 50000000\nobject_age_s = 60\n\
-            [paths]\nevents = 'off'\npixel = 'off'\n"
+            [limits]\nidle_ms = 185000\n[paths]\nevents = 'off'\npixel = 'off'\n"
             .parse()
             .unwrap();
         assert_eq!(found.table, expected);
@@ -357,6 +392,18 @@ mod tests {
         ])
         .unwrap();
         assert!(found.table.is_empty() && found.notes.is_empty());
+    }
+
+    #[test]
+    fn variables_without_an_output_are_refused() {
+        let found = read_all(&[("SERVER_ENDPOINT_PATH", "/in")]).unwrap();
+        assert!(found.require_output(true).is_ok());
+        match found.require_output(false) {
+            Err(ConfigError::Variable { name, .. }) => assert_eq!(name, "SERVER_ENDPOINT_PATH"),
+            other => panic!("{other:?}"),
+        }
+        let found = read_all(&[("HOME", "/root")]).unwrap();
+        assert!(found.require_output(false).is_ok());
     }
 
     #[test]

@@ -417,7 +417,7 @@ impl Check {
     }
 
     fn drain(&mut self, raw: &RawDrain, ack_deadline: &Number) -> Drain {
-        let grace = self.number(&bounds::DRAIN_GRACE, "", raw.grace_ms, 5_000);
+        let grace = self.number(&bounds::DRAIN_GRACE, "", raw.grace_ms, 15_000);
         let needed = grace.plus(ack_deadline);
         let deadline = self.number(
             &bounds::DRAIN_DEADLINE,

@@ -90,7 +90,7 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
     );
     assert_eq!(config.paths.collect, "/ours");
     assert_eq!((config.paths.events, config.paths.pixel), (None, None));
-    assert_eq!(config.notes.len(), 3, "{:?}", config.notes);
+    assert_eq!(config.notes.len(), 4, "{:?}", config.notes);
 
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(names(&config.outputs), ["files"]);

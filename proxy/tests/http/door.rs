@@ -102,6 +102,7 @@ impl Server {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             workers: 1,
             pin: true,
+            has_cpu_quota: false,
             driver: Driver::Auto,
             proxy_protocol: false,
             limits: HttpLimits::default(),

@@ -28,6 +28,7 @@ mod many;
 mod numbers;
 mod packed;
 mod pressure;
+mod process;
 mod readers;
 mod records;
 mod refused;

@@ -153,7 +153,7 @@ impl Bench {
         let mut names: Vec<_> = fs::read_dir(self.staging())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(ending) && name != name::LOCK)
+            .filter(|name| name.ends_with(ending))
             .collect();
         names.sort();
         names

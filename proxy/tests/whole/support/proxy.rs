@@ -47,11 +47,23 @@ impl Proxy {
 
     /// The same with more variables, or other values of those that all have.
     pub(crate) fn start_with(dir: &Path, settings: &str, variables: &[(&str, &str)]) -> Proxy {
+        Proxy::start_under(dir, settings, variables, "")
+    }
+
+    /// The same from a shell that has run these commands, for instance `ulimit`.
+    pub(crate) fn start_under(
+        dir: &Path,
+        settings: &str,
+        variables: &[(&str, &str)],
+        shell: &str,
+    ) -> Proxy {
         let mut table: Table = QUICK.parse().unwrap();
         merge(&mut table, settings.parse().unwrap());
         let file = dir.join("sluice.toml");
         fs::write(&file, table.to_string()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell}\nexec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_sluice"))
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
             .current_dir(dir)
@@ -172,8 +184,16 @@ impl Proxy {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, and its end.
