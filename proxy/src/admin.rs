@@ -13,6 +13,7 @@ mod host;
 pub mod metrics;
 mod places;
 
+use crate::admit::{HOSTS_MAX, is_host};
 use crate::net;
 pub use host::HostPolicy;
 use http_body_util::Full;
@@ -24,9 +25,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{Format, Sources};
 use places::Places;
+use sluice_sinks::settings;
+use sluice_sinks::settings::{checked, texts};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind::AddrInUse};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -51,6 +54,21 @@ const _: () = assert!(HEAD_DEADLINE.as_millis() < CONNECTION_DEADLINE.as_millis(
 
 /// Pause after a failed accept: descriptors do not come back by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+settings! {
+    /// The port for metrics and probes.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AdminSettings from (reader) {
+        /// Address and port of metrics and probes; `off` serves them nowhere.
+        address: Option<SocketAddr> =
+            Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090)),
+            checked("`off` or an address with a port, for instance 127.0.0.1:9090").or_off();
+        /// Public names, without port, that a Host header may carry there; addresses, `localhost` and names
+        /// inside a cluster are taken anyway.
+        hosts: Vec<String> = Vec::new(),
+            texts("hosts", HOSTS_MAX, "a host name or address without port", is_host);
+    }
+}
 
 /// The running admin port.
 #[derive(Debug)]

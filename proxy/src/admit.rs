@@ -4,7 +4,33 @@
 use crate::error_code;
 use crate::http::{ErrorBody, Head};
 use ::http::header;
+use sluice_sinks::settings;
+use sluice_sinks::settings::{list, texts};
 use std::collections::HashSet;
+
+/// Applications at most.
+pub const APP_IDS_MAX: usize = 10_000;
+
+/// Hosts at most.
+pub const HOSTS_MAX: usize = 1_000;
+
+settings! {
+    /// Who may send events. Empty lists admit everybody.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct AdmitSettings from (reader) {
+        /// Values of the query parameter `appId` that may send events.
+        app_ids: Vec<String> = Vec::new(), list("applications", APP_IDS_MAX, "values of appId");
+        /// Hosts, without port, that requests may name.
+        hosts: Vec<String> = Vec::new(),
+            texts("hosts", HOSTS_MAX, "a host name or address without port", is_host);
+    }
+}
+
+/// Whether a Host header can hold the text in front of its port.
+pub(crate) fn is_host(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    (1..=255).contains(&text.len()) && text.bytes().all(is_plain)
+}
 
 /// The hosts and applications that may send. Empty lists admit everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,8 +12,7 @@ use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::clock::{self, Clock};
 use crate::config::{
-    self, AckPolicy, AwsStream, Config, Driver as DriverWord, KafkaTopic, Output, PartitionKey,
-    ProxyProtocol, Scheduling, SinkConfig,
+    self, AckPolicy, AwsStream, Config, KafkaTopic, Output, PartitionKey, SinkConfig,
 };
 #[cfg(feature = "kafka")]
 use crate::config::{CompressionWord, SaslMechanism};
@@ -23,8 +22,8 @@ use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::outputs::Outputs;
 use crate::process;
-use crate::scheduling;
-use crate::worker::{self, Driver, WorkerSettings, Workers};
+use crate::scheduling::{self, Scheduling};
+use crate::worker::{self, ProxyProtocol, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::partition::PartitionRule;
@@ -318,12 +317,9 @@ fn start_admin(
         workers: workers.stats.clone(),
         outputs: outputs.iter().map(source).collect(),
         limits: LimitGauges {
-            in_flight_bytes_max: config.limits.in_flight_bytes_max as u64,
+            in_flight_bytes_max: config.ingest.in_flight_bytes_max,
             connections_max: workers.connections_max as u64,
-            connections_per_address_max: config
-                .listen
-                .connections_per_address_max
-                .unwrap_or_default() as u64,
+            connections_per_address_max: config.limits.connections_per_source_max as u64,
             body_bytes_max: config.limits.body_bytes_max as u64,
             ack_deadline: config.ack.deadline,
         },
@@ -528,13 +524,13 @@ fn start_workers(
         workers: config.listen.workers,
         pin: config.listen.pin,
         has_cpu_quota: config::has_cpu_quota(),
-        driver: match config.listen.driver {
-            DriverWord::Auto => Driver::Auto,
-            DriverWord::Uring => Driver::Uring,
-            DriverWord::Epoll => Driver::Epoll,
-        },
+        driver: config.listen.driver,
         proxy_protocol: config.listen.proxy_protocol == ProxyProtocol::Required,
-        limits: http_limits(config),
+        limits: HttpLimits {
+            // Leaves a quarter of the ack deadline for the answer; the client hears by the same moment.
+            body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,
+            ..config.limits
+        },
         trusted: config
             .client_address
             .trusted
@@ -565,31 +561,6 @@ fn start_workers(
     Ok(worker::run_workers(&settings, make)?)
 }
 
-fn http_limits(config: &Config) -> HttpLimits {
-    let (listen, limits) = (&config.listen, &config.limits);
-    // No field is left to a default: a setting that is read and has no effect would be a lie.
-    HttpLimits {
-        head_bytes_max: limits.head_bytes_max,
-        headers_max: limits.headers_max,
-        target_bytes_max: limits.target_bytes_max,
-        head_deadline: limits.head_deadline,
-        body_bytes_max: limits.body_bytes_max,
-        body_deadline: limits.body_deadline,
-        // Leaves a quarter of the ack deadline for the answer; the client hears by the same moment.
-        body_deadline_last: limits.body_deadline + config.ack.deadline * 3 / 4,
-        body_bytes_per_second_min: limits.body_rate_min_bytes as u64,
-        body_grace: HttpLimits::default().body_grace,
-        answer_deadline: HttpLimits::default().answer_deadline,
-        idle: limits.idle,
-        // Bounded to 10^9 by the configuration.
-        requests_per_connection_max: u32::try_from(limits.requests_per_connection_max)
-            .unwrap_or(u32::MAX),
-        connection_life: limits.connection_life,
-        connections_max: listen.connections_max,
-        connections_per_source_max: listen.connections_per_address_max.unwrap_or(0),
-    }
-}
-
 fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings {
     let cores = config.listen.workers as u64;
     // Outputs either follow the one rule that is configured, or leave the key to their sink.
@@ -611,13 +582,12 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
     let topics = config.outputs.iter().find_map(topics_of);
     let plan = |mode| Plan {
         topics: topics.clone(),
-        depth_max: config.limits.json_depth_max,
-        inflated_bytes_max: config.limits.inflated_bytes_max,
-        events_max: config.limits.events_max,
+        depth_max: config.ingest.json_depth_max,
+        inflated_bytes_max: config.ingest.inflated_bytes_max,
+        events_max: config.ingest.events_max,
         fake_ip: config.client_address.fake_ip,
         ..Plan::new(mode, partition.clone())
     };
-    let retry_after = |seconds: u64| u32::try_from(seconds).unwrap_or(u32::MAX);
     IngestSettings {
         paths: config.paths.clone(),
         cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
@@ -626,12 +596,11 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,
-        inflated_bytes_max: config.limits.inflated_bytes_max,
+        inflated_bytes_max: config.ingest.inflated_bytes_max,
         ack_deadline: config.ack.deadline,
         answer_within: config.limits.body_deadline + config.ack.deadline,
-        retry_after_s: retry_after(config.ack.retry_after_min_s)
-            ..=retry_after(config.ack.retry_after_max_s),
-        budget_bytes: config.limits.in_flight_bytes_max as u64 / cores,
+        retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,
+        budget_bytes: config.ingest.in_flight_bytes_max / cores,
         outputs,
     }
 }

@@ -8,10 +8,12 @@ mod bounds;
 mod check;
 mod env;
 mod error;
+mod file;
 mod firehose;
 mod host_info;
 mod kafka;
 mod keywords;
+mod known;
 mod legacy_env;
 mod outputs;
 mod raw;
@@ -19,17 +21,27 @@ mod resolve;
 mod s3;
 
 pub use bounds::{BOUNDS, Bound, Scope};
-pub use error::{ConfigError, Problem, Setting};
+pub use error::ConfigError;
 pub use host_info::{HostInfo, has_cpu_quota};
 pub use keywords::{
-    AckMode, AdminAddress, CompressionWord, Driver, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslMechanism, Scheduling, Secret, SinkType, StorageClassWord,
+    AckMode, CompressionWord, PartitionKey, SaslMechanism, Secret, SinkType, StorageClassWord,
 };
+pub use sluice_sinks::settings::{Given, Problem};
 
-use crate::http::{Network, OriginPattern};
+use crate::admin::AdminSettings;
+use crate::admit::AdmitSettings;
+use crate::dialect::Paths;
+use crate::drain::DrainSettings;
+use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
+use crate::ingest::{AckSettings, IngestLimits};
+use crate::logging::LogSettings;
+use crate::scheduling::ProcessSettings;
+use crate::worker::{Driver, ListenSettings};
+use resolve::Wrong;
 use sluice_core::topic::Template;
+use sluice_sinks::settings::{InForce, Misfit, Origin, Setting, Value};
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -42,193 +54,119 @@ pub const FILE_BYTES_MAX: u64 = 1_048_576;
 /// This many outputs at most.
 pub const OUTPUTS_MAX: usize = 16;
 
-/// This many patterns of origins at most: each is compared with the Origin of each request.
-pub const ORIGINS_MAX: usize = 256;
-
-/// This many trusted networks at most: each is compared with the peer of each request.
-pub const NETWORKS_MAX: usize = 256;
-
-/// This many applications at most.
-pub const APP_IDS_MAX: usize = 10_000;
-
 /// This many brokers of a Kafka output at most; the cluster names the others.
 pub const BROKERS_MAX: usize = 64;
 
-/// This many hosts at most.
-pub const HOSTS_MAX: usize = 1_000;
+/// A section of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub sentence: &'static str,
+    /// Its settings, and those of other sections that belong to the same code.
+    pub groups: &'static [&'static [Setting]],
+}
+
+impl Section {
+    /// The settings, each with the name of this section.
+    fn settings(&self) -> impl Iterator<Item = (&'static str, &'static Setting)> {
+        let name = self.name;
+        self.groups
+            .iter()
+            .flat_map(|group| group.iter())
+            .map(move |setting| (name, setting))
+    }
+}
+
+const fn section(
+    name: &'static str,
+    sentence: &'static str,
+    groups: &'static [&'static [Setting]],
+) -> Section {
+    Section {
+        name,
+        sentence,
+        groups,
+    }
+}
+
+/// All sections but those of outputs.
+pub const SECTIONS: &[Section] = &[
+    section(
+        "listen",
+        "Where and how requests come in.",
+        &[ListenSettings::SETTINGS],
+    ),
+    section(
+        "limits",
+        "What a client may send, and how long it may take.",
+        &[HttpLimits::SETTINGS, IngestLimits::SETTINGS],
+    ),
+    section("paths", "Which paths are served.", &[Paths::SETTINGS]),
+    section(
+        "cors",
+        "Whose pages may read responses.",
+        &[CorsSettings::SETTINGS],
+    ),
+    section(
+        "client_address",
+        "Whom to believe about a client's address.",
+        &[ClientAddressSettings::SETTINGS],
+    ),
+    section("admit", "Who may send events.", &[AdmitSettings::SETTINGS]),
+    section(
+        "ack",
+        "When a client is answered.",
+        &[AckSettings::SETTINGS],
+    ),
+    section("drain", "How the process ends.", &[DrainSettings::SETTINGS]),
+    section(
+        "admin",
+        "The port for metrics and probes.",
+        &[AdminSettings::SETTINGS],
+    ),
+    section("log", "Logging.", &[LogSettings::SETTINGS]),
+    section(
+        "process",
+        "The process as the kernel sees it.",
+        &[ProcessSettings::SETTINGS],
+    ),
+];
 
 /// The whole configuration, every value present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where and how requests come in.
-    pub listen: Listen,
+    pub listen: ListenSettings,
     /// What a client may send, and how long it may take.
-    pub limits: Limits,
+    pub limits: HttpLimits,
+    /// Limits of bodies and events.
+    pub ingest: IngestLimits,
     /// Which paths are served.
     pub paths: Paths,
     /// Whose pages may read answers.
-    pub cors: Cors,
+    pub cors: CorsSettings,
     /// Whom to believe about a client's address.
-    pub client_address: ClientAddress,
+    pub client_address: ClientAddressSettings,
     /// Who may send events.
-    pub admit: Admit,
+    pub admit: AdmitSettings,
     /// When a client is answered.
-    pub ack: Ack,
+    pub ack: AckSettings,
     /// How the process ends.
-    pub drain: Drain,
+    pub drain: DrainSettings,
     /// The port for metrics and probes.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// Logging.
-    pub log: Log,
+    pub log: LogSettings,
     /// The process as the kernel sees it.
-    pub process: Process,
+    pub process: ProcessSettings,
     /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
     /// What the log should say once of how the configuration came about; no setting.
     pub notes: Vec<String>,
-}
-
-/// `[listen]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Address and port of the HTTP listeners; port 0 lets the kernel choose.
-    pub address: SocketAddr,
-    /// Listener cores, at least 1 (0 in the file is the number of available cores).
-    pub workers: usize,
-    /// Which I/O driver the workers run on.
-    pub driver: Driver,
-    /// Connections open at once, over all workers. Half of the descriptor limit caps it further.
-    pub connections_max: usize,
-    /// Connections open at once from one address; `None` is no such limit.
-    pub connections_per_address_max: Option<usize>,
-    /// Whether each worker is pinned to its core.
-    pub pin: bool,
-    /// Whether connections begin with a header that says whose they are.
-    pub proxy_protocol: ProxyProtocol,
-}
-
-/// `[limits]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of request line and headers.
-    pub head_bytes_max: usize,
-    /// Header lines.
-    pub headers_max: usize,
-    /// Bytes of the request target, below `head_bytes_max`.
-    pub target_bytes_max: usize,
-    /// From the first byte of a request (or from accept) to the end of its head.
-    pub head_deadline: Duration,
-    /// Bytes of a request body as it is sent.
-    pub body_bytes_max: usize,
-    /// Bytes of a request body once it is decompressed.
-    pub inflated_bytes_max: usize,
-    /// From the end of the head to the end of the body.
-    pub body_deadline: Duration,
-    /// Bytes per second that a body must come in with after its first two seconds; 0 is no such limit.
-    pub body_rate_min_bytes: usize,
-    /// How long a kept-alive connection may be silent between requests.
-    pub idle: Duration,
-    /// Requests on one connection, then it is closed.
-    pub requests_per_connection_max: u64,
-    /// Age at which a connection is closed after its current request.
-    pub connection_life: Duration,
-    /// Events in one request body.
-    pub events_max: usize,
-    /// Nesting of arrays and objects in an event.
-    pub json_depth_max: usize,
-    /// Bytes of bodies and records held at once, over all workers.
-    pub in_flight_bytes_max: usize,
-}
-
-/// `[paths]`. Each begins with `/`, and no two are the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
-    /// Record mode envelope: one record per request.
-    pub collect: String,
-    /// Record mode event: one record per event. `None` is off.
-    pub events: Option<String>,
-    /// Record mode event: the query string is the event, the answer an image. `None` is off.
-    pub pixel: Option<String>,
-    /// The server's clock, for clients.
-    pub ping: String,
-    /// The load balancer's question.
-    pub health: String,
-}
-
-/// `[cors]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cors {
-    /// Whose pages may read answers; nobody's when empty. At most [`ORIGINS_MAX`].
-    pub origins: Vec<OriginPattern>,
-    /// For how long a browser may remember the answer to a preflight.
-    pub max_age: Duration,
-}
-
-/// `[client_address]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientAddress {
-    /// Whose X-Forwarded-For is believed. At most [`NETWORKS_MAX`].
-    pub trusted: Vec<Network>,
-    /// How many addresses at its end are taken; 0 is all.
-    pub hops: usize,
-    /// Whether the query parameter `fakeIp` of [`Paths::collect`] wins over all of it: for development,
-    /// as anybody can send it.
-    pub fake_ip: bool,
-}
-
-/// `[admit]`: who may send events. Empty lists admit everybody.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Admit {
-    /// Values of the query parameter `appId` that may send events. At most [`APP_IDS_MAX`].
-    pub app_ids: Vec<String>,
-    /// Hosts, without port, that requests may name. At most [`HOSTS_MAX`].
-    pub hosts: Vec<String>,
-}
-
-/// `[ack]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
-    /// From the end of the body to the answer, whatever the outputs do; below 10 s, where the
-    /// first of the SDKs in the field give up.
-    pub deadline: Duration,
-    /// The shortest `Retry-After`, seconds.
-    pub retry_after_min_s: u64,
-    /// The longest `Retry-After`, seconds; each answer draws one between the two.
-    pub retry_after_max_s: u64,
-}
-
-/// `[drain]`. Both count from the signal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// How long requests are still taken while health says 503.
-    pub grace: Duration,
-    /// When the process ends whatever is left; at least grace and ack deadline together.
-    pub deadline: Duration,
-}
-
-/// `[admin]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// Where metrics and probes are served; `None` is nowhere.
-    pub address: Option<SocketAddr>,
-    /// Public names that a Host may carry there. At most [`HOSTS_MAX`].
-    pub hosts: Vec<String>,
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How a line looks.
-    pub format: LogFormat,
-    /// The least severe level that is written.
-    pub level: LogLevel,
-}
-
-/// `[process]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// How its threads share the cores.
-    pub scheduling: Scheduling,
+    /// Every value in force, for printing.
+    in_force: Vec<InForce>,
 }
 
 /// `[outputs.<name>]`.
@@ -457,22 +395,24 @@ impl Config {
         machine: HostInfo,
     ) -> Result<Config, ConfigError> {
         let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
-        let (mut table, replaced) = match file {
-            Some(path) => (raw::parse(path, &read(path)?)?, None),
+        let (mut tree, legacy) = match file {
+            Some(path) => (file::parse(path, &read(path)?)?, None),
             None => {
-                let replaced = legacy_env::read(&variables)?;
-                (replaced.table.clone(), Some(replaced))
+                let legacy = legacy_env::read(&variables)?;
+                (legacy.tree.clone(), Some(legacy))
             }
         };
-        env::overlay(&mut table, variables)?;
-        let mut raw = raw::from_table(table)?;
-        resolve::apply_flags(&mut raw, flags)?;
+        env::overlay(&mut tree, variables)?;
+        resolve::apply_flags(&mut tree, flags)?;
         let mut notes = Vec::new();
-        if let Some(replaced) = replaced {
-            replaced.require_output(!raw.outputs.is_empty())?;
-            notes = replaced.notes;
+        if let Some(legacy) = legacy {
+            legacy.require_output(!tree.outputs.is_empty())?;
+            notes = legacy.notes;
         }
-        let config = resolve::resolve(raw, machine)?;
+        let config = resolve::resolve(tree, machine).map_err(|wrong| match wrong {
+            Wrong::Problems(problems) => ConfigError::Invalid(problems),
+            Wrong::Misfit(misfit) => unreadable_value(file, misfit),
+        })?;
         Ok(Config { notes, ..config })
     }
 
@@ -480,13 +420,56 @@ impl Config {
     /// [`Secret`]s, which it masks, are put back.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        raw::print(self)
+        let mut text = String::new();
+        for section in SECTIONS {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "[{}]", section.name);
+            for known in &self.in_force {
+                if known.section == section.name
+                    && let Some(value) = &known.value
+                {
+                    let _ = writeln!(text, "{} = {}", known.key, toml(value));
+                }
+            }
+            text.push('\n');
+        }
+        text + &raw::print(&self.outputs)
     }
 }
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_toml())
+    }
+}
+
+/// A value in TOML; a secret is masked.
+fn toml(value: &Value) -> toml::Value {
+    match value {
+        Value::Text(text) | Value::Untyped(text) => text.as_str().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Switch(is_on) => (*is_on).into(),
+        Value::List(values) => toml::Value::Array(values.iter().map(toml).collect()),
+        Value::Hidden(_) => Secret::MASK.into(),
+        Value::Other(name) => (*name).into(),
+    }
+}
+
+/// The error for a value that its setting cannot read, by where it was written.
+fn unreadable_value(file: Option<&Path>, misfit: Misfit) -> ConfigError {
+    let Misfit { origin, message } = misfit;
+    match origin {
+        Origin::Line(line) => ConfigError::Syntax {
+            file: file.unwrap_or(Path::new("")).to_path_buf(),
+            line,
+            message,
+        },
+        Origin::Variable(name) => ConfigError::Variable { name, message },
+        Origin::Flag(flag) => ConfigError::Flag { flag, message },
+        Origin::Default => ConfigError::Flag {
+            flag: "default",
+            message,
+        },
     }
 }
 

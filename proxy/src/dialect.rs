@@ -7,12 +7,68 @@ pub mod aws;
 pub mod generic;
 pub mod pixel;
 
-use crate::config::Paths;
 use crate::error_code::ErrorCode;
 use crate::http::{Answer, ErrorBody};
 use crate::verdict::Shed;
 use sluice_core::reject::Reject;
 use sluice_core::stats::EndpointLabel;
+use sluice_sinks::settings;
+use sluice_sinks::settings::{Given, Reader, text};
+
+const PATH: &str = "`/` and up to 255 letters, digits or any of $&@%-_.~/";
+
+settings! {
+    /// Which paths are served. No two are the same.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Paths from (reader) {
+        /// Clickstream bodies: one record per request. A prefix: paths below it belong to it.
+        collect: String = "/collect".to_owned(), text(PATH, is_path);
+        /// JSON events: one record per event. `off` is no such endpoint.
+        events: Option<String> = Some("/v1/events".to_owned()), text(PATH, is_path).or_off();
+        /// One event in the query string, answered with an image. `off` is no such endpoint.
+        pixel: Option<String> = Some("/i".to_owned()), text(PATH, is_path).or_off();
+        /// The server's clock, for clients.
+        ping: String = "/ping".to_owned(), text(PATH, is_path);
+        /// Whether a load balancer should send requests here.
+        health: String = "/health".to_owned(), text(PATH, is_path);
+    }
+}
+
+impl Paths {
+    /// Rules between settings.
+    pub fn check(&self, reader: &mut Reader) {
+        let all: Vec<(&str, &String)> = [
+            ("paths.collect", Some(&self.collect)),
+            ("paths.events", self.events.as_ref()),
+            ("paths.pixel", self.pixel.as_ref()),
+            ("paths.ping", Some(&self.ping)),
+            ("paths.health", Some(&self.health)),
+        ]
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?)))
+        .collect();
+        for (at, (key, path)) in all.iter().enumerate() {
+            for (other_key, other) in &all[..at] {
+                if path == other {
+                    reader.contradiction(
+                        Given::new(*key, path.as_str()),
+                        "other than",
+                        Given::new(*other_key, other.as_str()),
+                        "a request can only go to one of them",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.len() <= 256
+        && path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"$&@%-_.~/".contains(&byte))
+}
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,12 +16,17 @@ mod proxied_address;
 
 pub use answer::{Answer, ErrorBody};
 pub use body::{Body, BodyError};
-pub use client_addr::{AddressPolicy, Forwarded, Ignored, Network, NetworkError};
+pub use client_addr::{
+    AddressPolicy, ClientAddressSettings, Forwarded, Ignored, NETWORKS_MAX, Network, NetworkError,
+};
 pub use conn::Head;
-pub use cors::{Cors, CorsPolicy, ORIGIN_BYTES_MAX, OriginPattern, OriginPatternError};
+pub use cors::{
+    Cors, CorsPolicy, CorsSettings, ORIGIN_BYTES_MAX, ORIGINS_MAX, OriginPattern,
+    OriginPatternError,
+};
 #[cfg(fuzzing)]
 pub use framing::fuzz as fuzz_framing;
-pub use limits::HttpLimits;
+pub use limits::{ACK_DEADLINE_MS, CLIENT_PATIENCE_MS, HttpLimits};
 
 pub(crate) use conn::{HttpServer, serve};
 pub(crate) use conn_table::SWEEP_EVERY;

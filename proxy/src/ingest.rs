@@ -8,10 +8,13 @@
 //! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
 //! is the ledger book's, how an answer reads is a dialect's.
 
+mod limits;
+
+pub use limits::{AckSettings, IngestLimits};
+
 use crate::admit::Admit;
-use crate::config::Paths;
 use crate::context::WorkerContext;
-use crate::dialect::{self, Endpoint};
+use crate::dialect::{self, Endpoint, Paths};
 use crate::drain_phase::DrainPhase;
 use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
 use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head, Ignored};

@@ -5,8 +5,9 @@
 use clap::Parser;
 use sluice_core::json::escape::quote_str_into;
 use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings};
-use sluice_proxy::config::{Config, Log, LogFormat};
+use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
+use sluice_proxy::logging::{LogFormat, LogSettings};
 use sluice_proxy::{app, check, process};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -118,7 +119,7 @@ fn fail_in_json(what: &dyn Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn log_to_stderr(log: &Log) {
+fn log_to_stderr(log: &LogSettings) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(LogWriter)
         // Such errors would be printed to standard error, past the queue.

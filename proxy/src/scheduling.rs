@@ -6,7 +6,28 @@
 //! thread goes on until it has nothing left to do, and the other finds a batch. With an idle core
 //! nothing changes.
 
+use sluice_sinks::settings::word;
+use sluice_sinks::{keyword_enum, settings};
 use std::io;
+
+settings! {
+    /// The process as the kernel sees it.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ProcessSettings from (reader) {
+        /// By which policy the kernel shares cores between the threads of the process.
+        scheduling: Scheduling = Scheduling::Batch, word::<Scheduling>();
+    }
+}
+
+keyword_enum! {
+    /// The policy by which the kernel shares cores between the threads of the process.
+    Scheduling, "one of batch, inherit" {
+        /// `SCHED_BATCH`: a thread that wakes does not interrupt the one that runs.
+        Batch = "batch",
+        /// Whatever the process was started with.
+        Inherit = "inherit",
+    }
+}
 
 /// Puts the calling thread, and every thread it starts from now on, under `SCHED_BATCH`. A thread that
 /// was put under another policy than the ordinary one stays there: whoever did that meant it.

@@ -5,8 +5,10 @@
 
 mod driver;
 mod pinning;
+mod settings;
 
 pub use driver::{Driver, DriverKind};
+pub use settings::{ListenSettings, ProxyProtocol};
 
 use crate::clock::Clock;
 use crate::context::{TICK, WorkerContext};

@@ -12,14 +12,18 @@ mod firehose;
 mod front;
 #[path = "config/kafka.rs"]
 mod kafka;
+#[path = "config/reference.rs"]
+mod reference;
 #[path = "config/s3.rs"]
 mod s3;
 
 use proptest::prelude::*;
 use sluice_proxy::config::{
-    AckPolicy, Config, ConfigError, Driver, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Output,
-    PartitionKey, Problem, Scheduling, SinkConfig,
+    AckPolicy, Config, ConfigError, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Output,
+    PartitionKey, Problem, SinkConfig,
 };
+use sluice_proxy::scheduling::Scheduling;
+use sluice_proxy::worker::Driver;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,9 +75,9 @@ fn without_a_file_it_listens_on_loopback_and_writes_files() {
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:8088");
     assert_eq!(config.listen.workers, 4);
     assert_eq!(config.listen.driver, Driver::Auto);
-    assert_eq!(config.listen.connections_per_address_max, Some(512));
+    assert_eq!(config.limits.connections_per_source_max, 512);
     assert_eq!(config.limits.body_bytes_max, 1_048_576);
-    assert_eq!(config.limits.in_flight_bytes_max, 1 << 30);
+    assert_eq!(config.ingest.in_flight_bytes_max, 1 << 30);
     assert_eq!(config.ack.deadline, Duration::from_secs(4));
     assert_eq!(config.admin.address.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!(config.process.scheduling, Scheduling::Batch);
@@ -120,7 +124,7 @@ fn in_flight_bytes_are_a_quarter_of_memory_but_at_least_64_mib() {
             ..MACHINE
         };
         let config = Config::load(None, [], &Flags::default(), machine).unwrap();
-        assert_eq!(config.limits.in_flight_bytes_max, expected);
+        assert_eq!(config.ingest.in_flight_bytes_max, expected);
     }
 }
 
@@ -136,7 +140,7 @@ fn in_flight_bytes_make_room_for_large_bodies() {
     ]
     .map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Config::load(None, variables, &Flags::default(), machine).unwrap();
-    assert_eq!(config.limits.in_flight_bytes_max, 512 << 20);
+    assert_eq!(config.ingest.in_flight_bytes_max, 512 << 20);
 }
 
 #[test]
@@ -287,6 +291,23 @@ fn an_unknown_key_is_refused_with_file_line_and_key() {
             "{shown}"
         );
     }
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_nearest_known_ones() {
+    for (text, nearest) in [
+        ("[listen]\nworker = 1\n", "`workers`"),
+        ("[limit]\nevents_max = 1\n", "`limits`"),
+        ("[outputs.main]\ntype = 'null'\nlinger = 1\n", "`linger_ms`"),
+        ("[listen]\nzzz = 1\n", "expected one of `address`"),
+    ] {
+        let shown = load(text).unwrap_err().to_string();
+        assert!(shown.contains(nearest), "{shown}");
+    }
+    let shown = variable("SLUICE_LISTEN__ADRESS", "1")
+        .unwrap_err()
+        .to_string();
+    assert!(shown.contains("`address`"), "{shown}");
 }
 
 #[test]
@@ -580,6 +601,25 @@ fn texts_of_the_wrong_form_are_refused() {
             }
             Err(other) => panic!("{text}: {other}"),
         }
+    }
+}
+
+#[test]
+fn a_kinesis_stream_may_be_named_by_its_arn() {
+    let named = |name: &str| load(&KINESIS.replace("clicks", name));
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
+    let config = named(arn).unwrap();
+    let SinkConfig::Kinesis(kinesis) = &config.outputs[0].sink else {
+        panic!()
+    };
+    assert_eq!(kinesis.stream.name, arn);
+    for wrong in ["arn", "firehose", "stream/", "1234567890"] {
+        let name = match wrong {
+            "arn" => arn.replacen("arn:", "", 1),
+            "firehose" => arn.replace("kinesis", wrong),
+            other => arn.replace(other, ""),
+        };
+        assert!(named(&name).is_err(), "{name}");
     }
 }
 

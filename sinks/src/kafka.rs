@@ -36,6 +36,8 @@ const RECORD_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_000..=999_999_000;
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// librdkafka's most for `queue.buffering.max.messages`.
 const BUFFER_RECORDS_MAX: usize = 2_147_483_647;
+/// The longest time for which a record may be tried.
+pub const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// How long `check` waits for the cluster's word.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -209,9 +211,9 @@ impl KafkaSettings {
             }
         }
         let timeout = self.delivery_timeout;
-        if !(Duration::from_millis(1)..=Duration::from_secs(900)).contains(&timeout) {
+        if !(Duration::from_millis(1)..=DELIVERY_TIMEOUT_MAX).contains(&timeout) {
             return Err(format!(
-                "delivery_timeout is {timeout:?}: 1ms to 15 minutes"
+                "delivery_timeout is {timeout:?}: 1ms to {DELIVERY_TIMEOUT_MAX:?}"
             ));
         }
         let own = self.certificate.as_ref();

@@ -42,7 +42,7 @@ const RANDOM_KEY_BYTES: usize = 16;
 /// the wait between descriptions that calls ask for.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
 /// How often a stream may be described without a reason.
-const DESCRIBE_INTERVALS: RangeInclusive<Duration> =
+pub const DESCRIBE_INTERVALS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 /// What entries of an answer say that ask for less.
 const THROTTLED: [&str; 2] = [

@@ -12,5 +12,6 @@ pub mod kinesis;
 pub mod null;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod settings;
 pub mod sink;
 pub mod writer;

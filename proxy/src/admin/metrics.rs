@@ -394,6 +394,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn drivers_have_one_name_in_logs_and_metrics() {
+        use super::table::DRIVERS;
+        use crate::worker::DriverKind;
+        for kind in [
+            DriverKind::UringDeferred,
+            DriverKind::Uring,
+            DriverKind::Epoll,
+        ] {
+            let label = usize::try_from(kind.number()).map(|number| DRIVERS[number]);
+            assert_eq!(label, Ok(kind.label()));
+        }
+    }
+
+    #[test]
     fn microseconds_are_written_as_exact_seconds() {
         for (micros, text) in [
             (0, "0"),

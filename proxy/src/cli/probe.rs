@@ -1,8 +1,8 @@
 //! One GET over plain HTTP/1.1, to learn a status: the health check of images that have no curl.
 //! No redirects, no TLS, no body.
 
-use crate::config::ProxyProtocol;
 use crate::net::proxy_protocol::LOCAL_HEADER;
+use crate::worker::ProxyProtocol;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};

@@ -5,8 +5,6 @@ use super::keywords::SinkType;
 /// Where a bounded setting stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// In this section.
-    Section(&'static str),
     /// In every output.
     Output,
     /// In outputs of this type.
@@ -56,47 +54,10 @@ macro_rules! bounds {
     };
 }
 
-use Scope::{EnqueuedOutput, Output, OutputOf, Section};
+use Scope::{EnqueuedOutput, Output, OutputOf};
 use SinkType::{File, Firehose, Kafka, Kinesis, Null, S3};
 
 bounds! {
-    /// 0 stands for one per core.
-    WORKERS: Section("listen"), "workers", "workers", 0, 1_024;
-    CONNECTIONS: Section("listen"), "connections_max", "connections", 1, 1_000_000;
-    /// 0 stands for no limit.
-    CONNECTIONS_PER_ADDRESS: Section("listen"), "connections_per_address_max", "connections", 0, 1_000_000;
-
-    /// hyper reads heads into a buffer of 8 KiB or more.
-    HEAD_BYTES: Section("limits"), "head_bytes_max", "bytes", 8 * KIB, MIB;
-    HEADERS: Section("limits"), "headers_max", "headers", 1, 1_000;
-    /// The `http` crate holds a target's length in 16 bits.
-    TARGET_BYTES: Section("limits"), "target_bytes_max", "bytes", 64, 65_534;
-    HEAD_DEADLINE: Section("limits"), "head_deadline_ms", "ms", 1, 10 * MINUTE_MS;
-    BODY_BYTES: Section("limits"), "body_bytes_max", "bytes", 1, 64 * MIB;
-    INFLATED_BYTES: Section("limits"), "inflated_bytes_max", "bytes", 1, 64 * MIB;
-    BODY_DEADLINE: Section("limits"), "body_deadline_ms", "ms", 1, 10 * MINUTE_MS;
-    /// 0 stands for no limit.
-    BODY_RATE: Section("limits"), "body_rate_min_bytes", "bytes per second", 0, 10 * MIB;
-    IDLE: Section("limits"), "idle_ms", "ms", 1, HOUR_MS;
-    REQUESTS_PER_CONNECTION: Section("limits"), "requests_per_connection_max", "requests", 1, 1_000_000_000;
-    CONNECTION_LIFE: Section("limits"), "connection_life_ms", "ms", 1, 24 * HOUR_MS;
-    EVENTS: Section("limits"), "events_max", "events", 1, 100_000;
-    JSON_DEPTH: Section("limits"), "json_depth_max", "levels", 1, 1_000;
-    IN_FLIGHT_BYTES: Section("limits"), "in_flight_bytes_max", "bytes", MIB, 1 << 50;
-
-    /// Browsers cap it: Chromium at two hours, Firefox at a day.
-    CORS_MAX_AGE: Section("cors"), "max_age_s", "s", 0, 86_400;
-
-    HOPS: Section("client_address"), "hops", "hops", 0, 32;
-
-    /// SDKs in the field give up at 10 s, and a later 200 is a duplicate to come.
-    ACK_DEADLINE: Section("ack"), "deadline_ms", "ms", 1, 10 * SECOND_MS - 1;
-    RETRY_AFTER_MIN: Section("ack"), "retry_after_min_s", "s", 1, 300;
-    RETRY_AFTER_MAX: Section("ack"), "retry_after_max_s", "s", 1, 300;
-
-    DRAIN_GRACE: Section("drain"), "grace_ms", "ms", 0, 10 * MINUTE_MS;
-    DRAIN_DEADLINE: Section("drain"), "deadline_ms", "ms", 1, HOUR_MS;
-
     QUEUE_BYTES: Output, "queue_bytes_max", "bytes", 1, 64 * GIB;
     LINGER: Output, "linger_ms", "ms", 0, MINUTE_MS;
     /// PutRecords takes 500 records.
@@ -122,7 +83,7 @@ bounds! {
     RETRY_FOR: EnqueuedOutput, "retry_for_ms", "ms", 1, 24 * HOUR_MS;
     CONNECT_TIMEOUT: OutputOf(Kinesis), "connect_timeout_ms", "ms", 1, MINUTE_MS;
     ATTEMPT_TIMEOUT: OutputOf(Kinesis), "attempt_timeout_ms", "ms", 1, MINUTE_MS;
-    DESCRIBE_INTERVAL: OutputOf(Kinesis), "describe_interval_s", "s", 1, 86_400;
+    DESCRIBE_INTERVAL: OutputOf(Kinesis), "describe_interval_s", "s", 1, 3_600;
     /// A record of Firehose has 1,000 KiB.
     PACK_BYTES: OutputOf(Firehose), "pack_bytes_max", "bytes", 0, 1_000 * KIB;
     DELIVERY_TIMEOUT: OutputOf(Kafka), "delivery_timeout_ms", "ms", 1, 5 * MINUTE_MS;

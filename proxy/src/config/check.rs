@@ -1,9 +1,7 @@
 //! The tools of `resolve`: numbers that know their names, and a list of all that is wrong.
 
-use super::bounds::{Bound, Scope};
-use super::error::{Problem, Setting};
-use std::fmt::Display;
-use std::str::FromStr;
+use super::bounds::Bound;
+use sluice_sinks::settings::{Given as Setting, Problem};
 use std::time::Duration;
 
 /// A number with its name and unit, so that a contradiction can show it.
@@ -72,10 +70,7 @@ impl Check {
         given: Option<u64>,
         default: u64,
     ) -> Number {
-        let key = match bound.scope {
-            Scope::Section(section) => format!("{section}.{}", bound.key),
-            _ => format!("outputs.{output}.{}", bound.key),
-        };
+        let key = format!("outputs.{output}.{}", bound.key);
         let mut value = given.unwrap_or(default.clamp(bound.min, bound.max));
         if !(bound.min..=bound.max).contains(&value) {
             self.problems.push(Problem::OutOfRange {
@@ -122,25 +117,6 @@ impl Check {
 
     pub(super) fn at_least(&mut self, left: &Number, right: &Number, why: &'static str) {
         self.require(left.value >= right.value, left, "at least", right, why);
-    }
-
-    /// What the texts of a list stand for; those that their type refuses, in that type's words.
-    pub(super) fn each<T>(&mut self, key: &str, texts: &[String]) -> Vec<T>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        let mut found = Vec::with_capacity(texts.len());
-        for text in texts {
-            match text.parse::<T>() {
-                Ok(value) => found.push(value),
-                Err(error) => self.problems.push(Problem::RefusedText {
-                    key: key.to_owned(),
-                    why: error.to_string(),
-                }),
-            }
-        }
-        found
     }
 
     /// A list is not too long.

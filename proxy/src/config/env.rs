@@ -2,10 +2,9 @@
 //! `SLUICE_OUTPUTS__MAIN__TYPE` is `outputs.main.type`. Reads no environment itself.
 
 use super::error::ConfigError;
-use super::raw::Raw;
-use serde::Deserialize;
+use super::known;
+use sluice_sinks::settings::{Origin, Tree, Value};
 use std::ffi::OsString;
-use toml::{Table, Value};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "SLUICE_";
@@ -13,10 +12,9 @@ const PREFIX: &str = "SLUICE_";
 /// Names the configuration file; the command line reads it.
 const FILE_VARIABLE: &str = "SLUICE_CONFIG";
 
-/// Lays the variables that begin with `SLUICE_` over a table, each checked by itself, so that an
-/// error can name it.
+/// Lays the variables that begin with `SLUICE_` over a tree.
 pub(super) fn overlay(
-    table: &mut Table,
+    tree: &mut Tree,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), ConfigError> {
     let mut ours: Vec<(String, OsString)> = variables
@@ -33,10 +31,10 @@ pub(super) fn overlay(
                 message: "its value is not UTF-8".to_owned(),
             });
         };
-        if is_service_link(&name, &value) {
-            continue;
+        if !is_service_link(&name, &value) {
+            let path = path_of(&name)?;
+            tree.set(path, Value::Untyped(value), Origin::Variable(name));
         }
-        merge(table, one(&name, &value)?);
     }
     Ok(())
 }
@@ -57,8 +55,9 @@ fn is_service_link(name: &str, value: &str) -> bool {
             || (rest.ends_with("PORT") && value.contains("://")))
 }
 
-/// The table that one variable stands for.
-fn one(name: &str, text: &str) -> Result<Table, ConfigError> {
+/// The path of the setting that a variable names: section and key, or `outputs`, name and key. No key
+/// contains `__`; the name of an output may.
+fn path_of(name: &str) -> Result<String, ConfigError> {
     let unknown = |detail: String| ConfigError::UnknownVariable {
         name: name.to_owned(),
         detail,
@@ -67,59 +66,23 @@ fn one(name: &str, text: &str) -> Result<Table, ConfigError> {
         .strip_prefix(PREFIX)
         .unwrap_or(name)
         .to_ascii_lowercase();
-    let keys = path_of(&path).ok_or_else(|| unknown(String::new()))?;
-    let table = |value: Value| {
-        keys.iter().rev().fold(value, |value, key| {
-            Value::Table(Table::from_iter([((*key).to_owned(), value)]))
-        })
+    let (section, rest) = path
+        .split_once("__")
+        .ok_or_else(|| unknown(String::new()))?;
+    let (section, key) = match section {
+        known::OUTPUTS => {
+            let (output, key) = rest
+                .rsplit_once("__")
+                .ok_or_else(|| unknown(String::new()))?;
+            (format!("{section}.{output}"), key)
+        }
+        _ if !known::is_section(section) => {
+            return Err(unknown(format!(": {}", known::unknown_section(section))));
+        }
+        _ => (section.to_owned(), rest),
     };
-
-    // A variable is text; which type the key has, only `Raw` knows. Text first: a stream may be
-    // called `123`, and no number or switch accepts text.
-    let candidates = [
-        Some(Value::String(text.to_owned())),
-        text.parse().ok().map(Value::Integer),
-        text.parse().ok().map(Value::Boolean),
-    ];
-    let mut first_error = None;
-    for value in candidates.into_iter().flatten() {
-        match (Raw::deserialize(table(value.clone())), table(value)) {
-            (Ok(_), Value::Table(table)) => return Ok(table),
-            (Ok(_), _) => {}
-            (Err(error), _) => {
-                first_error.get_or_insert(error);
-            }
-        }
+    if !known::has_key(&section, key) {
+        return Err(unknown(format!(": {}", known::unknown_key(&section, key))));
     }
-    let message =
-        first_error.map_or_else(String::new, |error| error.message().trim_end().to_owned());
-    if message.starts_with("unknown field") {
-        return Err(unknown(format!(": {message}")));
-    }
-    Err(ConfigError::Variable {
-        name: name.to_owned(),
-        message,
-    })
-}
-
-/// Section and key, or `outputs`, name and key: no key contains `__`, the name of an output may.
-fn path_of(path: &str) -> Option<Vec<&str>> {
-    let (section, rest) = path.split_once("__")?;
-    if section == "outputs" {
-        let (output, key) = rest.rsplit_once("__")?;
-        return Some(vec![section, output, key]);
-    }
-    Some(vec![section, rest])
-}
-
-/// Lays one table over another, tables within tables merged.
-fn merge(under: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
-            (_, value) => {
-                under.insert(key, value);
-            }
-        }
-    }
+    Ok(format!("{section}.{key}"))
 }

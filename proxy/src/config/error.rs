@@ -1,5 +1,6 @@
 //! What can be wrong with a configuration, in the operator's words.
 
+use sluice_sinks::settings::Problem;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -43,91 +44,17 @@ pub enum ConfigError {
         /// What is wrong with the value.
         message: String,
     },
-    /// File and variables are each right but do not go together.
-    #[error("file and environment together: {message}")]
-    Merged {
-        /// What is wrong.
+    /// The value of an option of the command line does not fit.
+    #[error("{flag}: {message}")]
+    Flag {
+        /// The option.
+        flag: &'static str,
+        /// What is wrong with the value.
         message: String,
     },
     /// Everything can be read, but not everything makes sense.
     #[error("{}", lines(.0))]
     Invalid(Vec<Problem>),
-}
-
-/// A setting with its value and unit, as the operator knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// For instance `ack.deadline_ms`.
-    pub key: String,
-    /// For instance `4000 ms`.
-    pub value: String,
-}
-
-/// One setting, or two, that make no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// A number outside its bounds.
-    #[error("`{key}` is {value} {unit}, allowed is {min} to {max} {unit}")]
-    OutOfRange {
-        /// The setting.
-        key: String,
-        /// Its value.
-        value: u64,
-        /// What it counts.
-        unit: &'static str,
-        /// The least allowed.
-        min: u64,
-        /// The most allowed.
-        max: u64,
-    },
-    /// Two settings that cannot both be.
-    #[error("`{}` is {}, but must be {must} `{}`, which is {}: {why}", .left.key, .left.value, .right.key, .right.value)]
-    Contradiction {
-        /// One.
-        left: Setting,
-        /// How they must relate: `below`, `at most` and so on.
-        must: &'static str,
-        /// The other.
-        right: Setting,
-        /// What would go wrong.
-        why: &'static str,
-    },
-    /// A setting that has no meaning where it stands.
-    #[error("`{key}` is set, but `{because}` is {value}, which knows no such setting")]
-    Misplaced {
-        /// The setting.
-        key: String,
-        /// The setting that rules it out.
-        because: String,
-        /// That one's value.
-        value: String,
-    },
-    /// A setting without which the rest makes no sense.
-    #[error("`{key}` is missing: {why}")]
-    Missing {
-        /// The setting.
-        key: String,
-        /// What needs it.
-        why: &'static str,
-    },
-    /// A text that is not what it has to be.
-    #[error("`{key}`: {why}")]
-    RefusedText {
-        /// The setting.
-        key: String,
-        /// What is wrong; names the text.
-        why: String,
-    },
-    /// A text of the wrong form.
-    #[error("`{key}` is {value:?}, expected {expected}")]
-    Malformed {
-        /// The setting.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it must look like.
-        expected: &'static str,
-    },
 }
 
 /// The problems, one per line.

@@ -2,11 +2,11 @@
 
 use super::bounds;
 use super::check::{Check, Number, setting};
-use super::error::Problem;
 use super::keywords::{CompressionWord, SaslMechanism, Secret};
 use super::raw::RawOutput;
 use super::{BROKERS_MAX, ClientCertificate, KafkaSink, KafkaTopic, Output, SinkConfig};
 use sluice_core::topic::{self, Template};
+use sluice_sinks::settings::Problem;
 use std::path::Path;
 
 /// The client library looks once a second what has timed out.

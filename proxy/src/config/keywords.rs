@@ -1,58 +1,9 @@
 //! The settings that are words instead of numbers: how each is written and read.
 
+use sluice_sinks::keyword_enum;
+use sluice_sinks::settings::KeywordError;
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
-
-/// A word that is none of those allowed, or an ill-formed value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not {expected}")]
-pub struct WordError {
-    /// What was written.
-    pub given: String,
-    /// What may be written.
-    pub expected: &'static str,
-}
-
-/// An enum whose variants are words: reading and writing from one table.
-macro_rules! keyword_enum {
-    ($(#[$doc:meta])* $name:ident, $expected:literal {
-        $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)*
-    }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)*
-        }
-
-        impl $name {
-            /// The word that stands for it in the configuration.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)*
-                }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = WordError;
-
-            fn from_str(given: &str) -> Result<Self, WordError> {
-                match given {
-                    $($word => Ok($name::$variant),)*
-                    _ => Err(WordError { given: given.to_owned(), expected: $expected }),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-    };
-}
 
 /// Several words: an array in a file, or one text with commas between them, as in a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,39 +18,6 @@ impl From<&str> for List {
                 .map(str::to_owned)
                 .collect(),
         )
-    }
-}
-
-keyword_enum! {
-    /// Which I/O driver the workers run on.
-    Driver, "one of auto, uring, epoll" {
-        /// io_uring where the kernel allows it, else epoll.
-        Auto = "auto",
-        /// io_uring or nothing.
-        Uring = "uring",
-        /// epoll.
-        Epoll = "epoll",
-    }
-}
-
-keyword_enum! {
-    /// The policy by which the kernel shares cores between the threads of the process.
-    Scheduling, "one of batch, inherit" {
-        /// `SCHED_BATCH`: a thread that wakes does not interrupt the one that runs.
-        Batch = "batch",
-        /// Whatever the process was started with.
-        Inherit = "inherit",
-    }
-}
-
-keyword_enum! {
-    /// Whether connections begin with a PROXY protocol header, version 2. There is no word for "if one
-    /// comes": whoever reached the port could then choose an address by sending one.
-    ProxyProtocol, "one of off, required" {
-        /// They do not, and what looks like one is a malformed request.
-        Off = "off",
-        /// They do; one without it is closed.
-        Required = "required",
     }
 }
 
@@ -170,21 +88,6 @@ keyword_enum! {
     }
 }
 
-/// A text that is neither printed nor logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl Secret {
-    /// What is shown in its place.
-    pub const MASK: &'static str = "***";
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Secret::MASK)
-    }
-}
-
 keyword_enum! {
     /// What a client's 200 waits for at an output.
     AckMode, "one of delivered, durable, enqueued" {
@@ -194,32 +97,6 @@ keyword_enum! {
         Durable = "durable",
         /// A place in the queue.
         Enqueued = "enqueued",
-    }
-}
-
-keyword_enum! {
-    /// How a log line looks.
-    LogFormat, "one of text, json" {
-        /// For people.
-        Text = "text",
-        /// One JSON object per line.
-        Json = "json",
-    }
-}
-
-keyword_enum! {
-    /// The least severe level that is logged.
-    LogLevel, "one of error, warn, info, debug, trace" {
-        /// Something is broken.
-        Error = "error",
-        /// Something needs a look.
-        Warn = "warn",
-        /// Starts, stops, state changes.
-        Info = "info",
-        /// For finding a defect.
-        Debug = "debug",
-        /// Everything.
-        Trace = "trace",
     }
 }
 
@@ -240,16 +117,16 @@ impl PartitionKey {
 }
 
 impl FromStr for PartitionKey {
-    type Err = WordError;
+    type Err = KeywordError;
 
-    fn from_str(given: &str) -> Result<Self, WordError> {
+    fn from_str(given: &str) -> Result<Self, KeywordError> {
         match (given, given.strip_prefix("field:")) {
             ("random", _) => Ok(PartitionKey::Random),
             ("timestamp", _) => Ok(PartitionKey::Timestamp),
             (_, Some(name)) if (1..=Self::FIELD_BYTES_MAX).contains(&name.len()) => {
                 Ok(PartitionKey::Field(name.to_owned()))
             }
-            _ => Err(WordError {
+            _ => Err(KeywordError {
                 given: given.to_owned(),
                 expected: "one of random, timestamp, field:<name of 1 to 256 bytes>",
             }),
@@ -267,32 +144,17 @@ impl fmt::Display for PartitionKey {
     }
 }
 
-/// Where the admin port listens: an address, or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdminAddress(pub Option<SocketAddr>);
+/// A text that is neither printed nor logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
 
-impl FromStr for AdminAddress {
-    type Err = WordError;
-
-    fn from_str(given: &str) -> Result<Self, WordError> {
-        if given == "off" {
-            return Ok(AdminAddress(None));
-        }
-        match given.parse() {
-            Ok(address) => Ok(AdminAddress(Some(address))),
-            Err(_) => Err(WordError {
-                given: given.to_owned(),
-                expected: "`off` or an address with a port, for instance 127.0.0.1:9090",
-            }),
-        }
-    }
+impl Secret {
+    /// What is shown in its place.
+    pub const MASK: &'static str = "***";
 }
 
-impl fmt::Display for AdminAddress {
+impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("off"),
-        }
+        f.write_str(Secret::MASK)
     }
 }

@@ -3,8 +3,8 @@
 //! itself. What has no counterpart is noted, what would lose events if it were passed over is refused.
 
 use super::error::ConfigError;
+use sluice_sinks::settings::{Origin, Tree, Value};
 use std::ffi::OsString;
-use toml::{Table, Value};
 
 /// How the replaced tier writes that a variable is not set.
 const NOT_SET: &str = "__NOT_SET__";
@@ -28,15 +28,15 @@ const IDLE_MS: i64 = 185_000;
 /// What variables of the replaced tier say.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    /// As a file would have it.
-    pub(super) table: Table,
+    /// Its settings.
+    pub(super) tree: Tree,
     /// One sentence for each variable, for the log.
     pub(super) notes: Vec<String>,
 }
 
 enum Meaning {
     /// The setting at this path has this value.
-    Is(Vec<&'static str>, Value),
+    Is(String, Value),
     /// How its streams and topics are acknowledged.
     Ack(&'static str),
     /// Nothing here, for this reason.
@@ -94,8 +94,10 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
             Some(Meaning::Is(path, setting)) => {
                 replaced
                     .notes
-                    .push(format!("{name} is read as {} = {setting}", path.join(".")));
-                insert(&mut replaced.table, &path, setting);
+                    .push(format!("{name} is read as {path} = {setting:?}"));
+                replaced
+                    .tree
+                    .set(path, setting, Origin::Variable(name.to_owned()));
             }
             Some(Meaning::Ack(word)) => {
                 ack = Some(word);
@@ -114,12 +116,8 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
             }
         }
     }
-    let has = |output: &str, key: &str| {
-        let outputs = replaced.table.get("outputs");
-        outputs
-            .and_then(|outputs| outputs.get(output)?.get(key))
-            .is_some()
-    };
+    let tree = &mut replaced.tree;
+    let has = |output: &str, key: &str| tree.get(&format!("outputs.{output}.{key}")).is_some();
     let (has_brokers, has_topic) = (has(KAFKA, "brokers"), has(KAFKA, "topic"));
     for (here, there, name, other) in [
         (has_brokers, has_topic, "AWS_MSK_BROKERS", "AWS_MSK_TOPIC"),
@@ -134,68 +132,63 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
     }
     let has_stream = has(KINESIS, "stream");
     let (has_bucket, has_prefix) = (has(S3, "bucket"), has(S3, "prefix"));
+    let mut set = |output: &str, key: &str, value: &str| {
+        let path = format!("outputs.{output}.{key}");
+        tree.set(path, Value::Text(value.to_owned()), Origin::Default);
+    };
     if has_bucket && !has_prefix {
-        insert(
-            &mut replaced.table,
-            &["outputs", S3, "prefix"],
-            S3_PREFIX.into(),
-        );
-    } else if !has_bucket && let Some(Value::Table(outputs)) = replaced.table.get_mut("outputs") {
-        // Its images set them to something whether there is a bucket or not.
-        outputs.remove(S3);
+        set(S3, "prefix", S3_PREFIX);
     }
-    if has_stream || has_topic || has_bucket {
-        // Their readers expect envelopes only, and a path of theirs may be one of these.
-        for key in ["events", "pixel"] {
-            insert(&mut replaced.table, &["paths", key], "off".into());
+    let is_legacy = has_stream || has_topic || has_bucket;
+    for (output, is_there) in [(KINESIS, has_stream), (KAFKA, has_topic), (S3, has_bucket)] {
+        if is_there {
+            // Its type has the name of the output.
+            set(output, "type", output);
+            // Its S3 sink never acknowledged; ours does when the disk has it.
+            if let Some(ack) = ack.filter(|_| output != S3) {
+                set(output, "ack", ack);
+            }
         }
+    }
+    if is_legacy {
+        // Their readers expect envelopes only, and a path of theirs may be one of these.
+        for path in ["paths.events", "paths.pixel"] {
+            tree.set(path, Value::Text("off".to_owned()), Origin::Default);
+        }
+        tree.set("limits.idle_ms", Value::Integer(IDLE_MS), Origin::Default);
+        replaced.notes.push(format!(
+            "variables of the replaced tier: limits.idle_ms = {IDLE_MS}, above the 180 s of its balancer"
+        ));
         replaced.notes.push(
             "paths.events and paths.pixel are off, as the replaced tier has no such endpoints"
                 .to_owned(),
         );
     }
-    let outputs = [(KINESIS, has_stream), (KAFKA, has_topic), (S3, has_bucket)];
-    for (output, is_there) in outputs {
-        if is_there {
-            insert(&mut replaced.table, &["limits", "idle_ms"], IDLE_MS.into());
-            // Its type has the name of the output.
-            insert(
-                &mut replaced.table,
-                &["outputs", output, "type"],
-                output.into(),
-            );
-            // Its S3 sink never acknowledged; ours does when the disk has it.
-            if let Some(ack) = ack.filter(|_| output != S3) {
-                insert(&mut replaced.table, &["outputs", output, "ack"], ack.into());
-            }
-        }
-    }
-    if outputs.iter().any(|(_, is_there)| *is_there) {
-        replaced.notes.push(format!(
-            "variables of the replaced tier: limits.idle_ms = {IDLE_MS}, above the 180 s of its balancer"
-        ));
+    if !has_bucket {
+        // Its images set them to something whether there is a bucket or not.
+        tree.remove_output(S3);
     }
     Ok(replaced)
 }
 
 fn meaning(name: &str, value: &str) -> Option<Meaning> {
-    let text = || Value::String(value.to_owned());
+    let text = || Value::Text(value.to_owned());
     let number = |key| match value.parse::<u32>() {
-        Ok(number) => Meaning::Is(vec!["outputs", S3, key], Value::Integer(number.into())),
+        Ok(number) => Meaning::Is(format!("outputs.{S3}.{key}"), Value::Integer(number.into())),
         Err(_) => Meaning::Refused(format!("expected a whole number, not `{value}`")),
     };
     Some(match name {
-        "SERVER_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "collect"], text()),
+        "SERVER_ENDPOINT_PATH" => Meaning::Is("paths.collect".to_owned(), text()),
         // There, too, the health check has this path to itself.
         "PING_ENDPOINT_PATH" if value == "/health" => {
             Meaning::Nothing("/health is the health check; the clock stays at paths.ping")
         }
-        "PING_ENDPOINT_PATH" => Meaning::Is(vec!["paths", "ping"], text()),
+        "PING_ENDPOINT_PATH" => Meaning::Is("paths.ping".to_owned(), text()),
         "SERVER_CORS_ORIGIN" => match origins(value) {
-            Ok(origins) => Meaning::Is(vec!["cors", "origins"], Value::String(origins)),
+            Ok(origins) => Meaning::Is("cors.origins".to_owned(), Value::Text(origins)),
             Err(message) => Meaning::Refused(message),
         },
-        "AWS_KINESIS_STREAM_NAME" => Meaning::Is(vec!["outputs", KINESIS, "stream"], text()),
+        "AWS_KINESIS_STREAM_NAME" => Meaning::Is(format!("outputs.{KINESIS}.stream"), text()),
         "STREAM_ACK_ENABLE" => match value.to_ascii_lowercase().as_str() {
             "true" => Meaning::Ack("delivered"),
             "false" => Meaning::Ack("enqueued"),
@@ -209,13 +202,13 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
             Meaning::Nothing("a destination that is away is waited for; see /ready")
         }
         "DEV_MODE" if value == "Yes" => {
-            Meaning::Is(vec!["client_address", "fake_ip"], Value::Boolean(true))
+            Meaning::Is("client_address.fake_ip".to_owned(), Value::Switch(true))
         }
         "DEV_MODE" => Meaning::Nothing("it is Yes that makes fakeIp an ip"),
-        "AWS_MSK_BROKERS" => Meaning::Is(vec!["outputs", KAFKA, "brokers"], text()),
-        "AWS_MSK_TOPIC" => Meaning::Is(vec!["outputs", KAFKA, "topic"], text()),
-        "AWS_S3_BUCKET" => Meaning::Is(vec!["outputs", S3, "bucket"], text()),
-        "AWS_S3_PREFIX" => Meaning::Is(vec!["outputs", S3, "prefix"], text()),
+        "AWS_MSK_BROKERS" => Meaning::Is(format!("outputs.{KAFKA}.brokers"), text()),
+        "AWS_MSK_TOPIC" => Meaning::Is(format!("outputs.{KAFKA}.topic"), text()),
+        "AWS_S3_BUCKET" => Meaning::Is(format!("outputs.{S3}.bucket"), text()),
+        "AWS_S3_PREFIX" => Meaning::Is(format!("outputs.{S3}.prefix"), text()),
         "S3_BATCH_MAX_BYTES" => number("object_bytes_max"),
         "S3_BATCH_TIMEOUT_SECS" => number("object_age_s"),
         _ => return None,
@@ -247,23 +240,6 @@ fn origins(expression: &str) -> Result<String, String> {
     Ok(origins.join(","))
 }
 
-fn insert(table: &mut Table, path: &[&str], value: Value) {
-    match path {
-        [] => {}
-        [last] => {
-            table.insert((*last).to_owned(), value);
-        }
-        [first, rest @ ..] => {
-            let entry = table
-                .entry((*first).to_owned())
-                .or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(table) = entry {
-                insert(table, rest, value);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +250,14 @@ mod tests {
             .map(|(name, value)| (OsString::from(name), OsString::from(value)))
             .collect();
         read(&variables)
+    }
+
+    /// Settings as a file would have them.
+    fn lines(tree: &Tree) -> Vec<String> {
+        let values = tree.values.iter();
+        values
+            .map(|(path, written)| format!("{path} = {:?}", written.value))
+            .collect()
     }
 
     #[test]
@@ -296,14 +280,18 @@ mod tests {
             ("DEV_MODE", "No"),
         ])
         .unwrap();
-        let expected: Table = "[paths]\ncollect = '/in/collect'\nping = '/in/ping'\n\
-            events = 'off'\npixel = 'off'\n\
-            [cors]\norigins = 'https://*.example.com,http://localhost:8080'\n\
-            [limits]\nidle_ms = 185000\n\
-            [outputs.kinesis]\ntype = 'kinesis'\nstream = 'clicks'\nack = 'delivered'\n"
-            .parse()
-            .unwrap();
-        assert_eq!(found.table, expected);
+        let expected = [
+            "cors.origins = \"https://*.example.com,http://localhost:8080\"",
+            "limits.idle_ms = 185000",
+            "outputs.kinesis.ack = \"delivered\"",
+            "outputs.kinesis.stream = \"clicks\"",
+            "outputs.kinesis.type = \"kinesis\"",
+            "paths.collect = \"/in/collect\"",
+            "paths.events = \"off\"",
+            "paths.ping = \"/in/ping\"",
+            "paths.pixel = \"off\"",
+        ];
+        assert_eq!(lines(&found.tree), expected);
         assert_eq!(found.notes.len(), 11, "{:?}", found.notes);
     }
 
@@ -334,14 +322,19 @@ mod tests {
             ("STREAM_ACK_ENABLE", "FALSE"),
         ])
         .unwrap();
-        let expected: Table =
-            "[limits]\nidle_ms = 185000\n[outputs.kafka]\ntype = 'kafka'\nack = 'enqueued'\n\
-            brokers = 'b-1:9092,b-2:9092'\ntopic = 'clicks'\n\
-            [outputs.kinesis]\ntype = 'kinesis'\nack = 'enqueued'\nstream = 'stream'\n\
-            [paths]\nevents = 'off'\npixel = 'off'\n"
-                .parse()
-                .unwrap();
-        assert_eq!(found.table, expected);
+        let expected = [
+            "limits.idle_ms = 185000",
+            "outputs.kafka.ack = \"enqueued\"",
+            "outputs.kafka.brokers = \"b-1:9092,b-2:9092\"",
+            "outputs.kafka.topic = \"clicks\"",
+            "outputs.kafka.type = \"kafka\"",
+            "outputs.kinesis.ack = \"enqueued\"",
+            "outputs.kinesis.stream = \"stream\"",
+            "outputs.kinesis.type = \"kinesis\"",
+            "paths.events = \"off\"",
+            "paths.pixel = \"off\"",
+        ];
+        assert_eq!(lines(&found.tree), expected);
         assert_eq!(found.notes.len(), 6, "{:?}", found.notes);
     }
 
@@ -355,19 +348,24 @@ mod tests {
             ("SLUICE_OUTPUTS__S3__STAGING_DIR", "/data"),
         ])
         .unwrap();
-        let expected: Table = "[outputs.s3]\ntype = 's3'\nbucket = 'events'\n\
-            prefix = 's3-data'\nobject_bytes_max = 50000000\nobject_age_s = 60\n\
-            [limits]\nidle_ms = 185000\n[paths]\nevents = 'off'\npixel = 'off'\n"
-            .parse()
-            .unwrap();
-        assert_eq!(found.table, expected);
+        let expected = [
+            "limits.idle_ms = 185000",
+            "outputs.s3.bucket = \"events\"",
+            "outputs.s3.object_age_s = 60",
+            "outputs.s3.object_bytes_max = 50000000",
+            "outputs.s3.prefix = \"s3-data\"",
+            "outputs.s3.type = \"s3\"",
+            "paths.events = \"off\"",
+            "paths.pixel = \"off\"",
+        ];
+        assert_eq!(lines(&found.tree), expected);
         let found = read_all(&[
             ("AWS_S3_BUCKET", "events"),
             ("AWS_S3_PREFIX", "clickstream/p/data/buffer/"),
         ])
         .unwrap();
-        let s3 = &found.table["outputs"]["s3"];
-        assert_eq!(s3["prefix"].as_str(), Some("clickstream/p/data/buffer/"));
+        let prefix = found.tree.get("outputs.s3.prefix").unwrap();
+        assert_eq!(prefix.value.text(), Some("clickstream/p/data/buffer/"));
     }
 
     #[test]
@@ -379,8 +377,8 @@ mod tests {
             ("AWS_KINESIS_STREAM_NAME", "clicks"),
         ])
         .unwrap();
-        let outputs = found.table["outputs"].as_table().unwrap();
-        assert_eq!(outputs.keys().collect::<Vec<_>>(), ["kinesis"]);
+        let outputs: Vec<&String> = found.tree.outputs.iter().collect();
+        assert_eq!(outputs, ["kinesis"]);
     }
 
     #[test]
@@ -391,7 +389,7 @@ mod tests {
             ("SERVER_ENDPOINT_PATH", "/in"),
         ])
         .unwrap();
-        assert!(found.table.is_empty() && found.notes.is_empty());
+        assert!(found.tree.values.is_empty() && found.notes.is_empty());
     }
 
     #[test]
@@ -409,7 +407,7 @@ mod tests {
     #[test]
     fn acknowledgement_without_a_stream_makes_no_output() {
         let found = read_all(&[("STREAM_ACK_ENABLE", "true")]).unwrap();
-        assert!(found.table.is_empty(), "{:?}", found.table);
+        assert!(found.tree.values.is_empty(), "{:?}", found.tree);
     }
 
     #[test]

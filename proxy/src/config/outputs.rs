@@ -2,10 +2,10 @@
 
 use super::bounds::{self, Bound};
 use super::check::{Check, Number, setting};
-use super::error::Problem;
 use super::keywords::{AckMode, PartitionKey, SinkType};
 use super::raw::RawOutput;
 use super::{AckPolicy, AwsStream, FileSink, KinesisSink, Output, SinkConfig};
+use sluice_sinks::settings::Problem;
 use std::path::{Component, Path, PathBuf};
 
 /// Where a file output writes when nothing else is said.
@@ -215,7 +215,8 @@ impl Check {
             60,
         );
         let missing = "a kinesis output needs the name of its stream";
-        let named = (128, "1 to 128 letters, digits or any of _.-", missing);
+        let expected = "1 to 128 letters, digits or any of _.-, or the stream's ARN";
+        let named = (128, expected, missing);
         Some(KinesisSink {
             stream: self.stream_of_aws(name, raw, linger, within, named)?,
             describe_interval: describe.seconds(),
@@ -263,7 +264,9 @@ impl Check {
             });
             return None;
         };
-        if !is_word(stream, bytes_max, "_.-") {
+        // Only data streams may be named by their ARN: the other calls have no place for one.
+        let is_arn = raw.r#type == Some(SinkType::Kinesis) && is_stream_arn(stream);
+        if !is_word(stream, bytes_max, "_.-") && !is_arn {
             self.malformed(key("stream"), stream, expected);
         }
         Some(AwsStream {
@@ -552,6 +555,23 @@ pub(super) fn is_word(text: &str, most: usize, others: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || others.as_bytes().contains(&byte))
+}
+
+/// Whether a text is the ARN of a data stream, for instance
+/// `arn:aws:kinesis:eu-west-1:123456789012:stream/clicks`.
+fn is_stream_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        ["arn", partition, "kinesis", region, account, resource] => {
+            let stream = resource.strip_prefix("stream/");
+            is_word(partition, 32, "-")
+                && is_word(region, 32, "-")
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && stream.is_some_and(|name| is_word(name, 128, "_.-"))
+        }
+        _ => false,
+    }
 }
 
 fn is_output_name(name: &str) -> bool {

@@ -1,19 +1,27 @@
 //! What may be written in a configuration file: the only place that knows serde. Every key is
 //! optional, an unknown one is refused with its line. Says nothing of defaults or sense.
 
-use super::error::ConfigError;
 use super::keywords::{
-    AckMode, AdminAddress, CompressionWord, Driver, List, LogFormat, LogLevel, PartitionKey,
-    ProxyProtocol, SaslMechanism, Scheduling, Secret, SinkType, StorageClassWord,
+    AckMode, CompressionWord, List, PartitionKey, SaslMechanism, Secret, SinkType, StorageClassWord,
 };
-use super::{AckPolicy, AwsStream, Config, KafkaTopic, Output, SinkConfig};
+use super::{AckPolicy, AwsStream, KafkaTopic, Output, SinkConfig};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sluice_sinks::settings::{Misfit, Tree, Value};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// A key without the mark of a raw identifier.
+macro_rules! key_name {
+    (r#type) => {
+        "type"
+    };
+    ($key:ident) => {
+        stringify!($key)
+    };
+}
 
 /// Declares a section: each key optional, no others.
 macro_rules! section {
@@ -24,137 +32,16 @@ macro_rules! section {
         pub(super) struct $name {
             $(pub(super) $key: Option<$type>,)*
         }
+
+        /// Every key of an output.
+        pub(super) const OUTPUT_KEYS: &[&str] = &[$(key_name!($key)),*];
     };
 }
 
-/// A whole file.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+/// The outputs of a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Raw {
-    pub(super) listen: RawListen,
-    pub(super) limits: RawLimits,
-    pub(super) paths: RawPaths,
-    pub(super) cors: RawCors,
-    pub(super) client_address: RawClientAddress,
-    pub(super) admit: RawAdmit,
-    pub(super) ack: RawAck,
-    pub(super) drain: RawDrain,
-    pub(super) admin: RawAdmin,
-    pub(super) log: RawLog,
-    pub(super) process: RawProcess,
     pub(super) outputs: BTreeMap<String, RawOutput>,
-}
-
-section! {
-    /// `[listen]`.
-    RawListen {
-        address: SocketAddr,
-        workers: u64,
-        driver: Driver,
-        connections_max: u64,
-        connections_per_address_max: u64,
-        pin: bool,
-        proxy_protocol: ProxyProtocol,
-    }
-}
-
-section! {
-    /// `[limits]`.
-    RawLimits {
-        head_bytes_max: u64,
-        headers_max: u64,
-        target_bytes_max: u64,
-        head_deadline_ms: u64,
-        body_bytes_max: u64,
-        inflated_bytes_max: u64,
-        body_deadline_ms: u64,
-        body_rate_min_bytes: u64,
-        idle_ms: u64,
-        requests_per_connection_max: u64,
-        connection_life_ms: u64,
-        events_max: u64,
-        json_depth_max: u64,
-        in_flight_bytes_max: u64,
-    }
-}
-
-/// The path of an endpoint that is not served.
-pub(super) const OFF: &str = "off";
-
-section! {
-    /// `[paths]`.
-    RawPaths {
-        collect: String,
-        events: String,
-        pixel: String,
-        ping: String,
-        health: String,
-    }
-}
-
-section! {
-    /// `[cors]`.
-    RawCors {
-        origins: List,
-        max_age_s: u64,
-    }
-}
-
-section! {
-    /// `[client_address]`.
-    RawClientAddress {
-        trusted: List,
-        hops: u64,
-        fake_ip: bool,
-    }
-}
-
-section! {
-    /// `[admit]`.
-    RawAdmit {
-        app_ids: List,
-        hosts: List,
-    }
-}
-
-section! {
-    /// `[ack]`.
-    RawAck {
-        deadline_ms: u64,
-        retry_after_min_s: u64,
-        retry_after_max_s: u64,
-    }
-}
-
-section! {
-    /// `[drain]`.
-    RawDrain {
-        grace_ms: u64,
-        deadline_ms: u64,
-    }
-}
-
-section! {
-    /// `[admin]`.
-    RawAdmin {
-        address: AdminAddress,
-        hosts: List,
-    }
-}
-
-section! {
-    /// `[log]`.
-    RawLog {
-        format: LogFormat,
-        level: LogLevel,
-    }
-}
-
-section! {
-    /// `[process]`.
-    RawProcess {
-        scheduling: Scheduling,
-    }
 }
 
 section! {
@@ -227,18 +114,12 @@ macro_rules! as_text {
 }
 
 as_text!(
-    Driver,
     SinkType,
     SaslMechanism,
     CompressionWord,
     StorageClassWord,
     AckMode,
-    ProxyProtocol,
-    LogFormat,
-    LogLevel,
-    Scheduling,
-    PartitionKey,
-    AdminAddress
+    PartitionKey
 );
 
 impl<'de> Deserialize<'de> for Secret {
@@ -291,136 +172,92 @@ impl Serialize for List {
     }
 }
 
-/// The table of a file, once every key and type in it was found right.
-pub(super) fn parse(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
-    let wrong = |error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let before = text.get(..at).unwrap_or("");
-        ConfigError::Syntax {
-            file: path.to_path_buf(),
-            line: before.matches('\n').count() + 1,
-            message: error.message().trim_end().to_owned(),
+/// What was written of outputs. One key at a time, so that an error can name it.
+pub(super) fn outputs(tree: &Tree) -> Result<BTreeMap<String, RawOutput>, Misfit> {
+    let mut tables: BTreeMap<&str, toml::Table> = BTreeMap::new();
+    for name in &tree.outputs {
+        tables.insert(name, toml::Table::new());
+    }
+    for (path, written) in &tree.values {
+        let Some((name, key)) = path
+            .strip_prefix("outputs.")
+            .and_then(|rest| rest.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let mut first_error = None;
+        let fitting = candidates(&written.value).into_iter().find(|value| {
+            let one = toml::Table::from_iter([(key.to_owned(), value.clone())]);
+            match RawOutput::deserialize(one) {
+                Ok(_) => true,
+                Err(error) => {
+                    first_error.get_or_insert(error.message().trim_end().to_owned());
+                    false
+                }
+            }
+        });
+        match fitting {
+            Some(value) => {
+                let table = tables.entry(name).or_default();
+                table.insert(key.to_owned(), value);
+            }
+            None => {
+                return Err(Misfit {
+                    origin: written.origin.clone(),
+                    message: first_error.unwrap_or_default(),
+                });
+            }
         }
+    }
+    let mut outputs = BTreeMap::new();
+    for (name, table) in tables {
+        // Each key was found right by itself.
+        outputs.insert(
+            name.to_owned(),
+            RawOutput::deserialize(table).unwrap_or_default(),
+        );
+    }
+    Ok(outputs)
+}
+
+/// The types that a value may have: a variable is text, and only its key knows the type. Text first: a stream
+/// may be called `123`, and no number or switch accepts text.
+fn candidates(value: &Value) -> Vec<toml::Value> {
+    match value {
+        Value::Untyped(text) => [
+            Some(toml::Value::String(text.clone())),
+            text.parse().ok().map(toml::Value::Integer),
+            text.parse().ok().map(toml::Value::Boolean),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        Value::Text(text) | Value::Hidden(text) => vec![toml::Value::String(text.clone())],
+        Value::Integer(number) => vec![toml::Value::Integer(*number)],
+        Value::Switch(is_on) => vec![toml::Value::Boolean(*is_on)],
+        Value::List(values) => {
+            let values = values.iter().flat_map(candidates);
+            vec![toml::Value::Array(values.collect())]
+        }
+        Value::Other(_) => vec![toml::Value::Float(0.5)],
+    }
+}
+
+/// The outputs in the form of a file.
+pub(super) fn print(outputs: &[Output]) -> String {
+    let outputs = outputs.iter();
+    let raw = Raw {
+        outputs: outputs
+            .map(|output| (output.name.clone(), RawOutput::from(output)))
+            .collect(),
     };
-    toml::from_str::<Raw>(text).map_err(wrong)?;
-    toml::from_str::<toml::Table>(text).map_err(wrong)
-}
-
-/// Whether a table's keys and types are right, and what it says.
-pub(super) fn from_table(table: toml::Table) -> Result<Raw, ConfigError> {
-    Raw::deserialize(table).map_err(|error| ConfigError::Merged {
-        message: error.message().trim_end().to_owned(),
-    })
-}
-
-/// A resolved configuration in the form of a file.
-pub(super) fn print(config: &Config) -> String {
     // Cannot fail: every map key is a string and every number below i64::MAX, by `bounds`.
-    toml::to_string(&Raw::from(config)).unwrap_or_else(|error| format!("# {error}\n"))
+    toml::to_string(&raw).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
 /// Whole milliseconds; resolved durations are made of them.
 fn ms(duration: Duration) -> Option<u64> {
     u64::try_from(duration.as_millis()).ok()
-}
-
-impl From<&Config> for Raw {
-    fn from(config: &Config) -> Raw {
-        let Config {
-            listen,
-            limits,
-            paths,
-            cors,
-            client_address,
-            admit,
-            ack,
-            drain,
-            admin,
-            log,
-            process,
-            outputs,
-            notes: _,
-        } = config;
-        Raw {
-            listen: RawListen {
-                address: Some(listen.address),
-                workers: Some(listen.workers as u64),
-                driver: Some(listen.driver),
-                connections_max: Some(listen.connections_max as u64),
-                connections_per_address_max: Some(
-                    listen.connections_per_address_max.unwrap_or(0) as u64
-                ),
-                pin: Some(listen.pin),
-                proxy_protocol: Some(listen.proxy_protocol),
-            },
-            limits: RawLimits {
-                head_bytes_max: Some(limits.head_bytes_max as u64),
-                headers_max: Some(limits.headers_max as u64),
-                target_bytes_max: Some(limits.target_bytes_max as u64),
-                head_deadline_ms: ms(limits.head_deadline),
-                body_bytes_max: Some(limits.body_bytes_max as u64),
-                inflated_bytes_max: Some(limits.inflated_bytes_max as u64),
-                body_deadline_ms: ms(limits.body_deadline),
-                body_rate_min_bytes: Some(limits.body_rate_min_bytes as u64),
-                idle_ms: ms(limits.idle),
-                requests_per_connection_max: Some(limits.requests_per_connection_max),
-                connection_life_ms: ms(limits.connection_life),
-                events_max: Some(limits.events_max as u64),
-                json_depth_max: Some(limits.json_depth_max as u64),
-                in_flight_bytes_max: Some(limits.in_flight_bytes_max as u64),
-            },
-            paths: RawPaths {
-                collect: Some(paths.collect.clone()),
-                events: Some(paths.events.clone().unwrap_or_else(|| OFF.to_owned())),
-                pixel: Some(paths.pixel.clone().unwrap_or_else(|| OFF.to_owned())),
-                ping: Some(paths.ping.clone()),
-                health: Some(paths.health.clone()),
-            },
-            cors: RawCors {
-                origins: Some(List(cors.origins.iter().map(ToString::to_string).collect())),
-                max_age_s: Some(cors.max_age.as_secs()),
-            },
-            client_address: RawClientAddress {
-                trusted: Some(List(
-                    client_address
-                        .trusted
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect(),
-                )),
-                hops: Some(client_address.hops as u64),
-                fake_ip: Some(client_address.fake_ip),
-            },
-            admit: RawAdmit {
-                app_ids: Some(List(admit.app_ids.clone())),
-                hosts: Some(List(admit.hosts.clone())),
-            },
-            ack: RawAck {
-                deadline_ms: ms(ack.deadline),
-                retry_after_min_s: Some(ack.retry_after_min_s),
-                retry_after_max_s: Some(ack.retry_after_max_s),
-            },
-            drain: RawDrain {
-                grace_ms: ms(drain.grace),
-                deadline_ms: ms(drain.deadline),
-            },
-            admin: RawAdmin {
-                address: Some(AdminAddress(admin.address)),
-                hosts: Some(List(admin.hosts.clone())),
-            },
-            log: RawLog {
-                format: Some(log.format),
-                level: Some(log.level),
-            },
-            process: RawProcess {
-                scheduling: Some(process.scheduling),
-            },
-            outputs: outputs
-                .iter()
-                .map(|output| (output.name.clone(), RawOutput::from(output)))
-                .collect(),
-        }
-    }
 }
 
 impl From<&Output> for RawOutput {

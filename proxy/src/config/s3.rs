@@ -2,11 +2,11 @@
 
 use super::bounds;
 use super::check::{Check, Number, setting};
-use super::error::Problem;
 use super::keywords::{AckMode, SinkType, StorageClassWord};
 use super::outputs::is_word;
 use super::raw::RawOutput;
 use super::{S3Sink, Staging};
+use sluice_sinks::settings::Problem;
 use std::path::PathBuf;
 
 /// Where an S3 output stages when nothing else is said.

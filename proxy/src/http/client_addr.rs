@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use sluice_sinks::settings;
+use sluice_sinks::settings::{list, number, switch};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +26,24 @@ const PRIVATE: [&str; 9] = [
     "::1/128",
 ];
 
+/// Trusted networks at most: each is compared with the peer of each request.
+pub const NETWORKS_MAX: usize = 256;
+
+settings! {
+    /// Whom to believe about a client's address.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ClientAddressSettings from (reader) {
+        /// Networks whose X-Forwarded-For is believed.
+        trusted: Vec<Network> = vec![Network::private()],
+            list("networks", NETWORKS_MAX, "networks such as 10.1.0.0/16, addresses, or private");
+        /// How many addresses at the end of X-Forwarded-For are taken; 0 is all.
+        hops: usize = 0, number("hops", 0, 32);
+        /// Whether the query parameter `fakeIp` of `paths.collect` wins over all of it: for development, as
+        /// anybody can send it.
+        fake_ip: bool = false, switch();
+    }
+}
+
 /// Networks under one name: `10.1.0.0/16`, one address, or the word `private`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -36,21 +56,34 @@ pub struct Network {
 #[error("`{0}` is no network: expected 10.1.0.0/16, an address, or the word private")]
 pub struct NetworkError(String);
 
+impl Network {
+    /// The networks that no address of the internet is in.
+    #[must_use]
+    pub fn private() -> Network {
+        Network {
+            nets: PRIVATE.into_iter().filter_map(net).collect(),
+            text: "private".to_owned(),
+        }
+    }
+}
+
+/// A network, or a single address.
+fn net(text: &str) -> Option<IpNet> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().ok().map(|address: IpAddr| address.into()))
+}
+
 impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Network, NetworkError> {
-        let parsed = |text: &str| -> Option<IpNet> {
-            text.parse()
-                .ok()
-                .or_else(|| text.parse().ok().map(|address: IpAddr| address.into()))
-        };
-        let nets: Option<Vec<IpNet>> = match text {
-            "private" => PRIVATE.into_iter().map(parsed).collect(),
-            _ => parsed(text).map(|net| vec![net]),
-        };
+        if text == "private" {
+            return Ok(Network::private());
+        }
+        let net = net(text).ok_or_else(|| NetworkError(text.to_owned()))?;
         Ok(Network {
-            nets: nets.ok_or_else(|| NetworkError(text.to_owned()))?,
+            nets: vec![net],
             text: text.to_owned(),
         })
     }

@@ -8,6 +8,8 @@ use http::header::{
     VARY,
 };
 use http::{HeaderMap, HeaderValue};
+use sluice_sinks::settings;
+use sluice_sinks::settings::{list, seconds};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,6 +24,22 @@ const ALLOWED_HEADERS: &str = "Authorization,Cache-Control,Content-Encoding,Cont
 const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
 /// What a script may read of an answer beside its body.
 const EXPOSED_HEADERS: &str = "Retry-After, X-Request-ID";
+
+/// Patterns of origins at most: each is compared with the Origin of each request.
+pub const ORIGINS_MAX: usize = 256;
+
+settings! {
+    /// Whose pages may read responses.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CorsSettings from (reader) {
+        /// Origins whose pages may read responses; nobody's when empty.
+        origins: Vec<OriginPattern> = Vec::new(),
+            list("origins", ORIGINS_MAX, "origins such as https://*.example.com, or *");
+        /// How long a browser may remember the response to a preflight. Browsers cap it: Chromium at two
+        /// hours, Firefox at a day.
+        max_age as "max_age_s": Duration = Duration::from_secs(7_200), seconds(0, 86_400);
+    }
+}
 
 /// Origins of one kind: `https://shop.example.com`, `https://*.example.com`, `*.example.com:*`, `*`.
 ///

@@ -1,22 +1,25 @@
 //! io_uring or epoll: what the kernel permits, found out before a core depends on it.
 
 use super::StartError;
+use sluice_sinks::keyword_enum;
 use std::io;
 use std::thread::{self, JoinHandle};
 
 /// Submission entries of each core's ring. Sockets are polled through one entry, so this is ample.
 pub(super) const RING_ENTRIES: u32 = 1024;
 
-/// Which I/O driver is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// The best that the kernel permits.
-    #[default]
-    Auto,
-    /// io_uring, or an error.
-    Uring,
-    /// epoll.
-    Epoll,
+keyword_enum! {
+    /// Which I/O driver is asked for.
+    #[derive(Default)]
+    Driver, "one of auto, uring, epoll" {
+        /// io_uring where the kernel allows it, else epoll.
+        #[default]
+        Auto = "auto",
+        /// io_uring, or an error.
+        Uring = "uring",
+        /// epoll.
+        Epoll = "epoll",
+    }
 }
 
 /// Which I/O driver runs.
@@ -43,10 +46,10 @@ impl DriverKind {
 
     /// Its name in logs and metrics.
     #[must_use]
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
-            DriverKind::UringDeferred => "io_uring with deferred task work",
-            DriverKind::Uring => "io_uring",
+            DriverKind::UringDeferred => "io_uring",
+            DriverKind::Uring => "io_uring_plain",
             DriverKind::Epoll => "epoll",
         }
     }

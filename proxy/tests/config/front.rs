@@ -1,7 +1,9 @@
 //! Settings of the front door, and the environment of the tier that Sluice replaces.
 
 use super::{MACHINE, load, load_all, names, problems};
-use sluice_proxy::config::{Config, Flags, Problem, ProxyProtocol, SinkConfig};
+use sluice_proxy::config::{Config, Flags, Problem, SinkConfig};
+use sluice_proxy::http::HttpLimits;
+use sluice_proxy::worker::ProxyProtocol;
 use std::ffi::OsString;
 
 #[test]
@@ -98,7 +100,7 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
 }
 
 /// What the variables of the replaced tier, with a stream, make of the paths.
-fn replaced_paths(variables: &[(&str, &str)]) -> sluice_proxy::config::Paths {
+fn replaced_paths(variables: &[(&str, &str)]) -> sluice_proxy::dialect::Paths {
     let stream = [("AWS_KINESIS_STREAM_NAME", "clicks")];
     let all = stream.iter().chain(variables);
     let os = all.map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -179,5 +181,19 @@ fn a_fake_ip_is_off_unless_it_is_asked_for_in_our_words_or_in_those_of_the_repla
             usize::from(!value.is_empty()),
             "{value}"
         );
+    }
+}
+
+#[test]
+fn heads_are_bounded_by_what_the_engine_can_hold() {
+    for (key, ceiling) in [
+        ("head_bytes_max", HttpLimits::HEAD_BYTES_CEILING),
+        ("headers_max", HttpLimits::HEADERS_CEILING),
+    ] {
+        let with = |value: usize| load(&format!("[limits]\n{key} = {value}\n"));
+        let limits = with(ceiling).unwrap().limits;
+        assert_eq!(limits.out_of_bounds(), None);
+        let shown = with(ceiling + 1).unwrap_err().to_string();
+        assert!(shown.contains(&ceiling.to_string()), "{shown}");
     }
 }

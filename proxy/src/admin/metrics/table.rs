@@ -6,11 +6,17 @@ use super::Samples::{
     Bill, Custom, Known, One, Output, Stage, Worker, WorkerBy, Writer, WriterByCause,
 };
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, staged, sum};
+use crate::worker::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
 
 /// The `driver` label, by the values that `WorkerStats::driver` may have.
-const DRIVERS: [&str; 4] = ["unknown", "io_uring", "io_uring_plain", "epoll"];
+pub(super) const DRIVERS: [&str; 4] = [
+    "unknown",
+    DriverKind::UringDeferred.label(),
+    DriverKind::Uring.label(),
+    DriverKind::Epoll.label(),
+];
 
 /// Statuses of event endpoints that have a series from the start, so that a rate over the first of
 /// them is not missed.

@@ -1,0 +1,90 @@
+//! Which sections and keys there are, and which of them a misspelt one may mean.
+
+use super::raw::OUTPUT_KEYS;
+use super::{SECTIONS, Section};
+use std::fmt;
+
+/// The section of the outputs' sections.
+pub(super) const OUTPUTS: &str = "outputs";
+
+/// A similarity from which a name is suggested for another.
+const SIMILAR: f64 = 0.8;
+
+/// Names that are shown where none is similar, at most.
+const SHOWN_MAX: usize = 20;
+
+/// A section or key that does not exist.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    what: String,
+    nearest: Vec<&'static str>,
+    known: Vec<&'static str>,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join(", ")
+        };
+        write!(f, "unknown {}", self.what)?;
+        if !self.nearest.is_empty() {
+            write!(f, ", did you mean {}?", quoted(&self.nearest))
+        } else if self.known.len() <= SHOWN_MAX {
+            write!(f, ", expected one of {}", quoted(&self.known))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn is_section(name: &str) -> bool {
+    SECTIONS.iter().any(|section| section.name == name)
+}
+
+/// The keys of a section, `outputs.<name>` included.
+fn keys(section: &str) -> Vec<&'static str> {
+    if section.starts_with("outputs.") {
+        return OUTPUT_KEYS.to_vec();
+    }
+    let paths = SECTIONS.iter().flat_map(Section::settings);
+    paths
+        .filter_map(|(named, setting)| match setting.key.rsplit_once('.') {
+            Some((own, key)) => (own == section).then_some(key),
+            None => (named == section).then_some(setting.key),
+        })
+        .collect()
+}
+
+pub(super) fn has_key(section: &str, key: &str) -> bool {
+    keys(section).contains(&key)
+}
+
+pub(super) fn unknown_section(name: &str) -> Unknown {
+    let names = SECTIONS.iter().map(|section| section.name);
+    unknown(
+        format!("section `{name}`"),
+        name,
+        names.chain([OUTPUTS]).collect(),
+    )
+}
+
+pub(super) fn unknown_key(section: &str, key: &str) -> Unknown {
+    unknown(format!("key `{key}` in [{section}]"), key, keys(section))
+}
+
+fn unknown(what: String, name: &str, known: Vec<&'static str>) -> Unknown {
+    let similarity = |known: &str| strsim::jaro_winkler(name, known);
+    let mut nearest: Vec<&str> = known
+        .iter()
+        .copied()
+        .filter(|known| similarity(known) >= SIMILAR)
+        .collect();
+    nearest.sort_by(|a, b| similarity(b).total_cmp(&similarity(a)));
+    nearest.truncate(3);
+    Unknown {
+        what,
+        nearest,
+        known,
+    }
+}

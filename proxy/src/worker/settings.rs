@@ -1,0 +1,64 @@
+//! Where and how requests come in.
+
+use super::Driver;
+use sluice_sinks::settings::{Given, Reader, Value, checked, number, switch, word};
+use sluice_sinks::{keyword_enum, settings};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+settings! {
+    /// Where and how requests come in.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ListenSettings from (reader) {
+        /// Address and port of the HTTP listeners; port 0 lets the kernel choose.
+        address: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8088),
+            checked("an address with a port, for instance 127.0.0.1:8088");
+        /// Listener cores; 0 is the number of available cores.
+        workers: usize = 0, number("workers", 0, 1_024).default_is("the number of available cores");
+        /// Which I/O driver the workers run on.
+        driver: Driver = Driver::Auto, word::<Driver>();
+        /// Whether each worker is pinned to its core.
+        pin: bool = true, switch();
+        /// Whether connections begin with a PROXY protocol header, version 2.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off, word::<ProxyProtocol>();
+    }
+}
+
+impl ListenSettings {
+    /// Puts the number of cores in the place of 0.
+    pub fn count_workers(&mut self, reader: &mut Reader, cores: usize) {
+        if self.workers == 0 {
+            self.workers = cores.max(1);
+            reader.replace("workers", Value::Integer(self.workers as i64));
+        }
+    }
+
+    /// The admin port is another one.
+    pub fn check_admin(&self, reader: &mut Reader, admin: Option<SocketAddr>) {
+        let listen = self.address;
+        if let Some(admin) = admin
+            && admin.port() == listen.port()
+            && admin.port() != 0
+            && (admin.ip() == listen.ip()
+                || admin.ip().is_unspecified()
+                || listen.ip().is_unspecified())
+        {
+            reader.contradiction(
+                Given::new("admin.address", admin.to_string()),
+                "other than",
+                Given::new("listen.address", listen.to_string()),
+                "probes and clients do not share a port",
+            );
+        }
+    }
+}
+
+keyword_enum! {
+    /// Whether connections begin with a PROXY protocol header, version 2. There is no word for "if one
+    /// comes": whoever reached the port could then choose an address by sending one.
+    ProxyProtocol, "one of off, required" {
+        /// They do not, and what looks like one is a malformed request.
+        Off = "off",
+        /// They do; one without it is closed.
+        Required = "required",
+    }
+}
