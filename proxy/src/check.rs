@@ -149,7 +149,7 @@ impl Report {
             ));
         }
         let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let connections = config.listen.connections_max;
+        let connections = config.limits.connections_max;
         if connections as u64 > hard / 2 {
             self.line(format_args!(
                 "warning: listen.connections_max is {connections}, cut to {}: half of the {hard} \
