@@ -385,8 +385,8 @@ fn contradictions_show_both_settings_with_their_units() {
             ["outputs.main.partition_key", "field:user_id", "outputs.other.partition_key", "timestamp"],
         ),
         (
-            format!("[listen]\nworkers = 10\n{}", null("queue_bytes_max = 10649599\n")),
-            ["outputs.main.queue_bytes_max", "10649599 bytes", "10 * limits.body_bytes_max + limits.head_bytes_max", "10649600 bytes"],
+            format!("[listen]\nworkers = 10\n{}", null("queue_bytes_max = 10813439\n")),
+            ["outputs.main.queue_bytes_max", "10813439 bytes", "10 * limits.body_bytes_max + limits.head_bytes_max", "10813440 bytes"],
         ),
         (
             null("linger_ms = 4000\n"),
@@ -401,8 +401,8 @@ fn contradictions_show_both_settings_with_their_units() {
             ["queue_bytes_max", "5000000 bytes", "batch_bytes_max", "5000001 bytes"],
         ),
         (
-            null("batch_bytes_max = 1064959\n"),
-            ["batch_bytes_max", "1064959 bytes", "limits.body_bytes_max + limits.head_bytes_max", "1064960 bytes"],
+            null("batch_bytes_max = 1081343\n"),
+            ["batch_bytes_max", "1081343 bytes", "limits.body_bytes_max + limits.head_bytes_max", "1081344 bytes"],
         ),
         (
             "[limits]\nbody_bytes_max = 1000000\nin_flight_bytes_max = 7999999\n".to_owned(),
@@ -461,12 +461,12 @@ fn what_just_does_not_contradict_is_taken() {
     for text in [
         format!("{KINESIS}attempt_timeout_ms = 3994\n"),
         format!("{KINESIS}partition_key = 'timestamp'\n[outputs.other]\ntype = 'null'\n"),
-        "[listen]\nworkers = 10\n[outputs.main]\ntype = 'null'\nqueue_bytes_max = 10649600\n"
+        "[listen]\nworkers = 10\n[outputs.main]\ntype = 'null'\nqueue_bytes_max = 10813440\n"
             .to_owned(),
         "[listen]\nworkers = 200\n[outputs.main]\ntype = 'null'\n".to_owned(),
         format!("{KINESIS}attempt_timeout_ms = 500\nconnect_timeout_ms = 500\n"),
         "[outputs.main]\ntype = 'null'\nlinger_ms = 3999\n".to_owned(),
-        "[outputs.main]\ntype = 'null'\nbatch_bytes_max = 1064960\n".to_owned(),
+        "[outputs.main]\ntype = 'null'\nbatch_bytes_max = 1081344\n".to_owned(),
         "[limits]\nbody_bytes_max = 1000000\nin_flight_bytes_max = 8000000\n".to_owned(),
         "[limits]\nin_flight_bytes_max = 4294967296\n".to_owned(),
         "[limits]\nhead_bytes_max = 8193\ntarget_bytes_max = 8192\n".to_owned(),

@@ -7,9 +7,9 @@ use std::time::Duration;
 /// How long SDKs in the field wait for the response to a batch, from its first byte.
 pub const CLIENT_PATIENCE_MS: u64 = 15_000;
 
-/// Defaults of the two deadlines that have to fit into it.
-pub const BODY_DEADLINE_MS: u64 = 11_000;
-/// See [`BODY_DEADLINE_MS`].
+/// Default of the body deadline. With [`ACK_DEADLINE_MS`] it fits into the patience of clients.
+const BODY_DEADLINE_MS: u64 = 11_000;
+/// Default of the ack deadline.
 pub const ACK_DEADLINE_MS: u64 = 4_000;
 const _: () = assert!(BODY_DEADLINE_MS + ACK_DEADLINE_MS <= CLIENT_PATIENCE_MS);
 
