@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::prepared::{EnvelopeScratch, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::sent::{SentBody, check_record_bytes};
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -27,10 +28,11 @@ const PARAMETERS: [&str; 5] = [
 /// Fills `out` with the one record of this request.
 ///
 /// # Errors
-/// [`Reject::RecordTooLarge`].
+/// [`Reject::RecordTooLarge`], [`Reject::RecordsTooLarge`].
 pub(crate) fn prepare(
     plan: &Plan,
     request: &RequestContext<'_>,
+    sent: &SentBody<'_>,
     body: &[u8],
     record_bytes_max: usize,
     out: &mut Prepared,
@@ -116,6 +118,7 @@ pub(crate) fn prepare(
         let limit = record_bytes_max;
         return Err(Reject::RecordTooLarge { limit, actual });
     }
+    check_record_bytes(len, sent.sent_bytes)?;
     let mut payload = Vec::with_capacity(len);
     payload.extend_from_slice(before_data);
     data.write_into(&mut payload);

@@ -3,6 +3,7 @@
 //! An event keeps the client's bytes; what the server knows is spliced in behind them, and never over a field
 //! that the client sent. Finding the events is `json::split`'s work.
 
+use crate::inflate::{Coding, UnwrapLimits};
 use crate::json::escape::quote_into;
 use crate::json::scan::{Span, Wanted};
 use crate::json::splice::{Additions, Present};
@@ -12,6 +13,7 @@ use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::sent::{SentBody, check_record_bytes};
 use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
 use bytes::Bytes;
@@ -36,12 +38,14 @@ fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t,
 pub(crate) fn prepare(
     plan: &Plan,
     request: &RequestContext<'_>,
+    sent: &SentBody<'_>,
     body: &[u8],
     record_bytes_max: usize,
     out: &mut Prepared,
 ) -> Result<(), Reject> {
     let Prepared {
         received,
+        unpacked_bytes,
         records,
         rejected,
         event_scratch: scratch,
@@ -52,7 +56,14 @@ pub(crate) fn prepare(
         let [compression] = request.parameters(["compression"]);
         compression.is_some_and(|compression| *compression == *b"gzip")
     };
-    let body = &*inflate::unwrap_events(body, is_said_gzip, plan.inflated_bytes_max)?;
+    let limits = UnwrapLimits {
+        bytes_max: sent.inflated_bytes_max,
+        codings_max: plan.codings_max,
+        codings_undone: sent.codings.len(),
+        opens_gzip: plan.codings.contains(Coding::Gzip),
+    };
+    let body = &*inflate::unwrap_events(body, is_said_gzip, limits)?;
+    *unpacked_bytes = body.len();
     scratch.events.clear();
     scratch.kept.clear();
     let mut wanted = Wanted::default();
@@ -72,7 +83,7 @@ pub(crate) fn prepare(
             *slot = wanted.add(name.as_bytes());
         }
     }
-    json::split::split(body, plan.split_limits(), &wanted, &mut scratch.events)?;
+    json::split::split(body, plan.split_limits(sent.sent_bytes), &wanted, &mut scratch.events)?;
     *received = u32::try_from(scratch.events.len()).unwrap_or(u32::MAX);
 
     let mut total = 0;
@@ -102,6 +113,7 @@ pub(crate) fn prepare(
             continue;
         }
         total += len;
+        check_record_bytes(total, sent.sent_bytes)?;
         scratch.kept.push(KeptEvent {
             index,
             event,

@@ -45,6 +45,7 @@ pub mod reject;
 pub mod request;
 pub mod request_table;
 pub mod retry;
+pub mod sent;
 pub mod stats;
 pub mod time;
 pub mod topic;

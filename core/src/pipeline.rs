@@ -1,6 +1,7 @@
 //! Machine 1: turns a request into records. Read this first.
 //!
 //! ```text
+//! both       undo the content codings
 //! envelope   the whole body, escaped, in one record with the request's metadata
 //! event      unwrap gzip and base64 -> split the body -> scan each event -> key -> splice the server's fields in
 //!            (an invalid event is rejected alone)
@@ -12,6 +13,7 @@ use crate::plan::{Mode, Plan};
 use crate::prepared::Prepared;
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::sent::SentBody;
 use crate::{envelope, event};
 
 impl Plan {
@@ -21,23 +23,20 @@ impl Plan {
     /// that is not an object.
     ///
     /// # Errors
-    /// The whole body is rejected, and `out` is empty. Envelope mode: [`Reject::RecordTooLarge`]. Event
-    /// mode: [`Reject::Broken`], [`Reject::InflatedTooLarge`], [`Reject::NotJson`], [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one
-    /// JSON value and that is no object), [`Reject::NoEvents`], [`Reject::TooManyEvents`]; for a
-    /// body of 4 GiB [`Reject::BodyTooLarge`].
-    pub fn run(
+    /// The whole body is rejected, and `out` is empty. Both modes: [`Reject::Broken`],
+    /// [`Reject::InflatedTooLarge`], [`Reject::CodingOverhead`], [`Reject::RecordsTooLarge`]. Envelope mode:
+    /// [`Reject::RecordTooLarge`]. Event mode: [`Reject::TooManyCodings`], [`Reject::NotJson`],
+    /// [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one JSON value and that is no object),
+    /// [`Reject::NoEvents`], [`Reject::TooManyEvents`]; for a body of 4 GiB [`Reject::BodyTooLarge`].
+    pub fn run<'a>(
         &self,
         request: &RequestContext<'_>,
-        body: &[u8],
+        body: impl Into<SentBody<'a>>,
         record_bytes_max: usize,
         out: &mut Prepared,
     ) -> Result<(), Reject> {
         out.clear();
-        let prepare = match self.mode {
-            Mode::Envelope => envelope::prepare,
-            Mode::Event => event::prepare,
-        };
-        let result = prepare(self, request, body, record_bytes_max, out);
+        let result = self.prepare(request, &body.into(), record_bytes_max, out);
         if result.is_err() {
             out.clear();
         }
@@ -46,5 +45,26 @@ impl Plan {
             "an event was lost between body and records"
         );
         result
+    }
+
+    fn prepare(
+        &self,
+        request: &RequestContext<'_>,
+        body: &SentBody<'_>,
+        record_bytes_max: usize,
+        out: &mut Prepared,
+    ) -> Result<(), Reject> {
+        let inflated_max = self.inflated_limit(body.bytes.len());
+        let body = &SentBody {
+            inflated_bytes_max: body.inflated_bytes_max.min(inflated_max),
+            ..*body
+        };
+        let decoded = body.codings.undo(body.bytes, body.inflated_bytes_max)?;
+        out.unpacked_bytes = decoded.len();
+        let prepare = match self.mode {
+            Mode::Envelope => envelope::prepare,
+            Mode::Event => event::prepare,
+        };
+        prepare(self, request, body, &decoded, record_bytes_max, out)
     }
 }

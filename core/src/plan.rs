@@ -1,9 +1,9 @@
 //! How the requests of one endpoint become records: the settings of [`crate::pipeline`].
 
-#[cfg(doc)]
-use crate::inflate;
+use crate::inflate::{self, AcceptedCodings, CODINGS_MAX, CodingError, Codings};
 use crate::json::split::SplitLimits;
 use crate::partition::PartitionRule;
+use crate::sent::events_limit;
 use crate::topic::Topics;
 use std::sync::Arc;
 
@@ -39,8 +39,12 @@ pub struct Plan {
     pub depth_max: usize,
     /// Event mode: events allowed in one request.
     pub events_max: usize,
-    /// Event mode: largest decoded body, in bytes ([`inflate::unwrap_events`]).
+    /// Largest decoded body, in bytes; see also [`inflate::inflated_limit`].
     pub inflated_bytes_max: usize,
+    /// Codings that one body may have, applied one after the other. Gzip that event mode detects counts as one.
+    pub codings_max: usize,
+    /// Codings that are accepted.
+    pub codings: AcceptedCodings,
     /// Envelope mode: whether the query parameter `fakeIp` takes the place of the client's address.
     pub fake_ip: bool,
 }
@@ -56,14 +60,30 @@ impl Plan {
             depth_max: DEPTH_MAX,
             events_max: EVENTS_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,
+            codings_max: CODINGS_MAX,
+            codings: AcceptedCodings::ALL,
             fake_ip: false,
         }
     }
 
-    pub(crate) fn split_limits(&self) -> SplitLimits {
+    /// Whether a body with these codings is accepted.
+    ///
+    /// # Errors
+    /// See [`Codings::check`].
+    pub fn accept(&self, codings: &Codings) -> Result<(), CodingError> {
+        codings.check(self.codings_max, self.codings)
+    }
+
+    /// Largest decoded form, in bytes, of a body of this many bytes.
+    #[must_use]
+    pub fn inflated_limit(&self, body_bytes: usize) -> usize {
+        inflate::inflated_limit(body_bytes, self.inflated_bytes_max)
+    }
+
+    pub(crate) fn split_limits(&self, sent_bytes: usize) -> SplitLimits {
         SplitLimits {
             depth_max: self.depth_max,
-            events_max: self.events_max,
+            events_max: events_limit(sent_bytes, self.events_max),
         }
     }
 }

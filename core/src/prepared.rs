@@ -26,6 +26,8 @@ pub struct PreparedRecord {
 pub struct Prepared {
     /// Events in the body; 1 in envelope mode.
     pub received: u32,
+    /// Bytes of the decoded body.
+    pub unpacked_bytes: usize,
     /// Records to deliver, in the order of the body.
     pub records: Vec<PreparedRecord>,
     /// Index and reason of each rejected event, in the order of the body.
@@ -39,6 +41,7 @@ impl Prepared {
     /// Clears the contents, keeps the memory.
     pub fn clear(&mut self) {
         self.received = 0;
+        self.unpacked_bytes = 0;
         self.records.clear();
         self.rejected.clear();
     }

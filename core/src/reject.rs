@@ -44,11 +44,11 @@ pub enum Reject {
         at: usize,
     },
     /// More events in one body than allowed.
-    #[error("{actual} events are over the limit of {limit} events in one request")]
+    #[error("{actual} events or more are over the limit of {limit} events in this request")]
     TooManyEvents {
         /// Events allowed.
         limit: usize,
-        /// Events found.
+        /// Events found before counting stopped.
         actual: usize,
     },
     /// The record would be larger than a destination takes.
@@ -70,6 +70,36 @@ pub enum Reject {
     Broken {
         /// The coding.
         coding: &'static str,
+    },
+    /// Decoding would cost more than the body's length accounts for.
+    #[error("the {coding} body has {actual} {what}, over the limit of {limit} {what} for its length")]
+    CodingOverhead {
+        /// The coding.
+        coding: &'static str,
+        /// What there is too much of, in the plural.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+        /// How many were counted before the decoder stopped.
+        actual: usize,
+    },
+    /// Packed once too often.
+    #[error("{actual} codings are over the limit of {limit} codings in one body")]
+    TooManyCodings {
+        /// Codings allowed.
+        limit: usize,
+        /// Codings found before decoding stopped.
+        actual: usize,
+    },
+    /// The records of one request would be out of proportion to its bytes.
+    #[error("records of {actual} bytes are over the limit of {limit} bytes for a request of {sent} bytes")]
+    RecordsTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes that the records would have, or had before counting stopped.
+        actual: usize,
+        /// Bytes of the request: target, headers and body as sent.
+        sent: usize,
     },
     /// A body without any event: empty, blank, or `[]`.
     #[error("the body holds no event")]
@@ -102,6 +132,9 @@ impl Reject {
             Reject::RecordTooLarge { .. } => "record_too_large",
             Reject::InflatedTooLarge { .. } => "inflated_too_large",
             Reject::Broken { .. } => "content_coding_broken",
+            Reject::CodingOverhead { .. } => "content_coding_overhead",
+            Reject::TooManyCodings { .. } => "too_many_codings",
+            Reject::RecordsTooLarge { .. } => "records_too_large",
             Reject::NoEvents => "no_events",
         }
     }
@@ -114,6 +147,9 @@ impl Reject {
             | Reject::TooDeep { limit, .. }
             | Reject::TooManyEvents { limit, .. }
             | Reject::RecordTooLarge { limit, .. }
+            | Reject::CodingOverhead { limit, .. }
+            | Reject::TooManyCodings { limit, .. }
+            | Reject::RecordsTooLarge { limit, .. }
             | Reject::InflatedTooLarge { limit } => Some(limit),
             Reject::NotJson { .. }
             | Reject::NotUtf8 { .. }
@@ -128,9 +164,11 @@ impl Reject {
     pub const fn actual(&self) -> Option<usize> {
         match *self {
             Reject::BodyTooLarge { actual, .. } => actual,
-            Reject::TooManyEvents { actual, .. } | Reject::RecordTooLarge { actual, .. } => {
-                Some(actual)
-            }
+            Reject::TooManyEvents { actual, .. }
+            | Reject::RecordTooLarge { actual, .. }
+            | Reject::CodingOverhead { actual, .. }
+            | Reject::TooManyCodings { actual, .. }
+            | Reject::RecordsTooLarge { actual, .. } => Some(actual),
             Reject::NotJson { .. }
             | Reject::NotUtf8 { .. }
             | Reject::TooDeep { .. }
@@ -155,6 +193,9 @@ impl Reject {
             | Reject::RecordTooLarge { .. }
             | Reject::InflatedTooLarge { .. }
             | Reject::Broken { .. }
+            | Reject::CodingOverhead { .. }
+            | Reject::TooManyCodings { .. }
+            | Reject::RecordsTooLarge { .. }
             | Reject::NoEvents => None,
         }
     }

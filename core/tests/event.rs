@@ -5,14 +5,19 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
+use sluice_core::inflate::{AcceptedCodings, Codings};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::sent::SentBody;
 use sluice_core::time::Wall;
+use std::io::Write;
 use std::net::IpAddr;
 
 const ADDED: &str = r#""ingest_time":1719469185547,"rid":"0000000000000000000000000000002a","ip":"192.0.2.7","ua":"curl/8""#;
@@ -360,20 +365,116 @@ fn the_key_counts_towards_the_record_limit() {
 }
 
 #[test]
-fn a_thousand_events_pass_and_one_more_is_refused_with_the_count() {
+fn a_thousand_events_pass_and_one_more_is_refused() {
     let array = |events: usize| format!("[{}]", vec!["{}"; events].join(","));
     let lines = |events: usize| "{}\n".repeat(events);
     for body in [array(1_000), lines(1_000)] {
         assert_eq!(run(body.as_bytes()).unwrap().records.len(), 1_000);
     }
-    for actual in [1_001, 10_000] {
-        let refused = Reject::TooManyEvents {
-            limit: 1_000,
-            actual,
-        };
-        assert_eq!(run(array(actual).as_bytes()).unwrap_err(), refused);
-        assert_eq!(run(lines(actual).as_bytes()).unwrap_err(), refused);
+    let refused = Reject::TooManyEvents {
+        limit: 1_000,
+        actual: 1_001,
+    };
+    for events in [1_001, 10_000] {
+        assert_eq!(run(array(events).as_bytes()).unwrap_err(), refused);
+        assert_eq!(run(lines(events).as_bytes()).unwrap_err(), refused);
     }
+}
+
+/// What a plan makes of a gzip body that came with a head of 200 bytes.
+fn run_packed(plan: &Plan, body: &[u8], codings: &str) -> Result<Prepared, Reject> {
+    let mut list = Codings::default();
+    list.read(codings.as_bytes()).unwrap();
+    let body = SentBody {
+        codings: &list,
+        sent_bytes: body.len() + 200,
+        ..SentBody::from(body)
+    };
+    let mut out = Prepared::default();
+    plan.run(&request(), body, 1 << 20, &mut out)?;
+    Ok(out)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_packed_body_holds_no_more_events_than_a_plain_one() {
+    let array = |events: usize| format!("[{}]", vec!["{}"; events].join(","));
+    let body = gzip(array(1_000).as_bytes());
+    let limit = (body.len() + 200) / 3;
+    let refused = Reject::TooManyEvents {
+        limit,
+        actual: limit + 1,
+    };
+    for codings in ["", "gzip"] {
+        assert_eq!(run_packed(&plan(), &body, codings).unwrap_err(), refused);
+        let fits = gzip(array(64).as_bytes());
+        let prepared = run_packed(&plan(), &fits, codings).unwrap();
+        assert_eq!(prepared.records.len(), 64);
+    }
+}
+
+#[test]
+fn records_have_at_most_a_hundred_times_the_bytes_sent() {
+    // Each of 100 events gets a copy of the user agent.
+    let agent = "a".repeat(1_000);
+    let request = RequestContext {
+        user_agent: Some(agent.as_bytes()),
+        ..request()
+    };
+    let body = format!("[{}]", vec!["{}"; 100].join(","));
+    let mut out = Prepared::default();
+    let records = |sent_bytes: usize, out: &mut Prepared| {
+        let body = SentBody {
+            sent_bytes,
+            ..SentBody::from(&body)
+        };
+        plan().run(&request, body, 1 << 20, out)
+    };
+    records(1_400, &mut out).unwrap();
+    let total: usize = out.records.iter().map(|record| record.payload.len()).sum();
+    assert!(total > 100_000 && total < 140_000);
+    let Err(Reject::RecordsTooLarge {
+        limit,
+        actual,
+        sent,
+    }) = records(1_000, &mut out)
+    else {
+        panic!("not refused");
+    };
+    assert_eq!((limit, sent), (100_000, 1_000));
+    assert!(actual > limit);
+    assert!(out.records.is_empty());
+}
+
+#[test]
+fn gzip_that_events_are_wrapped_in_counts_as_a_coding() {
+    let once = gzip(b"[{}]");
+    let twice = gzip(&once);
+    let refused = Reject::TooManyCodings {
+        limit: 1,
+        actual: 2,
+    };
+    assert_eq!(run_packed(&plan(), &once, "gzip").unwrap().received, 1);
+    assert_eq!(run_packed(&plan(), &twice, "gzip").unwrap_err(), refused);
+    let two = Plan {
+        codings_max: 2,
+        ..plan()
+    };
+    assert_eq!(run_packed(&two, &twice, "gzip").unwrap().received, 1);
+    // Where gzip is not accepted, it is not opened either.
+    let none = Plan {
+        codings: AcceptedCodings::NONE,
+        ..plan()
+    };
+    assert!(matches!(
+        run_packed(&none, &once, "").unwrap_err(),
+        Reject::NotUtf8 { .. } | Reject::NotJson { .. }
+    ));
 }
 
 #[test]

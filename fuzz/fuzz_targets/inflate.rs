@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sluice_core::inflate::{Codings, unwrap_events};
+use sluice_core::inflate::{Codings, UnwrapLimits, unwrap_events};
 
 const LIMIT: usize = 10_000;
 
@@ -16,7 +16,13 @@ fuzz_target!(|body: &[u8]| {
         }
     }
     let _ = Codings::default().read(body);
-    if let Ok(out) = unwrap_events(body, || true, LIMIT) {
+    let limits = UnwrapLimits {
+        bytes_max: LIMIT,
+        codings_max: 1,
+        codings_undone: 0,
+        opens_gzip: true,
+    };
+    if let Ok(out) = unwrap_events(body, || true, limits) {
         assert!(out.len() <= LIMIT || *out == *body);
     }
 });

@@ -69,19 +69,12 @@ pub fn split(
         limits,
         wanted,
         events,
-        count: 0,
     };
     if body[start] == b'[' {
         utf8?;
         split.array(start)?;
     } else {
         split.objects(start, utf8)?;
-    }
-    if split.count > limits.events_max {
-        return Err(Reject::TooManyEvents {
-            limit: limits.events_max,
-            actual: split.count,
-        });
     }
     Ok(())
 }
@@ -107,7 +100,6 @@ struct Split<'a, 'n, 'e> {
     limits: SplitLimits,
     wanted: &'a Wanted<'n>,
     events: &'e mut Vec<Result<Event, Reject>>,
-    count: usize,
 }
 
 impl Split<'_, '_, '_> {
@@ -117,12 +109,14 @@ impl Split<'_, '_, '_> {
         Ok((value, found))
     }
 
-    /// Counts an event, and keeps it unless there are too many already.
-    fn push(&mut self, event: Result<Event, Reject>) {
-        self.count += 1;
-        if self.count <= self.limits.events_max {
-            self.events.push(event);
+    /// Keeps an event, unless there are too many already: then the rest is not worth reading.
+    fn push(&mut self, event: Result<Event, Reject>) -> Result<(), Reject> {
+        let (limit, actual) = (self.limits.events_max, self.events.len() + 1);
+        if actual > limit {
+            return Err(Reject::TooManyEvents { limit, actual });
         }
+        self.events.push(event);
+        Ok(())
     }
 
     /// Whether this value may be an event.
@@ -158,7 +152,7 @@ impl Split<'_, '_, '_> {
         loop {
             let (value, found) = self.scan(body, at).map_err(not_json)?;
             let event = self.admit(at, &value, found);
-            self.push(event);
+            self.push(event)?;
             at = skip_space(body, value.end);
             match byte(body, at) {
                 b',' => at = skip_space(body, at + 1),
@@ -192,7 +186,7 @@ impl Split<'_, '_, '_> {
                         return Err(Reject::NotAnObject { at: start });
                     }
                     let event = self.admit(start, &value, found);
-                    self.push(event);
+                    self.push(event)?;
                     return Ok(());
                 }
                 let is_one_line = memchr(b'\n', &body[start..value.end]).is_none();
@@ -201,7 +195,7 @@ impl Split<'_, '_, '_> {
                     Some(_) if is_one_line && utf8.is_err() => return self.lines(start, false),
                     Some(line_break) if is_one_line => {
                         let event = self.admit(start, &value, found);
-                        self.push(event);
+                        self.push(event)?;
                         return self.lines(value.end + line_break, true);
                     }
                     // A value over several lines with data after it: not a supported form.
@@ -245,13 +239,8 @@ impl Split<'_, '_, '_> {
             let line = &body[..end];
             let start = skip_space(line, at);
             if start < end {
-                if self.count < self.limits.events_max {
-                    let event = self.line(line, start, utf8);
-                    self.push(event);
-                } else {
-                    // Too many already: counted, not read.
-                    self.count += 1;
-                }
+                let event = self.line(line, start, utf8);
+                self.push(event)?;
             }
             at = end + 1;
         }

@@ -37,6 +37,10 @@ pub fn chars(raw: &str) -> impl Iterator<Item = char> {
 
 /// Whether the string between these quotes, unescaped, is `name`.
 pub(super) fn equals(raw: &[u8], name: &[u8]) -> bool {
+    // No byte of a name takes more than `\u00xx`: longer keys cannot be it, and are not worth reading.
+    if raw.len() > 6 * name.len() {
+        return false;
+    }
     match (std::str::from_utf8(raw), std::str::from_utf8(name)) {
         (Ok(raw), Ok(name)) => chars(raw).eq(name.chars()),
         _ => false,
