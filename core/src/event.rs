@@ -83,7 +83,12 @@ pub(crate) fn prepare(
             *slot = wanted.add(name.as_bytes());
         }
     }
-    json::split::split(body, plan.split_limits(sent.sent_bytes), &wanted, &mut scratch.events)?;
+    json::split::split(
+        body,
+        plan.split_limits(sent.sent_bytes),
+        &wanted,
+        &mut scratch.events,
+    )?;
     *received = u32::try_from(scratch.events.len()).unwrap_or(u32::MAX);
 
     let mut total = 0;

@@ -13,6 +13,8 @@ mod zstd;
 use crate::reject::Reject;
 use meter::{Allowance, Fault, Meter};
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 /// Codings that one body may have, one in the other, unless configured otherwise. Each costs a pass.
 pub const CODINGS_MAX: usize = 1;
@@ -85,6 +87,13 @@ impl AcceptedCodings {
     #[must_use]
     pub const fn contains(self, coding: Coding) -> bool {
         self.0 >> coding as u8 & 1 == 1
+    }
+}
+
+impl From<&[Coding]> for AcceptedCodings {
+    fn from(codings: &[Coding]) -> AcceptedCodings {
+        let none = AcceptedCodings::NONE;
+        codings.iter().fold(none, |set, coding| set.with(*coding))
     }
 }
 
@@ -177,6 +186,22 @@ impl Codings {
             body = Cow::Owned(coding.undo(&body, limit)?);
         }
         Ok(body)
+    }
+}
+
+/// By its name in headers, but for case and aliases.
+impl FromStr for Coding {
+    type Err = CodingError;
+
+    fn from_str(name: &str) -> Result<Coding, CodingError> {
+        let known = Coding::ALL.into_iter().find(|coding| coding.name() == name);
+        known.ok_or(CodingError::Unknown)
+    }
+}
+
+impl fmt::Display for Coding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -311,7 +336,8 @@ pub fn unwrap_events(
 }
 
 /// Whether the first byte that is no white space opens an object or an array.
-fn looks_like_events(body: &[u8]) -> bool {
+#[must_use]
+pub fn looks_like_events(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
@@ -515,11 +541,17 @@ mod tests {
             broken,
         ] {
             for said in [false, true] {
-                assert_eq!(&*unwrap_events(&body, || said, limits(LIMIT)).unwrap(), TEXT);
+                assert_eq!(
+                    &*unwrap_events(&body, || said, limits(LIMIT)).unwrap(),
+                    TEXT
+                );
             }
         }
         let spaced = [b" \n\t", TEXT].concat();
-        assert_eq!(&*unwrap_events(&spaced, || true, limits(LIMIT)).unwrap(), spaced);
+        assert_eq!(
+            &*unwrap_events(&spaced, || true, limits(LIMIT)).unwrap(),
+            spaced
+        );
     }
 
     #[test]
@@ -547,7 +579,10 @@ mod tests {
     fn wrapped_events_are_under_the_same_limit() {
         let too_large = Err(Reject::InflatedTooLarge { limit: 10 });
         assert_eq!(unwrap_events(&gzip(TEXT), || false, limits(10)), too_large);
-        assert_eq!(unwrap_events(&base64(&gzip(TEXT)), || true, limits(10)), too_large);
+        assert_eq!(
+            unwrap_events(&base64(&gzip(TEXT)), || true, limits(10)),
+            too_large
+        );
         let cut = &gzip(TEXT)[..20];
         let broken = Err(Reject::Broken { coding: "gzip" });
         assert_eq!(unwrap_events(cut, || false, limits(LIMIT)), broken);
@@ -622,7 +657,10 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
         let mut text = Vec::new();
         for number in 0..100 {
-            let event = format!("{{\"number\":{number},\"id\":\"{:08x}\"}},", number * 77_777);
+            let event = format!(
+                "{{\"number\":{number},\"id\":\"{:08x}\"}},",
+                number * 77_777
+            );
             encoder.write_all(event.as_bytes()).unwrap();
             encoder.flush().unwrap();
             text.extend_from_slice(event.as_bytes());
@@ -641,7 +679,9 @@ mod tests {
         bits.push(0b11, 3).push(0, 7);
         assert_eq!(overhead("deflate", &bits.bytes), "blocks");
 
-        let frame = zstd(b"so many letters that they are worth a table, and these are not worth another one");
+        let frame = zstd(
+            b"so many letters that they are worth a table, and these are not worth another one",
+        );
         assert_eq!(overhead("zstd", &frame.repeat(400)), "blocks");
     }
 
@@ -684,7 +724,10 @@ mod tests {
     fn brotli_windows_over_16_mib_are_no_brotli() {
         // The large-window extension: 1, 000, 100 and 6 bits of the window's size.
         let mut bits = Bits::default();
-        bits.push(0b001_0001, 7).push(0, 1).push(30, 6).push(0b11, 2);
+        bits.push(0b001_0001, 7)
+            .push(0, 1)
+            .push(30, 6)
+            .push(0b11, 2);
         let broken = Err(Reject::Broken { coding: "br" });
         assert_eq!(codings("br").undo(&bits.bytes, LIMIT), broken);
     }
@@ -711,7 +754,11 @@ mod tests {
 
         fn deflate_block_of_one_letter(&mut self) {
             // Not last, own tables; 286 lengths, 1 distance, 18 lengths of lengths.
-            self.push(0, 1).push(2, 2).push(29, 5).push(0, 5).push(14, 4);
+            self.push(0, 1)
+                .push(2, 2)
+                .push(29, 5)
+                .push(0, 5)
+                .push(14, 4);
             for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1] {
                 self.push(u64::from(symbol == 18 || symbol == 1), 3);
             }

@@ -72,7 +72,9 @@ pub enum Reject {
         coding: &'static str,
     },
     /// Decoding would cost more than the body's length accounts for.
-    #[error("the {coding} body has {actual} {what}, over the limit of {limit} {what} for its length")]
+    #[error(
+        "the {coding} body has {actual} {what}, over the limit of {limit} {what} for its length"
+    )]
     CodingOverhead {
         /// The coding.
         coding: &'static str,
@@ -92,7 +94,9 @@ pub enum Reject {
         actual: usize,
     },
     /// The records of one request would be out of proportion to its bytes.
-    #[error("records of {actual} bytes are over the limit of {limit} bytes for a request of {sent} bytes")]
+    #[error(
+        "records of {actual} bytes are over the limit of {limit} bytes for a request of {sent} bytes"
+    )]
     RecordsTooLarge {
         /// Bytes allowed.
         limit: usize,

@@ -230,6 +230,12 @@ pub struct WorkerStats {
     pub forwarded_for_untrusted: Counter,
     /// Requests of trusted peers whose X-Forwarded-For held something that is no address.
     pub forwarded_for_invalid: Counter,
+    /// Bytes of bodies that became records, or rejects, as they were sent.
+    pub body_bytes: Counter,
+    /// The same bodies once they were unpacked.
+    pub unpacked_bytes: Counter,
+    /// Bodies that were prepared on another thread for their size.
+    pub bodies_offloaded: Counter,
     /// Bytes of bodies and records that the byte budget holds now.
     pub budget_bytes: Gauge,
     /// Requests answered 503 because the byte budget was used up.
@@ -268,6 +274,9 @@ impl WorkerStats {
             events_without_topic: Counter::default(),
             forwarded_for_untrusted: Counter::default(),
             forwarded_for_invalid: Counter::default(),
+            body_bytes: Counter::default(),
+            unpacked_bytes: Counter::default(),
+            bodies_offloaded: Counter::default(),
             budget_bytes: Gauge::default(),
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),

@@ -20,6 +20,7 @@ use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
+use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
 use crate::scheduling::{self, Scheduling};
@@ -542,6 +543,13 @@ fn start_workers(
         drain: Arc::clone(drain),
     };
     let ingest = Arc::new(ingest_settings(config, outputs));
+    // Here, not on the workers: their threads may be bound to one core each.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let offload = Offload::start(cores).map_err(|source| AppError::System {
+        what: "start the threads for large bodies",
+        source,
+    })?;
+    let offload = Arc::new(offload);
     let sinks: Vec<_> = outputs
         .iter()
         .map(|output| Arc::clone(&output.sink))
@@ -554,7 +562,13 @@ fn start_workers(
             .collect();
         let outputs = Outputs::new(mine);
         drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
-        let ingest = Ingest::new(Arc::clone(&ingest), sinks.clone(), outputs, context);
+        let ingest = Ingest::new(
+            Arc::clone(&ingest),
+            sinks.clone(),
+            outputs,
+            Arc::clone(&offload),
+            context,
+        );
         drop(monoio::spawn(ingest.take_words()));
         ingest
     };
@@ -584,6 +598,11 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         topics: topics.clone(),
         depth_max: config.ingest.json_depth_max,
         inflated_bytes_max: config.ingest.inflated_bytes_max,
+        codings_max: config.ingest.codings_max,
+        codings: match mode {
+            Mode::Envelope => config.ingest.collect_codings.as_slice().into(),
+            Mode::Event => config.ingest.events_codings.as_slice().into(),
+        },
         events_max: config.ingest.events_max,
         fake_ip: config.client_address.fake_ip,
         ..Plan::new(mode, partition.clone())
@@ -596,7 +615,6 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,
-        inflated_bytes_max: config.ingest.inflated_bytes_max,
         ack_deadline: config.ack.deadline,
         answer_within: config.limits.body_deadline + config.ack.deadline,
         retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,

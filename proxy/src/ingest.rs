@@ -1,12 +1,13 @@
 //! SHELL 1: from a request's head to its answer, on one core.
 //!
 //! ```text
-//!  head -> endpoint, method, codings -> byte budget -> body, codings undone -> pipeline -> room at the outputs
-//!       -> ledger entry and tickets -> outputs -> wait for the words -> verdict -> dialect
+//!  head -> endpoint, method, codings -> byte budget -> body -> pipeline (large bodies: on another thread)
+//!       -> capacity at the outputs -> request table entry and tickets -> outputs -> wait for the acks
+//!       -> verdict -> dialect
 //! ```
 //!
-//! Decides only the order of these steps. What a body becomes is `core::pipeline`'s, what a word means
-//! is the ledger book's, how an answer reads is a dialect's.
+//! Decides only the order of these steps. `core::pipeline` makes records of bodies, the request table knows when
+//! a request is done, and a dialect phrases the answer.
 
 mod limits;
 
@@ -18,26 +19,29 @@ use crate::dialect::{self, Endpoint, Paths};
 use crate::drain_phase::DrainPhase;
 use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
 use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head, Ignored};
+use crate::offload::{Full, Offload};
 use crate::outputs::Outputs;
 use crate::verdict::{LISTED_MAX, Shed, Verdict};
-use ::http::{HeaderValue, Method, StatusCode, header};
+use ::http::{HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, OutputId, RequestKey};
 use sluice_core::budget::{ByteBudget, Permit};
 use sluice_core::cause::Cause;
-use sluice_core::inflate::{CodingError, Codings};
-use sluice_core::plan::Plan;
+use sluice_core::inflate::{CodingError, Codings, looks_like_events};
+use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::record::Record;
 use sluice_core::reject::Reject;
-use sluice_core::request::{RequestContext, query_as_object, query_parameters};
+use sluice_core::request::{RequestContext, RequestId, query_as_object, query_parameters};
 use sluice_core::request_table::{AckStatus, InDoubt, OutputRule, RequestTable};
+use sluice_core::sent::SentBody;
 use sluice_core::stats::{EndpointLabel, WorkerStats, WriterStats};
-use sluice_core::time::{Mono, micros};
+use sluice_core::time::{Mono, Wall, micros};
 use sluice_sinks::sink::Sink;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -46,12 +50,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tracing::warn;
 
-/// What a record costs beside its payload while it is under way (its place in batches, its ticket).
+/// Memory that a record in flight costs beside its payload (its place in batches, its ticket).
 /// Counted into the byte budget so that a million tiny events are not free.
 const RECORD_OVERHEAD_BYTES: u64 = 160;
 
 /// Once per process: where balancer and setting disagree, it is every request.
 static UNTRUSTED_WARNING: Once = Once::new();
+
+/// A body of at most this many bytes, also once it is unpacked, is prepared on the core that read it: the
+/// dearest JSON of that size takes a third of a millisecond. A larger one goes to another thread.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The same for a body that is packed, as sent: decoders can be kept busier per byte than the scanner.
+const INLINE_PACKED_BYTES_MAX: usize = 16 << 10;
 
 /// What the cores share and never change.
 #[derive(Debug)]
@@ -70,8 +81,6 @@ pub struct IngestSettings {
     pub events: Plan,
     /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
-    /// Bytes of a body once its content codings are undone, at most.
-    pub inflated_bytes_max: usize,
     /// From the end of the body to the answer, at most.
     pub ack_deadline: Duration,
     /// From the end of the head to the answer, at most: a slow body leaves less time for the ack, so
@@ -111,6 +120,7 @@ pub struct Ingest {
     book: Rc<RefCell<RequestTable>>,
     budget: ByteBudget,
     context: Rc<WorkerContext>,
+    offload: Arc<Offload>,
     stats: Arc<WorkerStats>,
     /// Emptied buffers of earlier requests.
     prepared: RefCell<Vec<Prepared>>,
@@ -123,6 +133,7 @@ impl Ingest {
         settings: Arc<IngestSettings>,
         sinks: Vec<Arc<dyn Sink>>,
         outputs: Rc<Outputs>,
+        offload: Arc<Offload>,
         context: Rc<WorkerContext>,
     ) -> Self {
         let port = AckQueue::leak();
@@ -136,6 +147,7 @@ impl Ingest {
             port,
             stats: Arc::clone(&context.stats),
             context,
+            offload,
             prepared: RefCell::default(),
         }
     }
@@ -169,8 +181,8 @@ impl Ingest {
         &self,
         head: &Head,
         body: &mut Body,
-        codings: &Codings,
-        plan: &Plan,
+        codings: Codings,
+        plan: WhichPlan,
     ) -> Result<Verdict, Answer> {
         let limit = self.settings.body_bytes_max;
         let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
@@ -179,16 +191,30 @@ impl Ingest {
             return Ok(Verdict::RetryLater(Shed::Budget));
         };
         let bytes = body.read(limit).await.map_err(Answer::from)?;
-        let handed_over = self.records(permit, head, |prepared| {
-            // What is unpacked is not in the budget, but lives in this turn only: one per core.
-            let plain = codings
-                .undo(&bytes, self.settings.inflated_bytes_max)
-                .map_err(Verdict::GiveUp)?;
-            self.prepare(head, &plain, plan, prepared)
-        });
-        // Once there are records the body is not needed, and must not be held while they are waited for.
+        self.stats.body_bytes.add(bytes.len() as u64);
+        let forwarded_for = self.forwarded_for(head);
+        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let sent = SentBody {
+            bytes: &bytes,
+            codings: &codings,
+            sent_bytes: sent_bytes(head, bytes.len()),
+            inflated_bytes_max: INLINE_BYTES_MAX,
+        };
+        let here = self.prepare_inline(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
+        let result = match here {
+            Some(result) => result,
+            None => {
+                // In a box: requests that stay here should not carry the room for it.
+                let away =
+                    self.prepare_away(head, forwarded_for, bytes.clone(), codings, plan, prepared);
+                let (given_back, result) = Box::pin(away).await;
+                prepared = given_back;
+                result
+            }
+        };
+        // The records have copies. The body must not be held while they are waited for.
         drop(bytes);
-        Ok(self.verdict(handed_over).await)
+        Ok(self.deliver(head, permit, prepared, plan, result).await)
     }
 
     async fn pixel(&self, head: &Head) -> Answer {
@@ -201,29 +227,108 @@ impl Ingest {
                     Verdict::RetryLater(Shed::Budget)
                 }
                 Some(permit) => {
-                    let handed_over = self.records(permit, head, |prepared| {
-                        self.prepare(head, &event, &self.settings.events, prepared)
-                    });
-                    self.verdict(handed_over).await
+                    let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+                    let forwarded_for = self.forwarded_for(head);
+                    let forwarded_for = forwarded_for.as_deref();
+                    let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
+                    let result = self.run(head, forwarded_for, sent, plan, &mut prepared);
+                    let result = result.map_err(Verdict::GiveUp);
+                    self.deliver(head, permit, prepared, plan, result).await
                 }
             },
         };
         dialect::pixel::answer(verdict, self.retry_after_s())
     }
 
-    /// Makes records and gives them to the outputs.
-    fn records(
+    /// Turns a body into records here, unless that could take too long: `None` then.
+    fn prepare_inline(
         &self,
-        permit: Permit,
         head: &Head,
-        prepare: impl FnOnce(&mut Prepared) -> Result<(), Verdict>,
-    ) -> Result<HandedOver<'_>, Verdict> {
-        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        forwarded_for: Option<&[u8]>,
+        sent: SentBody<'_>,
+        plan: WhichPlan,
+        prepared: &mut Prepared,
+    ) -> Option<Result<(), Verdict>> {
+        let settings = plan.of(&self.settings);
+        let length = sent.bytes.len();
+        let is_packed = !sent.codings.is_empty()
+            || (settings.mode == Mode::Event && !looks_like_events(sent.bytes));
+        let here_max = if is_packed {
+            INLINE_PACKED_BYTES_MAX
+        } else {
+            INLINE_BYTES_MAX
+        };
+        if length > here_max {
+            return None;
+        }
+        match self.run(head, forwarded_for, sent, plan, prepared) {
+            // It is only for this thread that it is too large.
+            Err(Reject::InflatedTooLarge {
+                limit: INLINE_BYTES_MAX,
+            }) if settings.inflated_limit(length) > INLINE_BYTES_MAX => None,
+            result => Some(result.map_err(Verdict::GiveUp)),
+        }
+    }
+
+    /// Turns a body into records on another thread.
+    async fn prepare_away(
+        &self,
+        head: &Head,
+        forwarded_for: Option<Cow<'_, [u8]>>,
+        bytes: Bytes,
+        codings: Codings,
+        plan: WhichPlan,
+        mut prepared: Prepared,
+    ) -> (Prepared, Result<(), Verdict>) {
+        self.stats.bodies_offloaded.increment();
+        let request = OwnedRequest {
+            method: head.method().clone(),
+            uri: head.uri().clone(),
+            user_agent: head.headers().get(header::USER_AGENT).cloned(),
+            forwarded_for: forwarded_for.map(Cow::into_owned),
+            peer: head.peer().ip(),
+            id: head.id(),
+            received_at: head.received_wall(),
+        };
+        let sent_bytes = sent_bytes(head, bytes.len());
+        let record_bytes_max = self.record_bytes_max();
+        let settings = Arc::clone(&self.settings);
+        let offloaded = self.offload.run(move || {
+            let sent = SentBody {
+                bytes: &bytes,
+                codings: &codings,
+                sent_bytes,
+                inflated_bytes_max: usize::MAX,
+            };
+            let plan = plan.of(&settings);
+            let result = plan.run(&request.context(), sent, record_bytes_max, &mut prepared);
+            (prepared, result.map_err(Verdict::GiveUp))
+        });
+        match offloaded {
+            Ok(offloaded) => offloaded.await,
+            Err(Full) => {
+                self.stats.shed_budget.increment();
+                (Prepared::default(), Err(Verdict::RetryLater(Shed::Budget)))
+            }
+        }
+    }
+
+    /// Counts the outcome of preparation, gives the records to the outputs and waits for them.
+    async fn deliver(
+        &self,
+        head: &Head,
+        permit: Permit,
+        mut prepared: Prepared,
+        plan: WhichPlan,
+        result: Result<(), Verdict>,
+    ) -> Verdict {
         let answer_by = head.received_at() + self.settings.answer_within;
-        let handed_over =
-            prepare(&mut prepared).and_then(|()| self.hand_over(permit, answer_by, &mut prepared));
+        let handed_over = result.and_then(|()| {
+            self.count(&prepared, plan);
+            self.hand_over(permit, answer_by, &mut prepared)
+        });
         self.prepared.borrow_mut().push(prepared);
-        handed_over
+        self.verdict(handed_over).await
     }
 
     /// Waits for what becomes of the records of one request.
@@ -268,18 +373,22 @@ impl Ingest {
         }
     }
 
-    /// Turns the body into records, and counts them.
-    fn prepare(
-        &self,
-        head: &Head,
-        body: &[u8],
-        plan: &Plan,
-        prepared: &mut Prepared,
-    ) -> Result<(), Verdict> {
+    /// The smallest limit among the outputs.
+    fn record_bytes_max(&self) -> usize {
         let sinks = self.sinks.borrow();
         let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
-        let record_bytes_max = limits.min().unwrap_or(0);
-        let forwarded_for = self.forwarded_for(head);
+        limits.min().unwrap_or(0)
+    }
+
+    /// Turns a body into records.
+    fn run(
+        &self,
+        head: &Head,
+        forwarded_for: Option<&[u8]>,
+        body: SentBody<'_>,
+        plan: WhichPlan,
+        prepared: &mut Prepared,
+    ) -> Result<(), Reject> {
         let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
             method: head.method().as_str(),
@@ -287,23 +396,25 @@ impl Ingest {
             path: head.uri().path(),
             query: head.uri().query(),
             user_agent: agent.map(HeaderValue::as_bytes),
-            forwarded_for: forwarded_for.as_deref(),
+            forwarded_for,
             peer: head.peer().ip(),
             id: head.id(),
             received_at: head.received_wall(),
         };
-        plan.run(&request, body, record_bytes_max, prepared)
-            .map_err(Verdict::GiveUp)?;
-        self.stats.events_received.add(u64::from(prepared.received));
-        self.stats
-            .events_rejected
-            .add(prepared.rejected.len() as u64);
-        if plan.topics.is_some() {
+        let plan = plan.of(&self.settings);
+        plan.run(&request, body, self.record_bytes_max(), prepared)
+    }
+
+    fn count(&self, prepared: &Prepared, plan: WhichPlan) {
+        let stats = &self.stats;
+        stats.unpacked_bytes.add(prepared.unpacked_bytes as u64);
+        stats.events_received.add(u64::from(prepared.received));
+        stats.events_rejected.add(prepared.rejected.len() as u64);
+        if plan.of(&self.settings).topics.is_some() {
             let records = prepared.records.iter();
             let without = records.filter(|record| record.topic.is_none()).count();
-            self.stats.events_without_topic.add(without as u64);
+            stats.events_without_topic.add(without as u64);
         }
-        Ok(())
     }
 
     /// What trusted proxies say of the client's address; counts what is ignored of it.
@@ -415,15 +526,15 @@ impl Ingest {
         if let Some(problem) = self.not_admitted(endpoint, head) {
             return Answer::from(&problem);
         }
-        let (plan, answer): (_, fn(Verdict, u32) -> Answer) = match endpoint {
+        let (plan, answer): (_, DialectAnswer) = match endpoint {
             Endpoint::Health => return self.health(),
             Endpoint::Ping => return ping(head),
             // A body of a GET means nothing; the connection deals with one that comes all the same.
             Endpoint::Pixel => return self.pixel(head).await,
-            Endpoint::Collect => (&self.settings.collect, dialect::aws::answer),
-            Endpoint::Events => (&self.settings.events, dialect::generic::answer),
+            Endpoint::Collect => (WhichPlan::Collect, dialect::aws::answer),
+            Endpoint::Events => (WhichPlan::Events, dialect::generic::answer),
         };
-        let codings = match codings(head) {
+        let codings = match codings(head, plan.of(&self.settings)) {
             Ok(codings) => codings,
             Err(error) => {
                 return Answer::from(&ErrorBody::new(
@@ -432,7 +543,7 @@ impl Ingest {
                 ));
             }
         };
-        match self.take(head, body, &codings, plan).await {
+        match self.take(head, body, codings, plan).await {
             Ok(verdict) => answer(verdict, self.retry_after_s()),
             Err(answer) => answer,
         }
@@ -484,6 +595,57 @@ impl Handler for Ingest {
         self.outputs.close();
         self.sinks.borrow_mut().clear();
     }
+}
+
+/// How a dialect phrases a verdict, given the seconds for Retry-After.
+type DialectAnswer = fn(Verdict, u32) -> Answer;
+
+/// One of the plans of [`IngestSettings`], by name, for it is looked up on another thread too.
+#[derive(Clone, Copy, Debug)]
+enum WhichPlan {
+    Collect,
+    Events,
+}
+
+impl WhichPlan {
+    fn of(self, settings: &IngestSettings) -> &Plan {
+        match self {
+            WhichPlan::Collect => &settings.collect,
+            WhichPlan::Events => &settings.events,
+        }
+    }
+}
+
+/// The parts of a request that records quote, without the connection they came by.
+struct OwnedRequest {
+    method: Method,
+    uri: Uri,
+    user_agent: Option<HeaderValue>,
+    forwarded_for: Option<Vec<u8>>,
+    peer: IpAddr,
+    id: RequestId,
+    received_at: Wall,
+}
+
+impl OwnedRequest {
+    fn context(&self) -> RequestContext<'_> {
+        RequestContext {
+            method: self.method.as_str(),
+            uri: path_and_query(&self.uri),
+            path: self.uri.path(),
+            query: self.uri.query(),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            forwarded_for: self.forwarded_for.as_deref(),
+            peer: self.peer,
+            id: self.id,
+            received_at: self.received_at,
+        }
+    }
+}
+
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query()
+        .map_or("/", ::http::uri::PathAndQuery::as_str)
 }
 
 /// What became of a body.
@@ -571,12 +733,22 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
 }
 
 /// The content codings of the body; several lines are one list (RFC 9110, 5.3).
-fn codings(head: &Head) -> Result<Codings, CodingError> {
+fn codings(head: &Head, plan: &Plan) -> Result<Codings, CodingError> {
     let mut codings = Codings::default();
     for line in head.headers().get_all(header::CONTENT_ENCODING) {
         codings.read(line.as_bytes())?;
     }
+    plan.accept(&codings)?;
     Ok(codings)
+}
+
+/// Bytes of a request as it was sent, short of the few between its parts.
+fn sent_bytes(head: &Head, body: usize) -> usize {
+    let headers = head.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    head.path_and_query().len() + headers + body
 }
 
 fn ping(head: &Head) -> Answer {

@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod log_writer;
 pub mod logging;
 pub mod net;
+pub mod offload;
 pub mod outputs;
 pub mod process;
 pub mod scheduling;

@@ -96,10 +96,7 @@ impl Meter {
 
     /// Compares the bytes read so far with what came of them.
     pub(super) fn progress(&self, read: usize, output: usize) -> Result<(), Fault> {
-        over_idle(
-            read.saturating_sub(output + output / 4),
-            IDLE_BYTES_MAX,
-        )
+        over_idle(read.saturating_sub(output + output / 4), IDLE_BYTES_MAX)
     }
 
     /// The same at the end of the body.

@@ -1,8 +1,9 @@
 //! Limits of requests once they are in, and the time in which they are answered.
 
 use crate::http::{ACK_DEADLINE_MS, CLIENT_PATIENCE_MS, HttpLimits};
+use sluice_core::inflate::{CODINGS_CEILING, CODINGS_MAX, Coding};
 use sluice_sinks::settings;
-use sluice_sinks::settings::{MIB, Number, Reader, SECOND_MS, bytes, ms, number, seconds};
+use sluice_sinks::settings::{MIB, Number, Reader, SECOND_MS, bytes, list, ms, number, seconds};
 use std::time::Duration;
 
 /// This many of the largest bodies must fit into `in_flight_bytes_max`: a body of control characters grows
@@ -12,13 +13,25 @@ const BODIES_IN_FLIGHT_MIN: u64 = 8;
 /// The least default of `in_flight_bytes_max`, bytes.
 const IN_FLIGHT_BYTES_LEAST: u64 = 64 << 20;
 
+const CODINGS: &str = "gzip, deflate, zstd, br, snappy";
+
 settings! {
     /// Limits of bodies and events.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct IngestLimits from (reader, http: &HttpLimits, memory_bytes: u64) {
-        /// Bytes of a request body once its content codings are undone; more is 413.
+        /// Bytes of a request body once its content codings are undone, and at most 100 times its bytes as sent or
+        /// 64 KiB; more is 413.
         inflated_bytes_max: usize = http.body_bytes_max,
             bytes(1, 64 * MIB).default_is("`body_bytes_max`");
+        /// Content codings that one body may have, applied one after the other; more is 415. Gzip that the events
+        /// endpoint detects counts as one.
+        codings_max: usize = CODINGS_MAX, number("codings", 1, CODINGS_CEILING as u64);
+        /// Content codings that the endpoint for clickstream bodies accepts; any other is 415.
+        collect_codings: Vec<Coding> = Coding::ALL.to_vec(),
+            list("codings", Coding::ALL.len(), CODINGS);
+        /// Content codings that the endpoint for JSON events accepts; any other is 415.
+        events_codings: Vec<Coding> = Coding::ALL.to_vec(),
+            list("codings", Coding::ALL.len(), CODINGS);
         /// Events in one request body.
         events_max: usize = 1_000, number("events", 1, 100_000);
         /// Nesting of arrays and objects in an event.

@@ -43,7 +43,7 @@ fn start(settings: &str) -> (TempDir, Proxy) {
 
 #[test]
 fn a_coded_body_is_stored_as_what_it_holds() {
-    let (dir, proxy) = start("");
+    let (dir, proxy) = start("[limits]\ncodings_max = 2\n");
     let mut sent = Vec::new();
     for path in ["/collect", "/v1/events"] {
         for (coding, pack) in [
@@ -93,9 +93,12 @@ fn a_bomb_is_413_a_broken_body_422_an_unknown_coding_415_and_none_of_them_is_sto
     let (dir, proxy) = start("[limits]\nbody_bytes_max = 100000\ninflated_bytes_max = 150000\n");
     let bomb = gzip(&vec![b' '; 20_000_000]);
     assert!(bomb.len() < 100_000);
-    let mut fits = vec![b' '; 149_999];
-    fits[0] = b'[';
-    fits.push(b']');
+    // 150,000 bytes that shrink to a fiftieth.
+    let fits: String = (10_000..14_000)
+        .map(|number| format!("{number}{:32}", ""))
+        .collect();
+    let fits = format!("{fits:149999}]");
+    assert_eq!(fits.len(), 150_000);
     for path in ["/collect", "/v1/events"] {
         let answer = post(&proxy, path, "gzip", &bomb);
         assert_eq!(answer.status, 413, "{path}");
@@ -119,7 +122,84 @@ fn a_bomb_is_413_a_broken_body_422_an_unknown_coding_415_and_none_of_them_is_sto
     );
     assert_eq!(files::records(&dir.path().join("data")).len(), 0);
     // The last byte that the limit lets through.
-    assert_eq!(post(&proxy, "/collect", "gzip", &gzip(&fits)).status, 200);
+    assert_eq!(
+        post(&proxy, "/collect", "gzip", &gzip(fits.as_bytes())).status,
+        200
+    );
     proxy.end_cleanly();
     assert_eq!(files::records(&dir.path().join("data")).len(), 1);
+}
+
+#[test]
+fn a_small_bomb_is_413_and_costs_no_record() {
+    let (dir, proxy) = start("");
+    // 63 KiB of control characters, each of which takes six bytes in a JSON string.
+    let grows = gzip(&vec![1; 63 << 10]);
+    let answer = post(&proxy, "/collect", "gzip", &grows);
+    assert_eq!((answer.status, &*answer.code()), (413, "records_too_large"));
+    assert_eq!(answer.json()["limit"], 65_536);
+    assert!(answer.json()["actual"].as_u64().unwrap() > 6 * 63 * 1_024);
+    // A megabyte of white space.
+    let mut spaces = vec![b' '; 1 << 20];
+    spaces[0] = b'[';
+    let spaces = gzip(&spaces);
+    let answer = post(&proxy, "/v1/events", "gzip", &spaces);
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (413, "inflated_too_large")
+    );
+    assert_eq!(answer.json()["limit"], 100 * spaces.len() as u64);
+    // A thousand events in fifty bytes.
+    let events = gzip(format!("[{}]", vec!["{}"; 1_000].join(",")).as_bytes());
+    let answer = post(&proxy, "/v1/events", "gzip", &events);
+    assert_eq!((answer.status, &*answer.code()), (400, "too_many_events"));
+    proxy.end_cleanly();
+    assert_eq!(files::records(&dir.path().join("data")).len(), 0);
+}
+
+#[test]
+fn codings_beyond_those_of_an_endpoint_are_415() {
+    let (_dir, proxy) = start("[limits]\nevents_codings = [\"gzip\"]\n");
+    let body = b"[{}]";
+    assert_eq!(post(&proxy, "/collect", "deflate", &zlib(body)).status, 200);
+    assert_eq!(post(&proxy, "/v1/events", "gzip", &gzip(body)).status, 200);
+    let answer = post(&proxy, "/v1/events", "deflate", &zlib(body));
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (415, "content_encoding_unsupported")
+    );
+    let answer = post(&proxy, "/v1/events", "gzip, gzip", &gzip(&gzip(body)));
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (415, "content_encoding_unsupported")
+    );
+    // The second layer is gzip that the body's first bytes tell.
+    let answer = post(&proxy, "/v1/events", "gzip", &gzip(&gzip(body)));
+    assert_eq!((answer.status, &*answer.code()), (415, "too_many_codings"));
+    proxy.end_cleanly();
+}
+
+#[test]
+fn a_large_body_is_prepared_beside_the_core_and_stored_as_any_other() {
+    let (dir, proxy) = start("");
+    let events: Vec<String> = new_ids(900)
+        .iter()
+        .map(|id| format!("{{\"event_id\":\"{id}\",\"text\":\"{id:>100}\"}}"))
+        .collect();
+    let body = format!("[{}]", events.join(","));
+    assert!(body.len() > 100_000);
+    assert_eq!(proxy.post("/v1/events", &body).status, 200);
+    assert_eq!(
+        post(&proxy, "/v1/events", "gzip", &gzip(body.as_bytes())).status,
+        200
+    );
+    assert_eq!(proxy.post("/collect?appId=a", &body).status, 200);
+    proxy.end_cleanly();
+    let records = files::records(&dir.path().join("data"));
+    assert_eq!(records.len(), 900 + 900 + 1);
+    let envelope = records
+        .iter()
+        .map(|record| serde_json::from_slice::<Value>(record).unwrap())
+        .find(|record| record["appId"] == "a");
+    assert_eq!(envelope.unwrap()["data"], body);
 }
