@@ -12,9 +12,9 @@ pub const RECORD_FREE_BYTES: usize = 64 << 10;
 /// Events that any request may hold; more need [`EVENT_SENT_BYTES`] each.
 pub const EVENTS_FREE: usize = 64;
 
-/// The shortest event of a plain array is `{},`. However short an event is, its record travels to the destination
-/// and back, so a packed body may not hold more events than a plain one could.
-pub const EVENT_SENT_BYTES: usize = 3;
+/// The shortest element of a plain array is `1,`, and the shortest line as long. However short an event is, its
+/// record travels to the destination and back, so a packed body may not hold more events than a plain one could.
+pub const EVENT_SENT_BYTES: usize = 2;
 
 /// A body as it arrived.
 #[derive(Clone, Copy, Debug)]

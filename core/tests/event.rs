@@ -405,7 +405,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn a_packed_body_holds_no_more_events_than_a_plain_one() {
     let array = |events: usize| format!("[{}]", vec!["{}"; events].join(","));
     let body = gzip(array(1_000).as_bytes());
-    let limit = (body.len() + 200) / 3;
+    let limit = (body.len() + 200) / 2;
     let refused = Reject::TooManyEvents {
         limit,
         actual: limit + 1,
