@@ -86,7 +86,7 @@ fn record(number: usize, deadline: Mono) -> Record<Obligation> {
 
 /// Every third call throttles half of its records.
 fn destination(call: u64, records: &[Record<Obligation>]) -> Vec<RecordResult> {
-    let throttles = |at: usize| call % 3 == 0 && at % 2 == 0;
+    let throttles = |at: usize| call.is_multiple_of(3) && at.is_multiple_of(2);
     let results = (0..records.len()).map(|at| match throttles(at) {
         true => RecordResult::Retry(Cause::Throttled),
         false => RecordResult::Delivered,

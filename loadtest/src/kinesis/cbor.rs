@@ -138,7 +138,7 @@ mod tests {
             (b"\xa1\x01\x02", "no member has"),
             (&[0x81; 64], "CBOR"),
             (b"{}", "CBOR"),
-            (b"\xc2\x41\x01", "no member has"),
+            (b"\xc5\x41\x01", "no member has"),
         ] {
             let error = parsed(body).unwrap_err();
             assert!(error.contains(part), "{body:x?}: {error}");

@@ -105,7 +105,6 @@ impl Staging {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        println!("{}", String::from_utf8_lossy(&ended.stderr));
         ended.status.success()
     }
 
