@@ -23,7 +23,6 @@ use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
-use crate::scheduling::{self, Scheduling};
 use crate::worker::{self, ProxyProtocol, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
@@ -114,11 +113,6 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         warn!(
             "client_address.fake_ip is on: whoever sends events can choose the ip of their records"
         );
-    }
-    if config.process.scheduling == Scheduling::Batch
-        && let Err(error) = scheduling::prefer_batch()
-    {
-        warn!(%error, "threads stay under the ordinary scheduling policy");
     }
     let system = |what| move |source| AppError::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,12 +8,12 @@ use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings};
 use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
 use sluice_proxy::logging::{LogFormat, LogSettings};
-use sluice_proxy::{app, check, process};
+use sluice_proxy::{app, check, process, scheduling};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
@@ -39,6 +39,8 @@ fn with_config(settings: &Settings, command: impl Fn(&Config) -> ExitCode) -> Ex
 }
 
 fn serve(config: &Config, run: &Run) -> ExitCode {
+    // Before the first thread, which inherits it.
+    let scheduled = scheduling::apply(&config.process);
     if let Err(error) = log_writer::start() {
         return complain(&format!("cannot start the log's thread: {error}"), 1);
     }
@@ -53,6 +55,9 @@ fn serve(config: &Config, run: &Run) -> ExitCode {
         pid = std::process::id(),
         "starting"
     );
+    if let Err(error) = scheduled {
+        warn!(%error, "threads stay under the ordinary scheduling policy");
+    }
     let code = app::run(config).unwrap_or_else(|error| {
         error!(%error, "cannot start");
         ExitCode::FAILURE

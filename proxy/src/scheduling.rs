@@ -29,12 +29,23 @@ keyword_enum! {
     }
 }
 
+/// Applies the setting to the calling thread and every thread it starts from now on.
+///
+/// # Errors
+/// The kernel's, for instance where a sandbox forbids the call.
+pub fn apply(settings: &ProcessSettings) -> io::Result<()> {
+    match settings.scheduling {
+        Scheduling::Batch => prefer_batch(),
+        Scheduling::Inherit => Ok(()),
+    }
+}
+
 /// Puts the calling thread, and every thread it starts from now on, under `SCHED_BATCH`. A thread that
 /// was put under another policy than the ordinary one stays there: whoever did that meant it.
 ///
 /// # Errors
 /// What the kernel says, for instance where a sandbox forbids the call.
-pub fn prefer_batch() -> io::Result<()> {
+fn prefer_batch() -> io::Result<()> {
     match policy()? {
         libc::SCHED_OTHER => set_policy(libc::SCHED_BATCH),
         _ => Ok(()),

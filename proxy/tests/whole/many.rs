@@ -98,19 +98,19 @@ fn is_let_in(proxy: &Proxy) -> Option<Client> {
 
 #[test]
 fn connections_over_the_configured_caps_are_closed_at_the_door() {
-    for settings in [
-        "[listen]\nconnections_max = 3\n",
-        "[listen]\nconnections_per_address_max = 3\n",
+    for (settings, cap) in [
+        ("[listen]\nconnections_max = 3\n", "process"),
+        // Loopback is a trusted network by default, and peers in those are not counted.
+        (
+            "[listen]\nconnections_per_address_max = 3\n[client_address]\ntrusted = []\n",
+            "address",
+        ),
     ] {
         let (_dir, proxy) = with(settings);
         let mut inside: Vec<_> = (0..3).map(|_| is_let_in(&proxy).unwrap()).collect();
         assert!(is_let_in(&proxy).is_none(), "{settings}");
-        assert_eq!(
-            proxy
-                .metrics()
-                .get("sluice_connections_capped_total{cap=\"process\"}"),
-            1
-        );
+        let capped = format!("sluice_connections_capped_total{{cap=\"{cap}\"}}");
+        assert_eq!(proxy.metrics().get(&capped), 1);
         assert_eq!(inside[0].ask(get("/ping")).status, 200);
     }
 }

@@ -140,7 +140,7 @@ fn a_request_within_the_limits_is_not_shed_by_an_idle_proxy_however_many_cores_s
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");
     let settings = to_files(&data)
-        + "queue_bytes_max = 2359296\nbatch_bytes_max = 155648\n\
+        + "queue_bytes_max = 2621440\nbatch_bytes_max = 163840\n\
            [listen]\nworkers = 16\n\
            [limits]\nbody_bytes_max = 131072\nin_flight_bytes_max = 1048576\n";
     let proxy = Proxy::start(dir.path(), &settings);
