@@ -6,7 +6,7 @@
 //!
 //! A client that opens connections and sends nothing must not silence the liveness probe, because an
 //! orchestrator then kills a healthy process. So nobody waits for a free place: a new connection
-//! evicts an old one ([`places`]).
+//! evicts an old one (`places`).
 
 pub mod health;
 mod host;

@@ -12,7 +12,7 @@ const STATUSES_MAX: usize = 16;
 /// cannot be expected.
 const STATUSES: RangeInclusive<u16> = 200..=399;
 
-/// Statuses that are a success, in ascending order: at least one, [200] unless told otherwise.
+/// Statuses that are a success, in ascending order: at least one; 200 alone by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u16>", into = "Vec<u16>")]
 pub struct OkStatuses(Vec<u16>);

@@ -2,7 +2,7 @@
 //! OpenMetrics 1.0 (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 //!
 //! Written by hand: the values already live in plain per-core blocks, so a client library would only
-//! be a second set of counters. [`table`] declares the metrics, once each.
+//! be a second set of counters. `table` declares the metrics, once each.
 
 mod process;
 mod table;
