@@ -54,6 +54,11 @@ func streams(ctx context.Context, client *kinesis.Client) {
 	age := time.Since(*got.Records[0].ApproximateArrivalTimestamp)
 	check(age < time.Hour && age > -time.Hour, "arrival "+age.String())
 	must(client.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: name}))
+	// The name is taken until the stream is gone.
+	gone := kinesis.NewStreamNotExistsWaiter(client, func(options *kinesis.StreamNotExistsWaiterOptions) {
+		options.MinDelay = 100 * time.Millisecond
+	})
+	check(gone.Wait(ctx, described, 30*time.Second) == nil, "waiter of the deletion")
 }
 
 func objects(ctx context.Context, client *s3.Client) {
