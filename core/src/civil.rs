@@ -2,8 +2,9 @@
 
 use crate::time::Wall;
 
-/// The last second of the last four-digit year: 9999-12-31T23:59:59Z.
-const LAST_SECOND: u64 = 253_402_300_799;
+/// The last second of the last four-digit year: 9999-12-31T23:59:59Z. HTTP dates, signatures and object
+/// names cannot say a later one.
+pub const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A point in time as UTC calendar fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub mod metrics;
 mod places;
 
 use crate::admit::{HOSTS_MAX, is_host};
-use crate::net;
+use crate::{clock, net};
 pub use host::HostPolicy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -28,9 +28,12 @@ use places::Places;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{checked, texts};
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, ErrorKind::AddrInUse};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -176,6 +179,11 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
+            let connection = poll_fn(|cx| match clock::is_writable() {
+                true => connection.as_mut().poll(cx).map(drop),
+                false => Poll::Ready(()),
+            });
             // A slow or broken client of this port is not worth a log line.
             let _ = timeout(CONNECTION_DEADLINE, connection).await;
         });

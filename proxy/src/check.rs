@@ -5,6 +5,7 @@ use crate::config::{AckPolicy, Config, Output, SinkConfig};
 use crate::net;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
+use sluice_sinks::runtime;
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
@@ -70,9 +71,7 @@ const PLATFORMS: [Platform; 5] = [
 /// # Errors
 /// When there is no runtime to be had.
 pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime::current_thread()?;
     let mut report = Report {
         lines: String::new(),
         usable: true,
@@ -244,4 +243,45 @@ fn existing(dir: &Path) -> &Path {
     dir.ancestors()
         .find(|part| part.is_dir())
         .unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, HostInfo};
+
+    /// The first number in a cell of the page's table.
+    fn seconds(cell: &str) -> Option<u64> {
+        cell.split_whitespace().find_map(|part| part.parse().ok())
+    }
+
+    #[test]
+    fn platforms_are_those_of_the_page_on_running() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/running.md");
+        let page = fs::read_to_string(page).unwrap();
+        let table = page
+            .lines()
+            .skip_while(|line| !line.contains("kills after"));
+        let rows = table.skip(2).take_while(|line| line.starts_with('|'));
+        let rows: Vec<(String, u64, u64)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                let kills = seconds(cells[3]).unwrap_or(u64::MAX);
+                let notices = seconds(cells[2]).unwrap_or(0);
+                (cells[1].replace('`', ""), notices, kills)
+            })
+            .collect();
+        let checked = PLATFORMS.map(|one| (one.name.to_owned(), one.notices_s, one.kills_s));
+        assert_eq!(rows, checked);
+    }
+
+    #[test]
+    fn default_grace_outlasts_balancers_and_default_deadline_orchestrators() {
+        let config = Config::load(None, [], &Flags::default(), HostInfo::detect()).unwrap();
+        let slowest = PLATFORMS.iter().map(|one| one.notices_s).max();
+        assert_eq!(config.drain.grace.as_secs(), slowest.unwrap());
+        let without_docker = PLATFORMS.iter().filter(|one| one.name != "docker stop");
+        let first_kill = without_docker.map(|one| one.kills_s).min().unwrap();
+        assert!(config.drain.deadline.as_secs() < first_kill);
+    }
 }

@@ -1,5 +1,6 @@
 //! The clocks of the process: a monotonic one for deadlines, and the wall clock for what is recorded.
 
+use sluice_core::civil::LAST_SECOND;
 use sluice_core::time::{Mono, Wall};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,4 +36,10 @@ pub fn wall() -> Wall {
         secs: since.as_secs(),
         nanos: since.subsec_nanos(),
     }
+}
+
+/// Whether the wall clock reads a year of four digits. hyper panics on a date beyond: connections are
+/// closed instead until the clock is right.
+pub(crate) fn is_writable() -> bool {
+    wall().secs <= LAST_SECOND
 }

@@ -1,13 +1,15 @@
 //! The context of one core: its counters, its clock and the drain phase. Handlers, the HTTP server and
 //! the accept loop read it; [`worker`](crate::worker) makes it.
 
-use crate::clock::{Clock, wall};
+use crate::clock::{self, Clock, wall};
 use crate::drain_phase::Drain;
+use sluice_core::civil::LAST_SECOND;
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::{Mono, Wall};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::error;
 
 /// How often each core ticks its handler and reads the drain phase.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -74,7 +76,12 @@ impl WorkerContext {
     }
 
     pub(crate) fn read_wall(&self) {
-        self.anchor.set((self.now(), wall()));
+        let (_, before) = self.anchor.replace((self.now(), wall()));
+        if before.secs <= LAST_SECOND && !clock::is_writable() {
+            error!(
+                "the wall clock reads a year beyond 9999, connections are closed until it does not"
+            );
+        }
     }
 
     pub(crate) fn accepts(&self) -> bool {

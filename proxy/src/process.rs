@@ -4,15 +4,13 @@
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
+use sluice_core::civil::LAST_SECOND;
 use std::io;
 use tracing::warn;
 
 /// Descriptors asked for at most: some programs and libraries take time in proportion to the limit, and
 /// containers often have a limit of 2^30.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
-
-/// 9999-12-31T23:59:59Z, the last second that log lines, HTTP dates and object names can say.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Raises the soft limit of descriptors to the hard one. The soft one is often 1,024, for programs that use
 /// select(2), which this is not.

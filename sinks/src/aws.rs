@@ -22,6 +22,7 @@ use aws_credential_types::provider::{
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use sluice_core::cause::Cause;
+use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -214,7 +215,11 @@ struct WarmCredentials {
 }
 
 impl WarmCredentials {
+    /// None while the wall clock is beyond the year 9999: the SDK would panic on the date that it signs.
     fn held(&self) -> Option<Credentials> {
+        if !is_signable(SystemTime::now()) {
+            return None;
+        }
         self.held
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -222,6 +227,10 @@ impl WarmCredentials {
     }
 
     async fn fetch(&self) {
+        if !is_signable(SystemTime::now()) {
+            warn!("the wall clock reads a year beyond 9999, no AWS call can be signed");
+            return;
+        }
         match timeout(CREDENTIALS_TIMEOUT, self.source.provide_credentials()).await {
             Ok(Ok(credentials)) => {
                 let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
@@ -265,6 +274,12 @@ impl WarmCredentials {
             }
         }
     }
+}
+
+/// Whether the SDK can write this date.
+fn is_signable(now: SystemTime) -> bool {
+    now.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(true, |since| since.as_secs() <= LAST_SECOND)
 }
 
 /// Credentials without an end are read again at each look: someone may have replaced the file.

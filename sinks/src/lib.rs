@@ -10,6 +10,7 @@ pub mod firehose;
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
+pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;

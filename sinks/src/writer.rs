@@ -9,6 +9,7 @@
 //!                 stop signal          --> step(Stop)
 //! ```
 
+use crate::runtime;
 use crate::sink::Sink;
 use sluice_core::ack::{AckQueue, Outcome, Settlement};
 use sluice_core::cause::Cause;
@@ -127,10 +128,7 @@ where
     };
     let (stop, stopped) = watch::channel(false);
     let (report, reported) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(thread_error)?;
+    let runtime = runtime::current_thread().map_err(thread_error)?;
     let thread = Builder::new()
         .name(format!("writer-{output}"))
         .spawn(move || {

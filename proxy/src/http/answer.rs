@@ -1,6 +1,7 @@
 //! What goes back to the client, and the one form that errors have.
 
 use super::cors::Cors;
+use crate::clock::wall;
 use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -84,7 +85,13 @@ impl ErrorBody {
     /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
     pub(super) fn to_wire(&self, id: RequestId) -> Vec<u8> {
         let body = self.to_json();
-        let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+        // The range of the calendar ends; a clock beyond it must not end the process.
+        let now = i64::try_from(wall().secs).map(jiff::Timestamp::from_second);
+        let date = match now {
+            Ok(Ok(now)) => now,
+            _ => jiff::Timestamp::MAX,
+        };
+        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
         let mut wire = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nx-request-id: {:032x}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
             self.status.as_u16(),

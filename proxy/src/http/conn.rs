@@ -10,6 +10,7 @@ use super::conn_table::{ConnState, ConnTable, End, Phase};
 use super::io::CheckedIo;
 use super::limits::HttpLimits;
 use super::proxied_address::client_of;
+use crate::clock;
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
 use crate::net::listener::ConnectionPermit;
@@ -267,6 +268,9 @@ where
                 told = true;
                 engine.as_mut().graceful_shutdown();
             }
+        }
+        if !clock::is_writable() {
+            return Poll::Ready(false);
         }
         // An error here is the client's: it is gone, or the framing or the deadline said why.
         engine.as_mut().poll(cx).map(|_| false)

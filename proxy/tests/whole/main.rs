@@ -15,6 +15,7 @@ mod addresses;
 mod bodies;
 mod browsers;
 mod clients;
+mod clocks;
 mod disk;
 mod doors;
 mod endpoints;

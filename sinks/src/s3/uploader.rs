@@ -12,6 +12,7 @@ use super::row::{Row, Segment};
 use crate::aws::CallFailure;
 use crate::disk::Failure;
 use crate::disk::store::Store;
+use crate::runtime;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
@@ -67,10 +68,7 @@ impl Uploader {
         let thread = Builder::new()
             .name("s3-upload".to_owned())
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let runtime = match runtime {
+                let runtime = match runtime::current_thread() {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         // The receiver waits for this one message and is still there.

@@ -120,6 +120,11 @@ impl Proxy {
         self.connect().ask(post(path, body))
     }
 
+    /// Where metrics and probes are served.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         let reply = Client::connect(self.admin).ask(get("/metrics"));
         assert_eq!(reply.status, 200);
