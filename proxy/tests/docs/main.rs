@@ -24,6 +24,7 @@
 mod blocks;
 mod compose;
 mod config;
+mod image;
 mod links;
 mod needs;
 mod s3_recipe;

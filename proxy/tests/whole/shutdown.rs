@@ -1,6 +1,6 @@
 //! The way out: nobody who was answered 200 is let down, whatever is asked of the process.
 
-use crate::support::audit::{Sent, count_answered, ids_answered};
+use crate::support::audit::{Sent, Stored, count_answered, ids_answered};
 use crate::support::client::{get, post};
 use crate::support::event::{body, new_ids};
 use crate::support::load::{Load, burst};
@@ -9,6 +9,7 @@ use crate::support::stream::{emulator, stored};
 use crate::support::wait_until;
 use serde_json::Value;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tempfile::tempdir;
 
@@ -125,6 +126,48 @@ fn an_enqueued_output_answers_before_its_sink_does_and_delivers_all_of_it_before
     assert_eq!(stored.ids(), ids_answered(&sent, 200));
     assert_eq!(stored.duplicates(), 0);
     assert_eq!(flushed(&log)["delivered"], stored.0.len() as u64);
+}
+
+/// Thousands of events for a stream of 2,000 events a second, so that the queue to the writer is full, and
+/// SIGTERM. The exit code, the answered ids, what is stored, and the output's last line.
+fn end_with_full_queue(drain_ms: u64) -> (Option<i32>, BTreeSet<String>, Stored, Value) {
+    let stream = Emulator::start(Options {
+        shard_limits: false,
+        latency: Duration::from_secs(1),
+        ..Options::default()
+    })
+    .unwrap();
+    let dir = tempdir().unwrap();
+    let settings = enqueued(&stream, "in_flight_max = 4", drain_ms);
+    let mut proxy = Proxy::start(dir.path(), &settings);
+    let sent = burst(proxy.address, EVENTS, 4, 1_200);
+    assert_eq!(count_answered(&sent, 200), sent.len());
+    proxy.terminate();
+    let code = proxy.wait(Duration::from_secs(30)).code();
+    let counts = flushed(&proxy.log()).clone();
+    let answered = ids_answered(&sent, 200);
+    assert_eq!(counts["received"], answered.len() as u64);
+    (code, answered, stored(&stream), counts)
+}
+
+#[test]
+fn enqueued_records_in_full_queues_survive_sigterm() {
+    let (code, answered, stored, counts) = end_with_full_queue(25_000);
+    assert_eq!(code, Some(0), "{counts}");
+    assert_eq!(stored.ids(), answered);
+    assert_eq!(counts["left_behind"], 0);
+}
+
+#[test]
+fn enqueued_records_without_time_count_as_left_behind() {
+    let (code, answered, stored, counts) = end_with_full_queue(1_500);
+    assert_eq!(code, Some(1), "{counts}");
+    let delivered = counts["delivered"].as_u64().unwrap();
+    let left_behind = counts["left_behind"].as_u64().unwrap();
+    assert!(left_behind > 1_000, "{counts}");
+    assert_eq!(delivered + left_behind, answered.len() as u64);
+    // The last calls may have been stored without their answer.
+    assert!(stored.ids().len() as u64 >= delivered);
 }
 
 /// Sends what will never be stored, asks the proxy to end, and returns what its log said.

@@ -7,6 +7,7 @@ use sluice_core::time::Mono;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc;
 
 const START: u64 = 1_795_158_000;
@@ -100,6 +101,27 @@ fn record(line: &str) -> Record {
         payload: line.to_owned().into(),
         deadline: Mono::NEVER,
         ticket: Ticket::new(AckQueue::leak(), request, OutputId(0), 1),
+    }
+}
+
+#[tokio::test]
+async fn the_parent_of_an_existing_directory_is_synced_at_start() {
+    let mut bench = Bench::new();
+    bench.disk.0.calls.lock().unwrap().clear();
+    bench.restart();
+    let parent = bench.dir.path().file_name().unwrap().to_string_lossy();
+    let synced = format!("sync_dir {parent}");
+    assert!(bench.disk.0.calls.lock().unwrap().contains(&synced));
+}
+
+#[tokio::test]
+async fn record_files_are_not_readable_by_others() {
+    let bench = Bench::new();
+    assert_eq!(bench.write("one").await, RecordResult::Delivered);
+    let files = bench.files();
+    assert_eq!(files.len(), 1);
+    for path in files.into_keys() {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o137, 0);
     }
 }
 

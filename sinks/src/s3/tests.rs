@@ -11,6 +11,7 @@ use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::time::Mono;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
@@ -483,11 +484,37 @@ async fn a_full_stage_is_no_space_until_something_was_uploaded() {
 }
 
 #[tokio::test]
-async fn a_directory_belongs_to_one_process() {
+async fn a_directory_belongs_to_one_process_whatever_is_removed_from_it() {
     let bench = Bench::new().await;
+    assert_eq!(bench.write("one").await, DELIVERED);
+    for file in bench.segments("") {
+        fs::remove_file(bench.staging().join(file)).unwrap();
+    }
     match bench.try_start().await {
         Err(error) => assert!(error.reason.contains("another process"), "{error}"),
         Ok(_) => panic!("two sinks in one directory"),
+    }
+}
+
+#[tokio::test]
+async fn the_parent_of_an_existing_staging_directory_is_synced() {
+    let mut bench = Bench::new().await;
+    bench.finish().await;
+    assert!(bench.staging().is_dir());
+    bench.disk.0.calls.lock().unwrap().clear();
+    bench.start().await;
+    let parent = bench.dir.path().file_name().unwrap().to_string_lossy();
+    let synced = format!("sync_dir {parent}");
+    assert!(bench.disk.0.calls.lock().unwrap().contains(&synced));
+}
+
+#[tokio::test]
+async fn segments_are_not_readable_by_others() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.write("one").await, DELIVERED);
+    for segment in bench.segments("") {
+        let file = fs::metadata(bench.staging().join(segment)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o137, 0);
     }
 }
 
