@@ -2,6 +2,8 @@
 
 use crate::json::unescape;
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 /// The longest partition key, in Unicode characters; the limit of Kinesis' PutRecords.
 pub const KEY_CHARS_MAX: usize = 256;
@@ -17,6 +19,48 @@ pub enum PartitionRule {
     /// The value of this top-level field of the event (a string or a number), in envelope mode of this query
     /// parameter. A record without it, or with an empty one, has no key.
     Field(String),
+}
+
+impl PartitionRule {
+    /// How a rule is written.
+    pub const EXPECTED: &'static str = "one of random, timestamp, field:<name of 1 to 256 bytes>";
+    /// Bytes of a field's name.
+    pub const FIELD_BYTES_MAX: usize = 256;
+}
+
+/// A text that is no [`PartitionRule`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not {}", PartitionRule::EXPECTED)]
+pub struct PartitionRuleError {
+    /// The text.
+    pub given: String,
+}
+
+impl FromStr for PartitionRule {
+    type Err = PartitionRuleError;
+
+    fn from_str(given: &str) -> Result<Self, PartitionRuleError> {
+        match (given, given.strip_prefix("field:")) {
+            ("random", _) => Ok(PartitionRule::Random),
+            ("timestamp", _) => Ok(PartitionRule::Timestamp),
+            (_, Some(name)) if (1..=Self::FIELD_BYTES_MAX).contains(&name.len()) => {
+                Ok(PartitionRule::Field(name.to_owned()))
+            }
+            _ => Err(PartitionRuleError {
+                given: given.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PartitionRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PartitionRule::Random => f.write_str("random"),
+            PartitionRule::Timestamp => f.write_str("timestamp"),
+            PartitionRule::Field(name) => write!(f, "field:{name}"),
+        }
+    }
 }
 
 /// The partition key for a JSON value: a string's characters, or a number as written. `None` for any

@@ -11,11 +11,7 @@ use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::clock::{self, Clock};
-use crate::config::{
-    self, AckPolicy, AwsStream, Config, KafkaTopic, Output, PartitionKey, SinkConfig,
-};
-#[cfg(feature = "kafka")]
-use crate::config::{CompressionWord, SaslMechanism};
+use crate::config::{self, Config};
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
@@ -30,22 +26,13 @@ use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
-use sluice_core::request_table::{self, OutputRule};
+use sluice_core::request_table::{AckPolicy, OutputRule};
 use sluice_core::retry::RetryPolicy;
 use sluice_core::stats::{BillingStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
-use sluice_sinks::aws::AwsSettings;
-use sluice_sinks::file::{FileSettings, FileSink};
-#[cfg(feature = "firehose")]
-use sluice_sinks::firehose::{FirehoseSettings, FirehoseSink};
-#[cfg(feature = "kafka")]
-use sluice_sinks::kafka::{ClientCertificate, Compression, KafkaSettings, KafkaSink, Sasl, Secret};
-use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
-use sluice_sinks::null::NullSink;
-#[cfg(feature = "s3")]
-use sluice_sinks::s3::{Keeping, S3Settings, S3Sink, Staging};
-use sluice_sinks::sink::{CheckError, Sink};
+use sluice_sinks::output::{AckMode, Output};
+use sluice_sinks::sink::Sink;
 use sluice_sinks::writer::{self, Summary, WriterHandle};
 use std::io;
 use std::process::ExitCode;
@@ -103,9 +90,9 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     for output in &config.outputs {
         info!(
             output = output.name,
-            "type" = %output.sink.sink_type(),
-            ack = ack_word(&output.ack),
-            writers = output.writers,
+            "type" = output.type_name,
+            ack = output.timing.ack.word(),
+            writers = output.delivery.writers,
             "output in force"
         );
     }
@@ -195,14 +182,6 @@ impl Signals {
     }
 }
 
-fn ack_word(ack: &AckPolicy) -> &'static str {
-    match ack {
-        AckPolicy::Delivered => "delivered",
-        AckPolicy::Durable => "durable",
-        AckPolicy::Enqueued { .. } => "enqueued",
-    }
-}
-
 /// The writers of one output.
 struct RunningOutput {
     name: String,
@@ -239,20 +218,20 @@ fn start_output(
     let mut stats = Vec::new();
     let mut sink = None;
     let mut bills = Vec::new();
-    for number in 0..output.writers {
+    for number in 0..output.delivery.writers {
         let (sender, receiver) = queue::queue(QUEUE_SUBMISSIONS);
         let troubled = Arc::clone(readiness);
         let settings = writer::WriterSettings {
-            output: match output.writers {
+            output: match output.delivery.writers {
                 1 => output.name.clone(),
                 _ => format!("{}-{number}", output.name),
             },
             delivery: DeliverySettings {
-                linger: output.linger,
-                in_flight_max: output.in_flight_max,
+                linger: output.timing.linger,
+                in_flight_max: output.delivery.in_flight_max,
                 retry: RetryPolicy {
-                    base: output.retry_base,
-                    cap: output.retry_cap,
+                    base: output.delivery.retry_base,
+                    cap: output.delivery.retry_cap,
                 },
             },
             clock: Arc::new(move || clock.now()),
@@ -260,8 +239,8 @@ fn start_output(
             trouble: Arc::new(move |cause| troubled.set_trouble(id, cause)),
         };
         stats.push(Arc::clone(&settings.stats));
-        let output = output.clone();
-        let start = move || async move { start_sink(&output).await };
+        let config = Arc::clone(&output.sink);
+        let start = move || async move { config.start(clock::wall).await };
         let (handle, writer_sink) = writer::spawn(settings, receiver, start)?;
         queues.push(sender);
         handles.push(handle);
@@ -281,7 +260,7 @@ fn start_output(
     }
     Ok(RunningOutput {
         name: output.name.clone(),
-        queue_bytes_max: output.queue_bytes_max as u64,
+        queue_bytes_max: output.delivery.queue_bytes_max as u64,
         queues,
         handles,
         stats,
@@ -327,185 +306,6 @@ fn start_admin(
     let admin = Admin::start(address, HostPolicy::new(&config.admin.hosts), sources)?;
     info!(address = %admin.address(), "metrics and probes");
     Ok(Some(admin))
-}
-
-/// Makes the sink of an output, in the runtime that will drive it.
-///
-/// # Errors
-/// What the sink says; a stream that cannot be reached now is not an error, it may be reached later.
-pub async fn start_sink(output: &Output) -> Result<Arc<dyn Sink>, CheckError> {
-    match &output.sink {
-        SinkConfig::Null => Ok(Arc::new(NullSink)),
-        SinkConfig::File(file) => {
-            let settings = FileSettings {
-                file_bytes_max: file.rotate_bytes,
-                file_age_max: file.rotate,
-                batch_records_max: output.batch_records_max,
-                batch_bytes_max: output.batch_bytes_max,
-                ..FileSettings::new(&file.dir)
-            };
-            Ok(Arc::new(FileSink::start(settings, clock::wall)?))
-        }
-        #[cfg(feature = "firehose")]
-        SinkConfig::Firehose(firehose) => {
-            let settings = FirehoseSettings {
-                aws: aws_settings(&firehose.stream),
-                batch_events_max: output.batch_records_max,
-                batch_bytes_max: output.batch_bytes_max,
-                pack_bytes_max: firehose.pack_bytes_max,
-                ..FirehoseSettings::new(&firehose.stream.name)
-            };
-            Ok(Arc::new(FirehoseSink::start(settings).await?))
-        }
-        #[cfg(not(feature = "firehose"))]
-        SinkConfig::Firehose(firehose) => Err(CheckError {
-            destination: format!("firehose stream {}", firehose.stream.name),
-            reason: "this program was built without its feature `firehose`".to_owned(),
-        }),
-        #[cfg(feature = "kafka")]
-        SinkConfig::Kafka(kafka) => {
-            let settings = kafka_settings(output, kafka);
-            Ok(Arc::new(KafkaSink::start(settings).await?))
-        }
-        #[cfg(not(feature = "kafka"))]
-        SinkConfig::Kafka(kafka) => Err(CheckError {
-            destination: format!("kafka at {}", kafka.brokers.join(",")),
-            reason: "this program was built without its feature `kafka`".to_owned(),
-        }),
-        SinkConfig::Kinesis(kinesis) => {
-            let settings = KinesisSettings {
-                aws: aws_settings(&kinesis.stream),
-                batch_records_max: output.batch_records_max,
-                batch_bytes_max: output.batch_bytes_max,
-                describe_interval: kinesis.describe_interval,
-                ..KinesisSettings::new(&kinesis.stream.name)
-            };
-            Ok(Arc::new(KinesisSink::start(settings).await?))
-        }
-        #[cfg(feature = "s3")]
-        SinkConfig::S3(s3) => {
-            let settings = s3_settings(output, s3);
-            Ok(Arc::new(S3Sink::start(settings, clock::wall).await?))
-        }
-        #[cfg(not(feature = "s3"))]
-        SinkConfig::S3(s3) => Err(CheckError {
-            destination: format!("s3 bucket {}", s3.bucket),
-            reason: "this program was built without its feature `s3`".to_owned(),
-        }),
-    }
-}
-
-/// Tries whether the destination of an output can be written to, without writing an event.
-///
-/// # Errors
-/// What the sink says.
-pub async fn check_sink(output: &Output) -> Result<String, CheckError> {
-    match &output.sink {
-        // A sink that was started would upload what an earlier process left.
-        #[cfg(feature = "s3")]
-        SinkConfig::S3(s3) => S3Sink::try_out(&s3_settings(output, s3)).await,
-        _ => start_sink(output).await?.check().await,
-    }
-}
-
-#[cfg(feature = "s3")]
-fn s3_settings(output: &Output, s3: &config::S3Sink) -> S3Settings {
-    let keeping = match &s3.staging {
-        Some(staging) => Keeping::Staged(Staging {
-            bytes_max: staging.bytes_max,
-            ..Staging::new(&staging.dir)
-        }),
-        // What is left of the time in which a record may be delivered once its object is full.
-        None => Keeping::Memory {
-            give_up_after: match output.ack {
-                AckPolicy::Enqueued { retry_for } => retry_for.saturating_sub(output.linger),
-                AckPolicy::Delivered | AckPolicy::Durable => Duration::ZERO,
-            },
-        },
-    };
-    S3Settings {
-        prefix: s3.prefix.clone(),
-        aws: AwsSettings {
-            region: s3.region.clone(),
-            endpoint_url: s3.endpoint_url.clone(),
-            connect_timeout: s3.connect_timeout,
-            attempt_timeout: s3.attempt_timeout,
-            operation_timeout: s3.attempt_timeout,
-        },
-        path_style: s3.path_style,
-        storage_class: s3.storage_class.to_string(),
-        kms_key_id: s3.kms_key_id.clone(),
-        object_bytes_max: s3.object_bytes_max,
-        object_age_max: s3.object_age,
-        batch_records_max: output.batch_records_max,
-        batch_bytes_max: output.batch_bytes_max,
-        retry_base: output.retry_base,
-        retry_cap: output.retry_cap,
-        ..S3Settings::new(&s3.bucket, keeping)
-    }
-}
-
-fn aws_settings(stream: &AwsStream) -> AwsSettings {
-    AwsSettings {
-        region: stream.region.clone(),
-        endpoint_url: stream.endpoint_url.clone(),
-        connect_timeout: stream.connect_timeout,
-        attempt_timeout: stream.attempt_timeout,
-        operation_timeout: stream.attempt_timeout,
-    }
-}
-
-#[cfg(feature = "kafka")]
-fn kafka_settings(output: &Output, kafka: &config::KafkaSink) -> KafkaSettings {
-    let sasl = match (kafka.sasl, kafka.login.clone()) {
-        (SaslMechanism::MskIam, _) => Sasl::MskIam {
-            region: kafka.region.clone(),
-        },
-        (SaslMechanism::None, _) | (_, None) => Sasl::None,
-        (mechanism, Some((username, password))) => {
-            let password = Secret(password.0);
-            match mechanism {
-                SaslMechanism::ScramSha256 => Sasl::ScramSha256 { username, password },
-                SaslMechanism::ScramSha512 => Sasl::ScramSha512 { username, password },
-                SaslMechanism::None | SaslMechanism::Plain | SaslMechanism::MskIam => {
-                    Sasl::Plain { username, password }
-                }
-            }
-        }
-    };
-    let (topic, template) = match &kafka.topic {
-        KafkaTopic::Name(name) => (name, None),
-        KafkaTopic::Template {
-            template, fallback, ..
-        } => (fallback, Some(template.clone())),
-    };
-    let certificate = kafka.certificate.clone().map(|own| ClientCertificate {
-        certificate_file: own.certificate_file,
-        key_file: own.key_file,
-        key_password: own.key_password.map(|password| Secret(password.0)),
-    });
-    KafkaSettings {
-        template,
-        tls: kafka.tls,
-        ca_file: kafka.ca_file.clone(),
-        certificate,
-        sasl,
-        compression: match kafka.compression {
-            CompressionWord::None => Compression::None,
-            CompressionWord::Gzip => Compression::Gzip,
-            CompressionWord::Snappy => Compression::Snappy,
-            CompressionWord::Lz4 => Compression::Lz4,
-            CompressionWord::Zstd => Compression::Zstd,
-        },
-        delivery_timeout: kafka.delivery_timeout,
-        batch_records_max: output.batch_records_max,
-        batch_bytes_max: output.batch_bytes_max,
-        record_bytes_max: kafka.record_bytes_max,
-        // All the calls that the writer makes at once; what does not fit waits in front of it.
-        buffer_records_max: output.in_flight_max * output.batch_records_max,
-        buffer_bytes_max: output.in_flight_max * output.batch_bytes_max,
-        ..KafkaSettings::new(kafka.brokers.clone(), topic)
-    }
 }
 
 fn start_workers(
@@ -575,7 +375,7 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
     let partition = config
         .outputs
         .iter()
-        .map(|output| partition_rule(&output.partition_key))
+        .map(|output| output.partition_key.clone())
         .find(|rule| *rule != PartitionRule::Random)
         .unwrap_or_default();
     let outputs = config
@@ -623,46 +423,31 @@ fn output_settings(
     cores: u64,
     ack_deadline: Duration,
 ) -> OutputSettings {
-    let (ack, retry_for) = match output.ack {
-        AckPolicy::Delivered | AckPolicy::Durable => (request_table::AckPolicy::Delivered, None),
-        AckPolicy::Enqueued { retry_for } => (request_table::AckPolicy::Enqueued, Some(retry_for)),
+    let (ack, retry_for) = match output.timing.ack {
+        AckMode::Delivered | AckMode::Durable => (AckPolicy::Delivered, None),
+        AckMode::Enqueued => (AckPolicy::Enqueued, Some(output.timing.retry_for)),
     };
     OutputSettings {
         rule: OutputRule {
             ack,
-            pending_bytes_max: output.queue_bytes_max as u64 / cores,
+            pending_bytes_max: output.delivery.queue_bytes_max as u64 / cores,
             // Leaves time for the tries that the last of a request's throttled records needs.
             adaptive_limit: retry_for.is_none().then_some(ack_deadline / 8),
         },
         writers,
         retry_for,
-        keyed: output.partition_key != PartitionKey::Random,
+        keyed: output.partition_key != PartitionRule::Random,
         by_topic: topics_of(output).is_some(),
     }
 }
 
-/// What names the topics of its records, where they name any.
+/// The topics that its records name, where they name any.
 fn topics_of(output: &Output) -> Option<Arc<Topics>> {
-    match &output.sink {
-        SinkConfig::Kafka(config::KafkaSink {
-            topic:
-                KafkaTopic::Template {
-                    template,
-                    topics_max,
-                    ..
-                },
-            ..
-        }) => Some(Arc::new(Topics::new(template.clone(), *topics_max))),
-        _ => None,
-    }
-}
-
-fn partition_rule(key: &PartitionKey) -> PartitionRule {
-    match key {
-        PartitionKey::Random => PartitionRule::Random,
-        PartitionKey::Timestamp => PartitionRule::Timestamp,
-        PartitionKey::Field(name) => PartitionRule::Field(name.clone()),
-    }
+    let rule = output.sink.topics()?;
+    Some(Arc::new(Topics::new(
+        rule.template.clone(),
+        rule.topics_max,
+    )))
 }
 
 /// Drains; true when nothing was left behind.

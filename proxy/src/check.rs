@@ -1,11 +1,12 @@
 //! `sluice check`: tries what the configuration names before traffic does.
 
-use crate::app::check_sink;
-use crate::config::{AckPolicy, Config, Output, SinkConfig};
+use crate::clock;
+use crate::config::Config;
 use crate::net;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 use sluice_sinks::runtime;
+use sluice_sinks::output::{AckMode, Output};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
@@ -79,13 +80,15 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
     report.ports(config);
     report.warnings(config);
     for output in &config.outputs {
-        let found = match (&output.sink, offline) {
-            (SinkConfig::Null | SinkConfig::File(_), _) | (_, false) => runtime
-                .block_on(check_sink(output))
+        let is_tried = output.sink.is_local() || !offline;
+        let found = match is_tried {
+            true => runtime
+                .block_on(output.sink.try_out(clock::wall))
                 .map_err(|error| error.to_string()),
-            (_, true) => Ok("not tried (--offline)".to_owned()),
+            false => Ok("not tried (--offline)".to_owned()),
         };
-        let staging = directory(output).filter(|_| offline).map(writable);
+        let directory = output.sink.directory().filter(|_| !is_tried);
+        let staging = directory.map(|directory| writable(directory.path));
         let found = found.and_then(|found| match staging {
             Some(Err(error)) => Err(error),
             Some(Ok(())) | None => Ok(found),
@@ -97,8 +100,10 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
                 format!("FAILED: {error}")
             }
         };
-        let kind = output.sink.sink_type();
-        report.line(format_args!("output {} ({kind}) {word}", output.name));
+        report.line(format_args!(
+            "output {} ({}) {word}",
+            output.name, output.type_name
+        ));
     }
     Ok(report)
 }
@@ -132,17 +137,14 @@ impl Report {
         let outputs = &config.outputs;
         if outputs
             .iter()
-            .all(|output| matches!(output.ack, AckPolicy::Enqueued { .. }))
+            .all(|output| output.timing.ack == AckMode::Enqueued)
         {
             self.line(format_args!(
                 "warning: every output is `enqueued`: 200 means that events are in memory, \
                  and those are lost when the process is killed"
             ));
         }
-        if outputs
-            .iter()
-            .all(|output| matches!(output.sink, SinkConfig::Null))
-        {
+        if outputs.iter().all(|output| !output.sink.keeps_records()) {
             self.line(format_args!(
                 "warning: every output is `null`: events are answered 200 and thrown away"
             ));
@@ -164,22 +166,19 @@ impl Report {
 
     /// Whether the disk has the room that staging is allowed.
     fn room(&mut self, output: &Output) {
-        let SinkConfig::S3(s3) = &output.sink else {
+        let Some(directory) = output.sink.directory() else {
             return;
         };
-        let Some(staging) = &s3.staging else {
-            return;
-        };
-        let Ok(disk) = statvfs(existing(&staging.dir)) else {
+        let (Some(bytes_max), Ok(disk)) = (directory.bytes_max, statvfs(existing(directory.path)))
+        else {
             return;
         };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < staging.bytes_max {
+        if free < bytes_max {
             self.line(format_args!(
-                "warning: output {}: staging may take {} bytes, {} has {free} left",
+                "warning: output {}: staging may take {bytes_max} bytes, {} has {free} left",
                 output.name,
-                staging.bytes_max,
-                staging.dir.display()
+                directory.path.display()
             ));
         }
     }
@@ -214,14 +213,6 @@ fn port(address: SocketAddr) -> Result<bool, String> {
             Ok(_) => Ok(false),
             Err(error) => Err(error.source.to_string()),
         },
-    }
-}
-
-/// The directory of an output whose destination is elsewhere.
-fn directory(output: &Output) -> Option<&Path> {
-    match &output.sink {
-        SinkConfig::S3(s3) => s3.staging.as_ref().map(|staging| staging.dir.as_path()),
-        _ => None,
     }
 }
 

@@ -4,28 +4,17 @@
 //! may be written down, `env` the overlay of variables, `replaced` those of the tier we replace, `resolve` the way from there to [`Config`];
 //! `bounds` holds every limit on a number. Nothing here opens a socket or a data file.
 
-mod bounds;
-mod check;
 mod env;
 mod error;
 mod file;
-mod firehose;
 mod host_info;
-mod kafka;
-mod keywords;
 mod known;
 mod legacy_env;
 mod outputs;
-mod raw;
 mod resolve;
-mod s3;
 
-pub use bounds::{BOUNDS, Bound, Scope};
 pub use error::ConfigError;
 pub use host_info::{HostInfo, has_cpu_quota};
-pub use keywords::{
-    AckMode, CompressionWord, PartitionKey, SaslMechanism, Secret, SinkType, StorageClassWord,
-};
 pub use sluice_sinks::settings::{Given, Problem};
 
 use crate::admin::AdminSettings;
@@ -38,24 +27,20 @@ use crate::logging::LogSettings;
 use crate::scheduling::ProcessSettings;
 use crate::worker::{Driver, ListenSettings};
 use resolve::Wrong;
-use sluice_core::topic::Template;
-use sluice_sinks::settings::{InForce, Misfit, Origin, Setting, Value};
+use sluice_sinks::output::Output;
+use sluice_sinks::settings::{InForce, Misfit, Origin, Secret, Setting, Value};
 use std::ffi::OsString;
 use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// A configuration file may have this many bytes.
 pub const FILE_BYTES_MAX: u64 = 1_048_576;
 
 /// This many outputs at most.
 pub const OUTPUTS_MAX: usize = 16;
-
-/// This many brokers of a Kafka output at most; the cluster names the others.
-pub const BROKERS_MAX: usize = 64;
 
 /// A section of the file.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +120,7 @@ pub const SECTIONS: &[Section] = &[
 ];
 
 /// The whole configuration, every value present.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where and how requests come in.
     pub listen: ListenSettings,
@@ -169,203 +154,6 @@ pub struct Config {
     in_force: Vec<InForce>,
 }
 
-/// `[outputs.<name>]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// 1 to 32 of `a-z`, `0-9`, `_`, `-`.
-    pub name: String,
-    /// What a client's 200 waits for at this output.
-    pub ack: AckPolicy,
-    /// Bytes waiting in front of the writers; at least one full batch.
-    pub queue_bytes_max: usize,
-    /// How long a batch waits for more records.
-    pub linger: Duration,
-    /// Records in one call of the sink.
-    pub batch_records_max: usize,
-    /// Bytes in one call of the sink, keys included.
-    pub batch_bytes_max: usize,
-    /// Calls running at once, per writer.
-    pub in_flight_max: usize,
-    /// Writer threads.
-    pub writers: usize,
-    /// The first retry waits up to this.
-    pub retry_base: Duration,
-    /// No retry waits longer than this.
-    pub retry_cap: Duration,
-    /// What decides a record's place in a stream. Files and Firehose know no key: always random there.
-    pub partition_key: PartitionKey,
-    /// The destination.
-    pub sink: SinkConfig,
-}
-
-/// What a client's 200 waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckPolicy {
-    /// The destination's word.
-    Delivered,
-    /// A synced place on the local disk, from where the destination gets it, after a new start as well.
-    Durable,
-    /// A place in the queue: best effort, what is still undelivered after `retry_for` is counted and dropped.
-    Enqueued {
-        /// How long delivery is tried.
-        retry_for: Duration,
-    },
-}
-
-/// A destination and what only its type knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkConfig {
-    /// Newline-delimited JSON in local files.
-    File(FileSink),
-    /// A Firehose delivery stream that takes direct puts.
-    Firehose(FirehoseSink),
-    /// A Kafka topic.
-    Kafka(KafkaSink),
-    /// A Kinesis data stream.
-    Kinesis(KinesisSink),
-    /// Nowhere, for measuring.
-    Null,
-    /// Objects in a bucket.
-    S3(S3Sink),
-}
-
-/// Keys of `type = "file"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSink {
-    /// The root under which `year=/month=/day=/hour=/` lie; no other output has the same.
-    pub dir: PathBuf,
-    /// A file over this size is closed and a new one begun.
-    pub rotate_bytes: u64,
-    /// A file older than this is closed and a new one begun.
-    pub rotate: Duration,
-}
-
-/// Keys of `type = "kafka"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaSink {
-    /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
-    pub brokers: Vec<String>,
-    /// Where its records go.
-    pub topic: KafkaTopic,
-    /// Whether connections are encrypted.
-    pub tls: bool,
-    /// The authorities, in PEM, for the brokers' certificates; `None`: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// What it shows of itself to brokers that want a certificate; only with `tls`.
-    pub certificate: Option<ClientCertificate>,
-    /// How it says who it is.
-    pub sasl: SaslMechanism,
-    /// Name and password, with the mechanisms that have them.
-    pub login: Option<(String, Secret)>,
-    /// The region of [`SaslMechanism::MskIam`]; `None` leaves it to the standard AWS chain.
-    pub region: Option<String>,
-    /// What batches are packed with.
-    pub compression: CompressionWord,
-    /// After this a record that no broker confirmed is given up.
-    pub delivery_timeout: Duration,
-    /// Bytes of one record, key included; a larger one is refused to the client.
-    pub record_bytes_max: usize,
-}
-
-/// The topic or topics of a Kafka output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KafkaTopic {
-    /// All records go to the topic of this name.
-    Name(String),
-    /// A record's own values name its topic.
-    Template {
-        /// What names are made by; the same for all outputs that have one.
-        template: Template,
-        /// The topic of records whose values name none.
-        fallback: String,
-        /// Different names in the life of the process, the fallback not counted; the same for all outputs
-        /// that have a template.
-        topics_max: usize,
-    },
-}
-
-/// A certificate in PEM and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, with those that it was signed by behind it.
-    pub certificate_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
-    /// What the key is encrypted with; `None`: it is not.
-    pub key_password: Option<Secret>,
-}
-
-/// Keys of `type = "firehose"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirehoseSink {
-    /// Which delivery stream, and how to call it.
-    pub stream: AwsStream,
-    /// Bytes up to which events share a record, newlines included; 0: each has its own.
-    pub pack_bytes_max: usize,
-}
-
-/// Keys of `type = "kinesis"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KinesisSink {
-    /// Which stream, and how to call it.
-    pub stream: AwsStream,
-    /// How often limits and mode of the stream are read again.
-    pub describe_interval: Duration,
-}
-
-/// A stream of AWS, and how to call it: keys of `type = "firehose"` and `type = "kinesis"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsStream {
-    /// The stream's name; key `stream`.
-    pub name: String,
-    /// The region; `None` leaves it to the standard AWS chain.
-    pub region: Option<String>,
-    /// Another endpoint than the region's; `None` leaves it to the standard AWS chain.
-    pub endpoint_url: Option<String>,
-    /// How long a TCP and TLS handshake may take; at most `attempt_timeout`.
-    pub connect_timeout: Duration,
-    /// How long one call may take.
-    pub attempt_timeout: Duration,
-}
-
-/// Keys of `type = "s3"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Sink {
-    /// The bucket's name.
-    pub bucket: String,
-    /// What keys begin with, as it is.
-    pub prefix: String,
-    /// The region; `None` leaves it to the standard AWS chain.
-    pub region: Option<String>,
-    /// Another endpoint than the region's; `None` leaves it to the standard AWS chain.
-    pub endpoint_url: Option<String>,
-    /// Whether the bucket stands in the path; `None`: when there is an endpoint.
-    pub path_style: Option<bool>,
-    /// How long a TCP and TLS handshake may take; at most `attempt_timeout`.
-    pub connect_timeout: Duration,
-    /// How long one call may take.
-    pub attempt_timeout: Duration,
-    /// Where records are until their object is stored; `None`: in memory, with [`AckPolicy::Enqueued`].
-    pub staging: Option<Staging>,
-    /// An object is finished before its lines pass this many bytes.
-    pub object_bytes_max: u64,
-    /// An object is finished at this age.
-    pub object_age: Duration,
-    /// The storage class of objects.
-    pub storage_class: StorageClassWord,
-    /// The KMS key that objects are encrypted with; `None` leaves it to the bucket.
-    pub kms_key_id: Option<String>,
-}
-
-/// The staging directory of an S3 output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Staging {
-    /// The directory; no other output has the same.
-    pub dir: PathBuf,
-    /// Bytes of events in it; over it requests are answered 503.
-    pub bytes_max: u64,
-}
-
 /// What the command line may decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -378,6 +166,15 @@ pub struct Flags {
     /// `--data-dir`: `dir` of the one file output.
     pub data_dir: Option<PathBuf>,
 }
+
+/// Two configurations are the same if the same values are in force.
+impl PartialEq for Config {
+    fn eq(&self, other: &Config) -> bool {
+        self.in_force == other.in_force
+    }
+}
+
+impl Eq for Config {}
 
 impl Config {
     /// Reads the file if one is named, lays the variables that begin with `SLUICE_` and then the flags
@@ -421,19 +218,22 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
-        for section in SECTIONS {
+        let sections = SECTIONS.iter().map(|section| section.name.to_owned());
+        let outputs = self.outputs.iter();
+        let outputs = outputs.map(|output| format!("{}.{}", known::OUTPUTS, output.name));
+        for section in sections.chain(outputs) {
+            let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "[{}]", section.name);
+            let _ = writeln!(text, "{between}[{section}]");
             for known in &self.in_force {
-                if known.section == section.name
+                if known.section == section
                     && let Some(value) = &known.value
                 {
                     let _ = writeln!(text, "{} = {}", known.key, toml(value));
                 }
             }
-            text.push('\n');
         }
-        text + &raw::print(&self.outputs)
+        text
     }
 }
 

@@ -18,12 +18,14 @@ mod reference;
 mod s3;
 
 use proptest::prelude::*;
+use sluice_core::partition::PartitionRule;
 use sluice_proxy::config::{
-    AckPolicy, Config, ConfigError, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Output,
-    PartitionKey, Problem, SinkConfig,
+    Config, ConfigError, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Problem,
 };
 use sluice_proxy::scheduling::Scheduling;
 use sluice_proxy::worker::Driver;
+use sluice_sinks::TYPES;
+use sluice_sinks::output::{AckMode, Output};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,6 +68,17 @@ fn problem(text: &str) -> String {
     problems[0].to_string()
 }
 
+/// A value of an output as it is printed; `None` where none is in force.
+fn shown(config: &Config, output: &str, key: &str) -> Option<toml::Value> {
+    let printed: toml::Table = config.to_toml().parse().unwrap();
+    printed["outputs"][output].get(key).cloned()
+}
+
+/// A value of the output `main`, which has it.
+fn main_output(config: &Config, key: &str) -> toml::Value {
+    shown(config, "main", key).unwrap_or_else(|| panic!("no {key} in {config}"))
+}
+
 const KINESIS: &str = "[outputs.main]\ntype = 'kinesis'\nstream = 'clicks'\n";
 const KAFKA: &str = "[outputs.main]\ntype = 'kafka'\nbrokers = 'b-1:9092, b-2'\ntopic = 'clicks'\n";
 
@@ -85,31 +98,31 @@ fn without_a_file_it_listens_on_loopback_and_writes_files() {
         panic!("{:?}", config.outputs)
     };
     assert_eq!(output.name, "files");
-    assert_eq!(output.ack, AckPolicy::Delivered);
-    assert_eq!(output.linger, Duration::ZERO);
-    assert_eq!(output.batch_records_max, 10_000);
-    assert_eq!(output.in_flight_max, 1);
-    let SinkConfig::File(file) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert_eq!(file.dir, Path::new("./sluice-data"));
+    assert_eq!(
+        (output.type_name, output.timing.ack),
+        ("file", AckMode::Delivered)
+    );
+    assert_eq!(output.timing.linger, Duration::ZERO);
+    assert_eq!(output.delivery.in_flight_max, 1);
+    let shown = |key: &str| shown(&config, "files", key).unwrap();
+    assert_eq!(shown("batch_records_max"), 10_000.into());
+    assert_eq!(shown("dir"), "./sluice-data".into());
 }
 
 #[test]
 fn a_configured_output_replaces_the_default_one() {
     let config = load(KINESIS).unwrap();
-    let [output] = &config.outputs[..] else {
-        panic!("{:?}", config.outputs)
-    };
-    assert_eq!(output.batch_records_max, 500);
-    assert_eq!(output.batch_bytes_max, 5 << 20);
-    assert_eq!(output.linger, Duration::from_millis(5));
-    let SinkConfig::Kinesis(kinesis) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    // Three quarters of what linger leaves of the ack deadline, being less than 3 s.
-    assert_eq!(kinesis.stream.attempt_timeout, Duration::from_millis(2_996));
-    assert_eq!(kinesis.stream.region, None);
+    assert_eq!(names(&config.outputs), ["main"]);
+    for (key, value) in [
+        ("batch_records_max", 500),
+        ("batch_bytes_max", 5 << 20),
+        ("linger_ms", 5),
+        // Three quarters of what linger leaves of the ack deadline, being less than 3 s.
+        ("attempt_timeout_ms", 2_996),
+    ] {
+        assert_eq!(main_output(&config, key), value.into(), "{key}");
+    }
+    assert_eq!(shown(&config, "main", "region"), None);
 }
 
 #[test]
@@ -175,11 +188,8 @@ fn a_variable_merges_into_the_section_that_the_file_has() {
     let text = format!("{KINESIS}region = 'eu-west-1'\n");
     let variables = [("SLUICE_OUTPUTS__MAIN__STREAM", "other")];
     let config = load_all(&text, &variables, &Flags::default()).unwrap();
-    let SinkConfig::Kinesis(kinesis) = &config.outputs[0].sink else {
-        panic!()
-    };
-    assert_eq!(kinesis.stream.name, "other");
-    assert_eq!(kinesis.stream.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(main_output(&config, "stream"), "other".into());
+    assert_eq!(main_output(&config, "region"), "eu-west-1".into());
 }
 
 #[test]
@@ -194,7 +204,7 @@ fn variables_alone_make_an_output_and_text_may_look_like_a_number() {
     ];
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(config.outputs[0].name, "a_b__c");
-    assert_eq!(config.outputs[0].linger, Duration::from_millis(7));
+    assert_eq!(config.outputs[0].timing.linger, Duration::from_millis(7));
     assert!(!config.listen.pin);
     assert_eq!(config.process.scheduling, Scheduling::Inherit);
     assert_eq!(config.admin.address, None);
@@ -517,9 +527,10 @@ fn keys_of_another_type_or_ack_are_refused() {
         ("kafka", "connect_timeout_ms", "1"),
         ("file", "sasl_password", "'x'"),
     ] {
-        let stream = bounds::needs(sink.parse().unwrap());
+        let of = TYPES.iter().find(|of| of.name == sink).unwrap();
         let shown = problem(&format!(
-            "[outputs.main]\ntype = '{sink}'\n{stream}{key} = {value}\n"
+            "[outputs.main]\ntype = '{sink}'\n{}{key} = {value}\n",
+            of.example
         ));
         assert!(shown.contains(&format!("`outputs.main.{key}`")), "{shown}");
         let because = if key == "retry_for_ms" {
@@ -609,10 +620,7 @@ fn a_kinesis_stream_may_be_named_by_its_arn() {
     let named = |name: &str| load(&KINESIS.replace("clicks", name));
     let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
     let config = named(arn).unwrap();
-    let SinkConfig::Kinesis(kinesis) = &config.outputs[0].sink else {
-        panic!()
-    };
-    assert_eq!(kinesis.stream.name, arn);
+    assert_eq!(main_output(&config, "stream"), arn.into());
     for wrong in ["arn", "firehose", "stream/", "1234567890"] {
         let name = match wrong {
             "arn" => arn.replacen("arn:", "", 1),
@@ -634,7 +642,7 @@ fn a_partition_field_has_1_to_256_bytes() {
     assert!(with(0).is_err());
     assert_eq!(
         with(1).unwrap().outputs[0].partition_key,
-        PartitionKey::Field("f".to_owned())
+        PartitionRule::Field("f".to_owned())
     );
     assert!(with(256).is_ok());
     assert!(with(257).is_err());
@@ -659,14 +667,9 @@ fn the_data_dir_flag_needs_exactly_one_file_output() {
     };
     let dir = |text: &str| -> Result<PathBuf, ConfigError> {
         let config = load_all(text, &[], &flags)?;
-        let mut dirs = config
-            .outputs
-            .into_iter()
-            .filter_map(|output| match output.sink {
-                SinkConfig::File(file) => Some(file.dir),
-                _ => None,
-            });
-        Ok(dirs.next_back().unwrap())
+        let outputs = config.outputs.iter();
+        let dirs = outputs.filter_map(|output| output.sink.directory());
+        Ok(dirs.last().unwrap().path.to_path_buf())
     };
     assert_eq!(dir("").unwrap(), Path::new("/d"));
     let two = format!("{KINESIS}[outputs.files]\ntype = 'file'\ndir = '/e'\n");

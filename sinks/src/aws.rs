@@ -4,6 +4,10 @@
 
 #[cfg(test)]
 pub(crate) mod script;
+mod settings;
+
+pub use settings::AwsSettings;
+pub(crate) use settings::{BATCH_BYTES_MIN, is_region, is_stream};
 
 use crate::sink::CheckError;
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -54,36 +58,6 @@ const ERROR_TEXT_CHARS: usize = 300;
 /// The least time between two log lines about the same kind of failure.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How to reach AWS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsSettings {
-    /// The region. `None`: as everywhere (`AWS_REGION`, profile, instance metadata); where an endpoint
-    /// is given and neither environment nor profile names a region, `us-east-1`.
-    pub region: Option<String>,
-    /// The endpoint, for instance `http://127.0.0.1:4567`. `None`: `AWS_ENDPOINT_URL_<service>`
-    /// (`KINESIS`, `FIREHOSE`), `AWS_ENDPOINT_URL`, else the region's.
-    pub endpoint_url: Option<String>,
-    /// For a connection to be established, TLS included.
-    pub connect_timeout: Duration,
-    /// For one HTTP call.
-    pub attempt_timeout: Duration,
-    /// For a call as a whole. The SDK's retries are off, so this is not more than one attempt.
-    pub operation_timeout: Duration,
-}
-
-impl Default for AwsSettings {
-    /// 3 s to connect, 5 s for a call.
-    fn default() -> Self {
-        AwsSettings {
-            region: None,
-            endpoint_url: None,
-            connect_timeout: Duration::from_secs(3),
-            attempt_timeout: Duration::from_secs(5),
-            operation_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
 /// A configuration for clients, and the task that keeps its credentials fresh while this lives.
 pub(crate) struct Aws {
     pub(crate) config: SdkConfig,
@@ -99,12 +73,8 @@ impl Aws {
         service: &str,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Aws, String> {
-        if let Some(url) = &settings.endpoint_url
-            && !is_endpoint(url)
-        {
-            return Err(format!(
-                "endpoint_url is {url:?}: it has to be http:// or https:// and a host"
-            ));
+        if let Some(problem) = settings.out_of_bounds() {
+            return Err(problem.to_string());
         }
         let region = region(settings, service)
             .await
@@ -117,7 +87,7 @@ impl Aws {
                 TimeoutConfig::builder()
                     .connect_timeout(settings.connect_timeout)
                     .operation_attempt_timeout(settings.attempt_timeout)
-                    .operation_timeout(settings.operation_timeout)
+                    .operation_timeout(settings.attempt_timeout)
                     .build(),
             );
         if let Some(endpoint_url) = &settings.endpoint_url {
@@ -170,15 +140,6 @@ impl Aws {
 }
 
 /// Enough of a look to catch a forgotten scheme; the SDK would only fail each call, and say little.
-fn is_endpoint(url: &str) -> bool {
-    let rest = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    rest.is_some_and(|rest| {
-        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(|c: char| c.is_whitespace())
-    })
-}
-
 async fn region(settings: &AwsSettings, service: &str) -> Option<Region> {
     let has_endpoint = settings.endpoint_url.is_some()
         || std::env::var_os("AWS_ENDPOINT_URL").is_some()

@@ -7,8 +7,11 @@
 mod layout;
 mod log;
 mod recover;
+mod settings;
 #[cfg(test)]
 mod tests;
+
+pub use settings::{FileSettings, TYPE};
 
 use crate::disk::store::{self, Store};
 use crate::disk::{is_line, lock};
@@ -17,7 +20,7 @@ use log::Log;
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::Wall;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -25,58 +28,6 @@ use tokio::time::timeout;
 
 /// How often the sink looks whether its file is due to be finished while nothing is written.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Where and how a [`FileSink`] writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSettings {
-    /// The directory; created when missing.
-    pub dir: PathBuf,
-    /// A file is finished before it would grow beyond this many bytes. Only a batch that is larger by
-    /// itself makes a larger file.
-    pub file_bytes_max: u64,
-    /// A file is finished when it is this old, in whole seconds, and at the end of its hour.
-    pub file_age_max: Duration,
-    /// Records per write.
-    pub batch_records_max: usize,
-    /// Bytes per write; also the limit of one record.
-    pub batch_bytes_max: usize,
-    /// After this a write is given up as [`Cause::Unknown`]. The disk call itself cannot be ended: until
-    /// it returns, further writes wait for as long and are then [`Cause::Unavailable`].
-    pub write_timeout: Duration,
-}
-
-impl FileSettings {
-    /// The defaults: files of 128 MiB or 300 s, writes of 10,000 records or 8 MiB within 5 s.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> FileSettings {
-        FileSettings {
-            dir: dir.into(),
-            file_bytes_max: 128 * 1024 * 1024,
-            file_age_max: Duration::from_secs(300),
-            batch_records_max: 10_000,
-            batch_bytes_max: 8 * 1024 * 1024,
-            write_timeout: Duration::from_secs(5),
-        }
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        if self.file_age_max < Duration::from_secs(1) {
-            return Err(format!(
-                "file_age_max is {:?}: at least 1s",
-                self.file_age_max
-            ));
-        }
-        for (name, value) in [
-            ("batch_records_max", self.batch_records_max),
-            ("batch_bytes_max", self.batch_bytes_max),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} is 0: at least 1"));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Writes records as lines of files. Keys are not stored.
 pub struct FileSink {
@@ -108,7 +59,9 @@ impl FileSink {
             destination: destination(dir),
             reason,
         };
-        settings.validate().map_err(fail)?;
+        if let Some(problem) = settings.out_of_bounds() {
+            return Err(fail(problem.to_string()));
+        }
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| fail(format!("the sink needs a tokio runtime: {error}")))?;
         store::create_root_durably(&*store, dir)

@@ -5,10 +5,13 @@
 //! The stream is described only by `check`: nothing in its description would change a call.
 
 mod pack;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use crate::aws::{Aws, AwsSettings, CallFailure, RateLimitedLog, word_of_entry};
+pub use settings::{FirehoseSettings, TYPE};
+
+use crate::aws::{Aws, CallFailure, RateLimitedLog, word_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;
@@ -28,78 +31,17 @@ use std::sync::Arc;
 /// Events in one PutRecordBatch. The service counts records, and takes 500; so many events never make more of
 /// them, and an event more would hardly ever save a record. It is also what the service's own de-aggregation
 /// takes out of one record.
-pub const BATCH_EVENTS_CEILING: usize = 500;
+pub const BATCH_RECORDS_CEILING: usize = 500;
 /// Bytes of data in one PutRecordBatch, before base64, as the service documents it.
 pub const BATCH_BYTES_CEILING: usize = 4 << 20;
 /// Bytes of data in one record, before base64, as the service documents it (1,000 KiB).
 pub const RECORD_BYTES_CEILING: usize = 1_000 << 10;
 /// What each record is billed in multiples of, bytes, as the service documents it.
-const BILLED_STEP: u64 = 5 << 10;
+const BILLED_STEP: usize = 5 << 10;
 /// What entries of an answer say that ask for less.
 const THROTTLED: [&str; 1] = ["ServiceUnavailableException"];
 /// As it stands in the log.
 const CALL: &str = "PutRecordBatch";
-
-/// Which stream, how to reach it, how much to put in one call, and how much in one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirehoseSettings {
-    /// The delivery stream's name.
-    pub stream: String,
-    /// Region, endpoint and time-outs.
-    pub aws: AwsSettings,
-    /// Events per call, 1 to [`BATCH_EVENTS_CEILING`].
-    pub batch_events_max: usize,
-    /// Bytes per call, newlines included, 1 KiB to [`BATCH_BYTES_CEILING`].
-    pub batch_bytes_max: usize,
-    /// Bytes up to which events share a record, newlines included; 0 to [`RECORD_BYTES_CEILING`]. At 0 none
-    /// does.
-    pub pack_bytes_max: usize,
-}
-
-impl FirehoseSettings {
-    /// The defaults: 500 events or 4 MiB per call, records of up to 5 KiB.
-    #[must_use]
-    pub fn new(stream: impl Into<String>) -> FirehoseSettings {
-        FirehoseSettings {
-            stream: stream.into(),
-            aws: AwsSettings::default(),
-            batch_events_max: BATCH_EVENTS_CEILING,
-            batch_bytes_max: BATCH_BYTES_CEILING,
-            pack_bytes_max: 5 << 10,
-        }
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        let FirehoseSettings {
-            stream,
-            batch_events_max: events,
-            batch_bytes_max: bytes,
-            pack_bytes_max: packed,
-            ..
-        } = self;
-        if stream.is_empty() {
-            return Err("the delivery stream has no name".to_owned());
-        }
-        if !(1..=BATCH_EVENTS_CEILING).contains(events) {
-            return Err(format!(
-                "batch_events_max is {events}: it has to be 1 to {BATCH_EVENTS_CEILING}, for {CALL} \
-                 takes so many records"
-            ));
-        }
-        if !(1024..=BATCH_BYTES_CEILING).contains(bytes) {
-            return Err(format!(
-                "batch_bytes_max is {bytes}: {CALL} takes up to {BATCH_BYTES_CEILING} bytes, and \
-                 less than 1024 would not hold an event"
-            ));
-        }
-        if *packed > RECORD_BYTES_CEILING {
-            return Err(format!(
-                "pack_bytes_max is {packed}: a record has up to {RECORD_BYTES_CEILING} bytes"
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Writes events to one delivery stream.
 pub struct FirehoseSink {
@@ -130,7 +72,9 @@ impl FirehoseSink {
             destination: destination(&settings.stream),
             reason,
         };
-        settings.validate().map_err(fail)?;
+        if let Some(problem) = settings.out_of_bounds() {
+            return Err(fail(problem.to_string()));
+        }
         let aws = Aws::load(&settings.aws, "FIREHOSE", credentials)
             .await
             .map_err(fail)?;
@@ -192,7 +136,7 @@ impl FirehoseSink {
                     let word = word(entry);
                     if word == RecordResult::Delivered {
                         self.bill.confirmed_bytes.add(bytes);
-                        let billed = bytes.next_multiple_of(BILLED_STEP);
+                        let billed = bytes.next_multiple_of(BILLED_STEP as u64);
                         self.bill.billed_bytes.add(billed);
                     }
                     words.extend(std::iter::repeat_n(word, events));
@@ -263,13 +207,13 @@ impl Sink for FirehoseSink {
     /// Leaves room for the newline of each event.
     fn limits(&self) -> SinkLimits {
         let FirehoseSettings {
-            batch_events_max,
+            batch_records_max,
             batch_bytes_max,
             ..
         } = self.settings;
-        let batch_bytes_max = batch_bytes_max.min(BATCH_BYTES_CEILING - batch_events_max);
+        let batch_bytes_max = batch_bytes_max.min(BATCH_BYTES_CEILING - batch_records_max);
         SinkLimits {
-            batch_records_max: batch_events_max,
+            batch_records_max,
             batch_bytes_max,
             record_bytes_max: (RECORD_BYTES_CEILING - 1).min(batch_bytes_max),
         }

@@ -6,21 +6,23 @@
 
 mod iam;
 mod line;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
+pub use settings::{Compression, KafkaSettings, SaslMechanism, TYPE};
+
 use crate::aws::{Aws, AwsSettings};
+use crate::settings::Secret;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use iam::IamSigner;
 use line::{Call, Lines};
 use rdkafka::ClientConfig;
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
-use sluice_core::topic::{NAME_BYTES_MAX, Template};
-use std::fmt;
+use sluice_core::topic::Template;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -30,197 +32,25 @@ pub const BROKERS_MAX: usize = 64;
 /// The bytes of a record that every broker takes if nobody changed it: its `max.message.bytes` is
 /// 1,048,588 and counts the batch around the record.
 pub const RECORD_BYTES_DEFAULT: usize = 1_000_000;
-/// librdkafka's range of `message.max.bytes`, less what it adds.
-const RECORD_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_000..=999_999_000;
 /// What librdkafka counts in a message besides key and payload, at most: 36 bytes in format 2.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
-/// librdkafka's most for `queue.buffering.max.messages`.
-const BUFFER_RECORDS_MAX: usize = 2_147_483_647;
 /// The longest time for which a record may be tried.
 pub const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// How long `check` waits for the cluster's word.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A text that is not shown: its debug form and every log have `***` instead.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// How to say who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sasl {
-    /// Not at all.
-    None,
-    /// Name and password as they are.
-    Plain {
-        /// The name.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-    /// Salted challenge and response, RFC 5802, with SHA-256.
-    ScramSha256 {
-        /// The name.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-    /// Salted challenge and response, RFC 5802, with SHA-512; what MSK knows.
-    ScramSha512 {
-        /// The name.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-    /// MSK's IAM access control: a token of the AWS credentials, as OAUTHBEARER.
-    MskIam {
-        /// The cluster's region; `None`: as everywhere (`AWS_REGION`, profile, instance metadata).
-        region: Option<String>,
-    },
-}
-
-/// What a client shows of itself when a connection is encrypted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate in PEM, with those that it was signed by behind it.
-    pub certificate_file: PathBuf,
-    /// Its private key in PEM.
-    pub key_file: PathBuf,
-    /// What the key is encrypted with; `None`: it is not.
-    pub key_password: Option<Secret>,
-}
-
-/// What batches are packed with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Nothing.
-    #[default]
-    None,
-    /// gzip.
-    Gzip,
-    /// Snappy.
-    Snappy,
-    /// LZ4.
-    Lz4,
-    /// Zstandard; brokers from 2.1 on.
-    Zstd,
-}
-
-impl Compression {
-    /// librdkafka's word for it.
-    const fn word(self) -> &'static str {
-        match self {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        }
-    }
-}
-
-/// Which topic of which cluster, and how to write to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaSettings {
-    /// `host:port` of some brokers, 1 to [`BROKERS_MAX`].
-    pub brokers: Vec<String>,
-    /// The topic of records that name none.
-    pub topic: String,
-    /// What the other topics' names are made by, for [`Sink::check`] alone: records bring names, no values.
-    pub template: Option<Template>,
-    /// Whether connections are encrypted, and the broker's certificate checked.
-    pub tls: bool,
-    /// The authorities in PEM that a broker's certificate is checked against; `None`: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// A certificate of ours, for brokers that want one; only with `tls`.
-    pub certificate: Option<ClientCertificate>,
-    /// Authentication.
-    pub sasl: Sasl,
-    /// Compression of batches.
-    pub compression: Compression,
-    /// After this librdkafka gives a message up, whatever it did with it; it looks once a second.
-    pub delivery_timeout: Duration,
-    /// Records per call of the sink, and per batch of a partition.
-    pub batch_records_max: usize,
-    /// Bytes per call of the sink.
-    pub batch_bytes_max: usize,
-    /// Bytes of one record, key included: 1,000 to 999,999,000, at most what the topic takes.
-    pub record_bytes_max: usize,
-    /// Records that librdkafka may hold; over it a record is [`sluice_core::cause::Cause::Throttled`].
-    pub buffer_records_max: usize,
-    /// Bytes that librdkafka may hold.
-    pub buffer_bytes_max: usize,
-}
-
 impl KafkaSettings {
-    /// The defaults: plaintext without authentication or compression, 3 s for a message, calls of
-    /// 1,000 records or 4 MiB, of which librdkafka holds eight.
-    #[must_use]
-    pub fn new(brokers: Vec<String>, topic: impl Into<String>) -> KafkaSettings {
-        KafkaSettings {
-            brokers,
-            topic: topic.into(),
-            template: None,
-            tls: false,
-            ca_file: None,
-            certificate: None,
-            sasl: Sasl::None,
-            compression: Compression::None,
-            delivery_timeout: Duration::from_secs(3),
-            batch_records_max: 1_000,
-            batch_bytes_max: 4 << 20,
-            record_bytes_max: RECORD_BYTES_DEFAULT,
-            buffer_records_max: 8_000,
-            buffer_bytes_max: 32 << 20,
-        }
-    }
-
     fn validate(&self) -> Result<(), String> {
-        let brokers = self.brokers.len();
-        if !(1..=BROKERS_MAX).contains(&brokers) {
-            return Err(format!("{brokers} brokers are named: 1 to {BROKERS_MAX}"));
+        if let Some(problem) = self.out_of_bounds() {
+            return Err(problem.to_string());
         }
-        let topic = self.topic.len();
-        if !(1..=NAME_BYTES_MAX).contains(&topic) {
-            return Err(format!(
-                "the topic's name has {topic} bytes: 1 to {NAME_BYTES_MAX}"
-            ));
+        if self.brokers.is_empty() {
+            return Err(format!("0 brokers are named: 1 to {BROKERS_MAX}"));
         }
-        for (name, value, range) in [
-            (
-                "record_bytes_max",
-                self.record_bytes_max,
-                RECORD_BYTES_RANGE,
-            ),
-            ("batch_records_max", self.batch_records_max, 1..=1_000_000),
-            ("batch_bytes_max", self.batch_bytes_max, 1..=2_147_483_647),
-            (
-                "buffer_records_max",
-                self.buffer_records_max,
-                1..=BUFFER_RECORDS_MAX,
-            ),
-            ("buffer_bytes_max", self.buffer_bytes_max, 1_024..=1 << 40),
-        ] {
-            if !range.contains(&value) {
-                return Err(format!("{name} is {value}: {range:?} is allowed"));
-            }
-        }
-        let timeout = self.delivery_timeout;
-        if !(Duration::from_millis(1)..=DELIVERY_TIMEOUT_MAX).contains(&timeout) {
-            return Err(format!(
-                "delivery_timeout is {timeout:?}: 1ms to {DELIVERY_TIMEOUT_MAX:?}"
-            ));
-        }
-        let own = self.certificate.as_ref();
         for (name, file) in [
             ("ca_file", self.ca_file.as_ref()),
-            ("certificate_file", own.map(|own| &own.certificate_file)),
-            ("key_file", own.map(|own| &own.key_file)),
+            ("certificate_file", self.certificate_file.as_ref()),
+            ("key_file", self.key_file.as_ref()),
         ] {
             // librdkafka says of all that can be wrong with a file only that it failed.
             if let Some(file) = file
@@ -235,9 +65,9 @@ impl KafkaSettings {
     /// As librdkafka has it; its CONFIGURATION.md says what each is.
     fn client(&self) -> ClientConfig {
         let timeout_ms = self.delivery_timeout.as_millis();
-        let protocol = match (self.tls, &self.sasl) {
-            (false, Sasl::None) => "plaintext",
-            (true, Sasl::None) => "ssl",
+        let protocol = match (self.tls, self.sasl) {
+            (false, SaslMechanism::None) => "plaintext",
+            (true, SaslMechanism::None) => "ssl",
             (false, _) => "sasl_plaintext",
             (true, _) => "sasl_ssl",
         };
@@ -286,33 +116,28 @@ impl KafkaSettings {
         if let Some(file) = &self.ca_file {
             config.set("ssl.ca.location", file.to_string_lossy());
         }
-        if let Some(certificate) = &self.certificate {
-            config.set(
-                "ssl.certificate.location",
-                certificate.certificate_file.to_string_lossy(),
-            );
-            config.set("ssl.key.location", certificate.key_file.to_string_lossy());
-            if let Some(Secret(password)) = &certificate.key_password {
-                config.set("ssl.key.password", password);
-            }
+        if let Some(file) = &self.certificate_file {
+            config.set("ssl.certificate.location", file.to_string_lossy());
         }
-        let mut sasl = |mechanism: &str, login: Option<(&String, &Secret)>| {
-            config.set("sasl.mechanisms", mechanism);
-            if let Some((username, Secret(password))) = login {
-                config.set("sasl.username", username);
-                config.set("sasl.password", password);
-            }
+        if let Some(file) = &self.key_file {
+            config.set("ssl.key.location", file.to_string_lossy());
+        }
+        if let Some(Secret(password)) = &self.key_password {
+            config.set("ssl.key.password", password);
+        }
+        let mechanism = match self.sasl {
+            SaslMechanism::None => return config,
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::MskIam => "OAUTHBEARER",
         };
-        match &self.sasl {
-            Sasl::None => {}
-            Sasl::Plain { username, password } => sasl("PLAIN", Some((username, password))),
-            Sasl::ScramSha256 { username, password } => {
-                sasl("SCRAM-SHA-256", Some((username, password)));
-            }
-            Sasl::ScramSha512 { username, password } => {
-                sasl("SCRAM-SHA-512", Some((username, password)));
-            }
-            Sasl::MskIam { .. } => sasl("OAUTHBEARER", None),
+        config.set("sasl.mechanisms", mechanism);
+        if let Some(username) = &self.sasl_username {
+            config.set("sasl.username", username);
+        }
+        if let Some(Secret(password)) = &self.sasl_password {
+            config.set("sasl.password", password);
         }
         config
     }
@@ -332,7 +157,7 @@ pub struct KafkaSink {
 
 impl KafkaSink {
     /// Creates the producer; connections are made, and retried indefinitely, in the background. With
-    /// [`Sasl::MskIam`] it waits for AWS credentials, at most 5 s, and starts without them as well.
+    /// [`SaslMechanism::MskIam`] it waits for AWS credentials, at most 5 s, and starts without them as well.
     ///
     /// # Errors
     /// A setting is out of its range or refused by librdkafka, a file cannot be read, the system gives no
@@ -343,10 +168,10 @@ impl KafkaSink {
             reason,
         };
         settings.validate().map_err(fail)?;
-        let signer = match &settings.sasl {
-            Sasl::MskIam { region } => {
+        let signer = match settings.sasl {
+            SaslMechanism::MskIam => {
                 let aws = AwsSettings {
-                    region: region.clone(),
+                    region: settings.region.clone(),
                     ..AwsSettings::default()
                 };
                 let aws = Aws::load(&aws, "KAFKA", None).await.map_err(fail)?;

@@ -3,10 +3,13 @@
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use crate::aws::{Aws, AwsSettings, CallFailure, RateLimitedLog, Task, word_of_entry};
+pub use settings::{KinesisSettings, TYPE};
+
+use crate::aws::{Aws, CallFailure, RateLimitedLog, Task, word_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -17,7 +20,6 @@ use aws_sdk_kinesis::types::{
 };
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -41,9 +43,6 @@ const RANDOM_KEY_BYTES: usize = 16;
 /// The wait after the stream could not be described, doubled each time up to the usual interval, and
 /// the wait between descriptions that calls ask for.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
-/// How often a stream may be described without a reason.
-pub const DESCRIBE_INTERVALS: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(3600);
 /// What entries of an answer say that ask for less.
 const THROTTLED: [&str; 2] = [
     "ProvisionedThroughputExceededException",
@@ -51,66 +50,6 @@ const THROTTLED: [&str; 2] = [
 ];
 /// As it stands in the log.
 const CALL: &str = "PutRecords";
-
-/// Which stream, how to reach it, and how much to put in one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KinesisSettings {
-    /// The stream's name, or its ARN.
-    pub stream: String,
-    /// Region, endpoint and time-outs.
-    pub aws: AwsSettings,
-    /// Records per call, 1 to [`BATCH_RECORDS_CEILING`].
-    pub batch_records_max: usize,
-    /// Bytes per call, keys included, 1 KiB to [`BATCH_BYTES_CEILING`].
-    pub batch_bytes_max: usize,
-    /// How often the stream is described anew, 1 s to 1 h, give or take a tenth.
-    pub describe_interval: Duration,
-}
-
-impl KinesisSettings {
-    /// The defaults: 500 records or 5 MiB per call, described every 60 s.
-    #[must_use]
-    pub fn new(stream: impl Into<String>) -> KinesisSettings {
-        KinesisSettings {
-            stream: stream.into(),
-            aws: AwsSettings::default(),
-            batch_records_max: BATCH_RECORDS_CEILING,
-            batch_bytes_max: 5 * 1024 * 1024,
-            describe_interval: Duration::from_secs(60),
-        }
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        let KinesisSettings {
-            stream,
-            batch_records_max: records,
-            batch_bytes_max: bytes,
-            describe_interval,
-            ..
-        } = self;
-        if stream.is_empty() {
-            return Err("the stream has no name".to_owned());
-        }
-        if !(1..=BATCH_RECORDS_CEILING).contains(records) {
-            return Err(format!(
-                "batch_records_max is {records}: PutRecords takes 1 to {BATCH_RECORDS_CEILING} records"
-            ));
-        }
-        if !(1024..=BATCH_BYTES_CEILING).contains(bytes) {
-            return Err(format!(
-                "batch_bytes_max is {bytes}: PutRecords takes up to {BATCH_BYTES_CEILING} bytes, \
-                 and less than 1024 would not hold an event"
-            ));
-        }
-        if !DESCRIBE_INTERVALS.contains(describe_interval) {
-            return Err(format!(
-                "describe_interval is {describe_interval:?}: {DESCRIBE_INTERVALS:?} is allowed, for \
-                 the account's limit is 20 descriptions per second"
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Writes records to one stream.
 pub struct KinesisSink {
@@ -140,7 +79,9 @@ impl KinesisSink {
             destination: destination(&settings.stream),
             reason,
         };
-        settings.validate().map_err(fail)?;
+        if let Some(problem) = settings.out_of_bounds() {
+            return Err(fail(problem.to_string()));
+        }
         let aws = Aws::load(&settings.aws, "KINESIS", credentials)
             .await
             .map_err(fail)?;

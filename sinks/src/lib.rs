@@ -11,8 +11,24 @@ pub mod kafka;
 pub mod kinesis;
 pub mod null;
 pub mod runtime;
+pub mod output;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
 pub mod sink;
 pub mod writer;
+
+use output::OutputType;
+
+/// The types of outputs in this build.
+pub const TYPES: &[OutputType] = &[
+    file::TYPE,
+    #[cfg(feature = "firehose")]
+    firehose::TYPE,
+    #[cfg(feature = "kafka")]
+    kafka::TYPE,
+    kinesis::TYPE,
+    null::TYPE,
+    #[cfg(feature = "s3")]
+    s3::TYPE,
+];

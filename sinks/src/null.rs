@@ -1,20 +1,33 @@
 //! A sink that discards every record and confirms it, for measuring the rest of the path. Never a default:
 //! with it, an answer of 200 means nothing.
 
+mod settings;
+
+pub use settings::{NullSettings, TYPE};
+
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use sluice_core::record::{Record, RecordResult};
 
 /// Confirms every record immediately and discards it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NullSink;
+#[derive(Clone, Debug, Default)]
+pub struct NullSink {
+    settings: NullSettings,
+}
+
+impl NullSink {
+    /// A sink with these limits.
+    #[must_use]
+    pub fn new(settings: NullSettings) -> NullSink {
+        NullSink { settings }
+    }
+}
 
 impl Sink for NullSink {
-    /// Far above any request, so that measurements meet only our own limits.
     fn limits(&self) -> SinkLimits {
         SinkLimits {
-            batch_records_max: 10_000,
-            batch_bytes_max: 64 * 1024 * 1024,
-            record_bytes_max: 64 * 1024 * 1024,
+            batch_records_max: self.settings.batch_records_max,
+            batch_bytes_max: self.settings.batch_bytes_max,
+            record_bytes_max: self.settings.batch_bytes_max,
         }
     }
 

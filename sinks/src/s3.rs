@@ -12,12 +12,15 @@ mod bucket;
 mod name;
 mod pack;
 mod row;
+mod settings;
 mod stage;
 #[cfg(test)]
 mod tests;
 mod uploader;
 
-use crate::aws::{AwsSettings, CallFailure};
+pub use settings::{Keeping, S3Settings, StorageClass, TYPE};
+
+use crate::aws::CallFailure;
 use crate::disk::store::{self, Store};
 use crate::disk::{is_line, lock};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
@@ -31,7 +34,6 @@ use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::StagingStats;
 use sluice_core::time::Wall;
 use stage::{Stage, StageLimits};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -40,143 +42,20 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use uploader::{Context, Uploader};
 
-/// Bytes of lines in one object: what one PutObject takes easily and one process packs in memory.
-pub const OBJECT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 1_000_000..=50_000_000;
-/// The storage class that the service takes when none is named.
-pub const STORAGE_CLASS_DEFAULT: &str = "STANDARD";
 /// Bytes of a key that the service takes, less those that follow the prefix.
 pub const PREFIX_BYTES_MAX: usize = 1_024 - 128;
 /// The longest wait between two looks at the growing segment's age.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Which bucket, how to reach it, and what becomes an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Settings {
-    /// The bucket's name.
-    pub bucket: String,
-    /// What keys begin with, as it is: a `/` at its end is not added. At most [`PREFIX_BYTES_MAX`] bytes.
-    pub prefix: String,
-    /// Region, endpoint and time-outs.
-    pub aws: AwsSettings,
-    /// Whether the bucket stands in the path instead of the host name. `None`: when an endpoint is given
-    /// here, in `AWS_ENDPOINT_URL_S3` or in `AWS_ENDPOINT_URL`.
-    pub path_style: Option<bool>,
-    /// The storage class, as the service writes it.
-    pub storage_class: String,
-    /// The KMS key that objects are encrypted with; `None` leaves it to the bucket.
-    pub kms_key_id: Option<String>,
-    /// An object is finished before its lines would pass this many bytes, within [`OBJECT_BYTES_RANGE`].
-    /// Only a batch that is larger by itself makes a larger object.
-    pub object_bytes_max: u64,
-    /// A staged segment is finished at this age.
-    pub object_age_max: Duration,
-    /// Records per write.
-    pub batch_records_max: usize,
-    /// Bytes per write; also the limit of one record.
-    pub batch_bytes_max: usize,
-    /// The longest wait before the second attempt to store an object.
-    pub retry_base: Duration,
-    /// The longest wait before any attempt.
-    pub retry_cap: Duration,
-    /// Where records are until their object is stored.
-    pub keeping: Keeping,
-}
-
-/// Where records are until their object is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keeping {
-    /// In a directory of ours: confirmed when they are synced there.
-    Staged(Staging),
-    /// In memory: confirmed when the object is stored, and a write is an object.
-    Memory {
-        /// An object that is not stored after this is given up.
-        give_up_after: Duration,
-    },
-}
-
-/// The staging directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Staging {
-    /// The directory; created when missing. One process per directory.
-    pub dir: PathBuf,
-    /// Bytes of lines in it; over it nothing more is taken.
-    pub bytes_max: u64,
-    /// After this a write is given up as [`Cause::Unknown`]. The disk call itself cannot be ended: until
-    /// it returns, further writes wait for as long and are then [`Cause::Unavailable`].
-    pub write_timeout: Duration,
-}
-
-impl Staging {
-    /// The defaults: 4 GiB, 5 s for a write.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Staging {
-        Staging {
-            dir: dir.into(),
-            bytes_max: 4 << 30,
-            write_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
 impl S3Settings {
-    /// The defaults: objects of 30,000,000 bytes or 300 s, writes of 10,000 records or 8 MiB; a minute for a
-    /// call.
-    #[must_use]
-    pub fn new(bucket: impl Into<String>, keeping: Keeping) -> S3Settings {
-        S3Settings {
-            bucket: bucket.into(),
-            prefix: String::new(),
-            aws: AwsSettings {
-                attempt_timeout: Duration::from_secs(60),
-                operation_timeout: Duration::from_secs(60),
-                ..AwsSettings::default()
-            },
-            path_style: None,
-            storage_class: STORAGE_CLASS_DEFAULT.to_owned(),
-            kms_key_id: None,
-            object_bytes_max: 30_000_000,
-            object_age_max: Duration::from_secs(300),
-            batch_records_max: 10_000,
-            batch_bytes_max: 8 << 20,
-            retry_base: Duration::from_millis(200),
-            retry_cap: Duration::from_secs(20),
-            keeping,
-        }
-    }
-
     fn validate(&self) -> Result<(), String> {
-        if self.bucket.is_empty() {
-            return Err("the bucket has no name".to_owned());
+        if let Some(problem) = self.out_of_bounds() {
+            return Err(problem.to_string());
         }
-        if self.prefix.len() > PREFIX_BYTES_MAX {
+        if self.staging_bytes_max < self.object_bytes_max {
             return Err(format!(
-                "the prefix has {} bytes: at most {PREFIX_BYTES_MAX}",
-                self.prefix.len()
-            ));
-        }
-        if !OBJECT_BYTES_RANGE.contains(&self.object_bytes_max) {
-            return Err(format!(
-                "object_bytes_max is {}: {OBJECT_BYTES_RANGE:?} is allowed",
-                self.object_bytes_max
-            ));
-        }
-        for (name, value) in [
-            ("batch_records_max", self.batch_records_max),
-            ("batch_bytes_max", self.batch_bytes_max),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} is 0: at least 1"));
-            }
-        }
-        if self.object_age_max.is_zero() {
-            return Err("object_age_max is 0: at least 1ns".to_owned());
-        }
-        if let Keeping::Staged(Staging { bytes_max, .. }) = &self.keeping
-            && *bytes_max < self.object_bytes_max
-        {
-            return Err(format!(
-                "the staging directory takes {bytes_max} bytes: at least object_bytes_max, {}",
-                self.object_bytes_max
+                "the staging directory takes {} bytes: at least object_bytes_max, {}",
+                self.staging_bytes_max, self.object_bytes_max
             ));
         }
         Ok(())
@@ -223,6 +102,12 @@ impl S3Sink {
     /// A setting is out of its range, no region can be found, the directory cannot be created or read, someone
     /// else writes to it, or there is no thread to be had.
     pub async fn start(settings: S3Settings, clock: fn() -> Wall) -> Result<S3Sink, CheckError> {
+        if let Err(reason) = settings.validate() {
+            return Err(CheckError {
+                destination: settings.destination(),
+                reason,
+            });
+        }
         S3Sink::start_on(Arc::new(store::Os), settings, clock, None).await
     }
 
@@ -236,17 +121,16 @@ impl S3Sink {
             destination: settings.destination(),
             reason,
         };
-        settings.validate().map_err(fail)?;
-        let way = match &settings.keeping {
+        let way = match settings.keeping {
             Keeping::Memory { give_up_after } => Way::Direct(Direct {
                 bucket: Box::new(Bucket::open(&settings, credentials).await.map_err(fail)?),
                 clock,
-                give_up_after: *give_up_after,
+                give_up_after,
                 stats: Arc::default(),
             }),
-            Keeping::Staged(staging) => Way::Staged(
-                Staged::start(store, &settings, staging, clock, credentials).map_err(fail)?,
-            ),
+            Keeping::Staged => {
+                Way::Staged(Staged::start(store, &settings, clock, credentials).map_err(fail)?)
+            }
         };
         Ok(S3Sink { settings, way })
     }
@@ -276,17 +160,17 @@ impl S3Sink {
             "{}: it is there, region {region}; whether s3:PutObject is allowed shows with the first object",
             settings.destination()
         );
-        let Keeping::Staged(staging) = &settings.keeping else {
+        if settings.keeping != Keeping::Staged {
             return Ok(found);
-        };
-        let dir = staging.dir.clone();
+        }
+        let dir = settings.staging_dir.clone();
         let probe = spawn_blocking(move || {
             store::create_dir_durably(&store::Os, &dir)?;
             store::probe(&store::Os, &dir)
         });
-        let dir = staging.dir.display();
+        let dir = settings.staging_dir.display();
         let start = Instant::now();
-        match timeout(staging.write_timeout, probe).await {
+        match timeout(settings.write_timeout, probe).await {
             Ok(Ok(Ok(()))) => Ok(format!(
                 "{found}; directory {dir}: a file was created, synced and removed in {:.1} ms",
                 start.elapsed().as_secs_f64() * 1000.0
@@ -299,7 +183,7 @@ impl S3Sink {
             ))),
             Err(_) => Err(fail(format!(
                 "directory {dir}: no answer from the disk within {:?}",
-                staging.write_timeout
+                settings.write_timeout
             ))),
         }
     }
@@ -309,15 +193,10 @@ impl Staged {
     fn start(
         store: Arc<dyn Store>,
         settings: &S3Settings,
-        staging: &Staging,
         clock: fn() -> Wall,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Staged, String> {
-        let Staging {
-            dir,
-            bytes_max,
-            write_timeout,
-        } = staging;
+        let (dir, bytes_max) = (&settings.staging_dir, settings.staging_bytes_max);
         let shown = dir.display();
         store::create_root_durably(&*store, dir)
             .map_err(|error| format!("cannot create the directory {shown}: {error}"))?;
@@ -328,11 +207,11 @@ impl Staged {
             let bytes: u64 = left.iter().map(|segment| segment.bytes).sum();
             info!(dir = %shown, segments = left.len(), bytes, "segments of an earlier process are uploaded first");
         }
-        let row = Arc::new(Row::new(left, *bytes_max, Arc::default(), lock));
+        let row = Arc::new(Row::new(left, bytes_max, Arc::default(), lock));
         let limits = StageLimits {
             segment_bytes_max: settings.object_bytes_max,
             segment_age_max: settings.object_age_max,
-            staged_bytes_max: *bytes_max,
+            staged_bytes_max: bytes_max,
         };
         let uploader = Uploader::start(Context {
             settings: settings.clone(),
@@ -365,7 +244,7 @@ impl Staged {
             stage,
             row,
             uploader,
-            write_timeout: *write_timeout,
+            write_timeout: settings.write_timeout,
         })
     }
 

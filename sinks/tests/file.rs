@@ -434,9 +434,15 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
         ..good()
     };
     for (settings, reason) in [
-        (no_records, "batch_records_max is 0: at least 1"),
-        (no_bytes, "batch_bytes_max is 0: at least 1"),
-        (no_age, "file_age_max is 999ms: at least 1s"),
+        (
+            no_records,
+            "`batch_records_max` is 0 records, allowed is 1 to 100000 records",
+        ),
+        (
+            no_bytes,
+            "`batch_bytes_max` is 0 bytes, allowed is 1 to 268435456 bytes",
+        ),
+        (no_age, "`rotate_s` is 0 s, allowed is 1 to 604800 s"),
     ] {
         let error = FileSink::start(settings, fixed).err().unwrap();
         assert_eq!(error.reason, reason);
@@ -509,9 +515,17 @@ async fn a_really_full_disk_is_no_space_until_there_is_room_again_and_loses_noth
 #[tokio::test]
 async fn the_null_sink_confirms_each_record_and_stores_none() {
     assert_eq!(
-        NullSink.write(&[record("a"), record("b\n")]).await,
+        NullSink::default()
+            .write(&[record("a"), record("b\n")])
+            .await,
         [RecordResult::Delivered; 2]
     );
-    assert!(NullSink.limits().batch_records_max >= 500);
-    assert!(NullSink.check().await.unwrap().contains("keeps nothing"));
+    assert!(NullSink::default().limits().batch_records_max >= 500);
+    assert!(
+        NullSink::default()
+            .check()
+            .await
+            .unwrap()
+            .contains("keeps nothing")
+    );
 }

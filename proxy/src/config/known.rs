@@ -1,7 +1,8 @@
 //! Which sections and keys there are, and which of them a misspelt one may mean.
 
-use super::raw::OUTPUT_KEYS;
 use super::{SECTIONS, Section};
+use sluice_sinks::TYPES;
+use sluice_sinks::output::{OutputType, TYPE_SETTING};
 use std::fmt;
 
 /// The section of the outputs' sections.
@@ -45,7 +46,12 @@ pub(super) fn is_section(name: &str) -> bool {
 /// The keys of a section, `outputs.<name>` included.
 fn keys(section: &str) -> Vec<&'static str> {
     if section.starts_with("outputs.") {
-        return OUTPUT_KEYS.to_vec();
+        let settings = TYPES.iter().flat_map(OutputType::all_settings);
+        let mut keys: Vec<&str> = settings.map(|setting| setting.key).collect();
+        keys.push(TYPE_SETTING.key);
+        keys.sort_unstable();
+        keys.dedup();
+        return keys;
     }
     let paths = SECTIONS.iter().flat_map(Section::settings);
     paths

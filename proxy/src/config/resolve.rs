@@ -1,9 +1,8 @@
 //! From what was written to what holds: defaults, bounds, contradictions. Pure; knows no file, no
 //! variable and no line. A default gives way to what was written; only what was written can contradict.
 
-use super::check::{Check, Number};
 use super::error::ConfigError;
-use super::{Config, Flags, HostInfo, OUTPUTS_MAX, Output, raw};
+use super::{Config, Flags, HostInfo, outputs};
 use crate::admin::AdminSettings;
 use crate::admit::AdmitSettings;
 use crate::dialect::Paths;
@@ -13,6 +12,7 @@ use crate::ingest::{AckSettings, IngestLimits};
 use crate::logging::LogSettings;
 use crate::scheduling::ProcessSettings;
 use crate::worker::ListenSettings;
+use sluice_sinks::output::OutputContext;
 use sluice_sinks::settings::{Given, Misfit, Origin, Problem, Reader, Tree, Value};
 
 /// The output that is there when none is configured: a file output.
@@ -75,7 +75,6 @@ fn default_output(tree: &mut Tree) {
 /// Everything present, or everything that is wrong.
 pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong> {
     default_output(&mut tree);
-    let written = raw::outputs(&tree);
     let mut reader = Reader::new(tree);
     let reader = &mut reader;
     reader.enter("listen");
@@ -109,41 +108,18 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     reader.enter("process");
     let process = ProcessSettings::read(reader);
 
+    let context = OutputContext {
+        name: String::new(),
+        ack_deadline,
+        record_bytes,
+        workers: listen.workers as u64,
+    };
+    let outputs = outputs::read(reader, &context);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));
     }
-    let written = written.map_err(Wrong::Misfit)?;
-    let mut check = Check {
-        problems: std::mem::take(&mut reader.problems),
-    };
-    let old = |number: &sluice_sinks::settings::Number| Number {
-        key: number.key.clone(),
-        unit: number.unit,
-        value: number.value,
-    };
-    let (record_bytes, ack_deadline) = (old(&record_bytes), old(&ack_deadline));
-    if written.len() > OUTPUTS_MAX {
-        check.problems.push(Problem::OutOfRange {
-            key: "outputs".to_owned(),
-            value: written.len() as u64,
-            unit: "outputs",
-            min: 1,
-            max: OUTPUTS_MAX as u64,
-        });
-    }
-    let workers = listen.workers;
-    let outputs: Vec<Output> = written
-        .into_iter()
-        .filter_map(|(name, output)| {
-            check.output(name, output, &ack_deadline, &record_bytes, workers as u64)
-        })
-        .collect();
-    check.directories(&outputs);
-    check.partition_keys(&outputs);
-    check.topics(&outputs);
-    check.shares(&outputs, workers, &record_bytes);
-    if !check.problems.is_empty() {
-        return Err(Wrong::Problems(check.problems));
+    if !reader.problems.is_empty() {
+        return Err(Wrong::Problems(std::mem::take(&mut reader.problems)));
     }
     Ok(Config {
         listen,

@@ -1,35 +1,10 @@
 //! Numbers and the bounds of each.
 
 use super::{KINESIS, kafka, load};
-use sluice_proxy::config::{BOUNDS, Bound, ConfigError, Problem, SECTIONS, Scope, SinkType};
+use sluice_proxy::config::{ConfigError, Problem, SECTIONS};
+use sluice_sinks::TYPES;
+use sluice_sinks::output::OutputType;
 use sluice_sinks::settings::{Kind, Setting};
-
-/// What an output of this type cannot do without.
-pub(super) fn needs(sink: SinkType) -> &'static str {
-    match sink {
-        SinkType::File | SinkType::Null => "",
-        SinkType::Firehose | SinkType::Kinesis => "stream = 'clicks'\n",
-        SinkType::Kafka => kafka::TOPICS,
-        SinkType::S3 => "bucket = 'clicks'\n",
-    }
-}
-
-/// A file that sets one bounded key, with what that key needs around it.
-fn with_key(bound: &Bound, value: u64) -> (String, String) {
-    let set = format!("{} = {value}\n", bound.key);
-    let output = |sink: SinkType, more: &str| {
-        let stream = needs(sink);
-        (
-            format!("outputs.main.{}", bound.key),
-            format!("[outputs.main]\ntype = '{sink}'\n{stream}{more}{set}"),
-        )
-    };
-    match bound.scope {
-        Scope::Output => output(SinkType::Null, ""),
-        Scope::OutputOf(sink) => output(sink, ""),
-        Scope::EnqueuedOutput => output(SinkType::Null, "ack = 'enqueued'\n"),
-    }
-}
 
 /// A number that is bounded, and a file that sets it.
 struct Bounded {
@@ -40,14 +15,20 @@ struct Bounded {
     text: Box<dyn Fn(u64) -> String>,
 }
 
-fn of_output(bound: &'static Bound) -> Bounded {
-    Bounded {
-        key: with_key(bound, 0).0,
-        unit: bound.unit,
-        min: bound.min,
-        max: bound.max,
-        text: Box::new(|value| with_key(bound, value).1),
-    }
+fn of_output(of: &OutputType, setting: &Setting) -> Option<Bounded> {
+    let Kind::Number { unit, min, max } = setting.form.kind else {
+        return None;
+    };
+    let (name, example, key) = (of.name, of.example, setting.key);
+    Some(Bounded {
+        key: format!("outputs.main.{key}"),
+        unit,
+        min,
+        max,
+        text: Box::new(move |value| {
+            format!("[outputs.main]\ntype = '{name}'\n{example}{key} = {value}\n")
+        }),
+    })
 }
 
 fn of_section(section: &str, setting: &Setting) -> Option<Bounded> {
@@ -71,7 +52,11 @@ fn all() -> Vec<Bounded> {
         let settings = section.groups.iter().flat_map(|group| group.iter());
         settings.filter_map(|setting| of_section(section.name, setting))
     });
-    sections.chain(BOUNDS.iter().map(of_output)).collect()
+    let outputs = TYPES.iter().flat_map(|of| {
+        let settings = of.all_settings();
+        settings.filter_map(|setting| of_output(of, setting))
+    });
+    sections.chain(outputs).collect()
 }
 
 /// Whether a number is refused as out of its bounds; the words of the refusal are checked on the way.
@@ -144,16 +129,4 @@ fn every_numeric_key_of_the_printed_form_has_a_bound() {
         }
     }
     assert!(numbers > 40, "{numbers}");
-}
-
-#[test]
-fn times_of_outputs_are_bounded_by_what_their_sinks_accept() {
-    let most = |key: &str| {
-        let bound = BOUNDS.iter().find(|bound| bound.key == key);
-        bound.map(|bound| u128::from(bound.max)).unwrap()
-    };
-    let described = sluice_sinks::kinesis::DESCRIBE_INTERVALS.end().as_secs();
-    assert_eq!(most("describe_interval_s"), u128::from(described));
-    let delivery = sluice_sinks::kafka::DELIVERY_TIMEOUT_MAX.as_millis();
-    assert_eq!(most("delivery_timeout_ms"), delivery);
 }

@@ -1,7 +1,7 @@
 //! Settings that only a Firehose output has.
 
-use super::{load, problem};
-use sluice_proxy::config::{PartitionKey, SinkConfig};
+use super::{load, main_output, problem};
+use sluice_core::partition::PartitionRule;
 use std::time::Duration;
 
 const FIREHOSE: &str = "[outputs.main]\ntype = 'firehose'\nstream = 'clicks'\n";
@@ -9,30 +9,30 @@ const FIREHOSE: &str = "[outputs.main]\ntype = 'firehose'\nstream = 'clicks'\n";
 #[test]
 fn a_firehose_output_fills_records_to_a_billing_step_for_a_tenth_of_a_second() {
     let config = load(FIREHOSE).unwrap();
-    let output = &config.outputs[0];
-    let SinkConfig::Firehose(firehose) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert_eq!(firehose.stream.name, "clicks");
-    assert_eq!(firehose.pack_bytes_max, 5_120);
-    assert_eq!(output.linger, Duration::from_millis(100));
-    assert_eq!(output.batch_records_max, 500);
-    assert_eq!(output.batch_bytes_max, 4 << 20);
-    assert_eq!(output.partition_key, PartitionKey::Random);
-    // Three quarters of what linger leaves of the ack deadline.
-    let attempt = firehose.stream.attempt_timeout;
-    assert_eq!(attempt, Duration::from_millis(2_925));
+    for (key, value) in [
+        ("pack_bytes_max", 5_120),
+        ("linger_ms", 100),
+        ("batch_records_max", 500),
+        ("batch_bytes_max", 4 << 20),
+        // Three quarters of what linger leaves of the ack deadline.
+        ("attempt_timeout_ms", 2_925),
+    ] {
+        assert_eq!(main_output(&config, key), value.into(), "{key}");
+    }
+    assert_eq!(main_output(&config, "stream"), "clicks".into());
+    assert_eq!(config.outputs[0].partition_key, PartitionRule::Random);
 }
 
 #[test]
 fn defaults_of_a_firehose_output_give_way_to_a_short_deadline() {
     let config = load(&format!("[ack]\ndeadline_ms = 40\n{FIREHOSE}")).unwrap();
-    let output = &config.outputs[0];
-    assert_eq!(output.linger, Duration::from_millis(10));
+    let timing = &config.outputs[0].timing;
+    assert_eq!(timing.linger, Duration::from_millis(10));
     let config = load(&format!(
         "[limits]\nbody_bytes_max = 1024\nhead_bytes_max = 8192\n{FIREHOSE}batch_bytes_max = 9999\n"
     ));
-    assert_eq!(config.unwrap().outputs[0].batch_bytes_max, 9_999);
+    let bytes = main_output(&config.unwrap(), "batch_bytes_max");
+    assert_eq!(bytes, 9_999.into());
 }
 
 #[test]

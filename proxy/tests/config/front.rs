@@ -1,7 +1,7 @@
 //! Settings of the front door, and the environment of the tier that Sluice replaces.
 
-use super::{MACHINE, load, load_all, names, problems};
-use sluice_proxy::config::{Config, Flags, Problem, SinkConfig};
+use super::{MACHINE, load, load_all, names, problems, shown};
+use sluice_proxy::config::{Config, Flags, Problem};
 use sluice_proxy::http::HttpLimits;
 use sluice_proxy::worker::ProxyProtocol;
 use std::ffi::OsString;
@@ -87,9 +87,8 @@ fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_fi
     let os = || variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Config::load(None, os(), &Flags::default(), MACHINE).unwrap();
     assert_eq!(names(&config.outputs), ["kinesis"]);
-    assert!(
-        matches!(&config.outputs[0].sink, SinkConfig::Kinesis(kinesis) if kinesis.stream.name == "clicks")
-    );
+    let stream = shown(&config, "kinesis", "stream");
+    assert_eq!(stream, Some("clicks".into()));
     assert_eq!(config.paths.collect, "/ours");
     assert_eq!((config.paths.events, config.paths.pixel), (None, None));
     assert_eq!(config.notes.len(), 4, "{:?}", config.notes);

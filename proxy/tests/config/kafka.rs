@@ -1,34 +1,24 @@
 //! Settings that only a Kafka output has.
 
-use super::{KAFKA, load, load_all, problem, problems};
-use sluice_proxy::config::{Flags, KafkaTopic, SinkConfig};
-use std::time::Duration;
+use super::{KAFKA, load, load_all, main_output, problem, problems, shown};
+use sluice_proxy::config::Flags;
 
 const LOGIN: &str = "sasl_username = 'sluice'\nsasl_password = 'hunter2'\n";
 
 #[test]
 fn a_kafka_output_is_plain_without_a_login_and_encrypted_with_one() {
     let config = load(KAFKA).unwrap();
-    let output = &config.outputs[0];
-    let SinkConfig::Kafka(kafka) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert_eq!(kafka.brokers, ["b-1:9092", "b-2"]);
-    assert!(!kafka.tls && kafka.login.is_none());
+    let brokers = ["b-1:9092", "b-2"].map(toml::Value::from).to_vec();
+    assert_eq!(main_output(&config, "brokers"), brokers.into());
+    assert_eq!(main_output(&config, "tls"), false.into());
+    assert_eq!(shown(&config, "main", "sasl_username"), None);
     // Linger, and the second in which the client library looks, are within the ack deadline.
-    assert_eq!(kafka.delivery_timeout, Duration::from_millis(2_995));
-    assert_eq!(kafka.record_bytes_max, 1_000_000);
+    assert_eq!(main_output(&config, "delivery_timeout_ms"), 2_995.into());
+    assert_eq!(main_output(&config, "record_bytes_max"), 1_000_000.into());
 
     let config = load(&format!("{KAFKA}sasl = 'scram-sha-512'\n{LOGIN}")).unwrap();
-    let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
-        panic!("{:?}", config.outputs)
-    };
-    assert!(kafka.tls);
-    let (username, password) = kafka.login.as_ref().unwrap();
-    assert_eq!(
-        (username.as_str(), password.0.as_str()),
-        ("sluice", "hunter2")
-    );
+    assert_eq!(main_output(&config, "tls"), true.into());
+    assert_eq!(main_output(&config, "sasl_username"), "sluice".into());
 }
 
 #[test]
@@ -100,19 +90,11 @@ fn template() -> String {
 #[test]
 fn a_topic_with_braces_is_a_template_and_printed_as_it_was_written() {
     let config = load(&template()).unwrap();
-    let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
-        panic!("{:?}", config.outputs)
-    };
-    let KafkaTopic::Template {
-        template,
-        fallback,
-        topics_max,
-    } = &kafka.topic
-    else {
-        panic!("{:?}", kafka.topic)
-    };
-    assert_eq!(template.to_string(), "clicks-{appId}");
-    assert_eq!((fallback.as_str(), *topics_max), ("clicks", 100));
+    let rule = config.outputs[0].sink.topics().unwrap();
+    assert_eq!(rule.template.to_string(), "clicks-{appId}");
+    assert_eq!(rule.topics_max, 100);
+    assert_eq!(main_output(&config, "topic"), "clicks-{appId}".into());
+    assert_eq!(main_output(&config, "topic_fallback"), "clicks".into());
     assert_eq!(load(&config.to_toml()).unwrap(), config);
 }
 
@@ -180,10 +162,7 @@ fn outputs_with_templates_have_the_same_one_and_the_same_bound() {
 fn a_certificate_switches_tls_on_and_comes_with_its_key() {
     let pair = "certificate_file = 'own.pem'\nkey_file = 'own.key'\n";
     let config = load(&format!("{KAFKA}{pair}")).unwrap();
-    let SinkConfig::Kafka(kafka) = &config.outputs[0].sink else {
-        panic!("{:?}", config.outputs)
-    };
-    assert!(kafka.tls && kafka.certificate.is_some());
+    assert_eq!(main_output(&config, "tls"), true.into());
     assert_eq!(load(&config.to_toml()).unwrap(), config);
     for (more, expected) in [
         (

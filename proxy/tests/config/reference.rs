@@ -1,7 +1,9 @@
 //! The reference page is made of the declarations.
 
 use super::load;
-use sluice_proxy::config::{BOUNDS, SECTIONS, Scope};
+use sluice_proxy::config::{OUTPUTS_MAX, SECTIONS};
+use sluice_sinks::TYPES;
+use sluice_sinks::output::{Delivery, OutputType, TYPE_SETTING, Timing};
 use sluice_sinks::settings::{Kind, Setting};
 use std::fmt::Write;
 use std::fs;
@@ -39,16 +41,37 @@ fn default(setting: &Setting, value: Option<&toml::Value>) -> String {
     }
 }
 
+const COLUMNS: &str = "| key | meaning | allowed | default |\n| --- | --- | --- | --- |\n";
+
+fn row(page: &mut String, key: &str, setting: &Setting, default: &str) {
+    let reload = if setting.form.is_reloadable {
+        " Takes effect without a restart."
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        page,
+        "| `{key}` | {}{reload} | {} | {default} |",
+        setting.sentence.replace('|', "\\|"),
+        allowed(&setting.form.kind),
+    );
+}
+
 fn page() -> String {
-    let printed: toml::Table = load("").unwrap().to_toml().parse().unwrap();
     let mut page = HEAD.to_owned();
+    sections(&mut page);
+    outputs(&mut page);
+    page
+}
+
+fn sections(page: &mut String) {
+    let printed: toml::Table = load("").unwrap().to_toml().parse().unwrap();
     for section in SECTIONS {
         let _ = write!(
             page,
-            "\n## `[{}]`\n\n{}\n\n",
+            "\n## `[{}]`\n\n{}\n\n{COLUMNS}",
             section.name, section.sentence
         );
-        page.push_str("| key | meaning | allowed | default |\n| --- | --- | --- | --- |\n");
         let all = SECTIONS.iter().flat_map(|other| {
             let settings = other.groups.iter().flat_map(|group| group.iter());
             settings.map(move |setting| (setting.path(other.name), setting))
@@ -57,40 +80,72 @@ fn page() -> String {
             let Some((named, key)) = path.split_once('.') else {
                 panic!("{path}")
             };
-            if named != section.name {
-                continue;
+            if named == section.name {
+                row(
+                    page,
+                    key,
+                    setting,
+                    &default(setting, printed[named].get(key)),
+                );
             }
-            let value = printed[named].get(key);
-            let reload = if setting.form.is_reloadable {
-                " Takes effect without a restart."
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                page,
-                "| `{key}` | {}{reload} | {} | {} |",
-                setting.sentence.replace('|', "\\|"),
-                allowed(&setting.form.kind),
-                default(setting, value),
-            );
         }
     }
-    page.push_str(
-        "\n## Numbers of `[outputs.<name>]`\n\n| key | outputs | allowed |\n| --- | --- | --- |\n",
+}
+
+/// The settings of an output of this type that says no more than it must.
+fn printed(of: &OutputType) -> toml::Table {
+    let config = load(&example(of)).unwrap();
+    let printed: toml::Table = config.to_toml().parse().unwrap();
+    printed["outputs"]["main"].as_table().unwrap().clone()
+}
+
+fn example(of: &OutputType) -> String {
+    format!("[outputs.main]\ntype = \"{}\"\n{}", of.name, of.example)
+}
+
+fn outputs(page: &mut String) {
+    let _ = write!(
+        page,
+        "\n## `[outputs.<name>]`\n\n\
+         Where records go: 1 to {OUTPUTS_MAX} outputs, each with a name of 1 to 32 of a-z, 0-9, _ and -. Every record goes to all of\n\
+         them. Without any, there is one of type `file`, named `files`.\n\n{COLUMNS}"
     );
-    for bound in BOUNDS {
-        let outputs = match bound.scope {
-            Scope::Output => "all".to_owned(),
-            Scope::OutputOf(sink) => format!("`type = \"{sink}\"`"),
-            Scope::EnqueuedOutput => "`ack = \"enqueued\"`".to_owned(),
-        };
-        let _ = writeln!(
-            page,
-            "| `{}` | {outputs} | {} to {} {} |",
-            bound.key, bound.min, bound.max, bound.unit
-        );
+    row(page, TYPE_SETTING.key, &TYPE_SETTING, "none");
+    let common = || Timing::SETTINGS.iter().chain(Delivery::SETTINGS);
+    for setting in common() {
+        // The most usual default first, then the types that differ.
+        let of_types: Vec<(&str, String)> = TYPES
+            .iter()
+            .map(|of| (of.name, default(setting, printed(of).get(setting.key))))
+            .collect();
+        let count = |value: &str| of_types.iter().filter(|(_, other)| other == value).count();
+        let usual = of_types.iter().max_by_key(|(_, value)| count(value));
+        let usual = usual.unwrap().1.clone();
+        let others = of_types.iter().filter(|(_, value)| *value != usual);
+        let others: String = others
+            .map(|(name, value)| format!("; {name} {value}"))
+            .collect();
+        row(page, setting.key, setting, &format!("{usual}{others}"));
     }
-    page
+    for of in TYPES {
+        let _ = write!(
+            page,
+            "\n## `type = \"{}\"`\n\n{}\n\n```toml\n{}```\n\n{COLUMNS}",
+            of.name,
+            of.sentence,
+            example(of)
+        );
+        let printed = printed(of);
+        let own = of.all_settings();
+        for setting in own.filter(|own| common().all(|other| other.key != own.key)) {
+            let needed = setting
+                .form
+                .needed
+                .map(|_| "none: it has to be set".to_owned());
+            let default = needed.unwrap_or_else(|| default(setting, printed.get(setting.key)));
+            row(page, setting.key, setting, &default);
+        }
+    }
 }
 
 #[test]
@@ -109,10 +164,10 @@ fn the_reference_page_is_made_of_the_declarations() {
 
 #[test]
 fn every_setting_says_what_it_means() {
-    for setting in SECTIONS
+    let sections = SECTIONS
         .iter()
-        .flat_map(|section| section.groups.iter().flat_map(|group| group.iter()))
-    {
+        .flat_map(|section| section.groups.iter().flat_map(|group| group.iter()));
+    for setting in sections.chain(TYPES.iter().flat_map(OutputType::all_settings)) {
         let sentence = setting.sentence;
         assert!(
             sentence.len() > 10 && sentence.ends_with('.'),

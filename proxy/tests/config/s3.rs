@@ -1,7 +1,8 @@
 //! Settings that only an S3 output has.
 
-use super::{MACHINE, load, problem, problems};
-use sluice_proxy::config::{AckPolicy, Config, Flags, SinkConfig, StorageClassWord};
+use super::{MACHINE, load, main_output, names, problem, problems, shown};
+use sluice_proxy::config::{Config, Flags};
+use sluice_sinks::output::AckMode;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -12,35 +13,35 @@ const S3: &str = "[outputs.main]\ntype = 's3'\nbucket = 'clicks'\n";
 fn an_s3_output_is_durable_unless_it_is_enqueued_and_then_has_no_stage() {
     let config = load(S3).unwrap();
     let output = &config.outputs[0];
-    let SinkConfig::S3(s3) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert_eq!(output.ack, AckPolicy::Durable);
-    assert_eq!(
-        (output.linger, output.in_flight_max, output.batch_bytes_max),
-        (Duration::ZERO, 1, 8 << 20)
-    );
-    let staging = s3.staging.as_ref().unwrap();
-    assert_eq!(staging.dir, Path::new("./sluice-staging"));
-    assert_eq!(staging.bytes_max, 4 << 30);
-    assert_eq!(s3.object_bytes_max, 30_000_000);
-    assert_eq!(s3.object_age, Duration::from_secs(300));
-    assert_eq!(s3.storage_class, StorageClassWord::Standard);
-    assert_eq!((s3.prefix.as_str(), s3.path_style), ("", None));
+    assert_eq!(output.timing.ack, AckMode::Durable);
+    let directory = output.sink.directory().unwrap();
+    assert_eq!(directory.path, Path::new("./sluice-staging"));
+    assert_eq!(directory.bytes_max, Some(4 << 30));
+    for (key, value) in [
+        ("linger_ms", 0),
+        ("in_flight_max", 1),
+        ("batch_bytes_max", 8 << 20),
+        ("object_bytes_max", 30_000_000),
+        ("object_age_s", 300),
+    ] {
+        assert_eq!(main_output(&config, key), value.into(), "{key}");
+    }
+    assert_eq!(main_output(&config, "storage_class"), "STANDARD".into());
+    assert_eq!(main_output(&config, "prefix"), "".into());
+    assert_eq!(shown(&config, "main", "path_style"), None);
 
     let config = load(&format!("{S3}ack = 'enqueued'\nobject_age_s = 60\n")).unwrap();
     let output = &config.outputs[0];
-    let SinkConfig::S3(s3) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert!(s3.staging.is_none());
+    assert!(output.sink.directory().is_none());
     // A batch is an object, and has ten minutes more to be stored.
-    let retry_for = Duration::from_secs(660);
-    assert_eq!(output.ack, AckPolicy::Enqueued { retry_for });
-    assert_eq!(output.linger, Duration::from_secs(60));
-    assert_eq!(output.batch_bytes_max, 30_000_000);
+    assert_eq!(output.timing.ack, AckMode::Enqueued);
+    assert_eq!(output.timing.retry_for, Duration::from_secs(660));
+    assert_eq!(output.timing.linger, Duration::from_secs(60));
+    for key in ["linger_ms", "batch_bytes_max", "staging_dir"] {
+        assert_eq!(shown(&config, "main", key), None, "{key}");
+    }
     // On each of the four cores one object gathers while another is stored.
-    assert_eq!(output.queue_bytes_max, 2 * 4 * 30_000_000);
+    assert_eq!(output.delivery.queue_bytes_max, 2 * 4 * 30_000_000);
 }
 
 #[test]
@@ -155,14 +156,13 @@ fn a_small_object_of_the_replaced_tier_is_taken_beside_larger_requests() {
     ];
     let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Config::load(None, variables, &Flags::default(), MACHINE).unwrap();
-    let [output] = &config.outputs[..] else {
-        panic!("{:?}", config.outputs)
-    };
-    let SinkConfig::S3(s3) = &output.sink else {
-        panic!("{:?}", output.sink)
-    };
-    assert_eq!(output.ack, AckPolicy::Durable);
-    assert_eq!(s3.object_bytes_max, 1_000_000);
-    assert_eq!(s3.prefix, "s3-data");
-    assert_eq!(s3.staging.as_ref().unwrap().dir, Path::new("/data"));
+    assert_eq!(names(&config.outputs), ["s3"]);
+    for (key, value) in [
+        ("ack", "durable".into()),
+        ("object_bytes_max", 1_000_000.into()),
+        ("prefix", "s3-data".into()),
+        ("staging_dir", "/data".into()),
+    ] {
+        assert_eq!(shown(&config, "s3", key), Some(value), "{key}");
+    }
 }

@@ -305,7 +305,7 @@ async fn limits_leave_room_for_a_newline_per_event_and_make_at_most_500_records(
     assert!((4 * 1024 * 1024 - 500..=4 * 1024 * 1024).contains(&bytes));
 
     let small = FirehoseSettings {
-        batch_events_max: 10,
+        batch_records_max: 10,
         batch_bytes_max: 2_000,
         ..settings(&server)
     };
@@ -365,17 +365,17 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
     let mut schemeless = good();
     schemeless.aws.endpoint_url = Some("127.0.0.1:4573".to_owned());
     for (settings, named) in [
-        (FirehoseSettings::new(""), ["no name", ""]),
+        (FirehoseSettings::new(""), ["`stream` is \"\"", "1 to 64"]),
         (
             FirehoseSettings {
-                batch_events_max: 501,
+                batch_records_max: 501,
                 ..good()
             },
             ["501", "500"],
         ),
         (
             FirehoseSettings {
-                batch_events_max: 0,
+                batch_records_max: 0,
                 ..good()
             },
             ["is 0", "1 to 500"],

@@ -397,7 +397,7 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
         settings
     };
     for (settings, named) in [
-        (KinesisSettings::new(""), ["no name", ""]),
+        (KinesisSettings::new(""), ["`stream` is \"\"", "1 to 128"]),
         (
             KinesisSettings {
                 batch_records_max: 501,
@@ -431,14 +431,14 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
                 describe_interval: Duration::from_millis(999),
                 ..good()
             },
-            ["999ms", "1s"],
+            ["0 s", "1 to 3600 s"],
         ),
         (
             KinesisSettings {
                 describe_interval: Duration::MAX,
                 ..good()
             },
-            ["describe_interval is", "1s..=3600s"],
+            ["`describe_interval_s` is", "1 to 3600 s"],
         ),
         (endpoint("127.0.0.1:4567"), ["127.0.0.1:4567", "http://"]),
         (endpoint("ftp://host"), ["ftp://host", "https://"]),

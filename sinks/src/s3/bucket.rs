@@ -42,14 +42,14 @@ impl Bucket {
             // Content-MD5 protects the body, and every compatible store supports it.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .build();
-        let storage_class = settings.storage_class.as_str();
+        let class = settings.storage_class;
         Ok(Bucket {
             client: Client::from_conf(config),
             aws,
             name: settings.bucket.clone(),
             // The service's default; not sent, for stores without storage classes.
-            storage_class: (storage_class != super::STORAGE_CLASS_DEFAULT)
-                .then(|| StorageClass::from(storage_class)),
+            storage_class: (class != super::StorageClass::Standard)
+                .then(|| StorageClass::from(class.word())),
             kms_key_id: settings.kms_key_id.clone(),
         })
     }

@@ -4,6 +4,7 @@ mod bucket;
 mod property;
 
 use super::*;
+use crate::aws::AwsSettings;
 use crate::disk::faulty::{Fault, Faulty};
 use aws_credential_types::Credentials;
 use bucket::{Answer, Scripted, Seen};
@@ -66,7 +67,8 @@ fn settings(bucket: &Scripted, keeping: Keeping) -> S3Settings {
         },
         retry_base: Duration::from_millis(1),
         retry_cap: Duration::from_millis(5),
-        ..S3Settings::new("clicks", keeping)
+        keeping,
+        ..S3Settings::new("clicks")
     }
 }
 
@@ -93,11 +95,11 @@ impl Bench {
     async fn with(change: impl FnOnce(&mut S3Settings), clock: fn() -> Wall) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let bucket = Scripted::start();
-        let staging = Staging {
+        let mut settings = S3Settings {
+            staging_dir: dir.path().join("staging"),
             write_timeout: Duration::from_secs(30),
-            ..Staging::new(dir.path().join("staging"))
+            ..settings(&bucket, Keeping::Staged)
         };
-        let mut settings = settings(&bucket, Keeping::Staged(staging));
         change(&mut settings);
         let mut bench = Bench {
             dir,
@@ -220,7 +222,7 @@ async fn an_object_has_the_key_the_headers_and_the_form_that_readers_expect() {
 #[tokio::test]
 async fn class_and_key_are_named_where_they_are_set() {
     let change = |settings: &mut S3Settings| {
-        settings.storage_class = "STANDARD_IA".to_owned();
+        settings.storage_class = StorageClass::StandardIa;
         settings.kms_key_id = Some("alias/clicks".to_owned());
     };
     let mut bench = Bench::with(change, fixed).await;
@@ -457,9 +459,7 @@ async fn what_could_not_be_stored_in_time_stays_for_the_next_start() {
 async fn a_full_stage_is_no_space_until_something_was_uploaded() {
     let change = |settings: &mut S3Settings| {
         settings.object_bytes_max = 1_000_000;
-        if let Keeping::Staged(staging) = &mut settings.keeping {
-            staging.bytes_max = 1_000_000;
-        }
+        settings.staging_bytes_max = 1_000_000;
     };
     let mut bench = Bench::with(change, fixed).await;
     bench
@@ -675,23 +675,18 @@ async fn settings_out_of_their_range_are_refused_with_both_values() {
     let bucket = Scripted::start();
     type Change = fn(&mut S3Settings);
     let changes: [(Change, &str); 6] = [
-        (|s| s.bucket.clear(), "the bucket has no name"),
-        (|s| s.prefix = "x".repeat(897), "897 bytes: at most 896"),
+        (|s| s.bucket.clear(), "`bucket` is \"\""),
+        (|s| s.prefix = "x".repeat(897), "up to 896"),
         (|s| s.object_bytes_max = 999_999, "999999"),
         (|s| s.object_bytes_max = 50_000_001, "50000000"),
-        (|s| s.batch_bytes_max = 0, "batch_bytes_max is 0"),
+        (|s| s.batch_bytes_max = 0, "`batch_bytes_max` is 0"),
         (
-            |s| {
-                s.keeping = Keeping::Staged(Staging {
-                    bytes_max: 5,
-                    ..Staging::new("x")
-                })
-            },
-            "takes 5 bytes: at least object_bytes_max, 30000000",
+            |s| s.staging_bytes_max = 1_000_000,
+            "takes 1000000 bytes: at least object_bytes_max, 30000000",
         ),
     ];
     for (change, expected) in changes {
-        let mut settings = settings(&bucket, Keeping::Staged(Staging::new("never made")));
+        let mut settings = settings(&bucket, Keeping::Staged);
         change(&mut settings);
         match S3Sink::start(settings, fixed).await {
             Err(error) => assert!(error.reason.contains(expected), "{error}"),

@@ -1,5 +1,7 @@
 //! What can be wrong with settings, in the operator's words.
 
+use std::borrow::Cow;
+
 use super::{Fault, Kind, Setting, SettingValue};
 
 /// A setting with its value and unit, as the operator knows it.
@@ -66,7 +68,7 @@ pub enum Problem {
         /// The setting.
         key: String,
         /// What needs it.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// A text that its type refuses.
     #[error("`{key}`: {why}")]

@@ -1,5 +1,7 @@
 //! Reads settings section by section, and keeps what is wrong and what is in force.
 
+use std::borrow::Cow;
+
 use super::{Given, Kind, Origin, Problem, Setting, SettingValue, Tree, Value};
 
 /// Reads the settings of one section after the other. A default gives way to what was written; only what was
@@ -61,6 +63,22 @@ impl Reader {
         self.section = section.into();
     }
 
+    /// The names of the outputs that were written, in order.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<String> {
+        self.tree.outputs.iter().cloned().collect()
+    }
+
+    /// Reports a value that cannot be read at all.
+    pub fn unreadable(&mut self, key: &str, why: &str) {
+        let path = self.path(key);
+        let origin = self.tree.get(&path).map(|written| written.origin.clone());
+        self.misfit.get_or_insert(Misfit {
+            origin: origin.unwrap_or(Origin::Default),
+            message: format!("`{path}`: {why}"),
+        });
+    }
+
     /// The whole name of a key of this section.
     #[must_use]
     pub fn path(&self, key: &str) -> String {
@@ -90,14 +108,16 @@ impl Reader {
         let path = self.path(setting.key);
         let value = match self.tree.get(&path) {
             None => {
-                if let Some(why) = setting.form.needed {
-                    let key = path.clone();
-                    self.problems.push(Problem::Missing { key, why });
-                }
+                self.report_missing(setting, &path);
                 default.within(&setting.form)
             }
             Some(written) => match T::read(&setting.form, &written.value) {
-                Ok(value) => value,
+                Ok(value) => {
+                    if value.is_empty_list() {
+                        self.report_missing(setting, &path);
+                    }
+                    value
+                }
                 Err(faults) => {
                     let origin = written.origin.clone();
                     for fault in faults {
@@ -110,6 +130,13 @@ impl Reader {
         let shown = value.show(&setting.form);
         self.keep(setting, shown);
         value
+    }
+
+    fn report_missing(&mut self, setting: &Setting, path: &str) {
+        if let Some(why) = setting.form.needed {
+            let (key, why) = (path.to_owned(), why.into());
+            self.problems.push(Problem::Missing { key, why });
+        }
     }
 
     fn refuse(&mut self, setting: &Setting, path: &str, fault: super::Fault, origin: Origin) {
@@ -197,7 +224,7 @@ impl Reader {
         let Some((unit, value)) = found else {
             self.problems.push(Problem::Missing {
                 key: path.clone(),
-                why: "a rule compares this number, and no declaration has it",
+                why: "a rule compares this number, and no declaration has it".into(),
             });
             return Number::new(path, "", 0);
         };
@@ -214,8 +241,9 @@ impl Reader {
     }
 
     /// A setting that another one needs.
-    pub fn missing(&mut self, key: &str, why: &'static str) {
+    pub fn missing(&mut self, key: &str, why: impl Into<Cow<'static, str>>) {
         let key = self.path(key);
+        let why = why.into();
         self.problems.push(Problem::Missing { key, why });
     }
 
@@ -283,6 +311,12 @@ impl Number {
             unit,
             value,
         }
+    }
+
+    /// The number as a count or a size: all bounds lie far below what a pointer can address.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        usize::try_from(self.value).unwrap_or(usize::MAX)
     }
 
     /// As a contradiction shows it.

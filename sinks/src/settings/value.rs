@@ -103,6 +103,11 @@ pub trait SettingValue: Sized {
     fn within(self, _: &Form) -> Self {
         self
     }
+
+    /// Whether it is a list without entries, which is as good as none where a setting is needed.
+    fn is_empty_list(&self) -> bool {
+        false
+    }
 }
 
 /// Stands for no value where a setting has that.
@@ -297,6 +302,10 @@ where
         } else {
             Err(faults)
         }
+    }
+
+    fn is_empty_list(&self) -> bool {
+        self.is_empty()
     }
 
     fn show(&self, _: &Form) -> Option<Value> {

@@ -1,0 +1,92 @@
+//! Settings of `type = "firehose"`.
+
+use super::{
+    BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, BILLED_STEP, FirehoseSink, RECORD_BYTES_CEILING,
+};
+use crate::aws::{AwsSettings, BATCH_BYTES_MIN, is_stream};
+use crate::output::{
+    Delivery, Output, OutputContext, OutputType, Patience, SinkConfig, Timing, Usual,
+};
+use crate::settings::{Reader, bytes, number, text};
+use crate::sink::{CheckError, Sink, SinkFuture};
+use sluice_core::partition::PartitionRule;
+use sluice_core::time::Wall;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A Firehose delivery stream that takes direct puts.
+pub const TYPE: OutputType = OutputType {
+    name: "firehose",
+    sentence: "A Firehose delivery stream that takes direct puts.",
+    example: "stream = \"clicks\"\n",
+    settings: &[
+        FirehoseSettings::SETTINGS,
+        AwsSettings::SETTINGS,
+        Timing::SETTINGS,
+        Delivery::SETTINGS,
+    ],
+    read,
+};
+
+/// Time to fill records: each is billed up to 5 KiB however little is in it.
+const USUAL: Usual = Usual {
+    linger: Duration::from_millis(100),
+    ..Usual::SERVICE
+};
+
+crate::settings! {
+    /// Which stream, how to reach it, how much to put in one call, and how much in one record.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct FirehoseSettings from (reader, record_bytes: usize, patience: &Patience) {
+        /// The delivery stream's name.
+        stream: String = String::new(),
+            text("1 to 64 letters, digits or any of _.-", |text| is_stream(text, 64))
+                .needed("a firehose output needs the name of its delivery stream");
+        /// Events in one PutRecordBatch, which takes 500 records.
+        batch_records_max: usize = BATCH_RECORDS_CEILING,
+            number("records", 1, BATCH_RECORDS_CEILING as u64);
+        /// Bytes in one PutRecordBatch, newlines included, which takes 4 MiB; at least the record of a largest request.
+        batch_bytes_max: usize = record_bytes.max(BATCH_BYTES_CEILING),
+            bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
+        /// Bytes up to which events share a record, newlines included; 0: each has its own. Records are billed in increments of 5 KiB.
+        pack_bytes_max: usize = batch_bytes_max.min(BILLED_STEP),
+            bytes(0, RECORD_BYTES_CEILING as u64);
+    }
+    and {
+        /// Region, endpoint and time-outs.
+        aws: AwsSettings = AwsSettings::in_time(reader, patience);
+    }
+}
+
+impl FirehoseSettings {
+    /// The defaults, for a stream by its name.
+    #[must_use]
+    pub fn new(stream: impl Into<String>) -> FirehoseSettings {
+        FirehoseSettings {
+            stream: stream.into(),
+            ..FirehoseSettings::read(&mut Reader::default(), 0, &Patience::unbounded())
+        }
+    }
+}
+
+fn read(reader: &mut Reader, context: &OutputContext) -> Output {
+    let (timing, patience) = Timing::lingering(reader, &USUAL, TYPE.name, context);
+    let settings = FirehoseSettings::read(reader, context.record_bytes.size(), &patience);
+    let batch = reader.number("batch_bytes_max");
+    let pack = reader.number("pack_bytes_max");
+    reader.at_most(&pack, &batch, "no record would ever be packed so full");
+    Output {
+        name: context.name.clone(),
+        type_name: TYPE.name,
+        timing,
+        partition_key: PartitionRule::Random,
+        delivery: Delivery::around(reader, &USUAL, TYPE.name, context, &batch, 0),
+        sink: Arc::new(settings),
+    }
+}
+
+impl SinkConfig for FirehoseSettings {
+    fn start(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<Arc<dyn Sink>, CheckError>> {
+        Box::pin(async { Ok(Arc::new(FirehoseSink::start(self.clone()).await?) as Arc<dyn Sink>) })
+    }
+}

@@ -1,0 +1,98 @@
+//! Settings of `type = "kinesis"`.
+
+use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink};
+use crate::aws::{AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
+use crate::output::{
+    Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
+};
+use crate::settings::{Reader, bytes, number, seconds, text};
+use crate::sink::{CheckError, Sink, SinkFuture};
+use sluice_core::time::Wall;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A Kinesis data stream.
+pub const TYPE: OutputType = OutputType {
+    name: "kinesis",
+    sentence: "A Kinesis data stream.",
+    example: "stream = \"clicks\"\n",
+    settings: &[
+        KinesisSettings::SETTINGS,
+        AwsSettings::SETTINGS,
+        Partitioning::SETTINGS,
+        Timing::SETTINGS,
+        Delivery::SETTINGS,
+    ],
+    read,
+};
+
+crate::settings! {
+    /// Which stream, how to reach it, and how much to put in one call.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct KinesisSettings from (reader, record_bytes: usize, patience: &Patience) {
+        /// The stream's name, or its ARN.
+        stream: String = String::new(),
+            text("1 to 128 letters, digits or any of _.-, or the stream's ARN", is_stream_or_arn)
+                .needed("a kinesis output needs the name of its stream");
+        /// How often the stream's record limit and distribution strategy are read again, give or take a tenth. The account's limit is 20 descriptions a second.
+        describe_interval as "describe_interval_s": Duration = Duration::from_secs(60), seconds(1, 3_600);
+        /// Records in one PutRecords, which takes 500.
+        batch_records_max: usize = BATCH_RECORDS_CEILING,
+            number("records", 1, BATCH_RECORDS_CEILING as u64);
+        /// Bytes in one PutRecords, partition keys included, which takes 10 MiB; at least the record of a largest request.
+        batch_bytes_max: usize = record_bytes.max(5 << 20),
+            bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
+    }
+    and {
+        /// Region, endpoint and time-outs.
+        aws: AwsSettings = AwsSettings::in_time(reader, patience);
+    }
+}
+
+impl KinesisSettings {
+    /// The defaults, for a stream by its name or ARN.
+    #[must_use]
+    pub fn new(stream: impl Into<String>) -> KinesisSettings {
+        KinesisSettings {
+            stream: stream.into(),
+            ..KinesisSettings::read(&mut Reader::default(), 0, &Patience::unbounded())
+        }
+    }
+}
+
+fn read(reader: &mut Reader, context: &OutputContext) -> Output {
+    let usual = Usual::SERVICE;
+    let (timing, patience) = Timing::lingering(reader, &usual, TYPE.name, context);
+    let settings = KinesisSettings::read(reader, context.record_bytes.size(), &patience);
+    let batch = reader.number("batch_bytes_max");
+    Output {
+        name: context.name.clone(),
+        type_name: TYPE.name,
+        timing,
+        partition_key: Partitioning::read(reader).partition_key,
+        delivery: Delivery::around(reader, &usual, TYPE.name, context, &batch, 0),
+        sink: Arc::new(settings),
+    }
+}
+
+impl SinkConfig for KinesisSettings {
+    fn start(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<Arc<dyn Sink>, CheckError>> {
+        Box::pin(async { Ok(Arc::new(KinesisSink::start(self.clone()).await?) as Arc<dyn Sink>) })
+    }
+}
+
+/// A name, or an ARN, for instance `arn:aws:kinesis:eu-west-1:123456789012:stream/clicks`.
+fn is_stream_or_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        ["arn", partition, "kinesis", region, account, resource] => {
+            let stream = resource.strip_prefix("stream/");
+            is_region(partition)
+                && is_region(region)
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && stream.is_some_and(|name| is_stream(name, 128))
+        }
+        _ => is_stream(text, 128),
+    }
+}
