@@ -19,7 +19,7 @@ use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
-use crate::worker::{self, ProxyProtocol, WorkerSettings, Workers};
+use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::OutputId;
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::partition::PartitionRule;
@@ -119,9 +119,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     let workers = start_workers(config, clock, &drain, &outputs)?;
     let admin = start_admin(config, clock, &readiness, &workers, &outputs)
         .map_err(system("serve the admin port"))?;
-    for address in &workers.addresses {
-        info!(%address, "accepting requests");
-    }
+    info!(address = %workers.address, "accepting requests");
     readiness.enter(Phase::Serving);
 
     runtime.block_on(signals.wait_for_end());
@@ -315,12 +313,8 @@ fn start_workers(
     outputs: &[RunningOutput],
 ) -> Result<Workers, AppError> {
     let settings = WorkerSettings {
-        listen: vec![config.listen.address],
-        workers: config.listen.workers,
-        pin: config.listen.pin,
+        listen: config.listen.clone(),
         has_cpu_quota: config::has_cpu_quota(),
-        driver: config.listen.driver,
-        proxy_protocol: config.listen.proxy_protocol == ProxyProtocol::Required,
         limits: HttpLimits {
             // Leaves a quarter of the ack deadline for the answer; the client hears by the same moment.
             body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,

@@ -8,7 +8,7 @@ mod pinning;
 mod settings;
 
 pub use driver::{Driver, DriverKind};
-pub use settings::{ListenSettings, ProxyProtocol};
+pub use settings::{ListenSettings, Pinning, ProxyProtocol};
 
 use crate::clock::Clock;
 use crate::context::{TICK, WorkerContext};
@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::Mono;
+use sluice_sinks::settings::Problem;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -45,16 +46,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A limit is beyond what the engine can hold.
-    #[error("{name} is {actual}, at most {limit} is possible")]
-    Limit {
-        /// The limit's name in [`HttpLimits`].
-        name: &'static str,
-        /// Its highest value.
-        limit: usize,
-        /// The value given.
-        actual: usize,
-    },
+    /// A limit is out of its bounds.
+    #[error("{0}")]
+    Limit(Problem),
     /// A thread or its runtime could not be made.
     #[error("worker {worker} cannot start: {source}")]
     Thread {
@@ -73,22 +67,13 @@ pub struct WorkerPanicked {
     pub worker: usize,
 }
 
-/// The settings of the cores.
+/// What the cores start with.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
-    /// Where to listen; port 0 lets the system choose.
-    pub listen: Vec<SocketAddr>,
-    /// How many cores; 0 for all that the process may use.
-    pub workers: usize,
-    /// Whether each may be bound to a core of its own; it is where that does no harm.
-    pub pin: bool,
+    /// Where and how requests come in.
+    pub listen: ListenSettings,
     /// Whether a CPU quota bounds the process to less than its cores.
     pub has_cpu_quota: bool,
-    /// The I/O driver to use.
-    pub driver: Driver,
-    /// Whether every connection begins with a PROXY protocol header, version 2, that names its client;
-    /// connections without it are closed.
-    pub proxy_protocol: bool,
     /// Limits per connection and client.
     pub limits: HttpLimits,
     /// Proxies of one's own, which the cap per address does not count.
@@ -104,8 +89,8 @@ pub struct WorkerSettings {
 /// The running cores.
 #[derive(Debug)]
 pub struct Workers {
-    /// Where they listen, in the order of the settings, with the ports that were chosen.
-    pub addresses: Vec<SocketAddr>,
+    /// Where they listen, with the port that the kernel chose.
+    pub address: SocketAddr,
     /// Their counters, one block per core.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Which driver runs.
@@ -140,24 +125,19 @@ pub fn run_workers<H: Handler>(
     settings: &WorkerSettings,
     make: impl Fn(Rc<WorkerContext>) -> H + Clone + Send + 'static,
 ) -> Result<Workers, StartError> {
-    check_limits(&settings.limits)?;
-    let driver = settings.driver.choose()?;
+    if let Some(problem) = settings.limits.out_of_bounds() {
+        return Err(StartError::Limit(problem));
+    }
+    let listen = &settings.listen;
+    let driver = listen.driver.choose()?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let count = match settings.workers {
+    let count = match listen.workers {
         0 => cores.len().max(1),
         count => count,
     };
 
-    let pin = pinning::decide(settings.pin, count, cores.len(), settings.has_cpu_quota);
-    let mut addresses = Vec::with_capacity(settings.listen.len());
-    let mut acceptors: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-    for address in &settings.listen {
-        let (bound, listeners) = listener::bind(*address, count)?;
-        addresses.push(bound);
-        for (worker, listener) in acceptors.iter_mut().zip(listeners) {
-            worker.push(listener);
-        }
-    }
+    let pin = pinning::decide(listen.pin, count, cores.len(), settings.has_cpu_quota);
+    let (address, listeners) = listener::bind(listen.address, count)?;
 
     let connections_max = listener::half_of_descriptors()
         .map_or(settings.limits.connections_max, |half| {
@@ -174,13 +154,13 @@ pub fn run_workers<H: Handler>(
         connections_max,
         settings.limits.connections_per_source_max,
         settings.trusted.clone(),
-        settings.proxy_protocol,
+        listen.proxy_protocol == ProxyProtocol::Required,
     ));
 
     let (report, reports) = mpsc::channel();
     let mut stats = Vec::with_capacity(count);
     let mut threads = Vec::with_capacity(count);
-    for (index, listeners) in acceptors.into_iter().enumerate() {
+    for (index, listener) in listeners.into_iter().enumerate() {
         let block = Arc::new(WorkerStats::new(settings.outputs));
         block.driver.set(driver.number());
         stats.push(Arc::clone(&block));
@@ -188,7 +168,7 @@ pub fn run_workers<H: Handler>(
             index,
             core: pin.is_yes().then(|| cores.get(index).copied()).flatten(),
             driver,
-            listeners,
+            listeners: vec![listener],
             limits: settings.limits,
             limiter: Arc::clone(&limiter),
             stats: block,
@@ -233,36 +213,12 @@ pub fn run_workers<H: Handler>(
         "listening"
     );
     Ok(Workers {
-        addresses,
+        address,
         stats,
         driver,
         connections_max,
         threads,
     })
-}
-
-fn check_limits(limits: &HttpLimits) -> Result<(), StartError> {
-    for (name, limit, actual) in [
-        (
-            "head_bytes_max",
-            HttpLimits::HEAD_BYTES_CEILING,
-            limits.head_bytes_max,
-        ),
-        (
-            "headers_max",
-            HttpLimits::HEADERS_CEILING,
-            limits.headers_max,
-        ),
-    ] {
-        if actual > limit {
-            return Err(StartError::Limit {
-                name,
-                limit,
-                actual,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Everything one core takes to its thread.

@@ -23,7 +23,7 @@ use sluice_proxy::config::{
     Config, ConfigError, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Problem,
 };
 use sluice_proxy::scheduling::Scheduling;
-use sluice_proxy::worker::Driver;
+use sluice_proxy::worker::{Driver, Pinning};
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{AckMode, Output};
 use std::ffi::OsString;
@@ -171,7 +171,7 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
     assert_eq!(config.listen.address.port(), 3);
     assert_eq!(config.listen.workers, 2);
     assert_eq!(config.listen.driver, Driver::Uring);
-    assert!(config.listen.pin);
+    assert_eq!(config.listen.pin, Pinning::Auto);
 
     let flags = Flags {
         driver: Some(Driver::Epoll),
@@ -205,7 +205,7 @@ fn variables_alone_make_an_output_and_text_may_look_like_a_number() {
     let config = load_all("", &variables, &Flags::default()).unwrap();
     assert_eq!(config.outputs[0].name, "a_b__c");
     assert_eq!(config.outputs[0].timing.linger, Duration::from_millis(7));
-    assert!(!config.listen.pin);
+    assert_eq!(config.listen.pin, Pinning::Never);
     assert_eq!(config.process.scheduling, Scheduling::Inherit);
     assert_eq!(config.admin.address, None);
 }

@@ -196,7 +196,7 @@ crate::settings! {
         /// `durable`, once it is synced on this host's disk (s3); `enqueued`, once it is in the queue (best effort).
         ack: AckMode = usual.ack, word::<AckMode>().default_is("`delivered`; for s3 `durable`");
         /// With `ack = "enqueued"`: how long a record is tried before it is counted and dropped.
-        retry_for as "retry_for_ms": Duration = usual.retry_for, ms(1, 24 * HOUR_MS);
+        retry_for as "retry_for_ms": Duration = usual.retry_for, ms(1, 24 * HOUR_MS).default_is("60000; for s3 600000 more than the age of an object");
         /// How long a batch waits for more records; less than the client or `retry_for_ms` allows.
         linger as "linger_ms": Duration = usual.linger.min(quarter(match ack {
             AckMode::Enqueued => u64::try_from(retry_for.as_millis()).unwrap_or(u64::MAX),

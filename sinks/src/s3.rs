@@ -44,6 +44,8 @@ use uploader::{Context, Uploader};
 
 /// Bytes of a key that the service takes, less those that follow the prefix.
 pub const PREFIX_BYTES_MAX: usize = 1_024 - 128;
+/// Records in an object that is gathered in memory: its bytes are the limit, no event is this small.
+const OBJECT_RECORDS_MAX: usize = 10_000_000;
 /// The longest wait between two looks at the growing segment's age.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -122,7 +124,7 @@ impl S3Sink {
             reason,
         };
         let way = match settings.keeping {
-            Keeping::Memory { give_up_after } => Way::Direct(Direct {
+            Keeping::Memory { give_up_after, .. } => Way::Direct(Direct {
                 bucket: Box::new(Bucket::open(&settings, credentials).await.map_err(fail)?),
                 clock,
                 give_up_after,
@@ -278,10 +280,19 @@ impl Staged {
 
 impl Sink for S3Sink {
     fn limits(&self) -> SinkLimits {
+        let (records, bytes) = match self.settings.keeping {
+            Keeping::Staged => (
+                self.settings.batch_records_max,
+                self.settings.batch_bytes_max,
+            ),
+            Keeping::Memory {
+                write_bytes_max, ..
+            } => (OBJECT_RECORDS_MAX, write_bytes_max),
+        };
         SinkLimits {
-            batch_records_max: self.settings.batch_records_max,
-            batch_bytes_max: self.settings.batch_bytes_max,
-            record_bytes_max: self.settings.batch_bytes_max,
+            batch_records_max: records,
+            batch_bytes_max: bytes,
+            record_bytes_max: bytes,
         }
     }
 

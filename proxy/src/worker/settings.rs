@@ -1,7 +1,9 @@
 //! Where and how requests come in.
 
 use super::Driver;
-use sluice_sinks::settings::{Given, Reader, Value, checked, number, switch, word};
+use sluice_sinks::settings::{
+    Fault, Form, Given, Reader, SettingValue, Value, checked, number, word,
+};
 use sluice_sinks::{keyword_enum, settings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -16,10 +18,17 @@ settings! {
         workers: usize = 0, number("workers", 0, 1_024).default_is("the number of available cores");
         /// Which I/O driver the workers run on.
         driver: Driver = Driver::Auto, word::<Driver>();
-        /// Whether each worker is pinned to its core.
-        pin: bool = true, switch();
+        /// Whether each worker is pinned to its core; `auto`: where there is a worker for each available core and no
+        /// CPU quota, so that nobody else is on it.
+        pin: Pinning = Pinning::Auto, checked("auto, `true` or `false`");
         /// Whether connections begin with a PROXY protocol header, version 2.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, word::<ProxyProtocol>();
+    }
+}
+
+impl Default for ListenSettings {
+    fn default() -> ListenSettings {
+        ListenSettings::read(&mut Reader::default())
     }
 }
 
@@ -60,5 +69,36 @@ keyword_enum! {
         Off = "off",
         /// They do; one without it is closed.
         Required = "required",
+    }
+}
+
+/// Whether each worker is pinned to a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pinning {
+    /// Where that does no harm.
+    Auto,
+    /// As far as there are cores.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl SettingValue for Pinning {
+    fn read(form: &Form, value: &Value) -> Result<Pinning, Vec<Fault>> {
+        if value.text() == Some("auto") {
+            return Ok(Pinning::Auto);
+        }
+        Ok(match bool::read(form, value)? {
+            true => Pinning::Always,
+            false => Pinning::Never,
+        })
+    }
+
+    fn show(&self, _: &Form) -> Option<Value> {
+        Some(match self {
+            Pinning::Auto => Value::Text("auto".to_owned()),
+            Pinning::Always => Value::Switch(true),
+            Pinning::Never => Value::Switch(false),
+        })
     }
 }

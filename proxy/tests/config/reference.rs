@@ -12,9 +12,12 @@ use std::path::Path;
 const HEAD: &str = "\
 # Settings reference
 
-Generated from the declarations in the code: `UPDATE_REFERENCE=1 cargo test -p sluice-proxy --test config reference`
-rewrites it. A variable `SLUICE_<SECTION>__<KEY>` overrides the file, for instance `SLUICE_LISTEN__ADDRESS`; for
-outputs it is `SLUICE_OUTPUTS__<NAME>__<KEY>`.
+A file in TOML (`--config FILE` or `SLUICE_CONFIG`). A variable `SLUICE_<SECTION>__<KEY>` overrides the file, for instance
+`SLUICE_LISTEN__ADDRESS`, for outputs `SLUICE_OUTPUTS__<NAME>__<KEY>`; flags override both. An unknown key is refused with its
+line and the nearest names, a number out of its bounds with both, a contradiction with both values. `sluice check` prints
+every setting in force. Settings are read at start.
+
+This page is generated from the code: `UPDATE_REFERENCE=1 cargo test --workspace --test config reference` rewrites it.
 ";
 
 /// What may be written.

@@ -5,7 +5,9 @@ use sluice_core::time::Mono;
 use sluice_proxy::clock::Clock;
 use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::http::{Answer, Body, Handler, Head, HttpLimits};
-use sluice_proxy::worker::{Driver, StartError, WorkerSettings, Workers, run_workers};
+use sluice_proxy::worker::{
+    Driver, ListenSettings, StartError, WorkerSettings, Workers, run_workers,
+};
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -99,12 +101,12 @@ impl Server {
         let clock = Clock::start();
         let drain = Arc::new(Drain::default());
         let mut settings = WorkerSettings {
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
-            workers: 1,
-            pin: true,
+            listen: ListenSettings {
+                address: "127.0.0.1:0".parse().unwrap(),
+                workers: 1,
+                ..ListenSettings::default()
+            },
             has_cpu_quota: false,
-            driver: Driver::Auto,
-            proxy_protocol: false,
             limits: HttpLimits::default(),
             trusted: Vec::new(),
             outputs: 0,
@@ -118,7 +120,7 @@ impl Server {
             ticks: Cell::new(0),
         })?;
         Ok(Server {
-            address: workers.addresses[0],
+            address: workers.address,
             drain,
             clock,
             workers: Some(workers),

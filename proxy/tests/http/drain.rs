@@ -25,8 +25,8 @@ fn while_refusing_new_connections_are_served_and_every_answer_closes_its_own() {
 fn draining_closes_idle_connections_answers_requests_in_progress_and_accepts_no_more() {
     for driver in drivers() {
         let mut server = Server::start(|settings| {
-            settings.driver = driver;
-            settings.workers = 2;
+            settings.listen.driver = driver;
+            settings.listen.workers = 2;
         });
         let mut fresh = server.connect();
         let mut idle = server.connect();
@@ -72,7 +72,7 @@ fn a_body_in_progress_is_read_to_its_end_while_draining() {
 #[test]
 fn a_request_that_never_ends_is_given_up_at_the_drain_deadline() {
     for driver in drivers() {
-        let mut server = Server::start(|settings| settings.driver = driver);
+        let mut server = Server::start(|settings| settings.listen.driver = driver);
         let stats = server.workers.as_ref().unwrap().stats.clone();
         let mut client = server.connect();
         client.send("GET /never HTTP/1.1\r\nHost: test\r\n\r\n");

@@ -9,7 +9,7 @@ const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
 #[test]
 fn a_post_is_answered_with_its_own_body_on_every_driver() {
     for driver in drivers() {
-        let server = Server::start(|settings| settings.driver = driver);
+        let server = Server::start(|settings| settings.listen.driver = driver);
         let mut client = server.connect();
         for body in ["", "x", "hello"] {
             let answer = client.ask(&post("/echo", body));
@@ -28,7 +28,7 @@ fn a_post_is_answered_with_its_own_body_on_every_driver() {
 
 #[test]
 fn several_cores_answer_under_one_address_and_each_request_has_an_id_of_its_own() {
-    let server = Server::start(|settings| settings.workers = 3);
+    let server = Server::start(|settings| settings.listen.workers = 3);
     let mut ids = std::collections::HashSet::new();
     for _ in 0..100 {
         let answer = server.connect().ask(GET);
@@ -43,7 +43,7 @@ fn several_cores_answer_under_one_address_and_each_request_has_an_id_of_its_own(
 #[test]
 fn fifty_pipelined_requests_are_answered_in_order_on_every_driver() {
     for driver in drivers() {
-        let server = Server::start(|settings| settings.driver = driver);
+        let server = Server::start(|settings| settings.listen.driver = driver);
         let mut client = server.connect();
         let requests: String = (0..50)
             .map(|number| match number % 3 {

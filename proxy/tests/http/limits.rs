@@ -140,7 +140,7 @@ fn a_body_over_the_limit_is_413_announced_before_it_is_read_and_chunked_while() 
 fn a_head_that_drips_is_408_on_every_driver() {
     for driver in drivers() {
         let server = Server::start(|settings| {
-            settings.driver = driver;
+            settings.listen.driver = driver;
             settings.limits.head_deadline = SHORT;
             settings.limits.idle = LONG;
         });
@@ -379,36 +379,30 @@ fn connections_over_a_cap_are_closed_at_accept_and_counted() {
 fn what_cannot_start_says_what_and_where() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Server::try_start(|settings| settings.listen = vec![address])
+    let error = Server::try_start(|settings| settings.listen.address = address)
         .err()
         .unwrap();
     assert!(matches!(&error, StartError::Bind(error) if error.address == address));
     assert!(error.to_string().contains(&address.to_string()));
 
     let error = Server::try_start(|settings| settings.limits.head_bytes_max = 32 * 1024 + 1);
-    assert!(matches!(
-        error.err().unwrap(),
-        StartError::Limit {
-            name: "head_bytes_max",
-            limit: 32_768,
-            actual: 32_769
-        }
-    ));
+    let shown = error.err().unwrap().to_string();
+    assert!(
+        shown.contains("`head_bytes_max` is 32769") && shown.contains("32768"),
+        "{shown}"
+    );
     let error = Server::try_start(|settings| settings.limits.headers_max = 101);
-    assert!(matches!(
-        error.err().unwrap(),
-        StartError::Limit {
-            name: "headers_max",
-            limit: 100,
-            actual: 101
-        }
-    ));
+    let shown = error.err().unwrap().to_string();
+    assert!(
+        shown.contains("`headers_max` is 101") && shown.contains("100"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn the_driver_that_is_asked_for_runs_and_is_in_the_counters() {
     for driver in drivers() {
-        let server = Server::start(|settings| settings.driver = driver);
+        let server = Server::start(|settings| settings.listen.driver = driver);
         let workers = server.workers.as_ref().unwrap();
         assert_eq!(workers.driver.number() == 3, driver == Driver::Epoll);
         for stats in &workers.stats {
@@ -447,7 +441,7 @@ fn without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some() {
         return;
     }
     for driver in drivers() {
-        let server = Server::start(|settings| settings.driver = driver);
+        let server = Server::start(|settings| settings.listen.driver = driver);
         let mut early = server.connect();
         assert_eq!(early.ask(GET).status, 200);
         let waiting =
@@ -469,7 +463,7 @@ fn without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some() {
 #[test]
 fn a_connection_that_rested_serves_as_before_on_every_driver() {
     for driver in drivers() {
-        let server = Server::start(|settings| settings.driver = driver);
+        let server = Server::start(|settings| settings.listen.driver = driver);
         let mut fresh = server.connect();
         let mut client = server.connect();
         let mut half = server.connect();

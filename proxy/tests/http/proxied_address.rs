@@ -2,7 +2,7 @@
 //! byte further, or the connection is closed.
 
 use crate::door::{Client, Server, drivers, post};
-use sluice_proxy::worker::WorkerSettings;
+use sluice_proxy::worker::{ProxyProtocol, WorkerSettings};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn announced() -> Vec<u8> {
 
 fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
     Server::start(|settings| {
-        settings.proxy_protocol = true;
+        settings.listen.proxy_protocol = ProxyProtocol::Required;
         change(settings);
     })
 }
@@ -57,7 +57,7 @@ fn refused(server: &Server) -> u64 {
 #[test]
 fn the_announced_client_is_the_peer_and_every_byte_behind_the_header_is_a_request_s() {
     for driver in drivers() {
-        let server = start(|settings| settings.driver = driver);
+        let server = start(|settings| settings.listen.driver = driver);
         let body = "x".repeat(100_000);
         let requests = format!("{ASK}{}{ASK}", post("/length", &body));
         // All of it at once, and with a cut behind any byte of the header and in the request.
@@ -114,7 +114,7 @@ fn a_connection_that_names_no_client_is_its_peer_s() {
 #[test]
 fn what_does_not_begin_with_a_whole_header_is_closed_without_a_word_and_counted() {
     for driver in drivers() {
-        let server = start(|settings| settings.driver = driver);
+        let server = start(|settings| settings.listen.driver = driver);
         let whole = announced();
         let mut too_long = whole.clone();
         too_long[14..16].copy_from_slice(&1_009_u16.to_be_bytes());

@@ -77,13 +77,13 @@ crate::settings! {
                 .needed("a kafka output needs some brokers of its cluster");
         /// The topic, or with `{field}` in it a template, by which records name their topic.
         topic: String = String::new(),
-            text("1 to 249 letters, digits or any of _.-", |text| is_name(text) || is_template(text))
+            text("1 to 249 letters, digits or any of _.-, or such a name with {field} in it", |text| is_name(text) || is_template(text))
                 .needed("a kafka output needs the name of its topic");
         /// With a template: the topic of records whose values name none.
         topic_fallback: Option<String> = None,
             text("1 to 249 letters, digits or any of _.-", is_name);
         /// With a template: different names at a time, besides the fallback. Each costs librdkafka and every broker memory, and each is a name that some client chose.
-        topics_max: usize = 100, number("topics", 1, 10_000);
+        topics_max: usize = 100, number("topics", 1, 10_000).default_is("100");
         /// How the brokers are told who this is.
         sasl: SaslMechanism = SaslMechanism::None, word::<SaslMechanism>();
         /// The user name of `plain` and `scram-*`.

@@ -44,9 +44,6 @@ const USUAL: Usual = Usual {
 /// How long an object that is complete is tried by default, with `ack = "enqueued"`.
 const OBJECT_RETRY_FOR: Duration = Duration::from_secs(600);
 
-/// Records in an object that is gathered in memory: its bytes are the limit, no event is this small.
-const OBJECT_RECORDS_MAX: usize = 10_000_000;
-
 /// Settings without a meaning where records wait in memory for their object: then a batch is an object.
 const STAGED_ONLY: &[&str] = &[
     "linger_ms",
@@ -81,6 +78,8 @@ pub enum Keeping {
     Memory {
         /// An object that is not stored after this is given up.
         give_up_after: Duration,
+        /// Bytes of lines in an object, at least the record of a largest request.
+        write_bytes_max: usize,
     },
 }
 
@@ -164,16 +163,15 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         )
     } else {
         timing.linger = settings.object_age_max;
-        settings.batch_records_max = OBJECT_RECORDS_MAX;
         let age = reader.number("object_age_s");
         let batch = Number {
             value: object.value.max(context.record_bytes.value),
             ..object
         };
-        settings.batch_bytes_max = batch.size();
         // One object gathers while another is stored, whichever worker the events come from.
         (Number::new(age.key, "ms", age.value * 1_000), batch, 2)
     };
+    let write_bytes_max = batch.size();
     let patience = timing.patience(reader, linger, context);
     let delivery = Delivery::around(reader, &usual, TYPE.name, context, &batch, batches);
     reader.only_if(is_staged, STAGED_ONLY, "ack", timing.ack.word());
@@ -181,6 +179,7 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         // The time left to deliver a record once its object is complete.
         settings.keeping = Keeping::Memory {
             give_up_after: Duration::from_millis(patience.remaining_ms()),
+            write_bytes_max,
         };
     }
     settings.retry_base = delivery.retry_base;

@@ -633,7 +633,11 @@ async fn payloads_that_are_no_line_are_refused_and_their_neighbours_stored() {
 
 /// A sink without a directory.
 async fn direct(bucket: &Scripted, give_up_after: Duration) -> S3Sink {
-    let settings = settings(bucket, Keeping::Memory { give_up_after });
+    let keeping = Keeping::Memory {
+        give_up_after,
+        write_bytes_max: 30_000_000,
+    };
+    let settings = settings(bucket, keeping);
     let disk = Arc::new(Faulty::default());
     S3Sink::start_on(disk, settings, fixed, credentials())
         .await
