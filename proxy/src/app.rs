@@ -1,4 +1,4 @@
-//! Puts the process together, runs it, and takes it down again. Concrete sinks are named only here.
+//! Puts the process together, runs it, and takes it down again.
 //!
 //! ```text
 //!  start: writers (one thread each) -> cores (listening) -> admin port

@@ -1,8 +1,15 @@
-//! What the operator decided, complete and free of contradictions.
+//! The configuration: settings from every source, resolved and checked.
 //!
-//! Flags win over `SLUICE_*` variables, these over the file, the file over the defaults. `raw` is what
-//! may be written down, `env` the overlay of variables, `replaced` those of the tier we replace, `resolve` the way from there to [`Config`];
-//! `bounds` holds every limit on a number. Nothing here opens a socket or a data file.
+//! ```text
+//!  file      the TOML file          ┐
+//!  env       SLUICE_* variables     ├─ Tree ── resolve ── Config ── printed form
+//!  legacy_env  of the replaced tier │            └─ each section's own settings, outputs
+//!  flags     the command line       ┘
+//! ```
+//!
+//! Flags win over variables, these over the file, the file over the defaults. A setting is declared beside
+//! the code that it configures; [`SECTIONS`] lists the declarations, and each type of output brings its own.
+//! Nothing here opens a socket or a data file.
 
 mod env;
 mod error;

@@ -48,7 +48,7 @@ pub enum StartError {
     Bind(#[from] BindError),
     /// A limit is out of its bounds.
     #[error("{0}")]
-    Limit(Problem),
+    Limit(Box<Problem>),
     /// A thread or its runtime could not be made.
     #[error("worker {worker} cannot start: {source}")]
     Thread {
@@ -126,7 +126,7 @@ pub fn run_workers<H: Handler>(
     make: impl Fn(Rc<WorkerContext>) -> H + Clone + Send + 'static,
 ) -> Result<Workers, StartError> {
     if let Some(problem) = settings.limits.out_of_bounds() {
-        return Err(StartError::Limit(problem));
+        return Err(StartError::Limit(Box::new(problem)));
     }
     let listen = &settings.listen;
     let driver = listen.driver.choose()?;

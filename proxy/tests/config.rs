@@ -668,8 +668,8 @@ fn the_data_dir_flag_needs_exactly_one_file_output() {
     let dir = |text: &str| -> Result<PathBuf, ConfigError> {
         let config = load_all(text, &[], &flags)?;
         let outputs = config.outputs.iter();
-        let dirs = outputs.filter_map(|output| output.sink.directory());
-        Ok(dirs.last().unwrap().path.to_path_buf())
+        let mut dirs = outputs.filter_map(|output| output.sink.directory());
+        Ok(dirs.next_back().unwrap().path.to_path_buf())
     };
     assert_eq!(dir("").unwrap(), Path::new("/d"));
     let two = format!("{KINESIS}[outputs.files]\ntype = 'file'\ndir = '/e'\n");
