@@ -10,8 +10,8 @@ pub mod firehose;
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
-pub mod runtime;
 pub mod output;
+pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
