@@ -146,11 +146,20 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
+
+    /// A queue of one test. A static refers to it, so that Miri reports only what else is leaked.
+    pub(crate) fn leaked() -> &'static AckQueue {
+        static ALL: Mutex<Vec<&AckQueue>> = Mutex::new(Vec::new());
+        let acks = AckQueue::leak();
+        ALL.lock().unwrap().push(acks);
+        acks
+    }
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -175,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_dropped_ticket_is_reported_as_lost() {
-        let acks = AckQueue::leak();
+        let acks = leaked();
         drop(ticket(acks, 5));
         let settled = acks.poll_recv(Waker::noop()).unwrap();
         assert_eq!(
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_settled_ticket_says_nothing_more_when_it_goes() {
-        let acks = AckQueue::leak();
+        let acks = leaked();
         let (_, settlement) = ticket(acks, 1).settle(Outcome::Delivered);
         assert_eq!(settlement.outcome, Outcome::Delivered);
         assert!(acks.poll_recv(Waker::noop()).is_none());
@@ -203,7 +212,7 @@ mod tests {
 
     #[test]
     fn many_batches_before_a_drain_wake_the_core_once_and_the_next_one_wakes_again() {
-        let acks = AckQueue::leak();
+        let acks = leaked();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         assert!(acks.poll_recv(&waker).is_none());

@@ -128,6 +128,8 @@ impl<T> Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Wake;
+    use std::thread::{self, Thread};
 
     #[test]
     fn a_full_queue_gives_the_submission_back() {
@@ -157,6 +159,45 @@ mod tests {
         drop(sender);
         assert_eq!(receiver.poll_recv(Waker::noop()), Poll::Ready(Some(1)));
         assert_eq!(receiver.poll_recv(Waker::noop()), Poll::Ready(None));
+    }
+
+    #[test]
+    fn no_submission_is_missed_between_threads() {
+        struct Unpark(Thread);
+
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+
+        // Miri is slow, and shows races without many rounds.
+        let each = if cfg!(miri) { 20 } else { 20_000 };
+        let (sender, receiver) = queue(4);
+        let senders = [0, 1].map(|_| {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for at in 0..each {
+                    while sender.try_send(at).is_err() {
+                        thread::yield_now();
+                    }
+                }
+            })
+        });
+        drop(sender);
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut received = 0;
+        loop {
+            match receiver.poll_recv(&waker) {
+                Poll::Ready(Some(_)) => received += 1,
+                Poll::Ready(None) => break,
+                Poll::Pending => thread::park(),
+            }
+        }
+        assert_eq!(received, 2 * each);
+        for sender in senders {
+            sender.join().unwrap();
+        }
     }
 
     #[test]

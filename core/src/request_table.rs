@@ -443,7 +443,7 @@ mod tests {
 
     impl Desk {
         fn new(rules: &[OutputRule]) -> Self {
-            let table = RequestTable::new(AckQueue::leak(), rules.to_vec());
+            let table = RequestTable::new(crate::ack::tests::leaked(), rules.to_vec());
             Desk {
                 table,
                 budget: ByteBudget::new(10_000),

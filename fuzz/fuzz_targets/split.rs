@@ -17,7 +17,9 @@ const LIMITS: SplitLimits = SplitLimits {
 fuzz_target!(|body: &[u8]| {
     let mut events = Vec::new();
     let ours = split(body, LIMITS, &Wanted::default(), &mut events);
-    if !body.trim_ascii_start().starts_with(b"[") {
+    // Not `trim_ascii_start`: a form feed is no white space of JSON.
+    let first = body.iter().find(|byte| !b" \t\r\n".contains(byte));
+    if first != Some(&b'[') {
         return;
     }
     let theirs: Vec<&RawValue> = match serde_json::from_slice(body) {
@@ -27,7 +29,10 @@ fuzz_target!(|body: &[u8]| {
     match ours {
         Ok(()) => assert_eq!(events.len(), theirs.len()),
         Err(Reject::NoEvents) => return assert!(theirs.is_empty()),
-        Err(Reject::TooManyEvents { actual, .. }) => return assert_eq!(actual, theirs.len()),
+        // The rest is not counted.
+        Err(Reject::TooManyEvents { limit, actual }) => {
+            return assert!(actual == limit + 1 && theirs.len() >= actual);
+        }
         Err(other) => panic!("{other:?}"),
     }
     for (event, raw) in events.iter().zip(theirs) {

@@ -1,0 +1,351 @@
+//! The request table and its ack queue under any sequence of requests, results, dropped tickets, deadlines and
+//! late or stale settlements, against a model that keeps every result and counts afresh after each step.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::adaptive_limit::CAPACITY_BYTES_MIN;
+use sluice_core::budget::ByteBudget;
+use sluice_core::cause::Cause;
+use sluice_core::request_table::{AckPolicy, AckStatus, InDoubt, OutputRule, RequestTable};
+use sluice_core::time::Mono;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+/// Shared by all inputs, because a table's queue lives as long as the process. Empty between inputs.
+static ACKS: LazyLock<AckQueue> = LazyLock::new(AckQueue::default);
+
+/// Every step compares everything.
+const STEPS_MAX: usize = 200;
+const PENDING_BYTES_MAX: u64 = 200_000;
+const RULES: [OutputRule; 3] = [
+    OutputRule {
+        ack: AckPolicy::Delivered,
+        pending_bytes_max: PENDING_BYTES_MAX,
+        adaptive_limit: None,
+    },
+    OutputRule {
+        ack: AckPolicy::Enqueued,
+        pending_bytes_max: PENDING_BYTES_MAX,
+        adaptive_limit: None,
+    },
+    OutputRule {
+        ack: AckPolicy::Delivered,
+        pending_bytes_max: PENDING_BYTES_MAX,
+        adaptive_limit: Some(Duration::from_millis(100)),
+    },
+];
+
+fuzz_target!(|steps: &[u8]| {
+    let mut run = Run::new();
+    for step in steps.chunks_exact(4).take(STEPS_MAX) {
+        run.step([step[0], step[1], step[2], step[3]]);
+        run.check();
+    }
+    run.end();
+});
+
+#[derive(Default)]
+struct WakeCount(AtomicUsize);
+
+impl Wake for WakeCount {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the model knows of a request.
+struct Request {
+    key: RequestKey,
+    permit_bytes: u64,
+    record_bytes: u32,
+    deadline: Mono,
+    /// For each accepted event, its result at each output.
+    results: Vec<[Option<Outcome>; RULES.len()]>,
+    /// In the order in which they arrived at the table, from outputs that the answer waits for.
+    refusals: Vec<Cause>,
+    received: u32,
+    delivered_late: [u64; RULES.len()],
+    overdue: bool,
+    closed: bool,
+    waits: bool,
+    wakes: Arc<WakeCount>,
+    wakes_expected: usize,
+}
+
+impl Request {
+    fn outstanding(&self, required_only: bool) -> usize {
+        let results = self
+            .results
+            .iter()
+            .flat_map(|results| RULES.iter().zip(results));
+        results
+            .filter(|(rule, result)| {
+                result.is_none() && (!required_only || rule.ack == AckPolicy::Delivered)
+            })
+            .count()
+    }
+
+    fn is_freed(&self) -> bool {
+        self.closed && self.outstanding(false) == 0
+    }
+
+    fn wake(&mut self) {
+        self.wakes_expected += usize::from(self.waits);
+        self.waits = false;
+    }
+
+    fn status(&self) -> AckStatus {
+        match (self.outstanding(true), self.refusals.first()) {
+            _ if self.is_freed() => AckStatus::Refused(Cause::Lost),
+            (0, None) => AckStatus::Delivered,
+            (0, Some(cause)) => AckStatus::Refused(*cause),
+            _ if self.overdue => AckStatus::DeadlinePassed,
+            _ => AckStatus::Open,
+        }
+    }
+
+    fn in_doubt(&self, listed_max: usize) -> InDoubt {
+        let is_confirmed = |results: &[Option<Outcome>; RULES.len()]| {
+            RULES.iter().zip(results).all(|(rule, result)| {
+                rule.ack == AckPolicy::Enqueued || *result == Some(Outcome::Delivered)
+            })
+        };
+        let mut events: Vec<u32> = (0..)
+            .zip(&self.results)
+            .filter(|(_, results)| !is_confirmed(results))
+            .map(|(event, _)| event)
+            .collect();
+        if self.received < 2 || self.is_freed() {
+            events.clear();
+        }
+        let total = u32::try_from(events.len()).unwrap();
+        events.truncate(listed_max);
+        InDoubt { total, events }
+    }
+
+    /// Records at `output` that this applies to, as far as the table knows.
+    fn count(&self, output: usize, is: impl Fn(Option<Outcome>) -> bool) -> u64 {
+        self.results
+            .iter()
+            .filter(|results| is(results[output]))
+            .count() as u64
+    }
+}
+
+struct Run {
+    table: RequestTable,
+    budget: ByteBudget,
+    now: Mono,
+    throttled: u64,
+    requests: Vec<Request>,
+    tickets: Vec<Ticket>,
+    /// Settled and not yet sent.
+    settled: Vec<Settlement>,
+    /// Applied before; for the table to ignore when their entry is gone.
+    applied: Vec<Settlement>,
+}
+
+impl Run {
+    fn new() -> Run {
+        Run {
+            table: RequestTable::new(&ACKS, RULES.to_vec()),
+            budget: ByteBudget::new(u64::MAX),
+            now: Mono::default(),
+            throttled: 0,
+            requests: Vec::new(),
+            tickets: Vec::new(),
+            settled: Vec::new(),
+            applied: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, [step, which, a, b]: [u8; 4]) {
+        match step % 8 {
+            0 => self.open(u32::from(which % 6), u32::from(a), b),
+            1 if !self.tickets.is_empty() => {
+                let ticket = self.tickets.remove(usize::from(which) % self.tickets.len());
+                let cause = Cause::ALL[usize::from(b) % Cause::ALL.len()];
+                let outcome = match a % 2 {
+                    0 => Outcome::Delivered,
+                    _ => Outcome::Refused(cause),
+                };
+                self.settled.push(ticket.settle(outcome).1);
+            }
+            2 => ACKS.send(std::mem::take(&mut self.settled)),
+            3 if !self.tickets.is_empty() => {
+                drop(self.tickets.remove(usize::from(which) % self.tickets.len()));
+            }
+            4 => self.receive(),
+            5 => {
+                self.now = self.now + Duration::from_millis(u64::from(a));
+                self.table.expire(self.now);
+                for request in &mut self.requests {
+                    let is_due = request.deadline <= self.now && request.outstanding(true) > 0;
+                    if is_due && !request.overdue {
+                        request.overdue = true;
+                        request.wake();
+                    }
+                }
+                self.throttled += u64::from(b);
+                self.table.observe_throttling(OutputId(2), self.throttled);
+            }
+            6 if !self.requests.is_empty() => {
+                let at = usize::from(which) % self.requests.len();
+                self.table.close(self.requests[at].key);
+                self.requests[at].closed = true;
+                self.requests[at].waits = false;
+            }
+            7 if !self.applied.is_empty() => {
+                let settlement = self.applied[usize::from(which) % self.applied.len()];
+                if self.request(settlement.request).is_freed() {
+                    self.table.settle(settlement);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, received: u32, rejected: u32, size: u8) {
+        let rejected = rejected % (received + 1);
+        // Up to a third of what one output may hold.
+        let record_bytes = u32::from(size) * 256;
+        let permit_bytes = u64::from(size) + 1;
+        let permit = self.budget.try_reserve(permit_bytes).unwrap();
+        let deadline = self.now + Duration::from_millis(u64::from(size));
+        let key = self.table.open(received, rejected, permit, deadline);
+        for _ in rejected..received {
+            self.table
+                .accept(key, record_bytes, |_, ticket| self.tickets.push(ticket));
+        }
+        self.requests.push(Request {
+            key,
+            permit_bytes,
+            record_bytes,
+            deadline,
+            results: vec![[None; RULES.len()]; (received - rejected) as usize],
+            refusals: Vec::new(),
+            received,
+            delivered_late: [0; RULES.len()],
+            overdue: false,
+            closed: false,
+            waits: false,
+            wakes: Arc::default(),
+            wakes_expected: 0,
+        });
+    }
+
+    fn request(&mut self, key: RequestKey) -> &mut Request {
+        let mut requests = self.requests.iter_mut();
+        requests.find(|request| request.key == key).unwrap()
+    }
+
+    fn receive(&mut self) {
+        for settlement in ACKS.poll_recv(Waker::noop()).unwrap_or_default() {
+            self.table.settle(settlement);
+            self.applied.push(settlement);
+            let output = usize::from(settlement.output.0);
+            let is_required = RULES[output].ack == AckPolicy::Delivered;
+            let request = self.request(settlement.request);
+            let result = &mut request.results[settlement.event as usize][output];
+            assert_eq!(*result, None, "a ticket was settled twice");
+            *result = Some(settlement.outcome);
+            match settlement.outcome {
+                Outcome::Refused(cause) if is_required => request.refusals.push(cause),
+                Outcome::Delivered if is_required && request.closed => {
+                    request.delivered_late[output] += 1;
+                }
+                _ => {}
+            }
+            if request.outstanding(true) == 0 {
+                request.wake();
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        for request in &mut self.requests {
+            assert_eq!(
+                request.wakes.0.load(Ordering::Relaxed),
+                request.wakes_expected
+            );
+            let status = request.status();
+            // A closed request asks no more.
+            if !request.closed || request.is_freed() {
+                let waker = Waker::from(Arc::clone(&request.wakes));
+                assert_eq!(self.table.status(request.key, &waker), status);
+                request.waits = status == AckStatus::Open;
+            }
+            for listed_max in [0, 1, 100] {
+                let expected = request.in_doubt(listed_max);
+                assert_eq!(self.table.in_doubt(request.key, listed_max), expected);
+            }
+        }
+        let open = self.requests.iter().filter(|request| !request.is_freed());
+        assert_eq!(
+            (self.table.open_requests(), self.budget.held()),
+            (
+                open.clone().count(),
+                open.map(|request| request.permit_bytes).sum()
+            )
+        );
+        let mut full = None;
+        for (at, tally) in self.table.tallies().iter().enumerate() {
+            let sum = |of: &dyn Fn(&Request) -> u64| self.requests.iter().map(of).sum::<u64>();
+            let pending_bytes = sum(&|request| {
+                request.count(at, |result| result.is_none()) * u64::from(request.record_bytes)
+            });
+            let expected = [
+                sum(&|request| request.count(at, |_| true)),
+                sum(&|request| request.count(at, |result| result == Some(Outcome::Delivered))),
+                sum(&|request| request.count(at, |result| result.is_none())),
+                pending_bytes,
+                sum(&|request| request.delivered_late[at]),
+            ];
+            let actual = [
+                tally.accepted,
+                tally.delivered,
+                tally.pending,
+                tally.pending_bytes,
+                tally.delivered_late,
+            ];
+            assert_eq!(actual, expected, "output {at}");
+            for cause in Cause::ALL {
+                let refused = Some(Outcome::Refused(cause));
+                assert_eq!(
+                    tally.refused[cause as usize],
+                    sum(&|request| request.count(at, |result| result == refused))
+                );
+            }
+            let lowest = match RULES[at].adaptive_limit {
+                Some(_) => CAPACITY_BYTES_MIN,
+                None => PENDING_BYTES_MAX,
+            };
+            assert!((lowest..=PENDING_BYTES_MAX).contains(&tally.capacity_bytes));
+            let is_full = tally.pending > 0 && pending_bytes + 1_000 > tally.capacity_bytes;
+            if is_full && full.is_none() {
+                full = Some(OutputId(at as u16));
+            }
+        }
+        assert_eq!(self.table.without_capacity_for(1_000), full);
+    }
+
+    /// Whatever happened: once clients and writers are gone, nothing is left.
+    fn end(mut self) {
+        for request in &mut self.requests {
+            self.table.close(request.key);
+            request.closed = true;
+            request.waits = false;
+        }
+        self.tickets.clear();
+        ACKS.send(std::mem::take(&mut self.settled));
+        while self.requests.iter().any(|request| !request.is_freed()) {
+            self.receive();
+        }
+        self.check();
+        assert_eq!((self.table.open_requests(), self.budget.held()), (0, 0));
+    }
+}
