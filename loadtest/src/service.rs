@@ -1,6 +1,6 @@
-//! The common part of all emulators: a server on threads of its own, admin pages, faults by plan,
+//! The common part of all emulators: a server on its own threads, admin pages, scheduled faults,
 //! latency, signatures, the ledger of stored events.
-//! Knows no service: what a call does is behind the trait `Service`.
+//! Knows no service: the trait `Service` carries out calls.
 
 mod budget;
 mod emulator;
@@ -41,7 +41,7 @@ pub const THREADS_MAX: usize = 64;
 /// The region of ARNs in answers to calls that are not signed for another.
 pub const REGION: &str = "us-east-1";
 
-/// How an emulator is run, whatever it emulates.
+/// Options that all emulators share.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
@@ -263,9 +263,9 @@ impl Refusal {
     }
 }
 
-/// What can be wrong with a call before a service looks at it.
+/// Errors that every AWS service can return, decided before a service sees the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum CommonError {
     Internal,
     Throttled,
     AccessDenied,
@@ -273,21 +273,23 @@ pub(crate) enum Trouble {
     Signature(SignatureProblem),
 }
 
-impl Trouble {
+impl CommonError {
     /// The error of a service of the AWS JSON protocols; `service` is its name in permissions.
     pub(crate) fn json(self, service: &str, operation: &str, throttled: Refusal) -> Refusal {
         match self {
-            Trouble::Internal => Refusal::new(500, "InternalFailure", "Internal service failure."),
-            Trouble::Throttled => throttled,
-            Trouble::AccessDenied => Refusal::client(
+            CommonError::Internal => {
+                Refusal::new(500, "InternalFailure", "Internal service failure.")
+            }
+            CommonError::Throttled => throttled,
+            CommonError::AccessDenied => Refusal::client(
                 "AccessDeniedException",
                 format!("User is not authorized to perform: {service}:{operation}"),
             ),
-            Trouble::ExpiredToken => Refusal::client(
+            CommonError::ExpiredToken => Refusal::client(
                 "ExpiredTokenException",
                 "The security token included in the request is expired",
             ),
-            Trouble::Signature(problem) => {
+            CommonError::Signature(problem) => {
                 let code = match &problem {
                     SignatureProblem::Missing => "MissingAuthenticationTokenException",
                     SignatureProblem::Malformed(_) => "IncompleteSignatureException",
@@ -317,7 +319,7 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     /// Whether its ledger is written when it ends, by [`Service::finish`]; else an event is in the
     /// ledger before its call is answered.
     const LEDGER_AT_END: bool = false;
-    /// What its calls share.
+    /// State that its calls share.
     type Own: Send + 'static;
     /// Its counters.
     type Stats: Serialize;
@@ -328,15 +330,15 @@ pub(crate) trait Service: Sized + Send + Sync + 'static {
     /// Carries out a call.
     fn call(&self, call: Call<'_>, shared: &Shared<Self>) -> Result<Reply, Refusal>;
 
-    /// What it says to this trouble.
-    fn trouble(&self, trouble: Trouble, operation: &str) -> Refusal;
+    /// This error as the service reports it.
+    fn common_error(&self, error: CommonError, operation: &str) -> Refusal;
 
     /// Writes an error.
     fn refuse(&self, refusal: &Refusal, _head: &Parts) -> Reply {
         refusal.json()
     }
 
-    /// What it says to a body over [`Service::BODY_BYTES_MAX`].
+    /// The error for a body over [`Service::BODY_BYTES_MAX`].
     fn too_large(&self, head: &Parts) -> Reply {
         let message = format!("The body is over {} bytes.", Self::BODY_BYTES_MAX);
         let refusal = Refusal::new(413, "RequestEntityTooLargeException", message);

@@ -1,11 +1,11 @@
-//! The delivery stream as a service: its quotas, what it stores, and what is counted.
+//! The delivery stream as a service: its quotas, its storage and its counters.
 
 use super::api::{self, Put};
 use super::{BILLED_UNIT, EmulatorError, Options, Quota};
 use crate::event_id::IdScanner;
 use crate::service::{
-    self, Budget, Call, CallStats, FaultPlan, Frame, Refusal, RejectCode, Reply, Retained, Service,
-    Trouble,
+    self, Budget, Call, CallStats, CommonError, FaultPlan, Frame, Refusal, RejectCode, Reply,
+    Retained, Service,
 };
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -241,8 +241,8 @@ impl Service for Firehose {
         Ok(Reply::json(&answer))
     }
 
-    fn trouble(&self, trouble: Trouble, operation: &str) -> Refusal {
-        trouble.json(Self::NAME, operation, api::slow_down())
+    fn common_error(&self, error: CommonError, operation: &str) -> Refusal {
+        error.json(Self::NAME, operation, api::slow_down())
     }
 
     fn stats(&self, state: &State) -> Stats {

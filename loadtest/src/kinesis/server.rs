@@ -1,4 +1,4 @@
-//! The streams as a service: which operation a call names, who answers it, and what is counted.
+//! The streams as a service: operations, their handlers and counters.
 //! Every rule of the service is elsewhere; so is the server.
 
 use super::api::{self, ApiError};
@@ -9,7 +9,7 @@ use super::stream::{Aggregation, AnswerShape, StreamConfig};
 use super::streams::{Found, Streams};
 use super::{EmulatorError, FaultsError, NotRetained, Options, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
-use crate::service::{self, Call, FaultScript, Frame, Refusal, Reply, Service, Trouble};
+use crate::service::{self, Call, CommonError, FaultScript, Frame, Refusal, Reply, Service};
 use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub(super) struct Own {
     streams: Streams,
     stats: Stats,
     aggregation: Aggregation,
-    /// The time of the last look at the clock for counters.
+    /// When the clock was last read for counters.
     seen: Duration,
 }
 
@@ -127,9 +127,9 @@ impl Service for Kinesis {
         reply
     }
 
-    fn trouble(&self, trouble: Trouble, operation: &str) -> Refusal {
+    fn common_error(&self, error: CommonError, operation: &str) -> Refusal {
         let throttled = ApiError::call_throttled().into();
-        trouble.json(Self::NAME, operation, throttled)
+        error.json(Self::NAME, operation, throttled)
     }
 
     fn tick(&self, own: &mut Own, now: Duration) {
@@ -214,7 +214,7 @@ impl Emulator {
         self.frame.tls()
     }
 
-    /// Replaces the faults from the next call on, and starts their choices and their clock anew.
+    /// Replaces the faults from the next call on, and restarts their choices and their clock.
     ///
     /// # Errors
     /// When they are impossible; the old ones then stay.

@@ -1,4 +1,4 @@
-//! The buckets as a service: each operation, and what is counted.
+//! The buckets as a service: operations and counters.
 
 use super::body::{self, Upload};
 use super::range;
@@ -9,7 +9,7 @@ use super::xml::{self, Document};
 use super::{BODY_BYTES_MAX, EmulatorError, Options, ids, list};
 use crate::event_id::{EventId, IdScanner};
 use crate::service::{
-    self, Call, CallStats, Frame, Refusal, Reply, Service, SignatureProblem, Trouble,
+    self, Call, CallStats, CommonError, Frame, Refusal, Reply, Service, SignatureProblem,
 };
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -21,7 +21,7 @@ use std::time::SystemTime;
 /// Bytes of an object's own metadata (service limit).
 const METADATA_BYTES_MAX: usize = 2 << 10;
 
-/// Ids that are handed to the ledger file at once.
+/// Ids that are pushed to the ledger file together.
 const LEDGER_PENDING_MAX: usize = 1 << 20;
 
 /// Counters since the start. Also the JSON of `GET /_stats`.
@@ -443,19 +443,21 @@ impl Service for S3 {
         }
     }
 
-    fn trouble(&self, trouble: Trouble, _operation: &str) -> Refusal {
-        match trouble {
-            Trouble::Internal => Refusal::new(
+    fn common_error(&self, error: CommonError, _operation: &str) -> Refusal {
+        match error {
+            CommonError::Internal => Refusal::new(
                 500,
                 "InternalError",
                 "We encountered an internal error. Please try again.",
             ),
-            Trouble::Throttled => Refusal::new(503, "SlowDown", "Please reduce your request rate."),
-            Trouble::AccessDenied => Refusal::new(403, "AccessDenied", "Access Denied"),
-            Trouble::ExpiredToken => {
+            CommonError::Throttled => {
+                Refusal::new(503, "SlowDown", "Please reduce your request rate.")
+            }
+            CommonError::AccessDenied => Refusal::new(403, "AccessDenied", "Access Denied"),
+            CommonError::ExpiredToken => {
                 Refusal::client("ExpiredToken", "The provided token has expired.")
             }
-            Trouble::Signature(problem) => {
+            CommonError::Signature(problem) => {
                 let (status, code) = match &problem {
                     SignatureProblem::Missing => (403, "AccessDenied"),
                     SignatureProblem::Malformed(_) => (400, "AuthorizationHeaderMalformed"),

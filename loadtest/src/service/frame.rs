@@ -7,7 +7,7 @@ use super::latency::Sampler;
 use super::script::FaultScript;
 use super::signature;
 use super::tls::{HANDSHAKE_MAX, Identity};
-use super::{CallStats, EmulatorError, Options, Refusal, Reply, Service, Signatures, Trouble};
+use super::{CallStats, CommonError, EmulatorError, Options, Refusal, Reply, Service, Signatures};
 use crate::event_id::EventId;
 use crate::ledger::{LedgerError, LineFile, STORED_AT_END_HEADER, STORED_HEADER};
 use bytes::Bytes;
@@ -382,7 +382,7 @@ async fn follow_faults<S: Service>(
     Ok(change)
 }
 
-/// Waits for a moment on the emulator's clock, or for ever.
+/// Waits until a time of the emulator's clock, or forever.
 async fn until<S: Service>(shared: &Shared<S>, moment: Option<Duration>) {
     let deadline = moment.and_then(|moment| shared.started.checked_add(moment));
     match deadline {
@@ -474,7 +474,7 @@ async fn requests<S: Service>(
     let gone = async {
         let told = gone.wait_for(|gone| *gone).await.is_ok();
         if told && end.asked_admin.load(Ordering::Relaxed) {
-            // The answer to whoever asked for it is on its way here.
+            // The response to the call that asked for it is still being sent.
             tokio::time::sleep(ADMIN_GRACE).await;
         }
         // Before the socket is dropped, as it is when this ends.
@@ -642,12 +642,12 @@ fn carry_out<S: Service>(
     drawn: &Drawn,
 ) -> Result<Reply, Refusal> {
     let signed = signature::check(&shared.signatures, S::NAME, head, &body, SystemTime::now());
-    let trouble = match (signed, drawn.fault) {
-        (Err(problem), _) => Trouble::Signature(problem),
-        (Ok(()), Some(CallFault::InternalError)) => Trouble::Internal,
-        (Ok(()), Some(CallFault::ThrottleCall)) => Trouble::Throttled,
-        (Ok(()), Some(CallFault::AccessDenied)) => Trouble::AccessDenied,
-        (Ok(()), Some(CallFault::ExpiredToken)) => Trouble::ExpiredToken,
+    let error = match (signed, drawn.fault) {
+        (Err(problem), _) => CommonError::Signature(problem),
+        (Ok(()), Some(CallFault::InternalError)) => CommonError::Internal,
+        (Ok(()), Some(CallFault::ThrottleCall)) => CommonError::Throttled,
+        (Ok(()), Some(CallFault::AccessDenied)) => CommonError::AccessDenied,
+        (Ok(()), Some(CallFault::ExpiredToken)) => CommonError::ExpiredToken,
         (Ok(()), _) => {
             let call = Call {
                 head,
@@ -658,15 +658,17 @@ fn carry_out<S: Service>(
             };
             let mut reply = shared.service.call(call, shared);
             if drawn.fault == Some(CallFault::ErrorAfter) && reply.is_ok() {
-                reply = Err(shared.service.trouble(Trouble::Internal, operation));
+                reply = Err(shared
+                    .service
+                    .common_error(CommonError::Internal, operation));
             }
             return reply;
         }
     };
-    Err(shared.service.trouble(trouble, operation))
+    Err(shared.service.common_error(error, operation))
 }
 
-/// An answer to a request whose body is too large: the rest of it is not read.
+/// A response to a request with too large a body; the rest of the body is not read.
 fn too_large(reply: Reply) -> Response<AnswerBody> {
     let mut headers = reply.headers;
     headers.push((CONNECTION, HeaderValue::from_static("close")));

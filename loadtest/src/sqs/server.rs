@@ -1,11 +1,12 @@
-//! The queue as a service: who is told what, and what is counted.
+//! The queue as a service: its operations, its responses and its counters.
 
 use super::api::{self, BATCH_BYTES_MAX, Checked, EntryError, hex};
 use super::queue::{Message, Queue};
 use super::{BILLED_UNIT, EmulatorError, Options};
 use crate::event_id::IdScanner;
 use crate::service::{
-    self, Call, CallStats, Frame, Refusal, RejectCode, Reply, Service, State as FrameState, Trouble,
+    self, Call, CallStats, CommonError, Frame, Refusal, RejectCode, Reply, Service,
+    State as FrameState,
 };
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -99,7 +100,7 @@ fn refused(code: RejectCode) -> (&'static str, &'static str) {
 }
 
 impl Sqs {
-    /// Stores a message, and says what its entry of the answer says, or why it is refused.
+    /// Stores a message. Returns its entry in the response, or why it is refused.
     fn put(&self, state: &mut State, now: Duration, message: Checked) -> Result<Value, RejectCode> {
         let stats = &mut state.own.stats;
         stats.messages += 1;
@@ -336,7 +337,7 @@ fn received_json(message: &Message) -> Value {
     received
 }
 
-/// Deletes what a receipt names; `false` when it is none of ours.
+/// Deletes the message that a receipt names; `false` when the receipt is unknown.
 fn delete(state: &mut State, receipt: &str) -> bool {
     let parse = || {
         let (nanos, number) = receipt.split_once('-')?;
@@ -397,9 +398,9 @@ impl Service for Sqs {
         Ok(Reply::json(&answer))
     }
 
-    fn trouble(&self, trouble: Trouble, operation: &str) -> Refusal {
-        match trouble {
-            Trouble::Internal => internal(),
+    fn common_error(&self, error: CommonError, operation: &str) -> Refusal {
+        match error {
+            CommonError::Internal => internal(),
             other => other.json(Self::NAME, operation, throttled()),
         }
     }
