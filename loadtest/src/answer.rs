@@ -30,7 +30,7 @@ pub(crate) enum BadAnswer {
     TooLarge,
 }
 
-/// What the head of an unfinished answer said.
+/// The framing of an unfinished response, from its head.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     status: u16,
@@ -63,7 +63,7 @@ impl AnswerReader {
         }
     }
 
-    /// Looks at all bytes of the current answer that have come, from its first byte on.
+    /// Parses all bytes of the current response so far, from its first byte on.
     /// `closed` says that no more will come. `None` asks for more.
     pub(crate) fn read(&mut self, bytes: &[u8], closed: bool) -> Result<Option<Answer>, BadAnswer> {
         let head = match self.head {
@@ -114,7 +114,7 @@ fn read_head(bytes: &[u8]) -> Result<Option<Head>, BadAnswer> {
         start += length;
         let status = parsed.code.ok_or(BadAnswer::Malformed)?;
         if (100..200).contains(&status) {
-            // 101 would change the protocol; nobody asked for that.
+            // 101 would change the protocol, which no request asked for.
             if status == 101 {
                 return Err(BadAnswer::Malformed);
             }
@@ -187,7 +187,7 @@ fn walk_chunks(
         };
         at += size_line;
         if size == 0 {
-            // Trailers, if any, end with an empty line; without them it comes at once.
+            // Trailers, if any, end with an empty line; without them the empty line is next.
             let rest = &bytes[at..];
             if rest.starts_with(b"\r\n") {
                 return Ok(Some(at + 2));

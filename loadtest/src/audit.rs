@@ -99,7 +99,7 @@ pub enum AuditError {
         /// The limit.
         limit: usize,
     },
-    /// Two files tell different things of a run, so its ids may mean two events each.
+    /// Two files disagree about a run, so an id of it may stand for two events.
     #[error("{}: run {run:08x} is in another file with another start or profile", path.display())]
     RunTwice {
         /// The second file.
@@ -113,7 +113,7 @@ pub enum AuditError {
         /// The file.
         path: PathBuf,
     },
-    /// The windows are too many to be told.
+    /// There are more windows than one audit reports.
     #[error("more than {limit} windows with events; use a longer one than {window_s} s")]
     Windows {
         /// The limit.
@@ -170,10 +170,10 @@ pub struct AuditReport {
     pub refused_stored_examples: Vec<String>,
     /// The first ids that were stored more than once.
     pub duplicated_examples: Vec<String>,
-    /// The same by run, in the order of their start; those of files that tell none at the end.
+    /// The same by run, in the order of their start; events without a run come last.
     #[serde(default)]
     pub runs: Vec<RunCounts>,
-    /// The same by profile; without events whose file tells none.
+    /// The same by profile; without events whose file has no profile.
     #[serde(default)]
     pub profiles: Vec<ProfileCounts>,
     /// Length of `windows` in seconds, when they were asked for.

@@ -22,7 +22,7 @@ pub const FOUND_FORMAT: &str = "sluice-loadtest find-max v2";
 /// Lowest rate that is tried, in requests per second.
 pub const RATE_LEAST: f64 = 1.0;
 
-/// How often a pause looks at the stop flag.
+/// How often a pause checks the stop flag.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Options of a search.
@@ -66,7 +66,7 @@ pub struct Measured {
     /// The condition.
     #[serde(flatten)]
     pub condition: Condition,
-    /// What was measured: microseconds, or for errors a share of 1; absent when requests that were
+    /// The measured value: microseconds, or for errors a share of 1; absent when requests that were
     /// never answered, or never sent, are within the percentile.
     pub value: Option<f64>,
 }
@@ -248,7 +248,7 @@ fn pause(time: Duration, stop: &AtomicBool) {
 fn judge(slo: &Slo, rate: f64, confirmation: bool, report: &Report) -> Probe {
     let generator = &report.generator;
     let verdict = if slo.missed(report).is_empty() {
-        // The generator's own delays are in the latencies: what is met is met in spite of them.
+        // The generator's own delays are part of the latencies, so a met objective is met in spite of them.
         Verdict::Met
     } else if generator.is_bottleneck {
         Verdict::GeneratorTooSlow

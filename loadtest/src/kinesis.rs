@@ -68,7 +68,7 @@ pub struct Options {
     /// Its capacity mode at the start. In on-demand mode the shards double when the load asks
     /// for it.
     pub mode: Mode,
-    /// Who chooses the shard of a record.
+    /// How the shard of a record is chosen.
     pub distribution: Distribution,
     /// Largest record, data and partition key together: 1 MiB to [`RECORD_BYTES_MAX`], whole KiB.
     pub record_bytes_max: usize,

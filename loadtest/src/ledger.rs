@@ -35,7 +35,7 @@ pub const ACKS_HEADER_V2: &str = "sluice-loadtest acks v2";
 /// First line of the first kind, which is still read: no line of a run, no seconds, no end mark.
 pub const ACKS_HEADER_V1: &str = "sluice-loadtest acks v1";
 
-/// Last line of a file whose writer has ended in order. Without it the writer still runs, or was
+/// Last line of a file whose writer has ended cleanly. Without it the writer still runs, or was
 /// killed.
 pub const END: &str = "end";
 
@@ -45,7 +45,7 @@ pub const PROFILE_BYTES_MAX: usize = 64;
 /// Events that one request may carry, in a file of answers.
 pub const EVENTS_PER_REQUEST_MAX: u32 = 100_000;
 
-/// Bytes that one line may have: room for the index of every event of the largest request.
+/// Bytes that one line may have: enough for the index of every event of the largest request.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// Why a ledger cannot be written or read.
@@ -197,7 +197,7 @@ impl LineFile {
         Ok(())
     }
 
-    /// Writes what is pending and the end mark. Nothing may be pushed after it.
+    /// Writes the pending lines and the end mark. Nothing may be pushed after it.
     pub(crate) fn finish(&self) -> Result<(), LedgerError> {
         self.push_lines(format!("{END}\n").as_bytes());
         self.flush()

@@ -1,5 +1,5 @@
 //! The load harness: a generator for HTTP event collectors, emulators of the services behind
-//! them, and an audit of what was promised against what arrived.
+//! them, and an audit that compares acknowledged events with stored ones.
 //!
 //! It shares no code with the collector that it tests. Its emulators are a library too, so that
 //! tests can start one in their own process.

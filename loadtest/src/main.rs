@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Err(error) => {
             complain(&error.to_string());
             let of_run = error.downcast_ref::<RunError>();
-            // What cannot be planned was asked wrongly.
+            // Input that cannot be planned is a bad argument.
             match error.is::<PlanError>() || of_run.is_some_and(RunError::is_bad_argument) {
                 true => ExitCode::from(2),
                 false => ExitCode::FAILURE,
@@ -91,7 +91,7 @@ fn run_sqs(args: SqsArgs) -> Result<bool, Box<dyn Error>> {
     Ok(true)
 }
 
-/// The first line is the plain port's, whatever else there is: scripts read it.
+/// The first line is always the plain port's: scripts read it.
 fn say_ready(addr: SocketAddr, tls: Option<(SocketAddr, &str)>) -> io::Result<()> {
     print(&format!("listening on {addr}"))?;
     match tls {
@@ -102,7 +102,7 @@ fn say_ready(addr: SocketAddr, tls: Option<(SocketAddr, &str)>) -> io::Result<()
 
 /// Waits for a signal.
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that nobody watches for signals any more; then it ends too.
+    // An error means that signals are no longer watched; then it ends too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -213,7 +213,7 @@ fn keep_inputs<'a>(
     inputs: impl Iterator<Item = &'a PathBuf>,
     outputs: [Option<&PathBuf>; 2],
 ) -> Result<(), String> {
-    // A file that does not exist has no canonical path, and is overwritten by nobody.
+    // A file that does not exist has no canonical path, and cannot be overwritten.
     let known = |path: &PathBuf| path.canonicalize().ok();
     let inputs: Vec<PathBuf> = inputs.filter_map(known).collect();
     for output in outputs.into_iter().flatten() {
@@ -249,7 +249,7 @@ fn run_plan(args: &PlanArgs) -> Result<bool, Box<dyn Error>> {
     Ok(true)
 }
 
-/// Prints a line. A reader that has read enough, as `head` does, is no failure of ours.
+/// Prints a line. A reader that closes early, as `head` does, is no failure.
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
@@ -260,11 +260,11 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 fn complain(text: &str) {
-    // When stderr is gone there is nobody left to tell.
+    // When stderr is gone, there is nowhere left to report it.
     let _ = writeln!(io::stderr(), "sluice-loadtest: {text}");
 }
 
-/// Gives a result as JSON, if asked, and as text. The file comes first, so that it does not depend on
+/// Prints a result as JSON, if asked, and as text. The file comes first, so that it does not depend on
 /// who reads stdout. With `-` the JSON has stdout to itself and the text goes to stderr.
 fn tell(json: Option<&Path>, report: &impl Serialize, text: &str) -> Result<(), Box<dyn Error>> {
     let Some(path) = json else {
@@ -272,7 +272,7 @@ fn tell(json: Option<&Path>, report: &impl Serialize, text: &str) -> Result<(), 
     };
     let mut json = serde_json::to_string_pretty(report)?;
     if path.as_os_str() == "-" {
-        // When stderr is gone there is nobody left to tell.
+        // When stderr is gone, there is nowhere left to report it.
         let _ = writeln!(io::stderr(), "{text}");
         return Ok(print(&json)?);
     }

@@ -1,4 +1,4 @@
-//! Opens stored data whatever it is packed with: gzip and zstd are told by their first bytes, since
+//! Opens stored data, compressed or not: gzip and zstd are detected by their first bytes, since
 //! names of objects and files say little. Everything else is read as it is.
 
 use flate2::bufread::MultiGzDecoder;
@@ -12,7 +12,7 @@ pub(crate) fn is_packed(start: &[u8]) -> bool {
     start.starts_with(GZIP_MAGIC) || start.starts_with(ZSTD_MAGIC)
 }
 
-/// What is in `raw`: all members of gzip, all frames of zstd, or its own bytes.
+/// The contents of `raw`: all members of gzip, all frames of zstd, or its own bytes.
 ///
 /// # Errors
 /// When the first bytes cannot be read, or there is no memory for a decoder.

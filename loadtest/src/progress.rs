@@ -65,7 +65,7 @@ impl ProgressView {
                 ));
             }
             None => {
-                // Progress that nobody can see is no reason to fail.
+                // A terminal that is gone is no reason to fail.
                 let _ = writeln!(
                     io::stderr(),
                     "{:>6.1} s  {}",

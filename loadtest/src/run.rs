@@ -108,11 +108,11 @@ pub struct Options {
     pub body: BodyOptions,
     /// Statuses that are a success. A CORS preflight may be answered 204 besides.
     pub ok: OkStatuses,
-    /// File that gets what was answered for which event.
+    /// File for the response to each event.
     pub acks: Option<PathBuf>,
     /// File that gets the latencies of each second as a log of HdrHistograms.
     pub hdr_log: Option<PathBuf>,
-    /// Processes whose CPU time and memory are written down, up to [`WATCHED_MAX`].
+    /// Processes to sample for CPU time and memory, up to [`WATCHED_MAX`].
     pub watch: Vec<u32>,
     /// The run's number in event ids; should not repeat among runs whose events meet.
     pub run: u32,
@@ -296,7 +296,7 @@ fn check(options: &Options) -> Result<Plan, RunError> {
     Ok(Plan { duration, curve })
 }
 
-/// Sends until the end, or until `stop` is set; `progress` is told at the end of each second.
+/// Sends until the end, or until `stop` is set; `progress` is called at the end of each second.
 ///
 /// # Errors
 /// When options are out of range, the target cannot be reached at all, a process that is to be
@@ -362,7 +362,7 @@ pub fn run(
             if stop.load(Ordering::Relaxed) {
                 shared.stop.store(true, Ordering::Relaxed);
             }
-            // The first error ends the run; it is told when the threads have ended.
+            // The first error ends the run; it is returned when the threads have ended.
             if let Err(error) = beside.poll(&mut progress) {
                 shared.fail(error);
             }
@@ -461,9 +461,9 @@ impl Beside<'_> {
         Ok(())
     }
 
-    /// Takes what came last, after all threads have ended.
+    /// Takes the last results, after all threads have ended.
     fn finish(mut self, progress: &mut impl FnMut(&Progress)) -> Result<Measured, RunError> {
-        // Threads may have started and ended between two looks.
+        // Threads may have started and ended between two checks.
         if let (None, Some(&start)) = (self.started, self.shared.start.get()) {
             self.begin(start)?;
         }

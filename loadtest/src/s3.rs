@@ -1,4 +1,4 @@
-//! An emulator of S3 for uploaders and for those who read back: PutObject, multipart uploads,
+//! An emulator of S3 for uploaders and readers: PutObject, multipart uploads,
 //! HeadObject, GetObject, ListObjectsV2, by path and by virtual host. Objects in memory or in a
 //! directory. No versions, no access control, no ranges, no other storage than the standard one.
 //!

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand for a closer look: bytes out on a connection of their own, one answer back.
+//! HTTP/1.1 by hand, for tests: raw bytes out on a new connection, one response back.
 //! Blocking, for tests and small tools; the generator does not use it.
 
 use crate::answer::{AnswerReader, BadAnswer, body_of};
@@ -34,7 +34,7 @@ impl Reply {
             .map(|(_, value)| value.trim())
     }
 
-    /// The body as text, whatever it is.
+    /// The body as text, with invalid UTF-8 replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()

@@ -39,7 +39,7 @@ const ANSWERED: [Answered; 5] = [
     Answered::Acked,
 ];
 
-/// Low bits of an id's byte: what was answered. The others count stored copies, up to
+/// Low bits of an id's byte: the response. The others count stored copies, up to
 /// [`COPIES_MAX`].
 const ANSWERED_MASK: u8 = 0b111;
 const COPY: u8 = 0b1000;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// Windows with events, profiles counted apart, that one audit tells.
+/// Windows with events, counted per profile, that one audit reports.
 pub const WINDOWS_MAX: usize = 100_000;
 
 /// Runs that one audit keeps apart.
@@ -22,9 +22,9 @@ const RUNS_MAX: usize = 10_000;
 pub struct RunCounts {
     /// Its number in event ids, 8 hex digits.
     pub run: String,
-    /// Its profile, if its file tells it.
+    /// Its profile, if its file has it.
     pub profile: Option<String>,
-    /// When it began, in seconds since the Unix epoch, if its file tells it.
+    /// When it began, in seconds since the Unix epoch, if its file has it.
     pub start: Option<u64>,
     /// The counts.
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! The command line of `audit`, and what it names as stored.
+//! The command line of `audit`, and its sources of stored events.
 
 use super::plain_target;
 use crate::audit::Source;
@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Arguments of `audit`; what it does stands at [`super::Command`].
+/// Arguments of `audit`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct AuditArgs {
     /// File of answers, from `run --acks`; more than one for several runs.

@@ -6,7 +6,7 @@ use crate::service::ScriptError;
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 
-/// Arguments of `firehose`; what it does stands at [`super::Command`].
+/// Arguments of `firehose`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct FirehoseArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

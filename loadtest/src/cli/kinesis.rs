@@ -7,7 +7,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Arguments of `kinesis`; what it does stands at [`super::Command`].
+/// Arguments of `kinesis`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct KinesisArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

@@ -95,7 +95,7 @@ fn ramp(text: &str) -> Result<Load, String> {
 
 fn step(text: &str) -> Result<Load, String> {
     let [from, to, steps] = numbers(text, "FROM:TO:STEPS")?;
-    // What is no whole number becomes one that is refused with its range.
+    // Anything but a whole number becomes one out of range, which is refused with the range.
     let steps = if steps.fract() == 0.0 {
         steps as u32
     } else {

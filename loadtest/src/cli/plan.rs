@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Scenarios of one call.
 const SCENARIOS_MAX: usize = 100;
 
-/// Arguments of `plan`; what it does stands at [`super::Command`].
+/// Arguments of `plan`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Scenario in TOML; more than one for several plans. Excludes options of the load.

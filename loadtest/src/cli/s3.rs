@@ -7,7 +7,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Arguments of `s3`; what it does stands at [`super::Command`].
+/// Arguments of `s3`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct S3Args {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

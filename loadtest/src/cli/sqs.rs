@@ -6,7 +6,7 @@ use crate::sqs;
 use clap::Args;
 use std::net::SocketAddr;
 
-/// Arguments of `sqs`; what it does stands at [`super::Command`].
+/// Arguments of `sqs`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct SqsArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.

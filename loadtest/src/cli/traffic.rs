@@ -1,4 +1,4 @@
-//! The command line of what requests carry and how connections are made: arguments that every
+//! The command line of request bodies and connections: arguments that every
 //! command has that sends load.
 
 use crate::run::{

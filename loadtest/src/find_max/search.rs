@@ -1,5 +1,5 @@
 //! Which rate to try next: exponential growth until one fails, bisection down to a relative
-//! precision, then confirmation, stepping down when that fails. A pure machine: it is told how each
+//! precision, then confirmation, stepping down when that fails. Pure: its caller reports how each
 //! probe ended, and knows no clock and no target.
 
 /// Most probes of one search. Growth and bisection need less than half of it; what is left is for
@@ -113,7 +113,7 @@ impl Search {
         }
     }
 
-    /// What became of the rate that was to be tried.
+    /// The result of one probe.
     pub(super) fn observe(&mut self, rate: f64, outcome: Outcome) {
         let met = outcome == Outcome::Met;
         self.probes += 1;
@@ -122,7 +122,7 @@ impl Search {
                 self.confirmed += 1;
                 return;
             }
-            // What was met once and not again is too much: a step down, which has to be met from
+            // A rate that was met once and not again is too high: a step down, which has to be met from
             // the first probe on.
             self.failed = Some(rate);
             self.confirmed = 0;

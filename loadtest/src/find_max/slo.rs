@@ -121,7 +121,7 @@ pub enum SloError {
     Measure {
         /// The whole part.
         part: String,
-        /// What it names.
+        /// The measured value.
         name: String,
     },
     /// The part after the `<` of a latency is no time.
@@ -129,7 +129,7 @@ pub enum SloError {
     Time {
         /// The whole part.
         part: String,
-        /// What it says.
+        /// Its text.
         limit: String,
     },
     /// The part after the `<` of errors is no share.
@@ -137,7 +137,7 @@ pub enum SloError {
     Share {
         /// The whole part.
         part: String,
-        /// What it says.
+        /// Its text.
         limit: String,
     },
     /// There are too many parts.

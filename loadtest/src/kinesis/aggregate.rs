@@ -4,7 +4,7 @@
 //! hand it out as it is, and no parser finds events in it.
 //!
 //! Format: `aggregation-format.md` of the library. The Kinesis Client Library hands out the user
-//! records whose hash lies in the shard, and drops the others without a word; so do we, counting.
+//! records whose hash lies in the shard, and drops the others silently; so do we, but count them.
 
 use crate::event_id::{EventId, IdScanner};
 use md5::{Digest, Md5};
@@ -76,7 +76,7 @@ pub(crate) fn user_records(data: &[u8]) -> Option<Vec<UserRecord<'_>>> {
         .collect()
 }
 
-/// A user record whose keys are still places in the tables.
+/// A user record with its keys still as indices into the tables.
 struct Packed<'a> {
     key: u64,
     hash_key: Option<u64>,
@@ -143,7 +143,7 @@ impl<'a> Fields<'a> {
         for at in 0..10 {
             let byte = *self.take(1)?.first()?;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit.
+            // Only one bit of the tenth byte fits.
             if at == 9 && bits > 1 {
                 return None;
             }

@@ -108,7 +108,7 @@ pub(super) fn decode(
         }
         (Some(entries), _) => entries,
     };
-    // What breaks the service's model is found before anything is looked up.
+    // Validation by the service's model comes before any lookup.
     let member = |at: usize| Member((!single).then_some(at + 1));
     for (at, entry) in entries.iter().enumerate() {
         check_model(member(at), entry)?;

@@ -29,7 +29,7 @@ pub(super) fn is_spoken(head: &Parts) -> bool {
 /// The JSON of a call's body.
 ///
 /// # Errors
-/// When it is no CBOR, or nothing that JSON has a word for.
+/// When it is no CBOR, or has no counterpart in JSON.
 pub(super) fn to_json(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let bad = |message: String| ApiError::serialization(format!("CBOR: {message}"));
     if body.is_empty() {
@@ -72,7 +72,7 @@ fn json_of(value: Cbor) -> Option<Json> {
 /// The CBOR of an answer's JSON; an empty answer stays empty.
 pub(super) fn from_json(answer: &[u8]) -> Vec<u8> {
     let mut written = Vec::with_capacity(answer.len());
-    // Answers are made here: they are JSON, and memory takes what is written.
+    // Our own responses are valid JSON, and writing to memory cannot fail.
     if let Ok(value) = serde_json::from_slice(answer) {
         let _ = ciborium::into_writer(&cbor_of("", value), &mut written);
     }

@@ -35,7 +35,7 @@ impl Demand {
         }
     }
 
-    /// Counts what was stored at `now`.
+    /// Counts records stored at `now`.
     pub(super) fn add(&mut self, now: Duration, bytes: u64, records: u64) {
         self.roll(now);
         self.bytes += bytes;

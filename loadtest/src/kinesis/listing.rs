@@ -401,7 +401,7 @@ fn shard_json(id: u32, shard: &Shard) -> Value {
     json
 }
 
-/// A shard as GetRecords tells it to readers who reached the end of its parent.
+/// A shard as GetRecords reports it to readers at the end of its parent.
 pub(super) fn child_json(id: u32, shard: &Shard) -> Value {
     let parents = [shard.parent, shard.adjacent_parent];
     let parents: Vec<String> = parents.into_iter().flatten().map(shard_id).collect();

@@ -19,7 +19,7 @@ pub(super) struct PutRecords<'a> {
     pub(super) entries_seen: usize,
 }
 
-/// One entry of the call; what is absent or null is `None`.
+/// One entry of the call; absent or null members are `None`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     /// Still in base64.

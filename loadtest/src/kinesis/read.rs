@@ -88,7 +88,7 @@ struct RecordsRequest {
     dry_run: bool,
 }
 
-/// GetRecords. It changes what the shard's readers may still take.
+/// GetRecords. It uses up the read capacity of the shard.
 pub(super) fn get_records(
     stream: &mut Stream,
     now: Duration,

@@ -1,4 +1,4 @@
-//! One shard: its hash range, its limits, its lineage, its sequence numbers and what it retains.
+//! One shard: its hash range, limits, lineage, sequence numbers and retained records.
 //! Time comes in as an argument; nothing here waits, reads a clock or locks.
 
 use bytes::Bytes;
@@ -193,7 +193,7 @@ pub(super) struct Shard {
     pub(super) opened: Duration,
     /// Since when it takes no records any more.
     pub(super) closed: Option<Duration>,
-    /// Who took over its hashes.
+    /// The shards that took over its hashes.
     pub(super) children: Vec<u32>,
     pub(super) limits: WriteLimits,
     pub(super) reads: ReadLimits,
@@ -257,7 +257,7 @@ impl Shard {
         self.numbers + 1
     }
 
-    /// Keeps a record, and says what memory it takes.
+    /// Keeps a record, and returns its memory.
     pub(super) fn retain(&mut self, record: Retained) -> usize {
         let cost = record.cost();
         self.retained_bytes += cost;
@@ -265,7 +265,7 @@ impl Shard {
         cost
     }
 
-    /// Lets the oldest record go, and says what memory it took; `None` when there is none.
+    /// Drops the oldest record, and returns its memory; `None` when there is none.
     pub(super) fn evict(&mut self) -> Option<usize> {
         let cost = self.records.pop_front()?.cost();
         self.retained_bytes -= cost;

@@ -1,4 +1,4 @@
-//! A stream: its settings, its shards, and what calls do to them.
+//! A stream: its settings, its shards, and the effects of calls on them.
 //! Changes that the service makes in the background are carried out by whichever call comes after
 //! their time. Time is an argument; no sockets, no clock.
 
@@ -45,7 +45,7 @@ impl Mode {
     }
 }
 
-/// Who chooses the shard of a record.
+/// How the shard of a record is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Distribution {
     /// The MD5 hash of the partition key, or the explicit hash key.
@@ -170,7 +170,7 @@ impl Stream {
         stream
     }
 
-    /// Begins to delete the stream, whatever else is under way.
+    /// Begins to delete the stream, even during another change.
     pub(super) fn delete(&mut self, now: Duration) {
         self.pending = Some((now + self.config.update, Change::Delete));
         self.settle(now);
@@ -293,7 +293,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes effect at once, as the service says.
+    /// Takes effect immediately, as the service documents.
     ///
     /// # Errors
     /// While a change is under way.
@@ -332,7 +332,7 @@ impl Stream {
             .collect()
     }
 
-    /// The ids of all events in what is retained, as readers that de-aggregate get them.
+    /// The ids of all retained events, as readers that de-aggregate get them.
     pub(super) fn delivered_ids(&self, scanner: &IdScanner) -> Vec<EventId> {
         let mut ids = Vec::new();
         for shard in self.shards.all() {
@@ -345,7 +345,7 @@ impl Stream {
         ids
     }
 
-    /// Stores what a call carries, record by record, as faults and shard limits let it.
+    /// Stores the records of a call one by one, subject to faults and shard limits.
     /// `stored` gets the id of each stored event that readers will find.
     pub(super) fn put(
         &mut self,
@@ -508,7 +508,7 @@ impl Aggregation {
     }
 }
 
-/// Counts one more of what is limited per day.
+/// Counts one more use of a daily limit.
 fn once_more(
     times: &mut VecDeque<Duration>,
     now: Duration,
@@ -681,7 +681,7 @@ pub(super) mod tests {
         // The hashes of each quarter's beginning lie in one shard still, with its own limit.
         assert_eq!(put(&mut stream, 26 * SECOND, full / 4 * 3), 4);
         assert_eq!(put(&mut stream, 26 * SECOND, full / 4 * 3), 0);
-        // The peak was less than half of what 8 shards take: they stay.
+        // The peak was less than half of the capacity of 8 shards: they stay.
         assert_eq!(open(&mut stream, 5_000 * SECOND), 8);
     }
 

@@ -1,5 +1,5 @@
 //! The account: the stream that the emulator began with, and those that calls create and delete.
-//! Finds the stream that a call means; what a stream does is in `stream`.
+//! Finds the stream that a call names; streams themselves are in `stream`.
 
 use super::api::{self, ApiError, request};
 use super::read::iterator_stream;
@@ -37,7 +37,7 @@ pub(super) struct Found<'a> {
     pub(super) now: Duration,
 }
 
-/// Members that name a call's stream, whatever the operation.
+/// Members that name a call's stream, in any operation.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Names {
@@ -83,7 +83,7 @@ impl Streams {
         Some((&owned.stream, now.saturating_sub(owned.created)))
     }
 
-    /// Carries out what has become due by `now`.
+    /// Applies changes that are due by `now`.
     pub(super) fn settle(&mut self, now: Duration) {
         for owned in &mut self.all {
             owned.stream.settle(now.saturating_sub(owned.created));

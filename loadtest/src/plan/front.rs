@@ -62,7 +62,7 @@ pub(super) fn line(
     })
 }
 
-/// NLCU-hours of so many connections and bytes, in millionths, and what they are due to.
+/// NLCU-hours of these connections and bytes, in millionths, and the dimension that they come from.
 fn unit_hours(unit: &Unit, connections: u128, seconds: u64, bytes: u128) -> (u128, &'static str) {
     let seconds = u128::from(seconds);
     [

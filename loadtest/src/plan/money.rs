@@ -40,7 +40,7 @@ impl Usd {
     /// Reads a price such as `0.014`: at most [`PRICE_MAX`], up to 9 decimals.
     ///
     /// # Errors
-    /// Says what is expected.
+    /// The expected form.
     pub fn parse(text: &str) -> Result<Usd, String> {
         let nanos = decimal(text, USD_DECIMALS)
             .ok_or_else(|| format!("`{text}` is no price such as 0.014, with up to 9 decimals"))?;
@@ -114,7 +114,7 @@ impl Ratio {
     /// Reads a ratio such as `2.5`: 1 to [`Ratio::MAX`], up to 3 decimals.
     ///
     /// # Errors
-    /// Says what is expected.
+    /// The expected form.
     pub fn parse(text: &str) -> Result<Ratio, String> {
         let thousandths = decimal(text, 3)
             .ok_or_else(|| format!("`{text}` is no number such as 2.5, with up to 3 decimals"))?;

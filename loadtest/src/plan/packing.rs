@@ -95,7 +95,7 @@ impl Packing {
             .div_ceil(self.events_per_record.into())
     }
 
-    /// What full records ask of each host.
+    /// The rate that full records need on each host.
     pub(super) fn fill_note(&self, input: &Input, hosts: u64) -> String {
         let events = u128::from(self.events_per_record) * u128::from(hosts) * 1_000;
         let ms = events.div_ceil(u128::from(input.events_per_second()));

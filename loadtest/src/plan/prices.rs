@@ -290,7 +290,7 @@ impl Price {
         format!("{trust}, {region}, {date}: {source}")
     }
 
-    /// What `quantity / scale` units cost in a month, rounded up to 10^-9 USD.
+    /// The monthly cost of `quantity / scale` units, rounded up to 10^-9 USD.
     pub(super) fn amount(&self, quantity: u128, scale: u128) -> Result<Usd, PlanError> {
         let mut left = quantity;
         let mut start = 0;

@@ -19,11 +19,11 @@ const PUT_RECORDS: Call = Call {
     bytes: 10 << 20,
 };
 
-/// A PUT unit of provisioned streams, and what on-demand streams round each record up to.
+/// A PUT unit of provisioned streams, and the step to which on-demand streams round each record up.
 const PUT_UNIT_BYTES: u64 = 25 << 10;
 const ON_DEMAND_STEP_BYTES: u64 = 1 << 10;
 
-/// What an on-demand stream takes at its creation, and may grow to, in bytes per second: 10 GB/s
+/// Capacity of an on-demand stream at its creation, and its maximum, in bytes per second: 10 GB/s
 /// in the three largest Regions, 200 MB/s elsewhere.
 const ON_DEMAND_START: u64 = 4_000_000;
 const ON_DEMAND_LARGE: u64 = 10_000_000_000;
@@ -86,7 +86,7 @@ const RECORD_JSON_BYTES: u128 = 32;
 
 const GIB: u128 = 1 << 30;
 
-/// What one call takes.
+/// Limits of one call.
 struct Call {
     records: u64,
     bytes: u64,
@@ -123,7 +123,7 @@ impl SinkPlan {
         });
     }
 
-    /// What is provided, and what the comparison of packings shows.
+    /// The provisioned resource, and the comparison of packings.
     fn provide(&mut self, what: &'static str, count: u64, because: String) {
         (self.capacity_of, self.capacity) = (what, count);
         self.need(what, count, because);
@@ -396,7 +396,7 @@ fn kafka(
     plan.pay("brokers", &prices.kafka_broker_hour, broker_hours, 1)?;
     let data = packing.records_in_month(input) * u128::from(packing.record_bytes);
     plan.pay("data in", &prices.kafka_in, data, GIB)?;
-    // What is kept on average, for as long as the bill spans.
+    // The average amount stored, over the hours of the bill.
     let kept = data * u128::from(input.retention_hours);
     plan.pay("storage", &prices.kafka_storage, kept, GIB * MONTH_HOURS)
 }

@@ -22,7 +22,7 @@ const BOTTOM: u32 = 86;
 const FONT: &str = "system-ui, sans-serif";
 const FONT_SIZE: u32 = 33;
 
-/// Ticks that an axis aims at, and has at most whatever its numbers are.
+/// Ticks that an axis aims at, and never exceeds.
 const TICKS: f64 = 6.0;
 const TICKS_MAX: usize = 40;
 
@@ -41,7 +41,7 @@ impl Color {
     pub(super) const BLACK: Color = Color(0x00, 0x00, 0x00);
     pub(super) const GREY: Color = Color(0xb4, 0xb8, 0xbe);
 
-    /// As many as can be told apart on one plot, in the order in which they are used.
+    /// The distinct colours of a plot, in the order in which they are used.
     pub(super) const ALL: [Color; 8] = [
         Color::BLUE,
         Color::RED,
@@ -269,7 +269,7 @@ impl Chart {
         Ok(())
     }
 
-    /// A polygon between what lies below, `floor`, and that with this series on top of it.
+    /// A polygon between `floor`, the sum of the series below, and the sum with this series.
     fn area(&self, series: &Series, floor: &mut Vec<f64>) -> Vec<(f64, f64)> {
         floor.resize(series.points.len(), 0.0);
         let points = series.points.iter();

@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// First words of the JSON: which tool wrote it, and in what form.
+/// The format field of the JSON: tool and version of the format.
 pub const COMPARISON_FORMAT: &str = "sluice-loadtest compare v1";
 
-/// Variants of one comparison: as many as there are colours to tell them apart.
+/// Variants of one comparison: as many as there are distinct colours.
 pub const VARIANTS_MAX: usize = 8;
 
 /// Repeats of a variant.
@@ -30,7 +30,7 @@ pub(super) const RULE: &str = "Of each figure the median of a variant's repeats 
     the base: machines drift by that much. With a single run of either variant the noise is \
     unknown, and nothing is judged.";
 
-/// A difference below this share of the base is within the noise, whatever repeats say.
+/// A difference below this share of the base is always within the noise.
 const DRIFT: f64 = 0.01;
 
 /// A variant as it is named on the command line.
@@ -112,7 +112,7 @@ impl Metric {
     }
 }
 
-/// What the repeats of a variant say of one figure.
+/// Statistics of one figure over the repeats of a variant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The figure.
@@ -142,7 +142,7 @@ pub struct Variant {
     pub(super) plots: Vec<Plotted>,
 }
 
-/// What the plots show of a repeat.
+/// The data of one repeat for the plots.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plotted {
     pub(super) stretches: Vec<Stretch>,
@@ -156,9 +156,9 @@ pub(super) struct Plotted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
-    /// Larger than what repeats differ by, and for the better.
+    /// Better, by more than repeats differ.
     Better,
-    /// Larger than what repeats differ by, and for the worse.
+    /// Worse, by more than repeats differ.
     Worse,
     /// Repeats differ by as much.
     WithinNoise,
@@ -230,7 +230,7 @@ pub struct Comparison {
     /// Whether latencies are from the intended start; else, because a run was a closed loop, from
     /// the real start.
     pub latency_from_intended_start: bool,
-    /// What speaks against comparing these runs.
+    /// Reasons not to compare these runs.
     pub doubts: Vec<String>,
     /// The variants, the base first.
     pub variants: Vec<Variant>,
@@ -339,7 +339,7 @@ fn plotted(findings: &Findings, from_intended: bool) -> Plotted {
     }
 }
 
-/// What all processes used in each second.
+/// Usage of all processes in each second.
 fn together(processes: &[WatchedProcess]) -> Vec<ProcessSample> {
     let mut seconds: BTreeMap<u64, ProcessSample> = BTreeMap::new();
     for sample in processes.iter().flat_map(|process| &process.samples) {
@@ -421,7 +421,7 @@ fn chance(n: usize, m: usize) -> f64 {
     2.0 / ways
 }
 
-/// What makes figures of these runs hard to compare.
+/// Differences between these runs that make their figures hard to compare.
 fn doubts(files: &[VariantFiles], runs: &[Vec<Findings>]) -> Vec<String> {
     let mut doubts = Vec::new();
     for (variant, runs) in files.iter().zip(runs) {
@@ -496,7 +496,7 @@ impl Comparison {
 }
 
 impl Variant {
-    /// What its repeats say of a figure; absent when none measured it.
+    /// Statistics of a figure over its repeats; absent when none measured it.
     #[must_use]
     pub fn spread(&self, metric: Metric) -> Option<&Spread> {
         self.spreads.iter().find(|spread| spread.metric == metric)

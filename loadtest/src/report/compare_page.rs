@@ -8,7 +8,7 @@ use super::plots;
 use super::text;
 use maud::{Markup, PreEscaped, html};
 
-/// The page, one HTML file that needs nothing besides it.
+/// The page: one self-contained HTML file.
 ///
 /// # Errors
 /// When a plot cannot be drawn.

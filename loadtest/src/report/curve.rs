@@ -18,7 +18,7 @@ const COOKIE_PLAIN: u32 = 0x1c84_9313;
 /// Bytes before the counts of the plain form.
 const HEAD_BYTES: usize = 40;
 
-/// Points on the curve in each halving of what is left above.
+/// Points on the curve for each halving of the remaining share.
 const TICKS_PER_HALF: u32 = 8;
 
 /// Points of a curve that are kept: 64 halvings.
@@ -33,7 +33,7 @@ pub struct CurvePoint {
     pub us: f64,
 }
 
-/// Points of the curve, the maximum at quantile 1 last. The error says what is wrong.
+/// Points of the curve, the maximum at quantile 1 last. The error is the reason.
 pub(super) fn curve(base64: &str) -> Result<Vec<CurvePoint>, String> {
     Ok(points(&histogram(base64)?))
 }

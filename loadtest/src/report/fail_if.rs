@@ -103,7 +103,7 @@ impl fmt::Display for FailIf {
 }
 
 impl FailIf {
-    /// Says for each difference that meets the condition what it is.
+    /// Describes each difference that meets the condition.
     ///
     /// # Errors
     /// When the comparison cannot tell: a variant has a single run, so its noise is unknown, or no

@@ -19,10 +19,10 @@ const COUNTERS_MAX: usize = 500;
 /// How deep an emulator's statistics are looked into.
 const DEPTH_MAX: usize = 8;
 
-/// A name with one of these in it counts what a service bills for.
+/// Counters with one of these in their name count billed units.
 const BILLED: [&str; 2] = ["bill", "cost"];
 
-/// One run, with what else is known of it.
+/// One run, with its audit and its emulator counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Findings {
     /// [`FINDINGS_FORMAT`].
@@ -93,10 +93,10 @@ pub struct Meter {
     pub value: Value,
 }
 
-/// Reads a run, and what else there is of it.
+/// Reads a run, its audit and its emulator counters.
 ///
 /// # Errors
-/// When a file cannot be read, is too large or is not what it should be, and when the run has no
+/// When a file cannot be read, is too large or has the wrong content, and when the run has no
 /// answer.
 pub fn findings(
     run: &Path,
@@ -176,7 +176,7 @@ fn cpu_us_per_request(run: &Report) -> Option<f64> {
     sampled.then(|| usage.iter().map(|process| process.cpu_us_per_request).sum())
 }
 
-/// The numbers and words in an emulator's statistics: what is billed, the others, and how many are too many.
+/// The values in an emulator's statistics: billed ones, the others, and how many are left out.
 fn meters(stats: &Map<String, Value>) -> (Vec<Meter>, Vec<Meter>, usize) {
     let mut all = Vec::new();
     for (name, value) in stats {

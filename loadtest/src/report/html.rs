@@ -1,4 +1,4 @@
-//! What both pages are made of: the sheet, figures with their legends, tables of exact numbers.
+//! Parts of both pages: the style sheet, figures with legends, tables of exact numbers.
 
 use super::chart::{Chart, Shape};
 use super::input::ReportError;

@@ -1,4 +1,4 @@
-//! Reads the files that a report is made of, with a bound, and refuses what is none of them.
+//! Reads the input files of a report, up to a size limit, and refuses other files.
 
 use crate::audit::AuditReport;
 use crate::run::{REPORT_FORMAT, Report, WatchedProcess};
@@ -41,14 +41,14 @@ pub enum ReportError {
         /// Its size.
         actual: u64,
     },
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("{} is no {what}: {reason}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What was expected.
+        /// The expected content.
         what: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// There is nothing to show.
@@ -122,9 +122,9 @@ fn json<T: DeserializeOwned>(
     serde_json::from_slice(bytes).map_err(|error| wrong(path, what, error))
 }
 
-/// The report of a run, whose numbers make sense.
+/// The report of a run; its numbers are plausible.
 pub(super) fn run(path: &Path) -> Result<Report, ReportError> {
-    /// What tells a report from other JSON.
+    /// The field that identifies a report.
     #[derive(Deserialize)]
     struct Head {
         format: String,
@@ -146,7 +146,7 @@ pub(super) fn run(path: &Path) -> Result<Report, ReportError> {
     Ok(report)
 }
 
-/// Time must go forward, and stay within what a plot can show.
+/// Time must increase, and stay within the range of a plot.
 fn check_times(name: &str, times: impl Iterator<Item = f64>) -> Result<(), String> {
     let mut last = 0.0;
     for (index, at) in times.enumerate() {

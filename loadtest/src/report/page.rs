@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The page, one HTML file that needs nothing besides it.
+/// The page: one self-contained HTML file.
 ///
 /// # Errors
 /// When a plot cannot be drawn.
@@ -538,7 +538,7 @@ fn parameters(run: &Report) -> Markup {
     }
 }
 
-/// Everything that the report says was asked for, whatever it is.
+/// All options of the run, as the report has them.
 fn load_rows(run: &Report) -> Vec<(String, Markup)> {
     let load = serde_json::to_value(&run.load).unwrap_or_default();
     let members = load.as_object().into_iter().flatten();

@@ -14,7 +14,7 @@ const HEIGHT_SMALL: u32 = 200;
 /// Lowest latency that a plot distinguishes, in microseconds.
 const LATENCY_US_MIN: f64 = 1.0;
 
-/// What a line shows of that which it goes over.
+/// How a line summarises the values behind each point.
 type Value<T> = fn(&T) -> f64;
 type ValueIfAny<T> = fn(&T) -> Option<f64>;
 
@@ -99,7 +99,7 @@ impl Time {
             .collect()
     }
 
-    /// A line of a value over what a process used.
+    /// A line of one value per sample of a process.
     pub(super) fn line_used(
         &self,
         name: Option<String>,
@@ -116,7 +116,7 @@ impl Time {
         }
     }
 
-    /// What a point of these runs stands for, when it is more than a second.
+    /// The time that one point covers, when it is more than a second.
     pub(super) fn note<'a>(runs: impl IntoIterator<Item = &'a Report>) -> Option<String> {
         let seconds = runs.into_iter().map(|run| run.series.len()).max()?;
         match timeline::seconds_per_point(seconds) {
@@ -174,7 +174,7 @@ fn latency_axis(label: &str, series: &[Series]) -> Axis {
     Axis::log(label, min.clamp(LATENCY_US_MIN, max), max, text::tick_time)
 }
 
-/// The percentile curve: its x axis gives each further nine the same room.
+/// The percentile curve: each further nine has the same width on the x axis.
 pub(super) fn percentile_chart(note: String, series: Vec<Series>) -> Chart {
     let points = series.iter().flat_map(|series| &series.points);
     let end = points.map(|(x, _)| *x).fold(10.0, f64::max);

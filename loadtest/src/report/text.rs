@@ -87,7 +87,7 @@ pub(super) fn tick(value: f64) -> String {
     if value.abs() >= 1_000.0 {
         return grouped(value);
     }
-    // Ticks are multiples of round numbers: what is beyond is the error of adding them up.
+    // Ticks are multiples of round numbers: further digits are rounding errors.
     let text = format!("{value:.6}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.to_owned()

@@ -18,7 +18,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Smallest event that can be asked for, in bytes: room for every field with an empty remark.
+/// Smallest event size in bytes: every field, with an empty remark.
 pub const EVENT_BYTES_MIN: usize = 320;
 
 /// Largest body of one request, in bytes.
@@ -42,10 +42,10 @@ pub const PREFLIGHTS_MAX: f64 = 0.9;
 pub(super) const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
      Chrome/142.0.0.0 Safari/537.36";
 
-/// What requests name that stand for no browser and no SDK.
+/// The user agent of requests that imitate no browser and no SDK.
 pub(super) const OWN_AGENT: &str = concat!("sluice-loadtest/", env!("CARGO_PKG_VERSION"));
 
-/// Who a request pretends to come from.
+/// The client that a request imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BodyMode {
     /// A web SDK: `POST /collect` with its query string, a JSON array of events.
@@ -109,7 +109,7 @@ impl UserOptions {
 pub struct BodyOptions {
     /// Where bodies come from.
     pub source: BodySource,
-    /// Who requests with events of an exact size pretend to come from.
+    /// The clients that requests with events of an exact size imitate.
     pub mode: BodyMode,
     /// Events of an exact size in each request.
     pub batch: u32,
@@ -117,7 +117,7 @@ pub struct BodyOptions {
     pub event_bytes: usize,
     /// More header lines, `Name: value` each.
     pub headers: Vec<String>,
-    /// What sizes, mixes and users are drawn from; the run's number unless given.
+    /// Seed of sizes, mixes and users; the run's number unless given.
     pub seed: Option<u64>,
     /// Which users events come from.
     pub users: UserOptions,
@@ -196,7 +196,7 @@ pub enum BodyError {
     /// Files are too large together.
     #[error("body files of more than {BODY_FILES_BYTES_MAX} bytes together")]
     FilesBytes,
-    /// The method is none, or one whose answers would be read wrongly.
+    /// The method is invalid, or its responses could not be framed.
     #[error("method {0:?} is not a name in capitals other than HEAD and CONNECT")]
     Method(String),
     /// The content type cannot stand in a header.
@@ -267,7 +267,7 @@ impl BodyOptions {
         Ok(())
     }
 
-    /// Events that one request may have at most; none in files, whose events nobody knows.
+    /// Maximum events in one request; none for files, whose events are unknown.
     pub(super) fn events_max(&self) -> u32 {
         match &self.source {
             BodySource::Exact => self.batch,

@@ -52,7 +52,7 @@ pub struct ConnectOptions {
 }
 
 impl Default for ConnectOptions {
-    /// Kept alive, one request at a time, trusting what the system trusts.
+    /// Kept alive, one request at a time, trusting the system's certificates.
     fn default() -> ConnectOptions {
         ConnectOptions {
             requests_per_connection: None,
@@ -75,7 +75,7 @@ pub enum ConnectError {
         /// The target.
         target: String,
     },
-    /// Two ways to judge a certificate.
+    /// Two ways to verify a certificate.
     #[error("ca and insecure exclude each other: certificates are checked or they are not")]
     CaAndInsecure,
     /// The file has no certificate, or cannot be read.
@@ -242,7 +242,7 @@ fn roots(options: &ConnectOptions) -> Result<RootCertStore, ConnectError> {
     Ok(roots)
 }
 
-/// Takes any certificate, but not a wrong signature: the handshake costs what it costs.
+/// Accepts any certificate, but no wrong signature: the handshake keeps its full cost.
 #[derive(Debug)]
 struct NoVerifier(Arc<CryptoProvider>);
 

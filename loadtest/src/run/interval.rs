@@ -157,7 +157,7 @@ impl Seconds {
         }
     }
 
-    /// Hands over what is left when the run is over.
+    /// Hands over the rest when the run is over.
     pub(super) fn finish(mut self, now: u64, tally: &mut Tally, due_before: impl Fn(u64) -> u64) {
         self.pass(now, tally, &due_before);
         self.hand_over(now, tally, &due_before);

@@ -150,7 +150,7 @@ mod tests {
     fn a_thread_that_worked_all_the_time_was_the_bottleneck() {
         assert_eq!(judge(thread(0, 0, 0.99, 0.98)), Some(Late::Generator));
         assert_eq!(judge(thread(900, 900, 0.97, 0.93)), Some(Late::Generator));
-        // Whatever happened to the machine besides.
+        // Whatever else happened to the machine.
         let stolen = MachineTime {
             stolen: 0.2,
             throttled: 0.0,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn late_work_in_one_piece_is_the_generators() {
-        // A tenth of a second's work at once, and what fell due meanwhile waited for it.
+        // A tenth of a second's work at once delayed the requests that fell due meanwhile.
         assert_eq!(judge(thread(100, 100, 0.1, 0.1)), Some(Late::Generator));
         let stolen = MachineTime {
             stolen: 0.2,

@@ -42,8 +42,7 @@ impl Counted {
     }
 }
 
-/// CPU time that the machine did not have for the run: what a hypervisor stole, and what a quota
-/// withheld.
+/// CPU time that the run could not use: stolen by a hypervisor, or withheld by a quota.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     first: Counted,
@@ -62,7 +61,7 @@ impl Taken {
         }
     }
 
-    /// Shares of the time since the last look.
+    /// Shares of the time since the last sample.
     pub(super) fn look(&mut self, now: Instant) -> MachineTime {
         let seconds = now.duration_since(self.looked).as_secs_f64();
         let (old, new) = (self.last, Counted::now());

@@ -15,7 +15,7 @@ struct Usage {
     name: String,
     /// User and system time of all its threads, in clock ticks.
     cpu_ticks: u64,
-    /// When it was started, in clock ticks since boot: with its number, who it is.
+    /// When it was started, in clock ticks since boot; with its number this identifies it.
     started: u64,
     rss_pages: u64,
 }
@@ -33,7 +33,7 @@ impl Usage {
         // The first field after the name is the third of the line.
         let fields: Vec<&str> = after.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        // A zombie has used what it has used, but is gone.
+        // A zombie still has its usage, but is gone.
         let alive = !matches!(*fields.first()?, "Z" | "X");
         alive.then_some(Usage {
             name: name.to_owned(),

@@ -12,7 +12,7 @@
 //! Shapes, bounds and query strings are those of the SDKs and of the replaced tier's published
 //! benchmark; where only bounds are known, as for `flat`, the distribution between them is our choice.
 //! Sizes and mixes are drawn when a thread starts, for a set of requests that it then goes
-//! through; ids, times, users, checksums and hashes are written anew for each request.
+//! through; ids, times, users, checksums and hashes are rewritten for each request.
 
 mod gzip;
 pub(super) mod random;
@@ -151,7 +151,7 @@ impl Dialect {
     }
 }
 
-/// What a browser asks before it sends JSON to another origin with credentials.
+/// The preflight that a browser sends before JSON to another origin with credentials.
 const PREFLIGHT_HEADERS: [(&str, &str); 8] = [
     ("User-Agent", super::body::BROWSER),
     ("Accept", "*/*"),

@@ -104,7 +104,7 @@ impl Trace {
     /// with `#` are passed over.
     ///
     /// # Errors
-    /// Names the first line that is wrong, and what it had to be.
+    /// Names the first invalid line and the expected form.
     pub fn parse(text: &str) -> Result<Trace, TraceError> {
         let mut points: Vec<(f64, f64)> = Vec::new();
         for (line, content) in (1..).zip(text.lines()) {
@@ -321,7 +321,7 @@ impl RateCurve {
     pub(super) fn intended(&self, n: u64) -> u64 {
         // Exact up to 2^53, which is a hundred days at the largest rate.
         let n = n as f64;
-        // A pause has the same number before it as what follows; the last one begins to be more.
+        // The same number precedes a pause and what follows; the last piece is where it grows.
         let after = self.pieces.partition_point(|piece| piece.before <= n);
         let Some(piece) = self.pieces.get(after.wrapping_sub(1)) else {
             return u64::MAX;
@@ -369,7 +369,7 @@ impl RateCurve {
     }
 }
 
-/// Saturates: what is infinitely far away never comes.
+/// Saturates: an infinite time is never reached.
 fn to_nanos(nanos: f64) -> u64 {
     nanos as u64
 }

@@ -52,9 +52,9 @@ pub struct Report {
     pub ok: u64,
     /// Answers to CORS preflights, which carry no event.
     pub preflights: u64,
-    /// Requests sent and not answered, by what happened.
+    /// Requests sent and not answered, by failure.
     pub unanswered: BTreeMap<String, u64>,
-    /// Connections that could not be opened or kept, by what happened.
+    /// Connections that could not be opened or kept, by failure.
     pub connect_failures: BTreeMap<String, u64>,
     /// Connections opened.
     pub connects: u64,

@@ -13,7 +13,7 @@ pub struct Second {
     pub intended: Option<u64>,
     /// Requests sent.
     pub sent: u64,
-    /// Answers with a status of success: 200, or what the run was told.
+    /// Responses with a success status: 200, or those of `--ok`.
     pub ok: u64,
     /// Answers with other statuses below 400, or above 599.
     pub other: u64,

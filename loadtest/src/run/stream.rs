@@ -82,7 +82,7 @@ impl Stream {
         }
     }
 
-    /// Writes what waits inside. Returns whether nothing waits any more.
+    /// Writes buffered bytes. Returns whether the buffer is empty.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Stream::Plain(_) => Ok(true),
@@ -98,7 +98,7 @@ impl Stream {
         }
     }
 
-    /// Reads what has come; zero bytes are the end.
+    /// Reads available bytes; zero bytes are the end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.read(buffer),
@@ -149,7 +149,7 @@ impl TlsStream {
             }
         };
         if let Err(error) = self.tls.process_new_packets() {
-            // The server is told why, if it still listens.
+            // Sends the server an alert with the reason, if it still listens.
             let _ = self.flush();
             return Err(tls_error(error));
         }
@@ -160,7 +160,7 @@ impl TlsStream {
         loop {
             match self.tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // Many servers close without saying so; what is missing HTTP knows.
+                // Many servers close without close_notify; HTTP framing detects missing bytes.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }

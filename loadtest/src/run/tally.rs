@@ -15,7 +15,7 @@ pub enum Failure {
     NoLocalPort,
     /// The connection could not be opened for another reason.
     ConnectFailed,
-    /// TLS failed: no handshake, or what came was not what was sent.
+    /// TLS failed: in the handshake, or a record was damaged.
     Tls,
     /// No whole answer came in time.
     Timeout,

@@ -31,7 +31,7 @@ impl Target {
     /// Splits a URL.
     ///
     /// # Errors
-    /// Names the URL and what is wrong with it.
+    /// Names the URL and the reason.
     pub fn parse(url: &str) -> Result<Target, TargetError> {
         let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),

@@ -26,7 +26,7 @@ impl Timer {
         Ok(Timer { fd, set: false })
     }
 
-    /// Wakes once after `wait` nanoseconds, or not at all. Replaces what was set before, so the
+    /// Wakes once after `wait` nanoseconds, or not at all. Replaces an earlier timer, so the
     /// expirations need not be read.
     pub(super) fn set(&mut self, wait: Option<u64>) {
         if wait.is_none() && !self.set {

@@ -1,5 +1,5 @@
 //! One thread of the generator: its connections, one epoll instance, one timer.
-//! Decides when each request starts and writes down what became of it; knows no report.
+//! Decides when each request starts and records its result; knows no report.
 
 mod connections;
 
@@ -191,7 +191,7 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// Takes what the thread needs from the system.
+    /// Acquires the system resources of the thread.
     pub(super) fn new(
         task: Task,
         requests: Requests,
@@ -374,7 +374,7 @@ impl<'a> Worker<'a> {
         (intended < end && now < end.saturating_add(CHECK_NS)).then_some(intended)
     }
 
-    /// Starts what is due, as long as connections are free.
+    /// Starts due requests while connections are free.
     fn issue(&mut self, mut now: u64) {
         while let Some(intended) = self.due(now)
             && intended <= now
@@ -411,7 +411,7 @@ impl<'a> Worker<'a> {
             .set(next.map(|next| next.max(now + PACE_NS) - now));
     }
 
-    /// Looks up when the next request is meant to start.
+    /// Determines the intended start of the next request.
     fn plan_next(&mut self) {
         if let Some(schedule) = &self.task.schedule {
             self.next_intended = self.start.saturating_add(schedule.intended(self.issued));
@@ -464,7 +464,7 @@ impl<'a> Worker<'a> {
         if open > 0 {
             self.last_open = now;
         }
-        // A number of requests without a time limit must not wait for ever for a dead target.
+        // A number of requests without a time limit must not wait forever for a dead target.
         if self.task.duration_ns.is_none() && now - self.last_open > self.task.timeout_ns {
             self.gave_up |= self.stopped_at.is_none();
             self.stopped_at.get_or_insert(now);
@@ -511,7 +511,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Starts the next request on a connection with room. Returns the time of its start.
+    /// Starts the next request on a connection that can take one. Returns the time of its start.
     fn send(&mut self, at: usize, intended: u64) -> u64 {
         let now = self.shared.now();
         if now >= self.second_end {
@@ -618,7 +618,7 @@ impl<'a> Worker<'a> {
         self.count(&request, answer, bytes, now);
         if is_last && in_step {
             if answer.keep_alive {
-                // A server that does not close when it is told to is left.
+                // A server that does not close when asked to is abandoned.
                 self.close(at, now);
             } else {
                 self.connections[at].state = State::Closing { since: now };
@@ -634,7 +634,7 @@ impl<'a> Worker<'a> {
             connection.state = State::Open { free_since: now };
         }
         self.queue(at, now);
-        // In a closed loop the next request follows at once.
+        // In a closed loop the next request follows immediately.
         if self.task.schedule.is_none() {
             self.issue(now);
         }

@@ -32,7 +32,7 @@ fn scan_up_to(
         scanner.scan(object, found);
         return Ok(());
     }
-    // One byte more tells what is at the limit from what is over it.
+    // One byte more distinguishes a body at the limit from one over it.
     let mut inflated = packed::open(object)?.take(limit.saturating_add(1));
     let mut buffer = vec![0; PIECE];
     let (mut kept, mut total) = (0, 0);

@@ -35,7 +35,7 @@ fn page<'a>(
     keys_max: usize,
 ) -> Page<'a> {
     let mut page = Page::default();
-    // What is done with, a whole group at a time.
+    // Groups that are finished.
     let mut last = after.to_owned();
     for (key, object) in store.of_bucket(bucket, prefix.max(after)) {
         let Some(rest) = key.strip_prefix(prefix) else {

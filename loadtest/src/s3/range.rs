@@ -54,14 +54,14 @@ pub(super) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
     let Some(range) = text(headers, "range") else {
         return Part::Whole;
     };
-    // The object changed since the client got its first part: it starts anew.
+    // The object changed since the client got its first part: it starts over.
     if text(headers, "if-range").is_some_and(|tag| !names(tag, etag)) {
         return Part::Whole;
     }
     parse(range, size).unwrap_or(Part::Whole)
 }
 
-/// `None` for what is no single byte range: the service ignores it, as HTTP asks it to.
+/// `None` for anything but a single byte range: the service ignores it, as HTTP requires.
 fn parse(range: &str, size: u64) -> Option<Part> {
     let (unit, spec) = range.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {

@@ -204,7 +204,7 @@ impl Store {
     }
 }
 
-/// Where an object lies: below the directory whatever its key says.
+/// The path of an object: always below the directory, whatever its key.
 fn path_of(dir: &Path, bucket: &str, key: &str) -> PathBuf {
     let mut path = dir.join(bucket);
     for segment in key.split('/') {

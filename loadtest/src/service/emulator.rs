@@ -1,6 +1,6 @@
 //! The methods that every emulator offers to the program that runs it.
 
-/// The methods that all emulators have, for the `impl` of one whose `frame` is a `Frame`.
+/// The methods that all emulators share, for the `impl` of one with a field `frame: Frame`.
 macro_rules! emulator_methods {
     ($stats:ty) => {
         /// Where it listens.

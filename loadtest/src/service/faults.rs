@@ -29,7 +29,7 @@ pub const WRITES: [&str; 8] = [
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Seeds every choice below. Setting faults starts the choices anew.
+    /// Seeds every choice below. Setting faults restarts the choices.
     pub seed: u64,
     /// Seconds from setting the faults (for those of the command line: from the start) until they
     /// are in force.
@@ -64,7 +64,7 @@ pub struct Faults {
     pub slow: f64,
     /// Delay of a slow answer, in milliseconds.
     pub slow_ms: u64,
-    /// Share of calls that are carried out and whose answer's body comes in drops.
+    /// Share of calls that are carried out and have their response body trickled.
     pub trickle: f64,
     /// Bytes per second of such a body, at least 1.
     pub trickle_bytes_per_s: u32,

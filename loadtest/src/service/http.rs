@@ -46,7 +46,7 @@ pub(super) async fn read_body(
     Ok(Some(body))
 }
 
-/// The body of an answer, at once or in drops.
+/// The body of a response, whole or trickled.
 pub(super) struct AnswerBody {
     left: Bytes,
     drops: Option<Drops>,
@@ -108,7 +108,7 @@ impl Body for AnswerBody {
     }
 }
 
-/// A socket that can be told to end with a reset instead of an orderly close.
+/// A socket that can end with a reset instead of an orderly close.
 pub(super) struct Socket {
     socket: TcpStream,
     reset: Arc<AtomicBool>,
@@ -124,7 +124,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
-            // Closing without lingering discards what is unsent and sends RST.
+            // Closing without lingering discards unsent bytes and sends RST.
             let _ = self.socket.set_zero_linger();
         }
     }

@@ -10,7 +10,7 @@ const Z_99: f64 = 2.326_347_874_040_841;
 /// No answer is delayed longer, however unlikely the draw.
 pub const DELAY_MAX: Duration = Duration::from_secs(3_600);
 
-/// When answers come; the parts add up. The default is at once.
+/// When responses are sent; the parts add up. The default is immediately.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latency {
     /// Delay of each answer.
@@ -45,7 +45,7 @@ impl LogNormal {
     }
 }
 
-/// Every `every` the service stands still for `length`: what is due then is answered after it.
+/// Every `every` the service pauses for `length`; responses due then are sent afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// From the begin of a pause to that of the next; the first begins this long after the start.
@@ -91,7 +91,7 @@ pub enum LatencyError {
         /// Its sigma.
         sigma: f64,
     },
-    /// The service would stand still for ever.
+    /// The service would pause forever.
     #[error("a pause of {length:?} must be shorter than the {every:?} from one to the next")]
     Pauses {
         /// From one to the next.
@@ -102,7 +102,7 @@ pub enum LatencyError {
 }
 
 impl Latency {
-    /// Refuses what cannot be.
+    /// Refuses impossible values.
     ///
     /// # Errors
     /// Names the value and its bound.
@@ -165,7 +165,7 @@ impl Sampler {
 
     /// A standard normal variate (Box-Muller).
     fn normal(&mut self) -> f64 {
-        // Never 0, whose logarithm would be infinite.
+        // Never 0, because its logarithm is infinite.
         let radius = (-2.0 * (1.0 - self.rng.f64()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.rng.f64()).cos()
     }

@@ -1,5 +1,5 @@
 //! Fault scripts: windows of faults, as a TOML file or as the JSON of `POST /_faults`.
-//! Reads and writes them; what they do is decided in `faults`.
+//! Reads and writes them; `faults` decides their effect.
 
 use super::faults::Faults;
 use serde::{Deserialize, Serialize};
@@ -94,7 +94,7 @@ impl FaultScript {
         })
     }
 
-    /// Reads TOML; on failure the line and what is wrong there.
+    /// Reads TOML; on failure returns the line and the reason.
     fn parse(text: &str) -> Result<FaultScript, (usize, String)> {
         toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));

@@ -219,7 +219,7 @@ fn verify(
             }
             said.to_owned()
         }
-        // Unsigned or streamed: the word itself is signed.
+        // Unsigned or streamed: the keyword itself is signed.
         Some(word) => word.to_owned(),
     };
     let canonical = canonical_request(said, head, &body_hash);

@@ -42,7 +42,7 @@ impl Identity {
         let signing_key = KeyPair::generate().map_err(|error| failed(&error))?;
         let mut params =
             CertificateParams::new(NAMES.map(str::to_owned)).map_err(|error| failed(&error))?;
-        // A name of its own: among certificates of one name in a bundle OpenSSL takes the first.
+        // A unique name: among certificates of one name in a bundle OpenSSL takes the first.
         let name = format!("sluice-loadtest {:016x}", fastrand::u64(..));
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&signing_key);

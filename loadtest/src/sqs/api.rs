@@ -132,7 +132,7 @@ pub(super) fn send_message(
     check_entry(entry, message_bytes_max).map_err(|error| refusal(error.code, error.message))
 }
 
-/// An entry's id, and the entry or what is wrong with it.
+/// An entry's id, and the entry or its error.
 pub(super) type CheckedEntry = (String, Result<Checked, EntryError>);
 
 /// Reads a SendMessageBatch call.

@@ -79,7 +79,7 @@ impl Queue {
             if entry.key().0 > now {
                 break;
             }
-            // Whoever received it did not delete it in time.
+            // The receiver did not delete it in time.
             self.ready.push_back(entry.remove());
         }
         let mut received = Vec::new();

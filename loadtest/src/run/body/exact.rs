@@ -176,14 +176,14 @@ impl Request {
     }
 }
 
-/// Appends room that is written over later.
+/// Appends a placeholder that is overwritten later.
 fn slot(text: &mut String, length: usize) -> Range<usize> {
     let start = text.len();
     text.extend(std::iter::repeat_n('0', length));
     start..text.len()
 }
 
-/// Names of events, with how many of 100 have them: visitors look more than they buy.
+/// Names of events and their share in percent: visitors view more than they buy.
 const NAMES: [(&str, u32); 4] = [
     ("ViewContent", 60),
     ("Search", 22),

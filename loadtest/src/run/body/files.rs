@@ -1,4 +1,4 @@
-//! Bodies from files, sent as they are, in turn. Nobody knows what events are in them.
+//! Bodies from files, sent as they are, in turn. Their events are unknown.
 
 use super::super::target::Target;
 use super::{BODY_BYTES_MAX, BodyError, OWN_AGENT, Prepared, push, push_headers};
@@ -82,7 +82,7 @@ impl FileOptions {
 fn read(path: &Path) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     let limit = BODY_BYTES_MAX as u64;
-    // One more tells a file at the limit from one over it, whatever its size is said to be.
+    // One byte more distinguishes a file at the limit from one over it, whatever its metadata says.
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut body));
     read.map_err(|error| BodyError::File {
         path: path.to_owned(),

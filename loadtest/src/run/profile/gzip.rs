@@ -21,7 +21,7 @@ const MATCH_MAX: usize = 258;
 /// Earlier places with the same four bytes that are tried.
 const TRIES_MAX: usize = 16;
 
-/// The hash of four symbols has so many bits.
+/// Bits of the hash of four symbols.
 const HASH_BITS: u32 = 15;
 
 /// First length, or distance, of each code; the next one's is out of reach.
@@ -286,7 +286,7 @@ mod tests {
     use flate2::read::GzDecoder;
     use std::io::Read;
 
-    /// Inflated by a stranger, who also checks checksum and length.
+    /// Inflated by flate2, which also checks checksum and length.
     fn inflate(stream: &[u8]) -> Vec<u8> {
         let mut text = Vec::new();
         GzDecoder::new(stream).read_to_end(&mut text).unwrap();

@@ -50,7 +50,7 @@ impl Users {
 ///
 /// Drawn by rejection-inversion: W. Hoermann and G. Derflinger, "Rejection-inversion to generate
 /// variates from monotone discrete distributions", ACM TOMACS 6(3), 1996. No table, and less than
-/// 1.2 tries per draw whatever `n` and `s` are.
+/// 1.2 tries per draw for any `n` and `s`.
 #[derive(Clone, Debug)]
 pub(in crate::run) struct Zipf {
     ranks: f64,
@@ -58,7 +58,7 @@ pub(in crate::run) struct Zipf {
     /// The integral of the hat at its two ends.
     low: f64,
     high: f64,
-    /// A candidate this near below its rank is accepted without a closer look.
+    /// A candidate this close below its rank is accepted without the full check.
     near: f64,
 }
 

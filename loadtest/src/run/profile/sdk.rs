@@ -12,7 +12,7 @@ pub(super) enum Sdk {
     Android,
 }
 
-/// What a visitor does after the page came, by how many of 100.
+/// A visitor's actions after the page view, per 100 visitors.
 const WEB: [(&str, u32); 5] = [
     ("_page_view", 24),
     ("_scroll", 22),

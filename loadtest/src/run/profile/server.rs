@@ -34,7 +34,7 @@ const FLAT_TYPES: [(&str, u32); 5] = [
     ("search", 9),
     ("order", 4),
 ];
-/// Keys, and what stands behind them.
+/// Keys and their values.
 const FLAT_PAIRS: [(&str, [&str; 3]); 12] = [
     (
         "page_url",
@@ -99,7 +99,7 @@ pub(super) fn push_flat(text: &mut Text, run: u32, rng: &mut Rng) {
         let value = values[rng.usize(..values.len())];
         let pair = format!(",\"{key}_{round}\":\"{value}\"");
         let room = (start + size).saturating_sub(text.len() + 1);
-        // What is left is filled by one last pair.
+        // One last pair fills the rest.
         const REST: &str = ",\"note\":\"\"";
         if pair.len() + REST.len() > room {
             let filler = room.saturating_sub(REST.len());

@@ -17,12 +17,12 @@ pub(super) const BACK_MS_MAX: u32 = 900_000;
 const _: () = assert!(SESSION_LEAD_MS - BACK_MS_MAX as u64 >= 1_000_000);
 const _: () = assert!(SESSION_LEAD_MS + SESSION_MS < 10_000_000);
 
-/// What stands in a place that changes.
+/// The content of a variable field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// 12 hex digits: the sequence number of the request's event of this index.
     Seq(u32),
-    /// 13 decimal digits: milliseconds since the Unix epoch, so many before the request.
+    /// 13 decimal digits: milliseconds since the Unix epoch, this many before the request.
     TimeMs {
         /// Before the request's start.
         back_ms: u32,
@@ -61,7 +61,7 @@ pub(super) struct Slot {
     pub(super) value: Value,
 }
 
-/// What differs between two requests made from one text.
+/// The values that differ between requests from one template.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     /// Sequence number of the request's first event.
@@ -78,7 +78,7 @@ impl Moment {
         (self.now_ms / SESSION_MS * SESSION_MS).saturating_sub(SESSION_LEAD_MS)
     }
 
-    /// Writes what stands in one place.
+    /// Writes one field.
     fn write(&self, value: Value, out: &mut [u8]) {
         let time = |back_ms: u32| self.now_ms.saturating_sub(u64::from(back_ms));
         let number = match value {
@@ -126,7 +126,7 @@ impl Text {
         let _ = self.text.write_fmt(what);
     }
 
-    /// Appends room for a value.
+    /// Appends a placeholder for a value.
     pub(super) fn slot(&mut self, value: Value) {
         let at = self.text.len();
         self.slots.push(Slot { at, value });

@@ -1,4 +1,4 @@
-//! Each profile's requests, read by strangers: serde_json, flate2, and a hash over what was sent.
+//! Each profile's requests, read by third-party code: serde_json, flate2, and a hash over the sent bytes.
 
 use super::*;
 use crate::event_id::{EventId, IdScanner};

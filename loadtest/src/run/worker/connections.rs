@@ -1,5 +1,5 @@
 //! A worker's connections: opened, written, read and closed, and in which state each one is.
-//! Which request goes out when, and what an answer means, is the worker's business.
+//! The worker decides when each request goes out and what a response means.
 
 use super::{BACKOFF_MAX_NS, BACKOFF_MIN_NS, OPENING_MAX, Worker};
 use crate::answer::{AnswerReader, BadAnswer};
@@ -20,10 +20,10 @@ pub(super) enum State {
         since: u64,
     },
     Open {
-        /// Since when it has had room for another request.
+        /// Since when it can take another request.
         free_since: u64,
     },
-    /// Its last request was answered, and the server has been told to close it.
+    /// Its last request, which asked the server to close it, was answered.
     Closing {
         since: u64,
     },
@@ -59,7 +59,7 @@ pub(super) struct Connection {
     pub(super) reader: AnswerReader,
     /// Failures in a row.
     pub(super) failures: u32,
-    /// Whether it stands in the queue of those with room.
+    /// Whether it is in the queue of connections that can take a request.
     pub(super) queued: bool,
 }
 
@@ -179,7 +179,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Puts a connection among those with room for a request.
+    /// Queues a connection that can take a request.
     pub(super) fn queue(&mut self, at: usize, now: u64) {
         if !self.connections[at].queued && self.has_room(at, now) {
             self.connections[at].queued = true;
@@ -332,7 +332,7 @@ impl Worker<'_> {
         match connection.reader.read(&partial, true) {
             Ok(Some(answer)) => {
                 self.complete(at, &answer, &partial, now);
-                // The server has closed it, as it was told to.
+                // The server has closed it, as requested.
                 if let State::Closing { .. } = self.connections[at].state {
                     self.close(at, now);
                 }
@@ -345,9 +345,9 @@ impl Worker<'_> {
     fn closed_idle(&mut self, at: usize, now: u64) {
         let connection = &mut self.connections[at];
         match connection.state {
-            // As it was told to.
+            // As requested.
             State::Closing { .. } => return self.close(at, now),
-            // A server that closes what it just accepted is not to be hammered.
+            // Does not hammer a server that closes connections right after accepting them.
             State::Open { free_since } if free_since + BACKOFF_MIN_NS > now => {
                 connection.failures += 1;
             }
