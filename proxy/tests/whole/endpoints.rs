@@ -129,6 +129,19 @@ fn endpoints_are_where_they_are_configured_and_nowhere_else() {
     assert_eq!(files::records(&data).len(), 4);
 }
 
+#[test]
+fn health_checks_count_apart_from_events() {
+    let (_dir, _, proxy) = start("");
+    assert_eq!(proxy.connect().ask(get("/health")).status, 200);
+    assert_eq!(proxy.post("/v1/events", "{}").status, 200);
+    let count = |endpoint| {
+        let series = "sluice_responses_total{endpoint=\"ENDPOINT\",status=\"200\"}";
+        proxy.metrics().get(&series.replace("ENDPOINT", endpoint))
+    };
+    wait_until("both are counted", || count("events") + count("health") > 1);
+    assert_eq!((count("events"), count("health")), (1, 1));
+}
+
 /// That this is refused so, with the limit that was configured.
 fn refused(proxy: &Proxy, request: impl AsRef<[u8]>, status: u16, code: &str, limit: Value) {
     let mut client = proxy.connect();

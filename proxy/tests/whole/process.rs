@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 const EVENTS: &str = "/v1/events";
@@ -179,11 +179,19 @@ fn start_says_version_settings_and_outputs() {
     assert_eq!(outputs[0]["ack"], "delivered");
 }
 
-/// Runs it until it ends by itself.
+/// Runs it until it ends by itself; one that does not is killed.
 fn run_to_end(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = sluice(dir);
     command.args(arguments).envs(variables.iter().copied());
-    command.output().unwrap()
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while child.try_wait().unwrap().is_none() && Instant::now() < give_up {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // An error means that it has ended.
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -300,6 +308,23 @@ fn check_offline_warns_and_tries_no_destination() {
     );
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("every output is `null`"), "{said}");
+}
+
+#[test]
+fn check_warns_of_a_port_that_another_process_shares() {
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_files(&dir.path().join("data")));
+    let shared = proxy.address.to_string();
+    let (code, said) = check(
+        dir.path(),
+        &[
+            ("SLUICE_LISTEN__ADDRESS", &shared),
+            ("SLUICE_OUTPUTS__MAIN__TYPE", "null"),
+        ],
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let warning = format!("warning: listen.address {shared} is in use by a process that shares it");
+    assert!(said.contains(&warning), "{said}");
 }
 
 #[test]
