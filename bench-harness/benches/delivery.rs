@@ -1,4 +1,4 @@
-//! What delivery costs per record: machine 2 by itself, the ledger book, and the hand-off between
+//! What delivery costs per record: machine 2 by itself, the request table, and the hand-off between
 //! two threads and back. Every benchmark checks its counts before it is timed.
 
 #![allow(missing_docs, reason = "criterion's macros make items without docs")]
@@ -128,18 +128,18 @@ fn delivery(c: &mut Criterion) {
 }
 
 /// Opens, accepts, settles and closes one request of one record.
-fn through_the_book(book: &mut RequestTable, budget: &ByteBudget) -> AckStatus {
+fn through_the_table(table: &mut RequestTable, budget: &ByteBudget) -> AckStatus {
     let permit = budget.try_reserve(1_024).unwrap();
-    let request = book.open(1, 0, permit, FAR);
+    let request = table.open(1, 0, permit, FAR);
     let mut word: Option<Settlement> = None;
-    book.accept(request, 1_024, |_, ticket| {
+    table.accept(request, 1_024, |_, ticket| {
         word = Some(ticket.settle(Outcome::Delivered).1)
     });
-    assert_eq!(book.status(request, Waker::noop()), AckStatus::Open);
-    book.settle(word.unwrap());
-    let verification = book.status(request, Waker::noop());
-    book.close(request);
-    verification
+    assert_eq!(table.status(request, Waker::noop()), AckStatus::Open);
+    table.settle(word.unwrap());
+    let status = table.status(request, Waker::noop());
+    table.close(request);
+    status
 }
 
 fn ledger(c: &mut Criterion) {
@@ -148,12 +148,12 @@ fn ledger(c: &mut Criterion) {
         pending_bytes_max: 1 << 30,
         adaptive_limit: Some(Duration::from_secs(1)),
     };
-    let mut book = RequestTable::new(AckQueue::leak(), vec![rule]);
+    let mut table = RequestTable::new(AckQueue::leak(), vec![rule]);
     let budget = ByteBudget::new(1 << 30);
-    assert_eq!(through_the_book(&mut book, &budget), AckStatus::Delivered);
-    assert_eq!(book.open_requests(), 0);
+    assert_eq!(through_the_table(&mut table, &budget), AckStatus::Delivered);
+    assert_eq!(table.open_requests(), 0);
     c.bench_function("ledger/one_request", |b| {
-        b.iter(|| through_the_book(&mut book, &budget));
+        b.iter(|| through_the_table(&mut table, &budget));
     });
 }
 

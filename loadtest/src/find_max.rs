@@ -7,7 +7,7 @@ mod slo;
 pub use search::PROBES_MAX;
 pub use slo::{CONDITIONS_MAX, Condition, Measure, Slo, SloError};
 
-use crate::run::{self, Load, Machine, Progress, RATE_MAX, Report, RunError, in_range, run};
+use crate::run::{self, HostInfo, Load, Progress, RATE_MAX, Report, RunError, in_range, run};
 use search::{Bounds, Next, Outcome, Search};
 use serde::{Deserialize, Serialize};
 use slo::Value;
@@ -118,7 +118,7 @@ pub struct Found {
     /// Its command line.
     pub command: Vec<String>,
     /// The machine that the generator ran on.
-    pub machine: Machine,
+    pub machine: HostInfo,
     /// Where requests went.
     pub target: String,
     /// The objective.
@@ -217,7 +217,7 @@ pub fn find_max(
         format: FOUND_FORMAT.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
-        machine: Machine::here(),
+        machine: HostInfo::here(),
         target: options.run.target.url(),
         slo: options.slo.to_string(),
         probe_seconds: options.probe.as_secs_f64(),

@@ -33,7 +33,7 @@ pub use process_sampler::WATCHED_MAX;
 pub use profile::Profile;
 pub use rate::{Load, STEPS_MAX, TRACE_POINTS_MAX, Trace, TraceError};
 pub use report::{Generator, Latency, LoadReport, REPORT_FORMAT, Report};
-pub use series::{Machine, ProcessSample, Second, WatchedProcess};
+pub use series::{HostInfo, ProcessSample, Second, WatchedProcess};
 pub use tally::Failure;
 pub use target::{Target, TargetError};
 

@@ -1,17 +1,17 @@
-//! The operator's port: `/metrics`, `/live` and `/ready`, on a thread of its own, so that neither a
-//! busy core nor a full queue hides why.
+//! The operator's port: `/metrics`, `/live` and `/ready`, on its own thread, so that it responds
+//! when cores are busy or queues are full.
 //!
-//! Reads what others count and set; decides nothing. hyper serves this port: it is in the binary
+//! Reads counters and state; decides nothing. hyper serves this port: it is in the binary
 //! anyway, and makes the framing as strict here as on the clients' port.
 //!
 //! A client that opens connections and sends nothing must not silence the liveness probe, because an
-//! orchestrator then kills a healthy process. So nobody waits for a free place: a new connection
-//! evicts an old one (`places`).
+//! orchestrator then kills a healthy process. So no client waits for a free slot: a new connection
+//! evicts an old one (`slots`).
 
 pub mod health;
 mod host;
 pub mod metrics;
-mod places;
+mod slots;
 
 use crate::admit::{HOSTS_MAX, is_host};
 use crate::{clock, net};
@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{Format, Sources};
-use places::Places;
+use slots::ConnectionSlots;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{checked, texts};
 use std::convert::Infallible;
@@ -41,7 +41,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// Connections open at once; one more evicts another.
+/// Connections open at the same time; one more evicts another.
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// Bytes of a request head, and of read-ahead.
@@ -50,12 +50,12 @@ pub const HEAD_BYTES_MAX: usize = 16_384;
 /// From accept to the last byte of the answer.
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// From accept to the end of the head. Probes and scrapers send theirs at once.
+/// From accept to the end of the head. Probes and scrapers send theirs immediately.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(HEAD_DEADLINE.as_millis() < CONNECTION_DEADLINE.as_millis());
 
-/// Pause after a failed accept: descriptors do not come back by asking at once.
+/// Pause after a failed accept: an immediate retry would find no descriptor either.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 settings! {
@@ -121,8 +121,8 @@ impl Admin {
     }
 }
 
-/// Binds so that the next version of the process can listen beside this one while this one drains. Which of
-/// the two answers is the kernel's choice then, so a line says so.
+/// Binds so that the next version of the process can listen beside this one while this one drains. The kernel
+/// then chooses which of the two gets a connection, so this is logged.
 fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let is_taken = TcpListener::bind(address).is_err_and(|error| error.kind() == AddrInUse);
     let (_, listeners) = net::bind(address, 1).map_err(|error| error.source)?;
@@ -133,13 +133,13 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     listeners.into_iter().next().ok_or_else(none)
 }
 
-/// What answers are made of.
+/// The data that responses are made from.
 struct Page {
     hosts: HostPolicy,
     sources: Sources,
 }
 
-/// Runs until told to stop. Leaving the runtime drops the tasks that still run on it.
+/// Runs until stopped. Leaving the runtime drops the tasks that still run on it.
 fn serve(
     runtime: &Runtime,
     listener: tokio::net::TcpListener,
@@ -156,7 +156,7 @@ fn serve(
 }
 
 async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
-    let places = Places::new(CONNECTIONS_MAX);
+    let slots = ConnectionSlots::new(CONNECTIONS_MAX);
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -167,9 +167,9 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
             }
         };
         let page = Arc::clone(&page);
-        places.admit(peer.ip(), move |place| async move {
+        slots.admit(peer.ip(), move |slot| async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                place.head_is_complete();
+                slot.head_is_complete();
                 let answer = page.answer(&request);
                 async move { Ok::<_, Infallible>(answer) }
             });
@@ -195,7 +195,7 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
 impl Page {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        // `/live` says only that this thread runs, and must never fail for a probe's odd Host.
+        // `/live` reports only that this thread runs, and must not fail for the Host of a probe.
         if path != "/live"
             && let Err(refusal) = self.hosts.check(request)
         {

@@ -357,7 +357,7 @@ fn start_workers(
             Arc::clone(&offload),
             context,
         );
-        drop(monoio::spawn(ingest.take_words()));
+        drop(monoio::spawn(ingest.apply_results()));
         ingest
     };
     Ok(worker::run_workers(&settings, make)?)

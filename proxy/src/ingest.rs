@@ -117,7 +117,7 @@ pub struct Ingest {
     sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
     port: &'static AckQueue,
-    book: Rc<RefCell<RequestTable>>,
+    requests: Rc<RefCell<RequestTable>>,
     budget: ByteBudget,
     context: Rc<WorkerContext>,
     offload: Arc<Offload>,
@@ -140,7 +140,7 @@ impl Ingest {
         let rules = settings.outputs.iter().map(|output| output.rule).collect();
         Ingest {
             budget: ByteBudget::new(settings.budget_bytes),
-            book: Rc::new(RefCell::new(RequestTable::new(port, rules))),
+            requests: Rc::new(RefCell::new(RequestTable::new(port, rules))),
             settings,
             sinks: RefCell::new(sinks),
             outputs,
@@ -152,17 +152,17 @@ impl Ingest {
         }
     }
 
-    /// Enters the writers' words into the book as they come. To be spawned on the core.
-    pub fn take_words(&self) -> impl Future<Output = ()> + 'static {
-        let (port, book) = (self.port, Rc::clone(&self.book));
+    /// Applies delivery results as they arrive. Spawn on the worker's core.
+    pub fn apply_results(&self) -> impl Future<Output = ()> + 'static {
+        let (port, requests) = (self.port, Rc::clone(&self.requests));
         let context = Rc::clone(&self.context);
         poll_fn(move |cx| {
-            while let Some(words) = port.poll_recv(cx.waker()) {
+            while let Some(settlements) = port.poll_recv(cx.waker()) {
                 // For the requests that this wakes, which do not ask the clock themselves.
                 context.refresh();
-                let mut book = book.borrow_mut();
-                for word in words {
-                    book.settle(word);
+                let mut requests = requests.borrow_mut();
+                for settlement in settlements {
+                    requests.settle(settlement);
                 }
             }
             Poll::Pending
@@ -344,10 +344,10 @@ impl Ingest {
         let (status, in_doubt) = match waiting {
             Some(mut waiting) => {
                 let status = (&mut waiting).await;
-                let mut book = self.book.borrow_mut();
+                let mut requests = self.requests.borrow_mut();
                 let in_doubt = match status {
                     AckStatus::Delivered => InDoubt::default(),
-                    _ => book.in_doubt(waiting.key, LISTED_MAX),
+                    _ => requests.in_doubt(waiting.key, LISTED_MAX),
                 };
                 (status, in_doubt)
             }
@@ -364,7 +364,7 @@ impl Ingest {
         match status {
             AckStatus::Delivered => Verdict::Done { accepted, rejected },
             // Of these, too, nobody can say that the destination does not have them, and writer and
-            // book watch the same deadline: which one comes first is chance.
+            // the table watch the same deadline: which one comes first is chance.
             AckStatus::DeadlinePassed | AckStatus::Refused(Cause::Unknown | Cause::Expired) => {
                 self.stats.deadline_passed.increment();
                 retry(Shed::Deadline)
@@ -438,7 +438,7 @@ impl Ingest {
         forwarded.chain
     }
 
-    /// Opens the request in the book and gives its records to the outputs: all of them, or none.
+    /// Opens the request in the table and gives its records to the outputs: all of them, or none.
     fn hand_over(
         &self,
         mut permit: Permit,
@@ -453,11 +453,11 @@ impl Ingest {
             });
         }
         let events = prepared.records.len() as u64;
-        let mut book = self.book.borrow_mut();
+        let mut requests = self.requests.borrow_mut();
         let total: u64 = prepared.records.iter().map(size).sum();
         // From here on the records are what is held.
         let held = total + RECORD_OVERHEAD_BYTES * events;
-        if book.without_capacity_for(total).is_some() {
+        if requests.without_capacity_for(total).is_some() {
             self.stats.shed_queue.increment();
             self.stats.events_shed.add(events);
             return Err(Verdict::RetryLater(Shed::Queue));
@@ -470,11 +470,11 @@ impl Ingest {
         let now = self.context.recent();
         let deadline = (now + self.settings.ack_deadline).min(answer_by);
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
-        let key = book.open(prepared.received, rejected, permit, deadline);
+        let key = requests.open(prepared.received, rejected, permit, deadline);
         for record in prepared.records.drain(..) {
             // A record is bounded by the sinks' limits, far below 4 GiB.
             let bytes = u32::try_from(size(&record)).unwrap_or(u32::MAX);
-            book.accept(key, bytes, |output, ticket| {
+            requests.accept(key, bytes, |output, ticket| {
                 let settings = &self.settings.outputs[usize::from(output.0)];
                 let record = Record {
                     key: record.key.clone().filter(|_| settings.keyed),
@@ -572,17 +572,17 @@ impl Handler for Ingest {
         if let Some(topics) = &self.settings.collect.topics {
             topics.tick(now);
         }
-        let mut book = self.book.borrow_mut();
-        book.expire(now);
+        let mut requests = self.requests.borrow_mut();
+        requests.expire(now);
         for (id, output) in (0..).map(OutputId).zip(&self.settings.outputs) {
             let counts = output.writers.iter();
             let throttled = counts.map(|stats| stats.retries[Cause::Throttled as usize].get());
-            book.observe_throttling(id, throttled.sum());
+            requests.observe_throttling(id, throttled.sum());
         }
-        for (tally, stats) in book.tallies().iter().zip(&self.stats.outputs) {
+        for (tally, stats) in requests.tallies().iter().zip(&self.stats.outputs) {
             stats.publish(tally);
         }
-        drop(book);
+        drop(requests);
         self.stats.budget_bytes.set(self.budget.held());
         // What a full queue did not take.
         self.outputs.flush();
@@ -658,7 +658,7 @@ struct HandedOver<'a> {
     waiting: Option<Waiting<'a>>,
 }
 
-/// A request whose records are under way. Ready when the book knows what to say; the entry is closed
+/// A request whose records are under way. Ready when the table has its status; the entry is closed
 /// when this goes, also when the client went first.
 struct Waiting<'a> {
     ingest: &'a Ingest,
@@ -670,7 +670,12 @@ impl Future for Waiting<'_> {
     type Output = AckStatus;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AckStatus> {
-        match self.ingest.book.borrow_mut().status(self.key, cx.waker()) {
+        match self
+            .ingest
+            .requests
+            .borrow_mut()
+            .status(self.key, cx.waker())
+        {
             AckStatus::Open => Poll::Pending,
             known => Poll::Ready(known),
         }
@@ -681,7 +686,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let took = self.ingest.context.recent().since(self.since);
         self.ingest.stats.ack_latency_micros.observe(micros(took));
-        self.ingest.book.borrow_mut().close(self.key);
+        self.ingest.requests.borrow_mut().close(self.key);
     }
 }
 

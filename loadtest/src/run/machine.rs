@@ -1,7 +1,7 @@
 //! The machine of a run, read from Linux. Values that Linux does not have stay empty.
 
 use super::lateness::MachineTime;
-use super::series::Machine;
+use super::series::HostInfo;
 use std::fs;
 use std::time::Instant;
 
@@ -99,10 +99,10 @@ fn stolen_share(old: Counted, new: Counted) -> f64 {
     }
 }
 
-impl Machine {
+impl HostInfo {
     /// The machine that this runs on.
     #[must_use]
-    pub fn here() -> Machine {
+    pub fn here() -> HostInfo {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let kernel = format!(
             "{} {}",
@@ -114,7 +114,7 @@ impl Machine {
             None => kernel,
         };
         let cpuinfo = read("/proc/cpuinfo");
-        Machine {
+        HostInfo {
             cpu: value(&cpuinfo, "model name", ':').map_or_else(
                 // arm64 names no model; its architecture is better than nothing.
                 || std::env::consts::ARCH.to_owned(),
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_named() {
-        let machine = Machine::here();
+        let machine = HostInfo::here();
         assert!(!machine.cpu.is_empty());
         assert!(machine.cores > 0);
         assert!(machine.memory_bytes > 1 << 20);

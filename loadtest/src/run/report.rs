@@ -4,7 +4,7 @@ use super::collect::Collected;
 use super::hdr_log::base64;
 use super::lateness::{BUSY_MAX, Lateness, STARVED_MAX};
 use super::machine::Taken;
-use super::series::{Machine, Second, WatchedProcess};
+use super::series::{HostInfo, Second, WatchedProcess};
 use super::tally::{Failure, Tally};
 use super::{BodySource, OkStatuses, Options};
 use hdrhistogram::Histogram;
@@ -27,7 +27,7 @@ pub struct Report {
     /// Its command line.
     pub command: Vec<String>,
     /// The machine that the generator ran on.
-    pub machine: Machine,
+    pub machine: HostInfo,
     /// When the run started, in milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
     /// The number in the ids of this run's events, as 8 hex digits.
@@ -246,7 +246,7 @@ impl Report {
             format: REPORT_FORMAT.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: std::env::args().collect(),
-            machine: Machine::here(),
+            machine: HostInfo::here(),
             started_unix_ms: measured.started_unix_ms,
             run: format!("{:08x}", options.run),
             target: options.target.url(),

@@ -79,7 +79,7 @@ pub struct ProcessSample {
 
 /// The machine that a run was made on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct HostInfo {
     /// Processor, as the system names it.
     pub cpu: String,
     /// Cores that may be used.

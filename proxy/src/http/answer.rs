@@ -6,15 +6,12 @@ use crate::error_code::ErrorCode;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use sluice_core::json::escape::quote_str_into;
 use sluice_core::request::RequestId;
 use sluice_core::stats::EndpointLabel;
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::io::Write;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 const JSON: &str = "application/json";
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -171,7 +168,7 @@ impl Answer {
         id: RequestId,
         close: bool,
         mut headers: HeaderMap,
-    ) -> Response<Whole> {
+    ) -> Response<Full<Bytes>> {
         if let Ok(id) = HeaderValue::from_bytes(&id.to_hex()) {
             headers.insert(X_REQUEST_ID.clone(), id);
         }
@@ -193,7 +190,7 @@ impl Answer {
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(Whole(Some(self.body)));
+        let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response
@@ -203,29 +200,6 @@ impl Answer {
 impl From<&ErrorBody> for Answer {
     fn from(error_body: &ErrorBody) -> Answer {
         Answer::json(error_body.status, error_body.to_json())
-    }
-}
-
-/// A body that is there as a whole.
-pub(super) struct Whole(Option<Bytes>);
-
-impl http_body::Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }
 

@@ -4,7 +4,6 @@
 //! how long it may take, and this file what happens between a head and its answer.
 
 use super::Handler;
-use super::answer::Whole;
 use super::body::{Body, discard};
 use super::conn_table::{ConnState, ConnTable, End, Phase};
 use super::io::CheckedIo;
@@ -15,8 +14,10 @@ use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
 use crate::net::listener::ConnectionPermit;
 use crate::net::poller::Stream;
+use bytes::Bytes;
 use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -251,7 +252,7 @@ pub(crate) async fn serve<H: Handler>(
 /// Runs an engine until its connection is over, or idle for so long that it can do without.
 async fn drive<S>(mut engine: Pin<&mut http1::Connection<CheckedIo, S>>, state: &ConnState) -> bool
 where
-    S: HttpService<Incoming, ResBody = Whole>,
+    S: HttpService<Incoming, ResBody = Full<Bytes>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut told = false;
@@ -330,7 +331,7 @@ fn respond<H: Handler>(
     state: Rc<ConnState>,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Whole>, Infallible>> {
+) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
     let (parts, incoming) = request.into_parts();
     let waits_for_continue = parts.headers.contains_key(EXPECT);
     let (received_at, received_wall) = shared.context.now_and_wall();

@@ -60,7 +60,7 @@ pub(crate) async fn read_client(
     let mut filled = 0;
     loop {
         let needed = match judge(&bytes[..filled])? {
-            Progress::Whole(client) => return Ok(client),
+            Progress::Complete(client) => return Ok(client),
             Progress::Needs(needed) => needed,
         };
         let read = poll_fn(|cx| {
@@ -83,7 +83,7 @@ enum Progress {
     /// A header has so many bytes, as far as one can tell.
     Needs(usize),
     /// The header is there.
-    Whole(Option<SocketAddr>),
+    Complete(Option<SocketAddr>),
 }
 
 fn judge(bytes: &[u8]) -> Result<Progress, NoClient> {
@@ -109,7 +109,7 @@ fn judge(bytes: &[u8]) -> Result<Progress, NoClient> {
         (Command::Proxy, Addresses::IPv4(of)) => Some((of.source_address, of.source_port).into()),
         (Command::Proxy, Addresses::IPv6(of)) => Some((of.source_address, of.source_port).into()),
     };
-    Ok(Progress::Whole(client))
+    Ok(Progress::Complete(client))
 }
 
 /// A header asks for more only while something is missing, never beyond the limit, and bytes behind it change
@@ -120,7 +120,7 @@ pub fn fuzz(bytes: &[u8]) {
         Ok(Progress::Needs(needed)) => {
             assert!(bytes.len() < needed && needed <= HEADER_BYTES_MAX);
         }
-        Ok(Progress::Whole(_)) => {
+        Ok(Progress::Complete(_)) => {
             let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
             assert!(whole <= bytes.len());
             assert_eq!(judge(bytes), judge(&bytes[..whole]));
@@ -172,7 +172,7 @@ mod tests {
             (header(0x21, 0x21, IPV6), Some("[2001:db8::7]:4097")),
         ] {
             let client = client.map(|text| text.parse().unwrap());
-            assert_eq!(judge(&header), Ok(Progress::Whole(client)));
+            assert_eq!(judge(&header), Ok(Progress::Complete(client)));
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
             header(0x21, 0x01, b"whatever"),
             header(0x21, 0x31, &[7; 216]),
         ] {
-            assert_eq!(judge(&header), Ok(Progress::Whole(None)), "{header:?}");
+            assert_eq!(judge(&header), Ok(Progress::Complete(None)), "{header:?}");
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
                 Ok(Progress::Needs(needed)) => {
                     prop_assert!(bytes.len() < needed && needed <= HEADER_BYTES_MAX);
                 }
-                Ok(Progress::Whole(_)) => {
+                Ok(Progress::Complete(_)) => {
                     let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
                     prop_assert!(bytes.len() >= whole);
                     // What stands behind it changes nothing.

@@ -1,6 +1,6 @@
 //! The way out: what is in progress is answered, what is new is not taken, and every core returns.
 
-use crate::door::{Server, drivers, post};
+use crate::server::{Server, drivers, post};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn a_request_that_never_ends_is_given_up_at_the_drain_deadline() {
 fn handlers_tick_while_nothing_comes() {
     let server = Server::start(|_| {});
     let mut client = server.connect();
-    let ticks = |client: &mut crate::door::Client| -> u64 {
+    let ticks = |client: &mut crate::server::Client| -> u64 {
         let answer = client.ask("GET /ticks HTTP/1.1\r\nHost: test\r\n\r\n");
         answer.text().parse().unwrap()
     };

@@ -1,7 +1,7 @@
 //! The front door against clients that speak raw bytes: what HTTP promises them, every framing rule,
 //! and that one request's bytes never become another's.
 
-use crate::door::{Server, chunked, drivers, post};
+use crate::server::{Server, chunked, drivers, post};
 use std::net::Shutdown;
 
 const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";

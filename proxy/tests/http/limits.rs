@@ -1,6 +1,6 @@
 //! Every limit of a connection: at it, a client is served; beyond it, it is told, and let go.
 
-use crate::door::{Client, Server, drip, drivers, post};
+use crate::server::{Client, Server, drip, drivers, post};
 use sluice_proxy::http::HttpLimits;
 use sluice_proxy::worker::{Driver, StartError};
 use std::net::Shutdown;
@@ -241,7 +241,7 @@ fn a_body_that_keeps_the_rate_may_take_its_time() {
 }
 
 /// Sends a body of announced length in twentieths, as evenly as the system's clock allows.
-fn send_evenly(server: &Server, bytes: usize, in_all: Duration) -> crate::door::Reply {
+fn send_evenly(server: &Server, bytes: usize, in_all: Duration) -> crate::server::Reply {
     let mut client = server.connect();
     client.send(format!(
         "POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: {bytes}\r\n\r\n"

@@ -1,7 +1,7 @@
 //! The front door as its clients see it: raw bytes in, raw bytes out.
 
 #[cfg(test)]
-mod door;
+mod server;
 
 mod drain;
 mod framing;

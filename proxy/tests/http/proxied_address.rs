@@ -1,7 +1,7 @@
 //! Behind a balancer that announces whose a connection is: the header is read to its last byte and not a
 //! byte further, or the connection is closed.
 
-use crate::door::{Client, Server, drivers, post};
+use crate::server::{Client, Server, drivers, post};
 use sluice_proxy::worker::{ProxyProtocol, WorkerSettings};
 use std::net::Shutdown;
 use std::time::Duration;

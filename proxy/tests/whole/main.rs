@@ -12,12 +12,12 @@
 mod support;
 
 mod addresses;
+mod admission;
 mod bodies;
 mod browsers;
 mod clients;
 mod clocks;
 mod disk;
-mod doors;
 mod endpoints;
 #[cfg(feature = "firehose")]
 mod firehose;

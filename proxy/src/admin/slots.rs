@@ -1,4 +1,4 @@
-//! Who holds the admin port's connections, and who is evicted for a new one.
+//! The admin port's connections, and which of them is evicted for a new one.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::AbortHandle;
 
 /// The open connections of the port, at most `capacity` of them.
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     capacity: usize,
     table: Arc<Mutex<Table>>,
 }
@@ -28,7 +28,7 @@ struct Open {
 }
 
 impl Table {
-    /// The connection that gives way: one without a complete head before one that is being
+    /// The connection to evict: one without a complete head before one that is being
     /// answered, then one of the address that holds most, then the oldest.
     fn victim(&self) -> Option<usize> {
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
@@ -47,21 +47,21 @@ impl Table {
 }
 
 /// One connection's entry, removed when the connection's task ends.
-pub(super) struct Place {
+pub(super) struct Slot {
     number: u64,
     table: Arc<Mutex<Table>>,
 }
 
-impl Places {
-    pub(super) fn new(capacity: usize) -> Places {
-        Places {
+impl ConnectionSlots {
+    pub(super) fn new(capacity: usize) -> ConnectionSlots {
+        ConnectionSlots {
             capacity,
             table: Arc::default(),
         }
     }
 
     /// Spawns the task of a new connection, and ends another one if the port is full.
-    pub(super) fn admit<F>(&self, peer: IpAddr, serve: impl FnOnce(Arc<Place>) -> F)
+    pub(super) fn admit<F>(&self, peer: IpAddr, serve: impl FnOnce(Arc<Slot>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -86,14 +86,14 @@ impl Places {
             });
             number
         };
-        let place = Arc::new(Place {
+        let slot = Arc::new(Slot {
             number,
             table: Arc::clone(&self.table),
         });
-        let serving = serve(Arc::clone(&place));
+        let serving = serve(Arc::clone(&slot));
         let task = tokio::spawn(async move {
             serving.await;
-            drop(place);
+            drop(slot);
         });
         lock(&self.table).with(number, |open| open.task = Some(task.abort_handle()));
     }
@@ -107,14 +107,14 @@ impl Table {
     }
 }
 
-impl Place {
-    /// From now on this connection gives way only when every other one is being answered, too.
+impl Slot {
+    /// From now on this connection is evicted only when every other one is being answered, too.
     pub(super) fn head_is_complete(&self) {
         lock(&self.table).with(self.number, |open| open.has_head = true);
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let number = self.number;
         lock(&self.table).open.retain(|open| open.number != number);
