@@ -1,8 +1,8 @@
-//! What a peer or its backend says it has counted, read from a page that it serves on loopback, or from what
-//! a command says.
+//! Counters of a peer or its backend, read from a page that it serves on loopback, or from the output of
+//! a command.
 //!
-//! The generator's word alone would praise a server that answers and forgets; where a peer counts,
-//! its count has to agree before a figure is given.
+//! The generator alone cannot detect a server that responds and loses the record; where a peer has counters,
+//! they must agree before a figure is given.
 
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counter {
-    /// What it counts.
+    /// Its unit.
     pub counts: Counts,
     /// Where it is shown: a port and a path, `{admin}/metrics`.
     #[serde(default)]
@@ -36,7 +36,7 @@ pub struct Counter {
     pub command: Vec<String>,
 }
 
-/// What a count is a count of.
+/// The unit of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Counts {
@@ -46,15 +46,15 @@ pub enum Counts {
     Rejected,
     /// Requests.
     Requests,
-    /// What was accepted and is not at the destination yet: awaited to be 0 before a figure is taken, for
-    /// bringing it there is a cost of the requests too.
+    /// Records accepted and not at the destination yet. A figure is taken once it is 0, because delivering
+    /// them is part of the cost of the requests.
     Behind,
-    /// Calls that make records durable. Compared with nothing, but shown per second.
+    /// Calls that make records durable. Not checked, but shown per second.
     Syncs,
 }
 
 impl Counter {
-    /// Whether it names one place to look at and one way to read it.
+    /// Whether it names one source and one way to read it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let ways = [
@@ -84,7 +84,7 @@ impl Counter {
     /// once it has counted something. `page` is the filled-in form of [`Counter::page`].
     ///
     /// # Errors
-    /// When the page cannot be had, or what it shows is no number.
+    /// When the page cannot be read, or its value is no number.
     pub fn read(&self, page: &str) -> Result<Option<u64>, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{page}: {error}");
         let (port, path) = page.split_at(page.find('/').unwrap_or(page.len()));
@@ -148,7 +148,7 @@ fn prometheus(body: &str, wanted: &str) -> Result<Option<u64>, String> {
 /// The body of a page of this machine.
 ///
 /// # Errors
-/// When it cannot be had in time or its status is not 200.
+/// When it cannot be read in time or its status is not 200.
 pub fn get(port: u16, path: &str) -> io::Result<String> {
     let (status, body) = ask(port, path)?;
     if status != 200 {
@@ -158,10 +158,10 @@ pub fn get(port: u16, path: &str) -> io::Result<String> {
     Ok(body)
 }
 
-/// Status and body of a page of this machine. HTTP/1.0, which has no chunks to put together.
+/// Status and body of a page of this machine. HTTP/1.0, which has no chunks.
 ///
 /// # Errors
-/// When it cannot be had in time or is no answer.
+/// When it cannot be read in time or is no answer.
 pub fn ask(port: u16, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;

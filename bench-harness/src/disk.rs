@@ -1,5 +1,5 @@
-//! A folder on a disk for what a peer has to write for good. Where an fsync goes to memory it costs
-//! nothing, and a figure says nothing.
+//! A folder on a real disk for peers that must write durably. On a memory file system an fsync is free,
+//! and the figure would mean nothing.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder and finds out what it is on.
+    /// Creates the folder and determines its file system.
     ///
     /// # Errors
     /// When it cannot be made, or is in memory.
@@ -41,7 +41,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What stays behind is in the folder for what may stay behind.
+        // Leftovers stay in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

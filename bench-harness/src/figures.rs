@@ -1,4 +1,4 @@
-//! Pictures and tables of a committed record, for the documentation: what a page says was measured.
+//! Pictures and tables of the documentation, from a committed record.
 //!
 //! Draws nothing that is not in the record, and measures nothing.
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
 
-/// Servers in the order of the pictures, by what a reader calls them; `ours` are drawn in colour.
+/// Servers in the order of the pictures, with their display names; `ours` are drawn in colour.
 const SERVERS: [Server; 11] = [
     Server::other(FLOOR, "raw epoll responder, stores nothing"),
     Server::other("nginx-204", "nginx `return 204`, stores nothing"),
@@ -51,7 +51,7 @@ const README: [&str; 5] = [
 const FEW: &str = "single-64";
 const MANY: &str = "single-1000";
 
-/// The workloads of the second table, and what a reader calls them.
+/// The workloads of the second table, with their display names.
 const SHAPES: [(&str, &str); 6] = [
     (
         "envelope10-64",
@@ -89,7 +89,7 @@ const OTHERS_LIGHT: RGBColor = RGBColor(0xb4, 0xb8, 0xbe);
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
 
-/// Colours of the latency picture that eyes which see fewer of them can tell apart (Okabe and Ito, 2008).
+/// Colours of the latency picture, distinct for colour-blind readers too (Okabe and Ito, 2008).
 const LINES: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
@@ -137,7 +137,7 @@ pub enum FigureError {
     /// The record is not JSON of this form.
     #[error("the record cannot be read: {0}")]
     Record(#[from] serde_json::Error),
-    /// A picture needs a measurement that the record lacks.
+    /// The record lacks a measurement of a picture.
     #[error("the record has no figure of {server} under {workload}")]
     Missing {
         /// The server's row.
@@ -483,7 +483,7 @@ pub const PUBLISHED: &str = "bench-harness/record/published";
 /// renewed. `root` is the workspace. Rising loads are in the record of the same name with `-load` behind it.
 ///
 /// # Errors
-/// When a record or a page cannot be read, or lacks what a figure needs.
+/// When a record or a page cannot be read, or data of a figure is missing.
 pub fn documents(root: &Path) -> Result<Vec<(PathBuf, String)>, FigureError> {
     let read = |path: PathBuf| {
         fs::read_to_string(&path).map_err(|error| FigureError::Read { path, error })
@@ -646,7 +646,7 @@ pub fn performance(record: &Stored, name: &str, has_load: bool) -> Result<String
 /// The line behind the figures of a page.
 const END: &str = "<!-- end of figures -->";
 
-/// A page with `text` in place of what stands between its two marking lines.
+/// A page with the section between its two marking lines replaced by `text`.
 ///
 /// # Errors
 /// When the page lacks a marking line.

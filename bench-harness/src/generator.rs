@@ -1,4 +1,4 @@
-//! The load generator as a process: what it is told, and what is read of its report.
+//! The load generator as a process: its arguments, and the parts of its report that are read.
 
 use crate::input;
 use crate::peer::Endpoint;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// What is read of the generator's report.
+/// The parts of the generator's report that are read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
     /// Requests sent.
@@ -25,7 +25,7 @@ pub struct Report {
     pub answered_per_second: f64,
     /// From the start of a request to its answer.
     pub latency_from_start: Latency,
-    /// What the generator itself used.
+    /// Usage of the generator itself.
     pub generator: Generator,
 }
 
@@ -38,7 +38,7 @@ pub struct Latency {
     pub p99_us: f64,
 }
 
-/// What the generator itself used.
+/// Usage of the generator itself.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Generator {
     /// CPU microseconds per request.
@@ -63,7 +63,7 @@ pub fn arguments(
     };
     let path = match (&endpoint.path, &workload.body) {
         (Some(path), _) => path,
-        // With a body of ours the generator has no path of its own.
+        // With a given body the generator has no default path.
         (None, Some(_)) => own_path,
         (None, None) => "",
     };
@@ -105,7 +105,7 @@ pub fn arguments(
 /// Runs the generator and reads its report.
 ///
 /// # Errors
-/// What it says when it fails, or a report that cannot be read.
+/// Its error output when it fails, or a report that cannot be read.
 pub fn run(program: &Path, arguments: &[String], report: &Path) -> Result<Report, String> {
     // A report of an earlier run must not be taken for this one's.
     let _ = std::fs::remove_file(report);
@@ -127,10 +127,10 @@ pub fn run(program: &Path, arguments: &[String], report: &Path) -> Result<Report
 }
 
 impl Report {
-    /// Compares the answers with what has to come of this workload at this endpoint.
+    /// Compares the responses with those expected of this workload at this endpoint.
     ///
     /// # Errors
-    /// What was expected, and what came.
+    /// The expected and the actual responses.
     pub fn check(&self, workload: &Workload, endpoint: &Endpoint) -> Result<(), String> {
         if self.answered == 0 {
             return Err("nothing was answered".to_owned());
@@ -142,8 +142,8 @@ impl Report {
                 self.sent, endpoint.status, self.statuses
             ));
         }
-        // Only an answer of 200 says something of single events; any other takes all of them. What is
-        // in a file's body the generator does not know: there the peer's own counters decide.
+        // Only a 200 reports single events; any other status accepts all of them. The generator does not
+        // know the events of a file: there the peer's own counters decide.
         if endpoint.status != 200 || workload.body.is_some() {
             return Ok(());
         }

@@ -1,10 +1,10 @@
-//! Is it fast, and against whom: whole processes side by side on this machine, and micro-benchmarks
+//! Compares performance: whole processes side by side on this machine, and micro-benchmarks
 //! against stored baselines.
 //!
 //! Peers and workloads are rows in TOML files; Sluice is one more row. Each peer is started once,
-//! then every round drives every workload against every peer in turn, so that a machine whose speed
-//! drifts drifts for all of them. What counts is CPU time per answered request, from the operating
-//! system's accounting of all the peer's processes. No figure is given for a run whose counts are
+//! then every round drives every workload against every peer in turn, so that drift in the speed of
+//! the machine affects all of them. The measure is CPU time per answered request, from the operating
+//! system's accounting of all processes of a peer. No figure is given for a run whose counts are
 //! wrong.
 #![forbid(unsafe_code)]
 

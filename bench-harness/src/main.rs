@@ -116,7 +116,7 @@ fn main() -> ExitCode {
 }
 
 fn tell(text: &str) {
-    // When stderr is gone there is nobody left to tell.
+    // When stderr is gone, there is nowhere left to report it.
     let _ = writeln!(io::stderr(), "sluice-bench: {text}");
 }
 
@@ -137,7 +137,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is in the folder for what may stay behind.
+        // Leftovers stay in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -207,7 +207,7 @@ fn peers(arguments: &PeersArgs) -> Result<bool, String> {
         let of = peer.name.clone();
         let own = cells.iter_mut().filter(|cell| cell.peer == of);
         let own: Vec<&mut Cell> = own.collect();
-        // Of a cell without figures nobody knows how many it stored.
+        // The number of records that a cell without figures stored is unknown.
         if own.iter().any(|cell| cell.error.is_some()) {
             continue;
         }
@@ -279,7 +279,7 @@ fn figures(arguments: &FiguresArgs) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Starts the wanted rows, and notes what became of each.
+/// Starts the selected rows, and notes the result of each.
 fn start(
     arguments: &PeersArgs,
     scratch: &Scratch,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What one run of the generator against one peer came to.
+/// Result of one run of the generator against one peer.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Sample {
     /// Answered requests per second.
@@ -37,10 +37,10 @@ pub struct Sample {
 /// before it has handed events on does so in its own time.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// A peer that uploads what it has acknowledged has so long to end with that.
+/// Time limit for a peer to upload acknowledged records.
 const CATCHING_UP: Duration = Duration::from_secs(60);
 
-/// How often they are looked at meanwhile.
+/// How often they are polled meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the generator for `seconds` and checks the counts. Files of workloads are in `workloads`.
@@ -82,7 +82,7 @@ pub fn run(
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
     };
-    // Only now: what a peer does after it has answered is a cost of the request too.
+    // Measured last, because work after the response is a cost of the request too.
     let cpu = peer.cpu().map_err(context)?.saturating_sub(cpu_before);
     Ok(Sample {
         requests_per_second: report.answered_per_second,
@@ -113,7 +113,7 @@ fn syncs(before: &[(Counts, Option<u64>)], after: &[(Counts, Option<u64>)]) -> O
     Some(sum(after)?.saturating_sub(sum(before)?))
 }
 
-/// Compares what the peer has counted meanwhile with what has to come of that many requests.
+/// Compares the peer's counters with the expected result of this many requests.
 fn agree(
     before: &[(Counts, Option<u64>)],
     after: &[(Counts, Option<u64>)],

@@ -1,7 +1,7 @@
-//! Micro-benchmarks against stored baselines: runs `cargo bench` some times, keeps what criterion
-//! found in a small file that outlives `cargo clean`, and prints ratios beside the noise.
+//! Micro-benchmarks against stored baselines: runs `cargo bench` several times, keeps criterion's
+//! results in a small file that outlives `cargo clean`, and prints ratios beside the noise.
 //!
-//! Criterion's own interval tells how sure one run is of itself, not how far the next one will be off.
+//! Criterion's interval is the uncertainty within one run, not the difference to the next one.
 //! So runs are repeated, and the range of their medians is the noise.
 
 use crate::input;
@@ -15,13 +15,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// First words of a baseline's file.
+/// The format field of a baseline's file.
 const FORMAT: &str = "sluice-bench micro v1";
 
-/// Folders below criterion's own in which results are looked for: group, benchmark, value, `new`.
+/// Depth of criterion's result folders: group, benchmark, value, `new`.
 const DEPTH_MAX: usize = 6;
 
-/// What was measured at one commit on one machine.
+/// Timings at one commit on one machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Baseline {
     /// `sluice-bench micro v1`.
@@ -120,7 +120,7 @@ pub fn stored(folder: &Path, name: &str) -> Result<(), String> {
 /// # Errors
 /// When `cargo bench` fails, or nothing was measured.
 pub fn measure(runs: u32, more: &[String], scratch: &Path) -> Result<Baseline, String> {
-    // Before the benchmarks: the load is what they met.
+    // Before the benchmarks, so that the load average is the one they started with.
     let origin = Origin::here();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut seen: Vec<BTreeMap<String, Timing>> = Vec::new();
@@ -129,7 +129,7 @@ pub fn measure(runs: u32, more: &[String], scratch: &Path) -> Result<Baseline, S
         let status = Command::new(&cargo)
             .args(["bench", "--package", "sluice-bench", "--bench", "*", "--"])
             .args(more)
-            // A folder of its own for each run: no result of an earlier one can be taken for its own.
+            // A new folder for each run, so that no result of an earlier one is mistaken for its own.
             .env("CRITERION_HOME", &home)
             .stdin(Stdio::null())
             // Our stdout is for the table.
@@ -248,8 +248,8 @@ impl Baseline {
         text
     }
 
-    /// Ratios of these timings to those of an older baseline. `slower` and `faster` are said only
-    /// where the ranges do not meet.
+    /// Ratios of these timings to those of an older baseline. `slower` and `faster` are printed only
+    /// where the ranges do not overlap.
     #[must_use]
     pub fn compared_with(&self, old: &Baseline) -> String {
         let mut text = format!("old: {}\nnew: {}\n", old.source(), self.source());

@@ -1,4 +1,4 @@
-//! A peer's row: how to come by a server, start it, drive it, count it and stop it. No processes here.
+//! A peer's row: how to install, start, drive, count and stop a server. No processes here.
 
 use crate::counter::{Counter, Counts};
 use crate::workload::{Row, Shape, Workload};
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One row of `peers/`. Commands are a program and its arguments. In them, in variables, pages and
-/// copied files these stand for values:
+/// copied files these placeholders are replaced:
 ///
-/// | word | value |
+/// | placeholder | value |
 /// | --- | --- |
-/// | `{bin}` | folder of our release binaries |
+/// | `{bin}` | folder of the release binaries |
 /// | `{rows}` | folder of the rows |
 /// | `{tools}` | folder that rows install into |
 /// | `{dir}` | this peer's folder while it runs, deleted afterwards |
@@ -22,19 +22,19 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
-    /// What it is, for the table's legend.
+    /// Description for the table's legend.
     pub about: String,
-    /// Foreign programs that it needs, each with the places to look at in turn: a path, or a name on
+    /// Third-party programs that it needs, each with the candidates in order: a path, or a name on
     /// the PATH. A row without one of them is skipped.
     #[serde(default)]
     pub programs: BTreeMap<String, Vec<String>>,
     /// Installs the programs, however often it is run; only with `--install`.
     #[serde(default)]
     pub install: Vec<String>,
-    /// Files beside the row that are copied to `{dir}` with the words above filled in.
+    /// Files beside the row that are copied to `{dir}` with the placeholders replaced.
     #[serde(default)]
     pub files: Vec<String>,
-    /// Starts the server in the foreground. All that it starts counts as the peer.
+    /// Starts the server in the foreground. Its descendants count as the peer.
     pub run: Vec<String>,
     /// Environment.
     #[serde(default)]
@@ -54,16 +54,16 @@ pub struct Peer {
     /// How to end it.
     #[serde(default)]
     pub stop: Stop,
-    /// What it counts itself; checked after every run.
+    /// Its own counters; checked after every run.
     #[serde(default)]
     pub counters: Vec<Counter>,
-    /// What its backend has to hold in the end.
+    /// Records that its backend must hold in the end.
     #[serde(default)]
     pub drained: Option<Drained>,
 }
 
-/// What a backend has to hold once the peer, and then the backend by SIGTERM, were asked to end: each event
-/// that was accepted, for a peer that answers before its destination has it.
+/// Records that a backend must hold once the peer, and then the backend by SIGTERM, have ended: each event
+/// that was accepted, for a peer that responds before its destination has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drained {
@@ -82,7 +82,7 @@ pub struct Endpoint {
     pub method: Method,
     /// More header lines, `Name: value`.
     pub headers: Vec<String>,
-    /// What bodies it takes; it does not meet other workloads.
+    /// Bodies that it accepts; it is skipped for other workloads.
     pub bodies: Vec<Shape>,
     /// Status of an answer that accepts the request. By any but 200 it accepts all events in it.
     pub status: u16,
@@ -104,7 +104,7 @@ impl Default for Endpoint {
     }
 }
 
-/// How requests are sent: what the generator can.
+/// How the generator sends requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
@@ -138,7 +138,7 @@ impl Default for Ready {
     }
 }
 
-/// How to end a peer. What still runs after `seconds` is killed.
+/// How to end a peer. Processes still running after `seconds` are killed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
@@ -170,7 +170,7 @@ pub enum StopSignal {
     Int,
     /// SIGQUIT.
     Quit,
-    /// SIGKILL, for servers that have nothing to put away.
+    /// SIGKILL, for servers without state to save.
     Kill,
 }
 
@@ -222,7 +222,7 @@ impl Row for Peer {
 }
 
 impl Peer {
-    /// Whether a command or a variable has this word in it.
+    /// Whether a command or a variable has this placeholder.
     #[must_use]
     pub fn names(&self, word: &str) -> bool {
         let commands = [&self.run, &self.backend].into_iter().flatten();
@@ -231,7 +231,7 @@ impl Peer {
             .any(|text| text.contains(word))
     }
 
-    /// Why it does not meet a workload, if it does not.
+    /// Why it is skipped for a workload, if it is.
     #[must_use]
     pub fn declines(&self, workload: &Workload) -> Option<&'static str> {
         if !self.endpoint.bodies.contains(&workload.shape()) {
@@ -246,7 +246,7 @@ impl Peer {
     /// Where its programs are, by name.
     ///
     /// # Errors
-    /// The first one that is nowhere, with the places looked at.
+    /// The first program that is not found, with its candidates.
     pub fn find_programs(
         &self,
         fill: impl Fn(&str) -> String,
@@ -280,7 +280,7 @@ fn find_program(place: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// Puts values in the place of `{words}`; what is no known word stays as it is.
+/// Replaces placeholders; unknown ones stay as they are.
 #[must_use]
 pub fn fill(text: &str, words: &[(String, String)]) -> String {
     words.iter().fold(text.to_owned(), |text, (word, value)| {

@@ -1,8 +1,8 @@
-//! A process and everything it started: what they cost together, and how they are ended.
+//! A process and its descendants: their total usage, and how to end them.
 //!
 //! Descendants are found by their parents' ids in `/proc` (proc(5)). A child that has ended and
 //! was waited for counts through its parent's totals; one that left for another parent, as a daemon
-//! does, is out of sight: rows keep their programs in the foreground.
+//! does, is not found: rows keep their programs in the foreground.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::io;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// How often a process that has to end is looked at.
+/// How often a process that has to end is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The fields of `/proc/<pid>/stat` that are needed here.
@@ -20,7 +20,7 @@ struct Stat {
     parent: u32,
     /// Its own and its waited-for children's user and system time, in ticks.
     ticks: u64,
-    /// When it began, in ticks since boot: tells two processes of one id apart.
+    /// When it began, in ticks since boot: distinguishes processes that reuse an id.
     began: u64,
 }
 
@@ -118,10 +118,10 @@ pub fn wait(process: &mut Child, patience: Duration) -> io::Result<Option<ExitSt
     }
 }
 
-/// Ends a process and all it started: asks the first one by `ask`, and kills what still runs after
+/// Ends a process and its descendants: signals the first one by `ask`, and kills those still running after
 /// `patience`.
 pub fn end(process: &mut Child, ask: impl FnOnce(u32), patience: Duration) {
-    // What cannot be found, waited for or killed has ended by itself.
+    // A process that cannot be found, waited for or killed has ended by itself.
     let members = tree(process.id()).unwrap_or_default();
     if process.try_wait().is_ok_and(|status| status.is_none()) {
         ask(process.id());
@@ -166,7 +166,7 @@ mod tests {
         );
     }
 
-    /// Looks again until it holds, for at most 20 s.
+    /// Polls until it holds, for at most 20 s.
     fn in_time(mut holds: impl FnMut() -> bool) -> bool {
         let give_up = Instant::now() + Duration::from_secs(20);
         while Instant::now() < give_up {

@@ -1,4 +1,4 @@
-//! What is kept of a comparison: every sample, the medians, and where they came from.
+//! The record of a comparison: every sample, the medians, and the environment.
 
 use crate::measure::Sample;
 use crate::workload::Workload;
@@ -27,7 +27,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Looks around on this machine. What cannot be found out is `unknown`.
+    /// Describes this machine. Unknown values are `unknown`.
     #[must_use]
     pub fn here() -> Origin {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
@@ -78,14 +78,14 @@ pub struct Cell {
     pub workload: String,
     /// The peer's name.
     pub peer: String,
-    /// Every round, in order; none where one went wrong.
+    /// Every round, in order; empty where one failed.
     pub samples: Vec<Sample>,
     /// Why there is no figure.
     pub error: Option<String>,
 }
 
 impl Cell {
-    /// Takes a round's outcome in. After the first wrong one there is no figure.
+    /// Adds a round's result. After the first failure there is no figure.
     pub fn take(&mut self, outcome: Result<Sample, String>) {
         match outcome {
             Ok(sample) if self.error.is_none() => self.samples.push(sample),
@@ -103,9 +103,9 @@ impl Cell {
 pub struct PeerNote {
     /// Its row's name.
     pub name: String,
-    /// What it is.
+    /// Its description.
     pub about: String,
-    /// What its version commands said; empty for our own programs, which are of the commit.
+    /// Output of its version commands; empty for the programs of this repository.
     pub version: String,
     /// Why it was skipped, if it was.
     pub skipped: Option<String>,
@@ -116,7 +116,7 @@ pub struct PeerNote {
 pub struct Record {
     /// Where it came from.
     pub origin: Origin,
-    /// What was sent.
+    /// The workloads.
     pub workloads: Vec<Workload>,
     /// Peers by name.
     pub peers: Vec<PeerNote>,
@@ -265,7 +265,7 @@ impl Record {
         text
     }
 
-    /// What a rate falls short of, where the workload asks for one: then peers did not meet the same load.
+    /// The offered rate, where a peer fell short of it: then peers did not have the same load.
     fn missed(&self, workload: &str, rate: f64) -> Option<String> {
         let workload = self.workloads.iter().find(|other| other.name == workload)?;
         let wanted = workload.rate?;

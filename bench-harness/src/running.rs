@@ -1,5 +1,5 @@
-//! A peer's processes, from its row: started, asked, ended. A peer whose program is not here is
-//! skipped, which is said and recorded.
+//! A peer's processes, from its row: started, queried, ended. A peer whose program is not installed is
+//! skipped, which is reported and recorded.
 
 use crate::counter::{self, Counter, Counts};
 use crate::disk::Folder;
@@ -21,31 +21,31 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(1_200);
 /// A command for a version, for a count or to stop has this long.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often a starting peer is looked at.
+/// How often a starting peer is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Lines of a server's output that are shown when it does not start.
 const LAST_LINES: usize = 5;
 
-/// Where things are.
+/// Folders.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// Release binaries.
     pub bin: PathBuf,
     /// Peer rows and the files beside them.
     pub rows: PathBuf,
-    /// What rows installed.
+    /// Programs that rows installed.
     pub tools: PathBuf,
     /// Folders of running peers are made in here.
     pub scratch: PathBuf,
 }
 
-/// What came of starting a row.
+/// Result of starting a row.
 #[derive(Debug)]
 pub enum Started {
     /// It runs.
     Running(Box<Running>),
-    /// It cannot be had here, and why.
+    /// It is not available here, and why.
     Skipped(String),
 }
 
@@ -58,7 +58,7 @@ pub struct Running {
     pub peer: Peer,
     /// Port that takes requests.
     pub port: u16,
-    /// What its version commands say.
+    /// Output of its version commands.
     pub version: String,
     words: Vec<(String, String)>,
     process: Server,
@@ -69,11 +69,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Looks for the row's programs, installs them if that is wanted and needed, starts the backend
+    /// Finds the row's programs, installs them if that is wanted and needed, starts the backend
     /// and the peer, and waits until both are up.
     ///
     /// # Errors
-    /// What is there and does not start, with its last lines of output.
+    /// A program that is installed and does not start, with its last lines of output.
     pub fn start(
         name: &str,
         peer: Peer,
@@ -177,7 +177,7 @@ impl Running {
     /// peer accepted, where its row says how.
     ///
     /// # Errors
-    /// What was expected and what is there.
+    /// The expected and the actual count.
     pub fn end(self, events: u64) -> Result<(), String> {
         let Running {
             name,
@@ -293,7 +293,7 @@ fn programs(
         }
         Err(_) => {
             let command = filled(&peer.install, words);
-            // When stderr is gone there is nobody left to tell.
+            // When stderr is gone, there is nowhere left to report it.
             let _ = writeln!(io::stderr(), "sluice-bench: {name}: installing");
             run_install(&command).map_err(|error| format!("not installed: {error}"))?;
             find()
@@ -332,7 +332,7 @@ fn version(command: &[String]) -> String {
     line.unwrap_or_else(|| "version unknown".to_owned())
 }
 
-/// What a command prints on stdout and on stderr, the first 4 KiB of each, which a pipe holds.
+/// Output of a command on stdout and on stderr, the first 4 KiB of each, which fit into a pipe.
 fn said(command: &[String]) -> Result<(String, String), String> {
     let (program, arguments) = command.split_first().ok_or("empty command")?;
     let bad = |error: io::Error| format!("{program}: {error}");
@@ -388,7 +388,7 @@ struct Server {
     child: Child,
     program: String,
     log: PathBuf,
-    /// Signal, command instead, patience; killed at once without.
+    /// Signal, command instead, time limit; killed immediately without one.
     stop: Option<(StopSignal, Vec<String>, Duration)>,
 }
 

@@ -1,4 +1,4 @@
-//! A workload: what the generator sends, and what has to come of it.
+//! A workload: the requests that the generator sends, and the expected results.
 
 use crate::input;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Workload {
     /// A file beside the row that is sent as it is, instead of events that the generator makes.
     #[serde(default)]
     pub body: Option<String>,
-    /// What has to come of each request.
+    /// Expected result of each request.
     pub expect: Expect,
 }
 
@@ -46,7 +46,7 @@ pub enum Mode {
     Envelope,
 }
 
-/// What a request's body is, as far as collectors differ in what they take.
+/// Kinds of request bodies that collectors may or may not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
@@ -58,7 +58,7 @@ pub enum Shape {
     Envelope,
 }
 
-/// What has to come of each request: these two make up the events in it.
+/// Expected result of each request: these two add up to its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
@@ -70,7 +70,7 @@ pub struct Expect {
 }
 
 impl Workload {
-    /// What its bodies are.
+    /// The kind of its bodies.
     #[must_use]
     pub fn shape(&self) -> Shape {
         match (self.mode, self.batch) {
@@ -93,10 +93,10 @@ impl Workload {
 
 /// A row that may contradict itself.
 pub trait Row: for<'de> Deserialize<'de> {
-    /// Looks for contradictions.
+    /// Checks for contradictions.
     ///
     /// # Errors
-    /// Names what contradicts what.
+    /// Names the contradicting keys.
     fn check(&self) -> Result<(), String>;
 }
 
@@ -160,7 +160,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
     }
 
-    /// What is said of a folder with this row.
+    /// The result of reading a folder with this row.
     fn refusal(row: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("odd.toml"), row).unwrap();

@@ -1,10 +1,10 @@
-//! The limit: what the kernel's TCP costs here, and nothing else.
+//! The lower limit: the cost of the kernel's TCP on this machine, and nothing else.
 //!
 //! An epoll loop per thread that finds the end of each request by its Content-Length and answers
 //! a constant 200. It checks nothing, stores nothing, and is no HTTP server: it is the floor that
 //! Sluice and its peers are measured against. `limit-responder ADDRESS THREADS [COUNTS_ADDRESS]`, until
-//! it is killed. Whoever asks at the last address gets `{"requests":N}`: as a backend it can say
-//! whether a proxy has handed on all that it answered.
+//! it is killed. The last address serves `{"requests":N}`, so that as a backend it can show
+//! whether a proxy has forwarded every request that it answered.
 
 #![forbid(unsafe_code)]
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     ) else {
         return fail(USAGE);
     };
-    // Each thread has a count of its own, so that counting costs the floor nothing that shows.
+    // Each thread has its own counter, so that counting costs nothing measurable.
     let requests: Vec<Arc<AtomicU64>> = (0..threads).map(|_| Arc::default()).collect();
     let running: Vec<_> = requests
         .iter()
@@ -70,10 +70,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Answers everybody with the sum of the counts.
+/// Serves the sum of the counters.
 fn show(listener: &std::net::TcpListener, requests: &[Arc<AtomicU64>]) {
     for mut stream in listener.incoming().flatten() {
-        // An asker that is slow or gone must not keep the next one waiting.
+        // A slow or disconnected client must not block the next one.
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
         let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
         let asked = read_head(&mut stream);

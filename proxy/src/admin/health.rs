@@ -1,7 +1,7 @@
-//! Whether traffic should come here. Set by the program around the data path, read by probes.
+//! Readiness: whether traffic should come here. Set by the program around the data path, read by probes.
 //!
-//! An output in trouble is shown but does not make the process unready: its destination is the same
-//! for every proxy, and a balancer without any target serves nobody.
+//! A failing output is shown but does not make the process unready: its destination is the same
+//! for every proxy, and a balancer without any target serves no request.
 
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
@@ -10,13 +10,13 @@ use sluice_core::stats::StagingStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Where the process is in its life.
+/// Phases of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
     /// Not every worker listens yet.
     Starting,
-    /// Requests are welcome.
+    /// Accepts requests.
     Serving,
     /// Shutting down: requests are still served for a while, but should go elsewhere.
     Draining,
@@ -53,7 +53,7 @@ struct OutputHealth {
 }
 
 impl OutputHealth {
-    /// A record that was refused is worse than one that is not uploaded yet.
+    /// A refused record is worse than one that is not uploaded yet.
     fn trouble(&self) -> Option<Cause> {
         let code = usize::from(self.trouble.load(Ordering::Acquire));
         let taking = code.checked_sub(1).and_then(|at| Cause::ALL.get(at));
@@ -64,7 +64,7 @@ impl OutputHealth {
 }
 
 impl Readiness {
-    /// Phase `Starting`, no output in trouble; names in configuration order.
+    /// Phase `Starting`, no failing output; names in configuration order.
     #[must_use]
     pub fn new(outputs: impl IntoIterator<Item = String>) -> Readiness {
         Readiness {
@@ -112,7 +112,7 @@ impl Readiness {
     /// Watches the uploads of an output that stages records; once per output.
     pub fn watch(&self, output: OutputId, stage: Arc<StagingStats>) {
         if let Some(output) = self.outputs.get(usize::from(output.0)) {
-            // Only the first call counts: no output has two stages.
+            // Only the first call counts: no output has two staging directories.
             let _ = output.stage.set(stage);
         }
     }

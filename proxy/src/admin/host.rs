@@ -1,6 +1,6 @@
 //! Which names the admin port answers to.
 //!
-//! A page on the internet can make a browser ask any address under the page's own name (DNS
+//! A page on the internet can make a browser request any address under the page's own name (DNS
 //! rebinding), and then read the answer. Host carries that name, so names that anybody can register
 //! are refused unless the operator lists them.
 
@@ -12,13 +12,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Last labels that no public name has (RFC 6761, RFC 6762, RFC 8375 and ICANN's `internal`).
 const PRIVATE_SUFFIXES: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
 
-/// The names under which the port may be asked, besides addresses and private names.
+/// Accepted names, in addition to addresses and private names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPolicy {
     names: Vec<String>,
 }
 
-/// A request whose Host is refused.
+/// Why a Host is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostRefusal {
     /// None, more than one, or no host at all.

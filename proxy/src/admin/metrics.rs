@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 pub use table::FAMILIES;
 
-/// Where the values are. Read anew for each page, summed over workers and writers.
+/// Sources of the values. Read for each page, summed over workers and writers.
 pub struct Sources {
     /// One block per listener core.
     pub workers: Vec<Arc<WorkerStats>>,
     /// In configuration order, as in [`WorkerStats::outputs`].
     pub outputs: Vec<OutputSource>,
-    /// Limits, for comparison with what is used of them.
+    /// Limits, to compare usage with.
     pub limits: LimitGauges,
     /// Whether traffic should come here.
     pub readiness: Arc<Readiness>,
@@ -39,11 +39,11 @@ pub struct Sources {
 /// Configured limits, as gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitGauges {
-    /// Bytes of bodies and records held at once.
+    /// Bytes of bodies and records in memory at the same time.
     pub in_flight_bytes_max: u64,
-    /// Connections open at once, after the descriptor limit cut it.
+    /// Connections open at the same time, after the cut to the descriptor limit.
     pub connections_max: u64,
-    /// Connections open at once from one address; 0 for no limit.
+    /// Connections open at the same time from one address; 0 for no limit.
     pub connections_per_address_max: u64,
     /// Bytes of a request body.
     pub body_bytes_max: u64,
@@ -59,7 +59,7 @@ pub struct OutputSource {
     pub queue_bytes_max: u64,
     /// One block per writer.
     pub writers: Vec<Arc<WriterStats>>,
-    /// One block per writer, where the destination bills in steps; else none.
+    /// One block per writer, where the destination bills in fixed increments; else none.
     pub bills: Vec<Arc<BillingStats>>,
     /// Of an output that makes objects of records.
     pub stage: Option<Arc<StagingStats>>,
@@ -77,7 +77,7 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// One sentence.
     pub help: &'static str,
-    /// The alarms that are made of it.
+    /// The alarms that use it.
     pub alarms: &'static [&'static str],
     samples: Samples,
 }
@@ -123,7 +123,7 @@ enum Samples {
     Writer(Read<WriterStats>),
     /// Per output and cause, summed over its writers.
     WriterByCause(fn(&WriterStats) -> &[Counter; Cause::ALL.len()]),
-    /// Per output whose destination bills in steps.
+    /// Per output whose destination bills in fixed increments.
     Bill(Read<BillingStats>),
     /// Per output that makes objects of records.
     Stage(Read<StagingStats>),
@@ -332,7 +332,7 @@ impl Page {
         self.samples_at = self.text.len();
     }
 
-    /// Takes a family without samples off the page again.
+    /// Removes a family without samples from the page.
     fn end_family(&mut self) {
         if self.text.len() == self.samples_at {
             self.text.truncate(self.family_at);
@@ -365,7 +365,7 @@ impl Page {
         let _ = writeln!(self.text, " {value}");
     }
 
-    /// The lines of one histogram; `unit` turns a bound or the sum into what is shown.
+    /// The lines of one histogram; `unit` converts bounds and the sum.
     fn histogram<const N: usize, U: Display>(
         &mut self,
         labels: &[(&str, &str)],

@@ -1,4 +1,4 @@
-//! The body of one request, read as a whole and never beyond what its reader allows.
+//! The body of one request, read as a whole and up to a limit.
 
 use super::answer::{Answer, ErrorBody};
 use super::conn::Shared;
@@ -13,10 +13,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// A request's body, still on its way.
+/// A request's body that is not read yet.
 ///
-/// What is not read when the answer is made is thrown away if it is a little, and closes the
-/// connection otherwise. A client that waits for `100 Continue` gets it when reading begins.
+/// A short unread rest is discarded after the response; a long one closes the connection.
+/// A client that waits for `100 Continue` gets it when reading begins.
 pub struct Body {
     incoming: Option<Incoming>,
     announced: Option<u64>,
@@ -35,7 +35,7 @@ pub enum BodyError {
         /// Its announced length, if there is one.
         actual: Option<u64>,
     },
-    /// It did not arrive in the time, or at the rate, of the [limits](super::HttpLimits).
+    /// It arrived too late or too slowly for the [limits](super::HttpLimits).
     #[error("the body did not arrive in time")]
     TooSlow {
         /// The time that a body has, in milliseconds.
@@ -148,7 +148,7 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        // The connection has to know what to do with the rest.
+        // The connection decides how to treat the rest.
         *self.state.unread.borrow_mut() = self.incoming.take();
     }
 }
@@ -183,7 +183,7 @@ impl<'a> Reading<'a> {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Poll::Ready(Ok(Some(data))),
-                    // An empty piece, or trailers, which nobody here has a use for.
+                    // An empty piece, or trailers, which are ignored.
                     _ => {}
                 },
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
@@ -223,8 +223,8 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Reads the rest of a body and throws it away. `false` when the connection cannot go on: the rest
-/// is too long, of unknown length, too slow, or was never sent because the client waits for a word.
+/// Reads the rest of a body and discards it. `false` when the connection must close: the rest
+/// is too long, of unknown length, too slow, or was never sent because the client waits for `100 Continue`.
 pub(super) async fn discard(
     mut incoming: Incoming,
     waits_for_continue: bool,

@@ -1,4 +1,4 @@
-//! What the kernel says of this process. Where `/proc` is hidden, nothing.
+//! Usage of this process, from the kernel; `None` where `/proc` is hidden.
 
 use std::fs;
 

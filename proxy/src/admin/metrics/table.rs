@@ -1,4 +1,4 @@
-//! Every metric, declared once: name, type, unit, labels, meaning, alarms and where its value is.
+//! Every metric, declared once: name, type, unit, labels, meaning, alarms and the source of its value.
 //! `docs/reference/metrics.md` is made from it.
 
 use super::Kind::{Counter, Gauge, Histogram};
@@ -55,7 +55,7 @@ impl Family {
 }
 
 /// All of them, in the order of the page.
-// As it stands it reads as a table; formatted it would be four times as long.
+// Unformatted it reads as a table; formatted it would be four times as long.
 #[rustfmt::skip]
 pub const FAMILIES: &[Family] = &[
     // The process.
@@ -294,7 +294,7 @@ pub const FAMILIES: &[Family] = &[
                 page.histogram(&[("output", &output.name)], &summed, Micros);
             }
         })),
-    // Outputs whose destination bills in steps.
+    // Outputs whose destination bills in fixed increments.
     family("sluice_output_confirmed_bytes_total", Counter, "bytes", OUTPUT,
         "Bytes that the destination confirmed, as they were sent; only where it bills in steps.",
         Bill(|bill| bill.confirmed_bytes.get())),
