@@ -1,5 +1,5 @@
-//! Admission by host and application, as a load balancer's rules used to do it. Judges a request's head
-//! and returns the refusal; does not send it.
+//! Admission by host and application, as by a load balancer's rules. Checks a request's head and returns the
+//! refusal; does not send it.
 
 use crate::error_code;
 use crate::http::{ErrorBody, Head};
@@ -58,7 +58,7 @@ impl Admit {
         if self.hosts.is_empty() {
             return None;
         }
-        // The front door let exactly one valid Host through.
+        // The framing accepts exactly one valid Host.
         let named = head.headers().get(header::HOST);
         let host = without_port(named.map_or(&[][..], |host| host.as_bytes()));
         (!self.hosts.contains(&host.to_ascii_lowercase()))

@@ -47,10 +47,10 @@ use tracing::{error, info, warn};
 /// admission.
 const QUEUE_SUBMISSIONS: usize = 1_024;
 
-/// How long a writer has to report once the time to drain is over.
+/// How long a writer has to report after the drain deadline.
 const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The process could not be put together.
+/// The process could not be assembled.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A writer or its sink did not start.
@@ -62,9 +62,9 @@ pub enum AppError {
     /// The system refused something that every process needs.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -80,7 +80,7 @@ impl AppError {
 /// was left behind, 1 when something was.
 ///
 /// # Errors
-/// The process could not be put together; nothing was accepted then.
+/// The process could not be assembled; no connection was accepted.
 pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     for note in &config.notes {
         info!("{note}");
@@ -135,8 +135,8 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     })
 }
 
-/// The signals that the process knows. A signal that is listened for no longer has its default effect, so
-/// those that are listed and not read are ignored.
+/// The signals that the process handles. Registering a handler disables a signal's default action, so
+/// signals that are registered and never read are ignored.
 struct Signals {
     /// SIGTERM, SIGINT, SIGQUIT: drain. Further ones change nothing, the drain is under way.
     end: [Signal; 3],
@@ -148,11 +148,11 @@ impl Signals {
         let ignored = [
             SignalKind::user_defined1(),
             SignalKind::user_defined2(),
-            // A file larger than RLIMIT_FSIZE: the write says so as well, and the process lives.
+            // A file over RLIMIT_FSIZE: the write fails as well, and the process survives.
             SignalKind::from_raw(libc::SIGXFSZ),
         ];
         for kind in ignored {
-            // tokio keeps a handler for the life of the process, also when nobody listens.
+            // tokio keeps the handler for the life of the process, even when the listener is dropped.
             drop(signal(kind)?);
         }
         Ok(Signals {
@@ -188,7 +188,7 @@ struct RunningOutput {
     queues: Vec<Sender<Vec<Record>>>,
     handles: Vec<WriterHandle>,
     stats: Vec<Arc<WriterStats>>,
-    /// Asked for its limits by the cores; the writers of an output have equal sinks.
+    /// The cores read its limits; the writers of an output have equal sinks.
     sink: Arc<dyn Sink>,
     /// One per writer, where the destination bills in steps.
     bills: Vec<Arc<BillingStats>>,
@@ -296,7 +296,7 @@ fn start_admin(
             ack_deadline: config.ack.deadline,
         },
         readiness: Arc::clone(readiness),
-        // Milliseconds after the process came to life, which no alarm can tell apart.
+        // Milliseconds after the process started, which is close enough for an alarm.
         started: clock::wall(),
         now: Box::new(move || clock.now()),
         wall: clock::wall,
@@ -316,7 +316,7 @@ fn start_workers(
         listen: config.listen.clone(),
         has_cpu_quota: config::has_cpu_quota(),
         limits: HttpLimits {
-            // Leaves a quarter of the ack deadline for the answer; the client hears by the same moment.
+            // A body that arrives this late still leaves a quarter of the ack deadline for delivery.
             body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,
             ..config.limits
         },
@@ -331,7 +331,7 @@ fn start_workers(
         drain: Arc::clone(drain),
     };
     let ingest = Arc::new(ingest_settings(config, outputs));
-    // Here, not on the workers: their threads may be bound to one core each.
+    // Not on the workers: their threads may be pinned, and new threads inherit that.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let offload = Offload::start(cores).map_err(|source| AppError::System {
         what: "start the threads for large bodies",
@@ -365,7 +365,7 @@ fn start_workers(
 
 fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings {
     let cores = config.listen.workers as u64;
-    // Outputs either follow the one rule that is configured, or leave the key to their sink.
+    // At most one rule is configured; the other outputs leave the key to their sink.
     let partition = config
         .outputs
         .iter()
@@ -380,7 +380,7 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
             output_settings(output, running.stats.clone(), cores, config.ack.deadline)
         })
         .collect();
-    // Of outputs with a template all have the same.
+    // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
     let plan = |mode| Plan {
         topics: topics.clone(),
@@ -425,7 +425,7 @@ fn output_settings(
         rule: OutputRule {
             ack,
             pending_bytes_max: output.delivery.queue_bytes_max as u64 / cores,
-            // Leaves time for the tries that the last of a request's throttled records needs.
+            // Leaves time for the retries of a request's last throttled record.
             adaptive_limit: retry_for.is_none().then_some(ack_deadline / 8),
         },
         writers,
@@ -435,7 +435,7 @@ fn output_settings(
     }
 }
 
-/// The topics that its records name, where they name any.
+/// The topics its records name, if they name any.
 fn topics_of(output: &Output) -> Option<Arc<Topics>> {
     let rule = output.sink.topics()?;
     Some(Arc::new(Topics::new(
@@ -444,7 +444,7 @@ fn topics_of(output: &Output) -> Option<Arc<Topics>> {
     )))
 }
 
-/// Drains; true when nothing was left behind.
+/// Drains; true if nothing was left behind.
 fn shut_down(
     config: &Config,
     clock: Clock,

@@ -1,4 +1,4 @@
-//! `sluice check`: tries what the configuration names before traffic does.
+//! `sluice check`: tries ports, directories and destinations before traffic does.
 
 use crate::clock;
 use crate::config::Config;
@@ -14,19 +14,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Report {
     /// Warnings, then one line per output, good or bad, in configuration order.
     pub lines: String,
-    /// Everything that was tried can be used.
+    /// Whether everything that was tried can be used.
     pub usable: bool,
 }
 
-/// How a platform ends a process by default.
+/// How a platform stops a process by default.
 struct Platform {
     name: &'static str,
-    /// Until no new connection comes from it after the health endpoint says 503 or the process was told to end.
+    /// Until it sends no new connections, after the health endpoint answers 503 or the process was asked to stop.
     notices_s: u64,
     /// Until it kills.
     kills_s: u64,
@@ -114,8 +114,8 @@ impl Report {
         let _ = writeln!(self.lines, "{line}");
     }
 
-    /// Whether the ports are free. Sluice shares ports with other processes of its user, so that an upgrade
-    /// can overlap; by mistake that is an ugly surprise, so this binds without sharing first.
+    /// Whether the ports are free. Sluice shares ports with other processes of its user, so that an upgrade can
+    /// overlap. Two proxies on one port by mistake would split the traffic, so this binds without sharing first.
     fn ports(&mut self, config: &Config) {
         let admin = config.admin.address.map(|address| ("admin", address));
         for (name, address) in [("listen", config.listen.address)].into_iter().chain(admin) {
@@ -164,7 +164,7 @@ impl Report {
         self.platforms(config.drain.grace, config.drain.deadline);
     }
 
-    /// Whether the disk has the room that staging is allowed.
+    /// Whether the disk has the space that staging may use.
     fn room(&mut self, output: &Output) {
         let Some(directory) = output.sink.directory() else {
             return;
@@ -205,7 +205,7 @@ impl Report {
     }
 }
 
-/// Whether nobody listens there; `false` for somebody who shares the port.
+/// Whether the port is unused; `false` if its user shares it.
 fn port(address: SocketAddr) -> Result<bool, String> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! The command line: what may be said, and how it becomes settings. Runs nothing itself.
+//! The command line: its arguments, and how they become settings. Runs nothing itself.
 
 pub mod probe;
 
@@ -10,7 +10,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What stands below the options: the ways to say the same thing elsewhere.
+/// Below the options: where the same settings can be written.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
   file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [outputs.<name>]
@@ -19,7 +19,7 @@ Settings: flags win over environment variables, these over the file, the file ov
 `sluice check` prints every setting with its value in force, in the form of a file.
 Without any: listens on 127.0.0.1:8088, metrics on 127.0.0.1:9090, writes to ./sluice-data.";
 
-/// Takes clickstream events over HTTP and says 200 only when the destination has them.
+/// Takes clickstream events over HTTP and answers 200 only when the destination has them.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, after_help = SETTINGS_HELP, arg_required_else_help = true)]
 pub struct Cli {
@@ -58,7 +58,7 @@ pub struct Check {
     /// Where settings come from.
     #[command(flatten)]
     pub settings: Settings,
-    /// Try what is on this machine only, and no destination
+    /// Try only ports and directories of this machine, no destination
     #[arg(long)]
     pub offline: bool,
 }
@@ -83,13 +83,13 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Whom to ask.
+/// Which proxy to ask.
 #[derive(Clone, Debug, Args)]
 pub struct Health {
     /// The configuration file of the proxy to ask
     #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where to ask, instead of where the settings say that it listens
+    /// URL to ask, instead of the address in the settings
     #[arg(long, value_name = "URL")]
     pub url: Option<Target>,
 }
@@ -125,7 +125,7 @@ impl Settings {
 }
 
 impl Health {
-    /// Whom to ask: the URL if there is one, else what the settings say.
+    /// Which proxy to ask: the URL if there is one, else the address in the settings.
     ///
     /// # Errors
     /// As [`Config::load`], where the settings are needed.

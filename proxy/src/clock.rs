@@ -1,4 +1,4 @@
-//! The clocks of the process: a monotonic one for deadlines, and the wall clock for what is recorded.
+//! The clocks of the process: a monotonic one for deadlines, the wall clock for timestamps.
 
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::time::{Mono, Wall};

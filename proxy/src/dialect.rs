@@ -1,4 +1,4 @@
-//! Which client family speaks, by the path, and how each is answered.
+//! Client families: which one a path belongs to, and how each is answered.
 //!
 //! One client family, one file, one `match` over the verdict without a wildcard: clients differ in
 //! which events they throw away.
@@ -70,7 +70,7 @@ fn is_path(path: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"$&@%-_.~/".contains(&byte))
 }
 
-/// What a path leads to.
+/// The endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Clickstream bodies, one record per request: [`aws`].
@@ -81,7 +81,7 @@ pub enum Endpoint {
     Pixel,
     /// The server's clock.
     Ping,
-    /// Whether a balancer should send requests here.
+    /// Readiness, for load balancers.
     Health,
 }
 
@@ -99,7 +99,7 @@ impl Endpoint {
     }
 }
 
-/// Where a request path leads. The tier we replace matches `/collect` as a bare prefix, so
+/// The endpoint of a path. The replaced tier matches `/collect` as a bare prefix, so
 /// `/collect/x` is in use; `/collectX` is not an endpoint here.
 #[must_use]
 pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
@@ -153,8 +153,8 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
     Answer::from(&problem)
 }
 
-/// 503 with Retry-After: the one answer to our own and the destination's trouble, in every dialect. SDKs
-/// keep the events on it, which they do not on 4xx.
+/// 503 with Retry-After: the response to trouble here or at the destination, in every dialect. On it SDKs keep
+/// the events; on 4xx they drop them.
 pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
     let problem = ErrorBody::new(shed.code(), shed.message());
     Answer {

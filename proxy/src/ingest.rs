@@ -6,8 +6,8 @@
 //!       -> verdict -> dialect
 //! ```
 //!
-//! Decides only the order of these steps. `core::pipeline` makes records of bodies, the request table knows when
-//! a request is done, and a dialect phrases the answer.
+//! Decides only the order of these steps. `core::pipeline` turns bodies into records, the request table knows
+//! when a request is settled, and a dialect phrases the response.
 
 mod limits;
 
@@ -54,26 +54,26 @@ use tracing::warn;
 /// Counted into the byte budget so that a million tiny events are not free.
 const RECORD_OVERHEAD_BYTES: u64 = 160;
 
-/// Once per process: where balancer and setting disagree, it is every request.
+/// Warns once per process: where balancer and setting disagree, every request is affected.
 static UNTRUSTED_WARNING: Once = Once::new();
 
-/// A body of at most this many bytes, also once it is unpacked, is prepared on the core that read it: the
-/// dearest JSON of that size takes a third of a millisecond. A larger one goes to another thread.
+/// A body of at most this many bytes, as sent and unpacked, is prepared on the core that read it: the most
+/// expensive JSON of that size takes a third of a millisecond. A larger one goes to another thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// The same for a body that is packed, as sent: decoders can be kept busier per byte than the scanner.
+/// The same for a packed body, as sent: decoders can be made to do more work per byte than the scanner.
 const INLINE_PACKED_BYTES_MAX: usize = 16 << 10;
 
-/// What the cores share and never change.
+/// Settings shared by the cores.
 #[derive(Debug)]
 pub struct IngestSettings {
     /// Paths of the endpoints.
     pub paths: Paths,
-    /// Whose pages may read answers.
+    /// Origins whose pages may read responses.
     pub cors: CorsPolicy,
-    /// Whom to believe about the client's address.
+    /// Which proxies are trusted about the client's address.
     pub addresses: AddressPolicy,
-    /// Which requests of [`Endpoint::Collect`] and [`Endpoint::Events`] are taken at all.
+    /// Which requests for events are admitted.
     pub admit: Admit,
     /// How a request of [`Endpoint::Collect`] becomes a record.
     pub collect: Plan,
@@ -81,10 +81,10 @@ pub struct IngestSettings {
     pub events: Plan,
     /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
-    /// From the end of the body to the answer, at most.
+    /// The longest time from the end of the body to the response.
     pub ack_deadline: Duration,
-    /// From the end of the head to the answer, at most: a slow body leaves less time for the ack, so
-    /// that the answer finds a client that still waits.
+    /// The longest time from the end of the head to the response: a slow body leaves less time for the acks, so
+    /// that the client is still waiting.
     pub answer_within: Duration,
     /// Bounds of Retry-After, seconds.
     pub retry_after_s: RangeInclusive<u32>,
@@ -94,15 +94,15 @@ pub struct IngestSettings {
     pub outputs: Vec<OutputSettings>,
 }
 
-/// What a core has to know of an output.
+/// A core's view of an output.
 #[derive(Clone, Debug)]
 pub struct OutputSettings {
     /// Acknowledgement, and this core's share of the queue.
     pub rule: OutputRule,
-    /// How long an unwaited-for record may be tried; `None` where the answer waits for the record, and the
-    /// ack deadline bounds both.
+    /// How long an enqueued record may be tried; `None` where the response waits for the record, and the ack
+    /// deadline bounds both.
     pub retry_for: Option<Duration>,
-    /// What its writers count.
+    /// Counters of its writers.
     pub writers: Vec<Arc<WriterStats>>,
     /// Whether records carry the plan's partition key or leave the choice to the sink.
     pub keyed: bool,
@@ -113,7 +113,7 @@ pub struct OutputSettings {
 /// One core's ingest.
 pub struct Ingest {
     settings: Arc<IngestSettings>,
-    /// Empty once the core has ended: a sink finishes its work when its last owner lets go of it.
+    /// Empty once the core has ended: a sink finishes its work when its last owner drops it.
     sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
     port: &'static AckQueue,
@@ -127,7 +127,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// The ingest of one core; `sinks` are asked for their record limits, in configuration order.
+    /// The ingest of one core; `sinks`, in configuration order, give the record limits.
     #[must_use]
     pub fn new(
         settings: Arc<IngestSettings>,
@@ -204,7 +204,7 @@ impl Ingest {
         let result = match here {
             Some(result) => result,
             None => {
-                // In a box: requests that stay here should not carry the room for it.
+                // Boxed, so that requests prepared here do not carry its size.
                 let away =
                     self.prepare_away(head, forwarded_for, bytes.clone(), codings, plan, prepared);
                 let (given_back, result) = Box::pin(away).await;
@@ -212,7 +212,7 @@ impl Ingest {
                 result
             }
         };
-        // The records have copies. The body must not be held while they are waited for.
+        // The records have copies. Drop the body before waiting for them.
         drop(bytes);
         Ok(self.deliver(head, permit, prepared, plan, result).await)
     }
@@ -262,7 +262,7 @@ impl Ingest {
             return None;
         }
         match self.run(head, forwarded_for, sent, plan, prepared) {
-            // It is only for this thread that it is too large.
+            // Too large for this thread only.
             Err(Reject::InflatedTooLarge {
                 limit: INLINE_BYTES_MAX,
             }) if settings.inflated_limit(length) > INLINE_BYTES_MAX => None,
@@ -313,7 +313,7 @@ impl Ingest {
         }
     }
 
-    /// Counts the outcome of preparation, gives the records to the outputs and waits for them.
+    /// Counts the result of preparation, submits the records to the outputs and waits for them.
     async fn deliver(
         &self,
         head: &Head,
@@ -331,7 +331,7 @@ impl Ingest {
         self.verdict(handed_over).await
     }
 
-    /// Waits for what becomes of the records of one request.
+    /// Waits until the records of one request are settled.
     async fn verdict(&self, handed_over: Result<HandedOver<'_>, Verdict>) -> Verdict {
         let HandedOver {
             accepted,
@@ -417,7 +417,7 @@ impl Ingest {
         }
     }
 
-    /// What trusted proxies say of the client's address; counts what is ignored of it.
+    /// The client's addresses as trusted proxies gave them; counts ignored headers.
     fn forwarded_for<'h>(&self, head: &'h Head) -> Option<Cow<'h, [u8]>> {
         let peer = head.peer().ip();
         let forwarded = self.settings.addresses.forwarded(peer, head.headers());
@@ -455,7 +455,7 @@ impl Ingest {
         let events = prepared.records.len() as u64;
         let mut requests = self.requests.borrow_mut();
         let total: u64 = prepared.records.iter().map(size).sum();
-        // From here on the records are what is held.
+        // From here on the budget counts the records instead of the body.
         let held = total + RECORD_OVERHEAD_BYTES * events;
         if requests.without_capacity_for(total).is_some() {
             self.stats.shed_queue.increment();
@@ -479,7 +479,7 @@ impl Ingest {
                 let record = Record {
                     key: record.key.clone().filter(|_| settings.keyed),
                     topic: record.topic.clone().filter(|_| settings.by_topic),
-                    // Counts a reference: outputs share the bytes.
+                    // Clones a reference: outputs share the bytes.
                     payload: record.payload.clone(),
                     deadline: settings
                         .retry_for
@@ -501,7 +501,7 @@ impl Ingest {
         })
     }
 
-    /// Why this client may not send; a balancer, which asks by address, always may.
+    /// Why this client may not send. A health check may always: balancers name no Host of the list.
     fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<ErrorBody> {
         let admit = &self.settings.admit;
         if endpoint == Endpoint::Health {
@@ -529,7 +529,7 @@ impl Ingest {
         let (plan, answer): (_, DialectAnswer) = match endpoint {
             Endpoint::Health => return self.health(),
             Endpoint::Ping => return ping(head),
-            // A body of a GET means nothing; the connection deals with one that comes all the same.
+            // A body of a GET has no meaning; the connection discards one.
             Endpoint::Pixel => return self.pixel(head).await,
             Endpoint::Collect => (WhichPlan::Collect, dialect::aws::answer),
             Endpoint::Events => (WhichPlan::Events, dialect::generic::answer),
@@ -558,7 +558,7 @@ impl Handler for Ingest {
     async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
         let endpoint = dialect::endpoint(&self.settings.paths, head.uri().path());
         let answer = self.answer(endpoint, head, body).await;
-        // On every answer, or a browser would not even tell its page that it was refused.
+        // On every response, or a browser hides even the refusal from its page.
         let is_preflight = *head.method() == Method::OPTIONS;
         let cors = self.settings.cors.judge(head.headers(), is_preflight);
         Answer {
@@ -584,23 +584,23 @@ impl Handler for Ingest {
         }
         drop(requests);
         self.stats.budget_bytes.set(self.budget.held());
-        // What a full queue did not take.
+        // Records the queue had no room for.
         self.outputs.flush();
     }
 
     fn end(&self) {
         self.tick(self.context.now());
-        // Tasks that nobody wakes again are not dropped with the runtime, so the queues would stay open,
-        // and the sinks' last files too, if these were left to the destructors.
+        // The runtime does not drop tasks that are never woken again, so destructors would not close the queues
+        // and the sinks' last files.
         self.outputs.close();
         self.sinks.borrow_mut().clear();
     }
 }
 
-/// How a dialect phrases a verdict, given the seconds for Retry-After.
+/// A dialect's response to a verdict, given the seconds for Retry-After.
 type DialectAnswer = fn(Verdict, u32) -> Answer;
 
-/// One of the plans of [`IngestSettings`], by name, for it is looked up on another thread too.
+/// Names one of the plans of [`IngestSettings`], because other threads look it up too.
 #[derive(Clone, Copy, Debug)]
 enum WhichPlan {
     Collect,
@@ -616,7 +616,7 @@ impl WhichPlan {
     }
 }
 
-/// The parts of a request that records quote, without the connection they came by.
+/// The parts of a request that records quote, without its connection.
 struct OwnedRequest {
     method: Method,
     uri: Uri,
@@ -648,13 +648,13 @@ fn path_and_query(uri: &Uri) -> &str {
         .map_or("/", ::http::uri::PathAndQuery::as_str)
 }
 
-/// What became of a body.
+/// The result of preparing a body.
 struct HandedOver<'a> {
-    /// Events under way.
+    /// Events submitted.
     accepted: u32,
-    /// Events refused alone.
+    /// Events refused individually.
     rejected: Vec<(u32, Reject)>,
-    /// What to wait for, if there is anything.
+    /// The acks to wait for, if any.
     waiting: Option<Waiting<'a>>,
 }
 
@@ -690,7 +690,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Places among the accepted events as indices in the body, where the rejected ones stand between them.
+/// Maps positions among the accepted events to indices in the body, which has rejected ones in between.
 fn in_body(accepted: &[u32], rejected: &[(u32, Reject)]) -> Vec<u32> {
     let mut rejected = rejected.iter().map(|(index, _)| *index).peekable();
     let mut skipped = 0;
@@ -706,20 +706,20 @@ fn in_body(accepted: &[u32], rejected: &[(u32, Reject)]) -> Vec<u32> {
     accepted.iter().map(index).collect()
 }
 
-/// Bytes that a record counts for at the outputs.
+/// Bytes by which a record counts at the outputs.
 fn size(record: &PreparedRecord) -> u64 {
     (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
 }
 
 fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
     let allow = match endpoint {
-        // A browser's question before the request proper.
+        // A CORS preflight.
         Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping
             if *method == Method::OPTIONS =>
         {
             return Some(Answer::empty(StatusCode::NO_CONTENT));
         }
-        // Every other method is recorded here, as the tier we replace does.
+        // Every other method is recorded here, as the replaced tier does.
         Endpoint::Collect => return None,
         Endpoint::Events if *method == Method::POST => return None,
         Endpoint::Events => "POST",
@@ -747,7 +747,7 @@ fn codings(head: &Head, plan: &Plan) -> Result<Codings, CodingError> {
     Ok(codings)
 }
 
-/// Bytes of a request as it was sent, short of the few between its parts.
+/// Bytes of a request as sent, except for the few between its parts.
 fn sent_bytes(head: &Head, body: usize) -> usize {
     let headers = head.headers().iter();
     let headers: usize = headers

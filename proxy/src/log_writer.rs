@@ -1,5 +1,5 @@
-//! Log lines leave through a bounded queue and a thread of their own, so that a log that nobody reads, or
-//! a full disk, stops no other thread. Lines without room and lines that could not be written are dropped
+//! Log lines pass through a bounded queue to a thread of their own, so that an unread pipe or a full disk
+//! stops no other thread. Lines without room and lines that could not be written are dropped
 //! and counted; logging never fails and never panics.
 //!
 //! Not tracing-appender: it panics where no thread can be started, and prints to stdout, which may be
@@ -16,13 +16,13 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Lines that wait for the thread; more are dropped.
 const LINES_MAX: usize = 4_096;
 
-/// Longer lines are cut: with [`LINES_MAX`] this bounds the memory of a log that nobody reads.
+/// Longer lines are cut: with [`LINES_MAX`] this bounds the memory of an unread log.
 const LINE_BYTES_MAX: usize = 8_192;
 
 /// How long [`flush`] waits at most.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a log that cannot take a byte now is left alone.
+/// The pause after a write that would block.
 const PAUSE: Duration = Duration::from_millis(10);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -67,8 +67,8 @@ pub fn write_line(line: &[u8]) {
     }
 }
 
-/// Waits until the lines so far are written, a second at most: a log that nobody reads must not keep the
-/// process from ending.
+/// Waits until the lines so far are written, a second at most: an unread log must not keep the process
+/// from ending.
 pub fn flush() {
     let Some(queue) = QUEUE.get() else { return };
     let give_up = Instant::now() + FLUSH_TIMEOUT;
@@ -85,7 +85,7 @@ pub fn flush() {
         }
         thread::sleep(PAUSE);
     }
-    // An error is the time that is over.
+    // An error means that the time is over.
     let _ = is_done.recv_timeout(give_up.saturating_duration_since(Instant::now()));
 }
 
@@ -105,7 +105,7 @@ fn write_lines(lines: &Receiver<Message>, mut to: impl Write) {
     while let Ok(message) = lines.recv() {
         match message {
             Message::Flush(done) => {
-                // Whoever asked may have given up.
+                // The caller may have timed out.
                 let _ = done.try_send(());
             }
             Message::Line(line) => {
@@ -143,7 +143,7 @@ fn write_all(to: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
 pub struct LogWriter;
 
 impl Write for LogWriter {
-    /// Takes all of it, one line as tracing hands it over.
+    /// Takes the whole buffer, which tracing fills with one line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         write_line(line);
         Ok(line.len())

@@ -1,5 +1,5 @@
-//! `sluice`: arguments and configuration, then one of its commands. Exit code 0 when what was asked
-//! holds, 1 when it does not, 2 for arguments or settings that cannot be.
+//! `sluice`: arguments and configuration, then one of its commands. Exit code 0 on
+//! success, 1 on failure, 2 for invalid arguments or settings.
 #![forbid(unsafe_code)]
 
 use clap::Parser;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn with_config(settings: &Settings, command: impl Fn(&Config) -> ExitCode) -> ExitCode {
     match settings.load() {
         Ok(config) => command(&config),
-        // The settings that could say how a log line looks are those that cannot be read.
+        // The settings that choose the log format are the ones that cannot be read.
         Err(error) => match std::env::var("SLUICE_LOG__FORMAT").as_deref() {
             Ok("json") => fail_in_json(&error, 2),
             _ => complain(&error, 2),
@@ -39,7 +39,7 @@ fn with_config(settings: &Settings, command: impl Fn(&Config) -> ExitCode) -> Ex
 }
 
 fn serve(config: &Config, run: &Run) -> ExitCode {
-    // Before the first thread, which inherits it.
+    // Before the first thread is started: threads inherit it.
     let scheduled = scheduling::apply(&config.process);
     if let Err(error) = log_writer::start() {
         return complain(&format!("cannot start the log's thread: {error}"), 1);
@@ -87,7 +87,7 @@ fn log_panics() {
 fn try_out(config: &Config, check: &Check) -> ExitCode {
     match check::try_out(config, check.offline) {
         Ok(report) => {
-            // When stdout is gone there is nobody left to tell; the exit code still says it.
+            // With stdout closed, the exit code still tells the result.
             let _ = write!(io::stdout(), "{config}\n{}", report.lines);
             if report.usable {
                 ExitCode::SUCCESS
@@ -127,7 +127,7 @@ fn fail_in_json(what: &dyn Display, code: u8) -> ExitCode {
 fn log_to_stderr(log: &LogSettings) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(LogWriter)
-        // Such errors would be printed to standard error, past the queue.
+        // By default such errors are printed to standard error, bypassing the queue.
         .log_internal_errors(false)
         .with_ansi(false)
         .with_max_level(log.level.word().parse().unwrap_or(LevelFilter::INFO));

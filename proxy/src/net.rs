@@ -1,4 +1,4 @@
-//! Sockets: listening, who may come in, whose a connection is, and waiting for them. Knows no HTTP.
+//! Sockets: listening, connection limits, proxied addresses, readiness. Knows no HTTP.
 
 pub(crate) mod listener;
 pub(crate) mod poller;

@@ -23,7 +23,7 @@ pub struct Offload {
     jobs: SyncSender<Arc<dyn Run>>,
 }
 
-/// As many jobs wait as may.
+/// The queue of jobs is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -109,7 +109,7 @@ struct State<T> {
 impl<T: Send> Run for Slot<T> {
     fn run(&self) {
         let Some(work) = unpoisoned(self.state.lock()).work.take() else {
-            // Nobody waits any more.
+            // The future was dropped.
             return;
         };
         let result = work();
@@ -145,7 +145,7 @@ impl<T> Drop for Offloaded<T> {
     fn drop(&mut self) {
         let mut state = unpoisoned(self.0.state.lock());
         let (work, waker) = (state.work.take(), state.waker.take());
-        // What they own may take locks of its own.
+        // Dropping a job may take other locks.
         drop(state);
         drop((work, waker));
     }

@@ -66,9 +66,9 @@ impl Outputs {
         }
     }
 
-    /// Sends what is left and closes this core's ends of the queues. An acknowledged record of an
-    /// `enqueued` output may still be here, so a full queue takes it all the same: from now on the writer
-    /// alone delivers it, or counts it as left behind when the time to drain is over.
+    /// Sends the remaining records and closes this core's ends of the queues. An acknowledged record of an
+    /// `enqueued` output may be among them, so a full queue takes them too: from here on the writer delivers
+    /// them, or counts them as left behind at the drain deadline.
     pub fn close(&self) {
         for lane in &self.lanes {
             lane.close();
@@ -184,7 +184,7 @@ mod tests {
         outputs.submit(OutputId(0), record(port, 0));
         outputs.flush();
         outputs.submit(OutputId(0), record(port, 1));
-        // Nobody takes anything meanwhile, as with a sink whose calls are all under way.
+        // Nothing is received meanwhile, as with a sink whose calls are all in flight.
         outputs.close();
         let mut taken = 0;
         while let Poll::Ready(Some(submission)) = receiver.try_recv() {
@@ -201,8 +201,8 @@ mod tests {
         let port = AckQueue::leak();
         outputs.submit(OutputId(0), record(port, 7));
         outputs.flush();
-        let words = port.poll_recv(Waker::noop()).unwrap();
-        assert_eq!(words[0].request.slot, 7);
-        assert_eq!(words[0].outcome, Outcome::Refused(Cause::Lost));
+        let acks = port.poll_recv(Waker::noop()).unwrap();
+        assert_eq!(acks[0].request.slot, 7);
+        assert_eq!(acks[0].outcome, Outcome::Refused(Cause::Lost));
     }
 }

@@ -1,5 +1,4 @@
-//! What the process asks of the kernel at start, beside its scheduling policy: descriptors, no core dumps,
-//! a clock that can be written down.
+//! Process-wide setup at start, besides the scheduling policy: descriptors, core dumps, a plausible clock.
 
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
@@ -8,12 +7,12 @@ use sluice_core::civil::LAST_SECOND;
 use std::io;
 use tracing::warn;
 
-/// Descriptors asked for at most: some programs and libraries take time in proportion to the limit, and
-/// containers often have a limit of 2^30.
+/// The highest descriptor limit to ask for. Some libraries take time in proportion to the limit, and
+/// containers often allow 2^30.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
 
 /// Raises the soft limit of descriptors to the hard one. The soft one is often 1,024, for programs that use
-/// select(2), which this is not.
+/// select(2).
 pub fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(DESCRIPTORS_MAX).min(DESCRIPTORS_MAX);
@@ -38,10 +37,10 @@ pub fn forbid_core_dumps() {
     }
 }
 
-/// Checks that the wall clock can be written in four digits of a year.
+/// Checks that the wall clock's year has four digits.
 ///
 /// # Errors
-/// It cannot; the HTTP server would panic on its first `Date`.
+/// It has more; the HTTP server would panic on its first `Date`.
 pub fn check_wall_clock(unix_seconds: u64) -> io::Result<()> {
     if unix_seconds > LAST_SECOND {
         return Err(io::Error::other(format!(

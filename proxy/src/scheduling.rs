@@ -3,8 +3,8 @@
 //! A request crosses threads twice, core to writer and back. Under the kernel's ordinary policy the
 //! thread that is woken may interrupt the one that woke it, so that each side finds one event at a time
 //! and most of the cost is switching. Under `SCHED_BATCH` (sched(7); no privilege needed) the waking
-//! thread goes on until it has nothing left to do, and the other finds a batch. With an idle core
-//! nothing changes.
+//! thread runs until it has no work left, and the other finds a batch. With an idle core nothing
+//! changes.
 
 use sluice_sinks::settings::word;
 use sluice_sinks::{keyword_enum, settings};
@@ -14,7 +14,7 @@ settings! {
     /// The process as the kernel sees it.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ProcessSettings from (reader) {
-        /// By which policy the kernel shares cores between the threads of the process.
+        /// How the kernel shares cores between the threads of the process.
         scheduling: Scheduling = Scheduling::Batch, word::<Scheduling>();
     }
 }
@@ -40,11 +40,11 @@ pub fn apply(settings: &ProcessSettings) -> io::Result<()> {
     }
 }
 
-/// Puts the calling thread, and every thread it starts from now on, under `SCHED_BATCH`. A thread that
-/// was put under another policy than the ordinary one stays there: whoever did that meant it.
+/// Puts the calling thread, and every thread it starts from now on, under `SCHED_BATCH`. A thread under
+/// any other policy than the default one keeps it: that was an administrator's decision.
 ///
 /// # Errors
-/// What the kernel says, for instance where a sandbox forbids the call.
+/// The kernel's, for instance where a sandbox forbids the call.
 fn prefer_batch() -> io::Result<()> {
     match policy()? {
         libc::SCHED_OTHER => set_policy(libc::SCHED_BATCH),
@@ -63,7 +63,7 @@ const BACKGROUND_NICE: libc::c_int = 5;
 #[allow(unsafe_code)]
 pub fn yield_to_others() -> io::Result<()> {
     // Linux keeps niceness per thread, and 0 is the calling one.
-    // SAFETY: takes numbers and reads no memory of ours.
+    // SAFETY: the call takes numbers and accesses no memory.
     match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, BACKGROUND_NICE) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -73,14 +73,14 @@ pub fn yield_to_others() -> io::Result<()> {
 /// The calling thread's policy.
 #[allow(unsafe_code)]
 fn policy() -> io::Result<libc::c_int> {
-    // SAFETY: takes a number and reads no memory of ours; 0 is the calling thread.
+    // SAFETY: the call takes a number and accesses no memory; 0 is the calling thread.
     match unsafe { libc::sched_getscheduler(0) } {
         -1 => Err(io::Error::last_os_error()),
         policy => Ok(policy),
     }
 }
 
-/// `policy` is one of those that know no priority but niceness, which stays.
+/// `policy` has no priority but niceness, which stays.
 #[allow(unsafe_code)]
 fn set_policy(policy: libc::c_int) -> io::Result<()> {
     // SAFETY: all fields are integers, for which zero is a value. Some systems have more than one.

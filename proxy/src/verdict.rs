@@ -3,14 +3,14 @@
 use crate::error_code::{self, ErrorCode};
 use sluice_core::reject::Reject;
 
-/// Events that one answer lists by index; their number is always given. A bound on what a body can make
-/// us say.
+/// Events that one response lists by index; their number is always given. Bounds the response to a
+/// hostile body.
 pub const LISTED_MAX: usize = 100;
 
-/// The end of one request.
+/// The result of one request.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Every accepted event is where its outputs promised; these were refused alone.
+    /// Every accepted event is stored as its outputs promise; some were refused individually.
     Done {
         /// Events accepted.
         accepted: u32,
@@ -19,7 +19,7 @@ pub enum Verdict {
     },
     /// Not known to be stored, through no fault of the client: it should send the request again.
     RetryLater(Shed),
-    /// The same, of a request with several events: only these are in doubt, the others are stored.
+    /// The same for a request with several events: only these are in doubt, the others are stored.
     InDoubt {
         /// Why.
         shed: Shed,
@@ -28,14 +28,14 @@ pub enum Verdict {
         /// The first of them, by their index in the body; at most [`LISTED_MAX`].
         indices: Vec<u32>,
     },
-    /// Sending it again as it is will not help.
+    /// The request is at fault: sending it again unchanged will not help.
     GiveUp(Reject),
 }
 
-/// Why a request was not taken, or not confirmed in time.
+/// Why a request was shed, or not confirmed in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
-    /// The byte budget is used up; mostly the body was not even read.
+    /// The byte budget is exhausted; in most cases the body was not read.
     Budget,
     /// The queue of an output is full.
     Queue,
@@ -57,7 +57,7 @@ impl Shed {
         }
     }
 
-    /// One sentence for people.
+    /// One sentence for humans.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! One thread per core, with its own runtime, listeners and handler.
 //!
-//! Cores share only the connection limits, the drain phase and what their handlers bring. The I/O driver
+//! Cores share only the connection limits, the drain phase and whatever their handlers share. The I/O driver
 //! (io_uring or epoll) is chosen here, once for all cores.
 
 mod driver;
@@ -52,9 +52,9 @@ pub enum StartError {
     /// A thread or its runtime could not be made.
     #[error("worker {worker} cannot start: {source}")]
     Thread {
-        /// Which core's.
+        /// Its index.
         worker: usize,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -67,7 +67,7 @@ pub struct WorkerPanicked {
     pub worker: usize,
 }
 
-/// What the cores start with.
+/// Everything the cores need to start.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
     /// Where and how requests come in.
@@ -76,7 +76,7 @@ pub struct WorkerSettings {
     pub has_cpu_quota: bool,
     /// Limits per connection and client.
     pub limits: HttpLimits,
-    /// Proxies of one's own, which the cap per address does not count.
+    /// Trusted proxies, which the cap per address does not count.
     pub trusted: Vec<IpNet>,
     /// How many outputs each core counts for.
     pub outputs: usize,
@@ -120,7 +120,7 @@ impl Workers {
 /// when all of them accept.
 ///
 /// # Errors
-/// See [`StartError`]. No core goes on running then, and [`WorkerSettings::drain`] has begun if one did.
+/// See [`StartError`]. No core keeps running; if one had started, [`WorkerSettings::drain`] has begun.
 pub fn run_workers<H: Handler>(
     settings: &WorkerSettings,
     make: impl Fn(Rc<WorkerContext>) -> H + Clone + Send + 'static,
@@ -221,7 +221,7 @@ pub fn run_workers<H: Handler>(
     })
 }
 
-/// Everything one core takes to its thread.
+/// Everything one core's thread needs.
 struct Start {
     index: usize,
     core: Option<core_affinity::CoreId>,
@@ -248,8 +248,8 @@ impl Start {
             );
         }
         let index = self.index;
-        // The runtime has to be built on the thread that it runs on: SINGLE_ISSUER binds the ring
-        // to it, and wakes from other threads look it up by it.
+        // Build the runtime on the thread it runs on: SINGLE_ISSUER binds the ring to that thread, and
+        // wakes from other threads find it by its thread.
         let built = match self.driver.ring() {
             Some(ring) => RuntimeBuilder::<IoUringDriver>::new()
                 .uring_builder(ring)
@@ -263,7 +263,7 @@ impl Start {
                 .map(|mut runtime| runtime.block_on(self.serve(make, report))),
         };
         if let Err(error) = built {
-            // Nobody listens any more when another worker failed first.
+            // The receiver is gone if another worker failed first.
             let _ = report.send((index, Err(error)));
         }
     }
@@ -281,7 +281,7 @@ impl Start {
             let server = Rc::clone(&server);
             move |stream: Stream, peer: SocketAddr, permit: ConnectionPermit| {
                 let server = Rc::clone(&server);
-                // The handle is dropped at once: one that is kept would have to be dropped here, too.
+                // Drop the handle now: one that is kept would have to be dropped on this thread, too.
                 drop(monoio::spawn(serve(stream, peer, permit, server)));
             }
         };

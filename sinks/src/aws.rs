@@ -167,7 +167,7 @@ impl Drop for Task {
 }
 
 /// Credentials that a timer fetches, so that no call waits for a metadata service, and that go on
-/// being used when it fails: whether they are still good is the destination's word.
+/// being used when it fails: whether they are still valid is for the destination to say.
 #[derive(Debug)]
 struct WarmCredentials {
     source: SharedCredentialsProvider,
@@ -324,7 +324,7 @@ impl CallFailure {
         }
     }
 
-    /// The same, as the word of a check.
+    /// The same, as the error of a check.
     pub(crate) fn of_check(self, destination: String) -> CheckError {
         CheckError {
             destination,
@@ -332,8 +332,8 @@ impl CallFailure {
         }
     }
 
-    /// The word on each record of the call, which carried so many.
-    pub(crate) fn word(&self, records: usize) -> RecordResult {
+    /// The result of each record of the call, of which there were `records`.
+    pub(crate) fn result(&self, records: usize) -> RecordResult {
         match self.cause {
             Cause::Invalid if records == 1 => RecordResult::Refused(Cause::Invalid),
             // Of several records one may have spoiled the call: which one shows when each is sent alone.
@@ -344,7 +344,7 @@ impl CallFailure {
 
 /// What an entry of an answer says of its record; `throttled` are the codes that ask for less. A count of
 /// failures beside the entries is not looked at: it can only contradict.
-pub(crate) fn word_of_entry(
+pub(crate) fn result_of_entry(
     id: Option<&str>,
     error_code: Option<&str>,
     throttled: &[&str],
@@ -354,7 +354,7 @@ pub(crate) fn word_of_entry(
         (true, None) => RecordResult::Delivered,
         (false, Some(code)) if throttled.contains(&code) => RecordResult::Retry(Cause::Throttled),
         (false, Some(_)) => RecordResult::Retry(Cause::Unavailable),
-        // Both or neither: not a word.
+        // Both or neither: unreadable.
         (true, Some(_)) | (false, None) => RecordResult::Retry(Cause::Unknown),
     }
 }
@@ -433,13 +433,13 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "SerializationException"
         | "ValidationException" => (Cause::Invalid, false),
         // Proxies and emulators answer without a code, and services learn new ones. None of these is
-        // taken for a word against a record, except 413.
+        // taken as the refusal of a record, except 413.
         _ => match status {
             429 => (Cause::Throttled, false),
             401 | 403 => (Cause::Denied, false),
             404 => (Cause::NotFound, false),
             413 => (Cause::Invalid, false),
-            // A gateway's word that it lost the service's answer.
+            // A gateway lost the service's response.
             502 | 504 => (Cause::Unknown, false),
             400..=599 => (Cause::Unavailable, false),
             _ => (Cause::Unknown, false),

@@ -126,15 +126,15 @@ impl Sink for FileSink {
                 lines.extend_from_slice(&record.payload);
                 lines.push(b'\n');
             }
-            let word = if lines.is_empty() {
+            let result = if lines.is_empty() {
                 None
             } else {
                 Some(self.append(lines).await)
             };
             records
                 .iter()
-                .map(|record| match word {
-                    Some(word) if is_line(&record.payload) => word,
+                .map(|record| match result {
+                    Some(result) if is_line(&record.payload) => result,
                     _ => RecordResult::Refused(Cause::Invalid),
                 })
                 .collect()

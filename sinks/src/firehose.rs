@@ -11,7 +11,7 @@ mod tests;
 
 pub use settings::{FirehoseSettings, TYPE};
 
-use crate::aws::{Aws, CallFailure, RateLimitedLog, word_of_entry};
+use crate::aws::{Aws, CallFailure, RateLimitedLog, result_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;
@@ -100,18 +100,18 @@ impl FirehoseSink {
                 Err(cause) => *result = RecordResult::Refused(cause),
             }
         }
-        let words = if events.is_empty() {
+        let sent_results = if events.is_empty() {
             Vec::new()
         } else {
             self.call(pack(&events, self.settings.pack_bytes_max)).await
         };
-        for (result, word) in sent.into_iter().zip(words) {
-            *result = word;
+        for (slot, result) in sent.into_iter().zip(sent_results) {
+            *slot = result;
         }
         results
     }
 
-    /// Puts the chunks and says one word for each event in them.
+    /// Puts the chunks and returns one result per event.
     async fn call(&self, chunks: Vec<Chunk>) -> Vec<RecordResult> {
         let sizes: Vec<(usize, u64)> = chunks
             .iter()
@@ -131,17 +131,17 @@ impl FirehoseSink {
             .await;
         match answer {
             Ok(answer) if answer.request_responses().len() == sizes.len() => {
-                let mut words = Vec::with_capacity(events);
+                let mut results = Vec::with_capacity(events);
                 for ((events, bytes), entry) in sizes.into_iter().zip(answer.request_responses()) {
-                    let word = word(entry);
-                    if word == RecordResult::Delivered {
+                    let result = result_of(entry);
+                    if result == RecordResult::Delivered {
                         self.bill.confirmed_bytes.add(bytes);
                         let billed = bytes.next_multiple_of(BILLED_STEP as u64);
                         self.bill.billed_bytes.add(billed);
                     }
-                    words.extend(std::iter::repeat_n(word, events));
+                    results.extend(std::iter::repeat_n(result, events));
                 }
-                words
+                results
             }
             Ok(answer) => {
                 let (sent, came) = (sizes.len(), answer.request_responses().len());
@@ -156,7 +156,7 @@ impl FirehoseSink {
                 if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
-                vec![failure.word(events); events]
+                vec![failure.result(events); events]
             }
         }
     }
@@ -244,8 +244,8 @@ fn line(payload: &[u8]) -> Result<&[u8], Cause> {
     Ok(payload)
 }
 
-fn word(entry: &PutRecordBatchResponseEntry) -> RecordResult {
-    word_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
+fn result_of(entry: &PutRecordBatchResponseEntry) -> RecordResult {
+    result_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
 }
 
 /// This service calls its throttling ServiceUnavailableException, where others have a code for it.

@@ -36,7 +36,7 @@ pub const RECORD_BYTES_DEFAULT: usize = 1_000_000;
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// The longest time for which a record may be tried.
 pub const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_secs(300);
-/// How long `check` waits for the cluster's word.
+/// How long `check` waits for the cluster's response.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl KafkaSettings {

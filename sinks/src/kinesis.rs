@@ -9,7 +9,7 @@ mod tests;
 
 pub use settings::{KinesisSettings, TYPE};
 
-use crate::aws::{Aws, CallFailure, RateLimitedLog, Task, word_of_entry};
+use crate::aws::{Aws, CallFailure, RateLimitedLog, Task, result_of_entry};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
@@ -230,7 +230,7 @@ impl Stream {
         match answer {
             Ok(answer) if answer.records().len() == sent.len() => {
                 for (result, entry) in sent.into_iter().zip(answer.records()) {
-                    *result = word(entry);
+                    *result = result_of(entry);
                 }
             }
             Ok(answer) => {
@@ -252,7 +252,7 @@ impl Stream {
         results
     }
 
-    /// The word on each record of a call that failed as a whole.
+    /// The result of each record of a call that failed as a whole.
     fn whole_call(&self, failure: &CallFailure, sent: usize, is_auto: bool) -> RecordResult {
         if failure.cause == Cause::Invalid {
             self.doubted.notify_one();
@@ -262,7 +262,7 @@ impl Stream {
                 return RecordResult::Retry(Cause::Unavailable);
             }
         }
-        failure.word(sent)
+        failure.result(sent)
     }
 
     async fn describe(&self) -> Result<StreamDescriptionSummary, CallFailure> {
@@ -375,8 +375,8 @@ fn entry(
         .map_err(|_| Cause::Invalid)
 }
 
-fn word(entry: &PutRecordsResultEntry) -> RecordResult {
-    word_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
+fn result_of(entry: &PutRecordsResultEntry) -> RecordResult {
+    result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
 }
 
 fn destination(stream: &str) -> String {

@@ -299,7 +299,7 @@ impl Sink for S3Sink {
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
         Box::pin(async move {
             let lines = records.iter().filter(|record| is_line(&record.payload));
-            let word = match &self.way {
+            let result = match &self.way {
                 Way::Staged(staged) => {
                     let bytes = records.iter().map(|record| record.payload.len() + 1).sum();
                     let mut joined = Vec::with_capacity(bytes);
@@ -322,8 +322,8 @@ impl Sink for S3Sink {
             };
             records
                 .iter()
-                .map(|record| match word {
-                    Some(word) if is_line(&record.payload) => word,
+                .map(|record| match result {
+                    Some(result) if is_line(&record.payload) => result,
                     _ => RecordResult::Refused(Cause::Invalid),
                 })
                 .collect()

@@ -1,4 +1,4 @@
-//! One GET over plain HTTP/1.1, to learn a status: the health check of images that have no curl.
+//! One GET over plain HTTP/1.1 for its status: the health check of images without curl.
 //! No redirects, no TLS, no body.
 
 use crate::net::proxy_protocol::LOCAL_HEADER;
@@ -15,19 +15,19 @@ pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// A URL may have this many bytes.
 pub const URL_BYTES_MAX: usize = 2_048;
 
-/// Whom to ask: `http://host[:port][/path]`.
+/// The target: `http://host[:port][/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Host and port as they stand in a URL.
     authority: String,
     /// Path and query, beginning with `/`.
     path: String,
-    /// Whether it lets nobody in without a PROXY header.
+    /// Whether it requires a PROXY header.
     wants_header: bool,
 }
 
 impl Target {
-    /// The listener of a proxy on this machine; one that listens everywhere is asked on loopback.
+    /// The listener of a proxy on this machine; one that listens on all addresses is asked on loopback.
     #[must_use]
     pub fn of(listener: SocketAddr, path: &str, proxy_protocol: ProxyProtocol) -> Target {
         let ip = match listener.ip() {
@@ -42,10 +42,10 @@ impl Target {
         }
     }
 
-    /// Asks, and returns the status.
+    /// Sends the request and returns the status.
     ///
     /// # Errors
-    /// When nobody answers within [`PROBE_DEADLINE`], or not in HTTP.
+    /// There is no response within [`PROBE_DEADLINE`], or it is not HTTP.
     pub fn ask(&self) -> io::Result<u16> {
         let end = Instant::now() + PROBE_DEADLINE;
         let mut stream = self.connect(end)?;
@@ -59,7 +59,7 @@ impl Target {
         }
         stream.write_all(request.as_bytes())?;
 
-        // `HTTP/1.1 200`: what follows is not needed.
+        // `HTTP/1.1 200`; the rest is not needed.
         let mut line = [0; 12];
         let mut filled = 0;
         while filled < line.len() {
@@ -75,7 +75,7 @@ impl Target {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
     }
 
-    /// To the first of the host's addresses that takes the connection.
+    /// Connects to the first of the host's addresses that accepts.
     fn connect(&self, end: Instant) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in self.authority.to_socket_addrs()? {
@@ -88,7 +88,7 @@ impl Target {
     }
 }
 
-/// The time until the deadline; none is an error, as the socket calls take zero for forever.
+/// The time until the deadline. Zero is an error: to the socket calls it means no time-out.
 fn left(end: Instant) -> io::Result<Duration> {
     let left = end.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -104,7 +104,7 @@ impl FromStr for Target {
         if url.len() > URL_BYTES_MAX {
             return Err("a URL has at most 2048 bytes");
         }
-        // Anything else could end the line that it is written into.
+        // Any other byte could end the header line.
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("a URL has only visible ASCII characters");
         }
@@ -186,12 +186,12 @@ mod tests {
         }
     }
 
-    /// Asks a server that gives one fixed answer; also the request that it got.
+    /// Probes a server with one fixed response; also returns the request it received.
     fn ask(answer: &'static [u8]) -> (io::Result<u16>, String) {
         ask_in_parts(&[answer])
     }
 
-    /// As `ask`, with a pause between the parts of the answer.
+    /// As `ask`, with a pause between the parts of the response.
     fn ask_in_parts(parts: &[&'static [u8]]) -> (io::Result<u16>, String) {
         let parts = parts.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -6,7 +6,7 @@ use super::known;
 use sluice_sinks::settings::{Origin, Tree, Value};
 use std::ffi::OsString;
 
-/// What every variable of ours begins with.
+/// The prefix of every variable of Sluice's.
 const PREFIX: &str = "SLUICE_";
 
 /// Names the configuration file; the command line reads it.
@@ -40,7 +40,7 @@ pub(super) fn overlay(
 }
 
 /// Kubernetes gives every container variables for each Service of its namespace, and a Service called
-/// `sluice` makes them ours by name: `SLUICE_SERVICE_HOST`, `SLUICE_SERVICE_PORT[_NAME]`,
+/// `sluice` makes them look like settings: `SLUICE_SERVICE_HOST`, `SLUICE_SERVICE_PORT[_NAME]`,
 /// `SLUICE_PORT`, `SLUICE_PORT_8088_TCP[_ADDR|_PORT|_PROTO]`. They must not stop the start.
 fn is_service_link(name: &str, value: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);

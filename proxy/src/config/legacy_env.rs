@@ -1,31 +1,31 @@
-//! The environment of the tier that Sluice replaces, read as settings of ours: its two containers' names,
-//! so that a task definition need not change. A layer under `SLUICE_*` variables; reads no environment
-//! itself. What has no counterpart is noted, what would lose events if it were passed over is refused.
+//! The environment variables of the replaced tier's two containers, read as settings, so that a task definition
+//! need not change. They have a lower precedence than `SLUICE_*` variables. A variable without a counterpart is
+//! noted in the log; one that would lose events if it were ignored is refused. Reads no environment itself.
 
 use super::error::ConfigError;
 use sluice_sinks::settings::{Origin, Tree, Value};
 use std::ffi::OsString;
 
-/// How the replaced tier writes that a variable is not set.
+/// The value by which the replaced tier means that a variable is not set.
 const NOT_SET: &str = "__NOT_SET__";
 
-/// The output that its stream becomes.
+/// The output for its stream.
 const KINESIS: &str = "kinesis";
 
-/// The output that its topic becomes.
+/// The output for its topic.
 const KAFKA: &str = "kafka";
 
-/// The output that its bucket becomes.
+/// The output for its bucket.
 const S3: &str = "s3";
 
-/// What its keys begin with where its prefix is not set.
+/// Its default prefix of keys.
 const S3_PREFIX: &str = "s3-data";
 
 /// The balancer of the replaced tier keeps idle connections for 180 s. A server that closes first answers
 /// some requests with a reset, which the balancer makes a 502.
 const IDLE_MS: i64 = 185_000;
 
-/// What variables of the replaced tier say.
+/// The settings from variables of the replaced tier.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     /// Its settings.
@@ -39,17 +39,17 @@ enum Meaning {
     Is(String, Value),
     /// How its streams and topics are acknowledged.
     Ack(&'static str),
-    /// Nothing here, for this reason.
+    /// No setting, for this reason.
     Nothing(&'static str),
-    /// It cannot be passed over, for this reason.
+    /// It cannot be ignored, for this reason.
     Refused(String),
 }
 
 impl Replaced {
-    /// Checks that an output is named when variables of the replaced tier are there: one that is misspelt
-    /// must not send events to the default output, a directory of this host.
+    /// Checks that the replaced tier's variables, if there are any, name an output: a misspelt one must not send
+    /// events to the default output, a directory of this host.
     pub(super) fn require_output(&self, names_output: bool) -> Result<(), ConfigError> {
-        // DEV_MODE is a variable of many programs: alone it says nothing of that tier.
+        // DEV_MODE is a variable of many programs: alone it does not mean that tier.
         let mut theirs = self
             .notes
             .iter()
@@ -68,7 +68,7 @@ impl Replaced {
     }
 }
 
-/// Reads them; none when something of ours names an output, for then the environment is not theirs.
+/// Reads them. None if a `SLUICE_*` variable names an output: then the environment is not that tier's.
 pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, ConfigError> {
     let texts = variables
         .iter()
@@ -77,7 +77,7 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
         .filter(|(_, value)| !value.is_empty() && *value != NOT_SET)
         .collect();
     let mut replaced = Replaced::default();
-    // One that only adds a key, for instance the directory that its S3 sink did not have, names no output.
+    // A variable that only adds a key, for instance a staging directory, names no output.
     let names_output = |name: &str| {
         let key = name.strip_prefix("SLUICE_OUTPUTS__");
         key.is_some_and(|key| key.ends_with("__TYPE"))
@@ -144,14 +144,14 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
         if is_there {
             // Its type has the name of the output.
             set(output, "type", output);
-            // Its S3 sink never acknowledged; ours does when the disk has it.
+            // Its S3 sink never acknowledged; Sluice's does once the record is on disk.
             if let Some(ack) = ack.filter(|_| output != S3) {
                 set(output, "ack", ack);
             }
         }
     }
     if is_legacy {
-        // Their readers expect envelopes only, and a path of theirs may be one of these.
+        // Its readers expect envelopes only, and its path may be one of these.
         for path in ["paths.events", "paths.pixel"] {
             tree.set(path, Value::Text("off".to_owned()), Origin::Default);
         }
@@ -165,7 +165,7 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Result<Replaced, Confi
         );
     }
     if !has_bucket {
-        // Its images set them to something whether there is a bucket or not.
+        // Its images set them with or without a bucket.
         tree.remove_output(S3);
     }
     Ok(replaced)
@@ -179,7 +179,7 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
     };
     Some(match name {
         "SERVER_ENDPOINT_PATH" => Meaning::Is("paths.collect".to_owned(), text()),
-        // There, too, the health check has this path to itself.
+        // That tier, too, reserves this path for the health check.
         "PING_ENDPOINT_PATH" if value == "/health" => {
             Meaning::Nothing("/health is the health check; the clock stays at paths.ping")
         }
@@ -215,8 +215,8 @@ fn meaning(name: &str, value: &str) -> Option<Meaning> {
     })
 }
 
-/// Its origins are one regular expression that its control plane makes of a list: `|` between them, `\.`
-/// for a dot, `.*` for a star. That is undone; any other expression is refused.
+/// Its control plane joins a list of origins into one regular expression: `|` between them, `\.` for a dot,
+/// `.*` for a star. This undoes that, and refuses any other expression.
 fn origins(expression: &str) -> Result<String, String> {
     let mut origins = Vec::new();
     for alternative in expression.split(['|', ',']) {

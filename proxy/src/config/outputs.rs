@@ -1,5 +1,4 @@
-//! All outputs from what was written of them, and the rules between them. Knows no type of output: each
-//! reads its own settings.
+//! Reads all outputs and checks the rules between them. Knows no type of output: each reads its own settings.
 
 use super::OUTPUTS_MAX;
 use super::known::OUTPUTS;

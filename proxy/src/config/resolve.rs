@@ -1,5 +1,5 @@
-//! From what was written to what holds: defaults, bounds, contradictions. Pure; knows no file, no
-//! variable and no line. A default gives way to what was written; only what was written can contradict.
+//! Resolves written settings: defaults, bounds, contradictions. Pure; knows no file, no variable and no line.
+//! Defaults adapt to written values; only written values can contradict each other.
 
 use super::error::ConfigError;
 use super::{Config, Flags, HostInfo, outputs};

@@ -5,7 +5,7 @@ use crate::http::Answer;
 use crate::verdict::Verdict;
 use ::http::StatusCode;
 
-/// Puts a verdict into the words of this dialect.
+/// The response to a verdict in this dialect.
 #[must_use]
 pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
     match verdict {

@@ -1,9 +1,9 @@
 //! `POST /v1/events`: one JSON object, an array, or newline-delimited objects, from any client.
 //!
-//! A body of which some events are bad is answered 200 with the list of those, because the others are
-//! stored: a client that only looks at the status neither loses them nor sends them again, and
-//! one that reads the body learns which to mend. A body of which no event was taken is answered with the
-//! status of its first refusal, and nothing of it is stored. A 503 names the events that are in doubt, so
+//! A body with some invalid events is answered 200 with a list of those, because the others are stored: a client
+//! that reads only the status neither loses them nor sends them again, and one that reads the body learns
+//! which to mend. A body without a valid event is answered with the status of its first refusal, and nothing
+//! of it is stored. A 503 names the events that are in doubt, so
 //! that a client need not send the others again.
 
 use super::{code, refusal, retry_later};
@@ -14,7 +14,7 @@ use sluice_core::json::escape::quote_into;
 use sluice_core::reject::Reject;
 use std::io::Write;
 
-/// Puts a verdict into the words of this dialect.
+/// The response to a verdict in this dialect.
 #[must_use]
 pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
     match verdict {
@@ -40,7 +40,7 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
     }
 }
 
-/// Adds to an error body which events are in doubt: `,"in_doubt":3,"indices":[1,5,9]`.
+/// Adds the events in doubt to an error body: `,"in_doubt":3,"indices":[1,5,9]`.
 fn with_doubt(error: &[u8], total: u32, indices: &[u32]) -> Vec<u8> {
     let mut json = error.strip_suffix(b"}").unwrap_or(error).to_vec();
     // Writing to a Vec cannot fail.

@@ -1,5 +1,5 @@
-//! `GET /i?e=view&...`: the query string is one event. The answer is always an image of one transparent
-//! pixel, because a page shows it and nobody reads the status, which is true all the same.
+//! `GET /i?e=view&...`: the query string is one event. The response always has a transparent
+//! image of one pixel, because a page shows it; the status is still the true one.
 
 use super::generic;
 use crate::http::Answer;
@@ -10,7 +10,7 @@ const DOT: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\
     \x21\xf9\x04\x01\x00\x00\x00\x00\
     \x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
 
-/// Puts a verdict into the words of this dialect.
+/// The response to a verdict in this dialect.
 #[must_use]
 pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
     Answer {

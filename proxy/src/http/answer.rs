@@ -1,4 +1,4 @@
-//! What goes back to the client, and the one form that errors have.
+//! Responses, and the one form of error bodies.
 
 use super::cors::Cors;
 use crate::clock::wall;
@@ -16,7 +16,7 @@ use std::io::Write;
 const JSON: &str = "application/json";
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Why a request is not answered with success, in the words that the client gets to read.
+/// The error body of a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
     /// The status of the answer.
@@ -25,16 +25,16 @@ pub struct ErrorBody {
     pub code: &'static str,
     /// One sentence, for people.
     pub message: Cow<'static, str>,
-    /// The limit that was passed, if it was one.
+    /// The limit, if one was exceeded.
     pub limit: Option<u64>,
-    /// What was found instead, as far as it was looked at.
+    /// The actual value, as far as it was read.
     pub actual: Option<u64>,
-    /// Where in the body the trouble is, in bytes from its start.
+    /// The offset of the fault in the body, bytes.
     pub offset: Option<u64>,
 }
 
 impl ErrorBody {
-    /// One that is not about a limit.
+    /// An error without a limit.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> ErrorBody {
         ErrorBody {
@@ -47,7 +47,7 @@ impl ErrorBody {
         }
     }
 
-    /// Adds the limit and what was found.
+    /// Adds the limit and the actual value.
     #[must_use]
     pub fn over(mut self, limit: u64, actual: impl Into<Option<u64>>) -> ErrorBody {
         self.limit = Some(limit);
@@ -79,10 +79,10 @@ impl ErrorBody {
         json
     }
 
-    /// The whole answer as bytes, for a connection whose engine is gone or must not go on.
+    /// The whole response as bytes, for a connection without an engine.
     pub(super) fn to_wire(&self, id: RequestId) -> Vec<u8> {
         let body = self.to_json();
-        // The range of the calendar ends; a clock beyond it must not end the process.
+        // The calendar's range is limited; a clock beyond it must not end the process.
         let now = i64::try_from(wall().secs).map(jiff::Timestamp::from_second);
         let date = match now {
             Ok(Ok(now)) => now,
@@ -117,11 +117,11 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// Close the connection after this answer.
     pub close: bool,
-    /// No cache may keep it.
+    /// Caches must not store it.
     pub no_store: bool,
-    /// Who may read it in a browser; `None` says nothing of it.
+    /// Its CORS headers, if any.
     pub cors: Option<Cors>,
-    /// What it is counted for.
+    /// The counter it belongs to.
     pub endpoint: EndpointLabel,
 }
 
@@ -152,7 +152,7 @@ impl Answer {
         }
     }
 
-    /// The same answer with this body in place of its own.
+    /// The same response with another body.
     #[must_use]
     pub fn with_image(self, content_type: &'static str, image: &'static [u8]) -> Answer {
         Answer {
@@ -162,7 +162,7 @@ impl Answer {
         }
     }
 
-    /// Writes the answer as the engine wants it, into a header map that is used again and again.
+    /// Writes the response for the engine, into a reused header map.
     pub(super) fn into_response(
         self,
         id: RequestId,

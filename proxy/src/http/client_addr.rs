@@ -1,5 +1,5 @@
-//! The address that a record gets: what trusted proxies in front said (`X-Forwarded-For`), else the
-//! peer of the connection. Judges addresses and headers; knows no record.
+//! The client address of a record: as trusted proxies gave it (`X-Forwarded-For`), else the peer of the
+//! connection. Knows no records.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Networks without public addresses (RFC 1918, 6598, 4193, loopback, link-local), where load balancers
-/// and other proxies of one's own are.
+/// and other proxies are.
 const PRIVATE: [&str; 9] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -51,13 +51,13 @@ pub struct Network {
     nets: Vec<IpNet>,
 }
 
-/// A text is no network.
+/// A text that is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no network: expected 10.1.0.0/16, an address, or the word private")]
 pub struct NetworkError(String);
 
 impl Network {
-    /// The networks that no address of the internet is in.
+    /// All private networks.
     #[must_use]
     pub fn private() -> Network {
         Network {
@@ -102,7 +102,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// Which proxies are believed, and how much of what they say.
+/// Which proxies are trusted, and how much of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressPolicy {
     trusted: Vec<IpNet>,
@@ -110,8 +110,8 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// The header is believed from `trusted` peers. `hops` is how many proxies of one's own append to
-    /// it: only this many addresses at its end are known to be true; 0 takes all of it.
+    /// `trusted` peers may set the header. `hops` is the number of trusted proxies that append to it: only this
+    /// many addresses at its end are known to be true; 0 takes all of it.
     #[must_use]
     pub fn new(trusted: &[Network], hops: usize) -> AddressPolicy {
         AddressPolicy {
@@ -120,10 +120,10 @@ impl AddressPolicy {
         }
     }
 
-    /// What X-Forwarded-For says of the client. Several header lines are one list (RFC 9110, 5.3).
+    /// The client's addresses from X-Forwarded-For. Several header lines are one list (RFC 9110, 5.3).
     ///
-    /// The list is read from its end, where the nearest proxy wrote, up to the first entry that is no
-    /// address: whoever wrote that is not believed about what stands before it either.
+    /// The list is read from its end, where the nearest proxy wrote, up to the first entry that is not an
+    /// address: its author is not trusted about the entries before it either.
     #[must_use]
     pub fn forwarded<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Forwarded<'a> {
         let mut lines = headers.get_all(&X_FORWARDED_FOR).iter();
@@ -161,11 +161,10 @@ impl AddressPolicy {
 /// Entries of X-Forwarded-For that are taken at most; no chain of proxies is longer.
 const ADDRESSES_MAX: usize = 16;
 
-/// What X-Forwarded-For says of a request's client.
+/// The addresses from X-Forwarded-For.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded<'a> {
-    /// Addresses as they were sent, separated by commas, the client first; `None` where there are
-    /// none to believe.
+    /// Trusted addresses as they were sent, separated by commas, the client first; `None` if there are none.
     pub chain: Option<Cow<'a, [u8]>>,
     /// Why some or all of the header was ignored.
     pub ignored: Option<Ignored>,
@@ -174,14 +173,14 @@ pub struct Forwarded<'a> {
 /// Why X-Forwarded-For, or its beginning, was ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// The peer is not one that is believed.
+    /// The peer is not trusted.
     UntrustedPeer,
-    /// An entry is no address.
+    /// An entry is not an address.
     NotAnAddress,
 }
 
-/// Where the last `count` entries of a list begin, or those behind the last one that is no address, and
-/// whether there is such an entry.
+/// The start of the last `count` entries of a list, or of those after the last entry that is not an address,
+/// and whether there is such an entry.
 fn valid_tail(list: &[u8], count: usize) -> (usize, bool) {
     let mut from = list.len();
     let mut end = list.len();

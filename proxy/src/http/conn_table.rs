@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-/// How often a core looks at all its connections.
+/// How often a core sweeps its connections.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// A connection that has been idle for this long gives its engine back: the engine's two buffers are
@@ -34,13 +34,13 @@ pub(super) enum Phase {
     Handler,
     /// More of a body that the handler reads.
     Body,
-    /// The kernel, to take the answer.
+    /// The kernel, to take the response.
     Answer,
-    /// The client, to see the end after the last answer.
+    /// The client, to close after the last response.
     Linger,
 }
 
-/// How a connection has to end.
+/// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Not yet.
@@ -150,7 +150,7 @@ impl ConnState {
         }
     }
 
-    /// Remembers whom to wake. The task of a connection stays the same, and so does its waker.
+    /// Stores the waker. A connection keeps its task, and so its waker.
     pub(super) fn register(&self, waker: &Waker) {
         let mut slot = self.waker.borrow_mut();
         match slot.as_ref() {
@@ -242,7 +242,7 @@ pub(super) struct ConnTable {
 }
 
 impl ConnTable {
-    /// Takes a connection in and says where it stands.
+    /// Adds a connection and returns its slot.
     pub(super) fn insert(&self, state: Rc<ConnState>) -> usize {
         let mut slots = self.slots.borrow_mut();
         match self.free.borrow_mut().pop() {

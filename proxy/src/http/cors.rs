@@ -1,6 +1,6 @@
-//! Cross-origin requests: which pages may read our answers, and the headers that tell a browser so
-//! (Fetch standard, section "CORS protocol"). Judges the `Origin` header only; refuses no request: a
-//! browser that may not read an answer has still sent its event, and other clients send no Origin.
+//! Cross-origin requests: which pages may read responses, and the headers that tell a browser so (Fetch
+//! standard, section "CORS protocol"). Reads the `Origin` header only and refuses no request: a browser whose
+//! page may not read a response has still sent its event, and other clients send no Origin.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -18,11 +18,11 @@ use std::time::Duration;
 /// beside it.
 pub const ORIGIN_BYTES_MAX: usize = 300;
 
-/// What SDKs send beside the headers that need no permission, and what the replaced tier allowed.
+/// Request headers that SDKs send and that need permission; the list of the replaced tier.
 const ALLOWED_HEADERS: &str = "Authorization,Cache-Control,Content-Encoding,Content-Type,DNT,\
     If-Modified-Since,Keep-Alive,User-Agent,X-CustomHeader,X-Requested-With";
 const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
-/// What a script may read of an answer beside its body.
+/// Response headers that a script may read.
 const EXPOSED_HEADERS: &str = "Retry-After, X-Request-ID";
 
 /// Patterns of origins at most: each is compared with the Origin of each request.
@@ -68,7 +68,7 @@ pub enum OriginPatternError {
     /// It is too long.
     #[error("an origin has {ORIGIN_BYTES_MAX} bytes at most, not {0}")]
     Length(usize),
-    /// It is not scheme, host and port.
+    /// It does not consist of scheme, host and port.
     #[error("`{0}` is no origin: expected [scheme://]host[:port], without path, user or spaces")]
     Form(String),
     /// A wildcard is only a part of a label.
@@ -261,19 +261,19 @@ impl OriginPattern {
     }
 }
 
-/// Whose pages may read answers. Made once; without origins it is off, and answers have no word of it.
+/// Which pages may read responses. Without origins it is off, and responses have no CORS headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
     origins: Vec<OriginPattern>,
     max_age: HeaderValue,
 }
 
-/// What an answer says to a browser about who may read it.
+/// The CORS headers of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
     /// The request's origin, if its pages may.
     origin: Option<HeaderValue>,
-    /// In the answer to a preflight: for how long it need not be asked again.
+    /// For a preflight: how long the browser may remember the response.
     max_age: Option<HeaderValue>,
 }
 
@@ -288,7 +288,7 @@ impl CorsPolicy {
         }
     }
 
-    /// What the answer to a request with these headers has to say; `None` when the policy is off.
+    /// The CORS headers of the response to a request; `None` when the policy is off.
     #[must_use]
     pub fn judge(&self, headers: &HeaderMap, is_preflight: bool) -> Option<Cors> {
         if self.origins.is_empty() {
@@ -297,7 +297,7 @@ impl CorsPolicy {
         let mut lines = headers.get_all(ORIGIN).iter();
         let origin = match (lines.next(), lines.next()) {
             (Some(origin), None) => Some(origin),
-            // Which of two would a browser mean?
+            // Two Origin headers: neither can be trusted.
             _ => None,
         };
         let origin = origin.filter(|origin| {

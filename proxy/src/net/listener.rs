@@ -17,12 +17,12 @@ use std::time::Duration;
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
 const BACKLOG: i32 = 4096;
 
-/// After a failed accept, mostly for want of descriptors: doubling, so that a full process neither
-/// spins nor sleeps long past the moment when a descriptor is free.
+/// The first and the longest wait after a failed accept, usually for lack of descriptors. It doubles, so that
+/// a full process neither spins nor sleeps long after a descriptor is free.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_millis(100);
 
-/// Connections let in before those who are open get their turn.
+/// Connections accepted in a row before open ones get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
 
 /// An address that cannot be listened on.
@@ -31,7 +31,7 @@ const ACCEPTS_PER_TURN: u32 = 16;
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -39,7 +39,7 @@ pub struct BindError {
 /// the system chooses the port once for all of them.
 ///
 /// # Errors
-/// The address is taken, not ours, or not permitted.
+/// The address is in use, not one of this host, or not permitted.
 pub fn bind(
     address: SocketAddr,
     count: usize,
@@ -74,7 +74,7 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct ConnectionLimiter {
     connections_max: usize,
     per_source_max: usize,
-    /// Proxies of one's own: each brings the connections of many clients.
+    /// Trusted proxies: each carries the connections of many clients.
     trusted: Vec<IpNet>,
     uses_proxy_protocol: bool,
     open: Mutex<OpenConnections>,
@@ -84,7 +84,7 @@ pub(crate) struct ConnectionLimiter {
 struct OpenConnections {
     total: usize,
     per_source: HashMap<IpAddr, usize>,
-    /// When a refusal was last logged, and how many there were since.
+    /// When a refusal was last logged, and the number since.
     warned: Option<Mono>,
     refused: u64,
 }
@@ -102,7 +102,7 @@ pub(crate) enum Cap {
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
 impl OpenConnections {
-    /// Counts a connection of this source; `false` when there are `most` already. 0 counts none.
+    /// Counts a connection of this source; `false` if there are `most` already. With 0 there is no limit.
     fn add(&mut self, source: IpAddr, most: usize) -> bool {
         if most == 0 {
             return true;
@@ -145,7 +145,7 @@ impl ConnectionLimiter {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in, until the permit is dropped, or says which cap is reached.
+    /// Admits a connection until the permit is dropped, or returns the cap that was reached.
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Cap> {
         let mut open = self.open();
         if open.total >= self.connections_max {
@@ -163,7 +163,7 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Counts a connection for its source, unless that is a proxy of one's own.
+    /// Counts a connection for its source, unless that is a trusted proxy.
     fn count(&self, open: &mut OpenConnections, address: IpAddr) -> Result<Source, Cap> {
         let address = address.to_canonical();
         if self
@@ -181,7 +181,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Notes a refusal; returns how many there were since the last warning when another one is due.
+    /// Notes a refusal. If a warning is due, returns the number of refusals since the last one.
     fn refused(&self, now: Mono) -> Option<u64> {
         let mut open = self.open();
         open.refused += 1;
@@ -222,7 +222,7 @@ impl ConnectionLimiter {
     }
 }
 
-/// One IPv4 address; an IPv6 /64, which is what one client has at least.
+/// An IPv4 address, or an IPv6 /64: the least that one client has.
 fn source_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -230,7 +230,7 @@ fn source_of(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// One connection's place open.
+/// The permit of an open connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
@@ -240,21 +240,21 @@ pub(crate) struct ConnectionPermit {
 /// The source that a connection counts for.
 #[derive(Debug)]
 enum Source {
-    /// Its client is not announced yet.
+    /// Its PROXY header has not arrived yet.
     Awaited,
-    /// This one.
+    /// A client.
     Counted(IpAddr),
-    /// None: a proxy of one's own.
+    /// None: the peer is a trusted proxy.
     Uncounted,
 }
 
 impl ConnectionPermit {
-    /// Whether a header will say whose connection it is.
+    /// Whether a PROXY header will name the client.
     pub(crate) fn awaits_client(&self) -> bool {
         matches!(self.source, Source::Awaited)
     }
 
-    /// The connection is this client's, unless the client has as many as it may.
+    /// Assigns the connection to a client, unless that has reached its cap.
     pub(crate) fn belongs_to(&mut self, client: IpAddr) -> Result<(), Cap> {
         let mut open = self.limiter.open();
         self.source = self.limiter.count(&mut open, client)?;
@@ -278,7 +278,7 @@ impl Drop for ConnectionPermit {
 }
 
 /// Half the descriptors that the process may open; the other half is for outputs, files and metrics.
-/// `None` where the system does not say.
+/// `None` if the limit is unknown.
 pub(crate) fn half_of_descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
@@ -299,8 +299,7 @@ impl Acceptor {
         Listener::new(poller, listener).map(Acceptor)
     }
 
-    /// Stops accepting and returns the connections that were already in the queue: those that the
-    /// kernel has let in are served.
+    /// Stops accepting and returns the connections already in the kernel's queue, which are still served.
     pub(crate) fn close(&self) -> Vec<(Stream, SocketAddr)> {
         let waiting = std::iter::from_fn(|| self.0.accept().ok()).collect();
         self.0.close();
@@ -326,7 +325,7 @@ impl Acceptor {
                         give_way().await;
                     }
                 }
-                // The client was gone before we looked: nothing is wrong here.
+                // The client has already gone.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(_) if !context.accepts() => return,
                 Err(_) => {
@@ -352,7 +351,7 @@ async fn give_way() {
     .await;
 }
 
-/// Takes one connection in, or closes it at once.
+/// Admits one connection, or closes it.
 pub(crate) fn accept_one(
     context: &WorkerContext,
     limiter: &Arc<ConnectionLimiter>,

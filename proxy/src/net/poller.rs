@@ -1,9 +1,9 @@
-//! Which sockets of this core can be read or written: an epoll set of our own, waited for by the runtime.
+//! Readiness of this core's sockets: an epoll set of our own, which the runtime waits for.
 //!
-//! The runtime has such a set, too. But it learns that a socket is empty only from a read that finds
-//! nothing, and that would be a third system call in each request that has only two to make.
+//! The runtime has its own set, but it learns that a socket is empty only from a read that finds nothing:
+//! a third system call for a request that needs two.
 //! A read that gets less than it has room for has emptied the socket; with edge-triggered epoll the
-//! next byte is an edge of its own (epoll(7)), so nothing is missed by not asking.
+//! next byte is a new edge (epoll(7)), so no wake-up is lost.
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -18,13 +18,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Events that one look fetches; what is left stays for the next one.
+/// Events fetched per call; further ones are fetched by the next.
 const EVENTS_PER_LOOK: usize = 1024;
 
-/// How long to wait when the runtime cannot wait for us, which it only refuses when it is out of memory.
+/// The pause after the runtime could not wait for the set, which happens only when it is out of memory.
 const BLIND_LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// A closed peer or a broken connection: reading says which, now and later.
+/// A closed peer or a broken connection; a read tells which.
 const ENDED: EventFlags = EventFlags::RDHUP
     .union(EventFlags::HUP)
     .union(EventFlags::ERR);
@@ -35,7 +35,7 @@ pub(crate) struct Poller {
     sockets: RefCell<Slab<Rc<Readiness>>>,
 }
 
-/// What is known of one socket, and who wants to know more.
+/// One socket's readiness, and the tasks that wait for it.
 #[derive(Default)]
 struct Readiness {
     readable: Cell<bool>,
@@ -43,7 +43,7 @@ struct Readiness {
     ended: Cell<bool>,
     wants_read: Cell<bool>,
     wants_write: Cell<bool>,
-    /// Stays when it has been used: a socket belongs to one task all its life.
+    /// Kept after a wake: a socket belongs to one task all its life.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -76,7 +76,7 @@ impl Readiness {
         }
     }
 
-    /// Acts when the socket is said to be ready, and again until the kernel has an answer.
+    /// Tries once the socket is ready, and again until the call does not block.
     fn poll<T>(
         &self,
         ready: &Cell<bool>,
@@ -104,10 +104,10 @@ impl Poller {
         })
     }
 
-    /// What wakes the tasks whose sockets are ready, for ever. To be spawned once, on the core.
+    /// Wakes the tasks whose sockets are ready, forever. Spawn it once, on the core's thread.
     pub(crate) fn run(self: Rc<Self>) -> io::Result<impl Future<Output = ()>> {
-        // The runtime can wait for a descriptor only in the shape of one of its sockets; it neither
-        // reads nor writes it.
+        // The runtime can wait for a descriptor only if it is one of its sockets; it neither reads nor
+        // writes it.
         let shape = std::net::TcpStream::from(self.epoll.try_clone()?);
         let waiter = monoio::net::TcpStream::from_std(shape)?;
         Ok(async move {
@@ -129,7 +129,7 @@ impl Poller {
         events.clear();
         let room = rustix::buffer::spare_capacity(events);
         if epoll::wait(&self.epoll, room, Some(&AT_ONCE)).is_err() {
-            // Interrupted: what is ready stays so.
+            // Interrupted: ready sockets stay ready.
             return;
         }
         let sockets = self.sockets.borrow();
@@ -161,7 +161,7 @@ impl Poller {
     }
 }
 
-/// A socket's place in the set. It needs no removal from the kernel's: that happens when it is closed.
+/// A socket's entry in the set. Closing the socket removes it from the kernel's set.
 struct Registration {
     readiness: Rc<Readiness>,
     key: usize,
@@ -181,13 +181,13 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Reads what there is, at most as much as there is room for; nothing at the end.
+    /// Reads into the buffer's free space; 0 bytes at the end of the stream.
     pub(crate) fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let now = &*self.registration.readiness;
         let read = now.poll(&now.readable, &now.wants_read, cx, || {
             (&self.socket).read(buffer)
         });
-        // The end is no edge of its own when it came before we looked.
+        // A FIN that arrived before the read makes no new edge.
         if let Poll::Ready(Ok(bytes)) = read
             && bytes < buffer.len()
             && !now.ended.get()
@@ -197,7 +197,7 @@ impl Stream {
         read
     }
 
-    /// Writes as much as the kernel takes.
+    /// Writes what the kernel takes.
     pub(crate) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let now = &*self.registration.readiness;
         now.poll(&now.writable, &now.wants_write, cx, || {
@@ -205,7 +205,7 @@ impl Stream {
         })
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending side.
     pub(crate) fn shutdown(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
@@ -227,13 +227,13 @@ impl Listener {
         })
     }
 
-    /// The next connection, and who it is.
+    /// The next connection and its peer.
     pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
         let now = &*self.registration.readiness;
         now.poll(&now.readable, &now.wants_read, cx, || self.accept())
     }
 
-    /// The next one that the kernel has already let in.
+    /// The next connection in the kernel's queue.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when there is none.
@@ -241,12 +241,12 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (socket, peer) = rustix::net::acceptfrom_with(&self.socket, flags)?;
         let socket = std::net::TcpStream::from(socket);
-        // Unknown only of somebody who has gone again.
+        // Fails only if the peer has gone.
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let peer = peer
             .and_then(|peer| SocketAddr::try_from(peer).ok())
             .unwrap_or(unknown);
-        // Without it the last piece of an answer could wait 40 ms for the client's acknowledgement.
+        // Without it the last segment of a response could wait 40 ms for the client's ACK.
         socket.set_nodelay(true)?;
         let registration = self.registration.poller.register(&socket)?;
         Ok((
@@ -258,9 +258,9 @@ impl Listener {
         ))
     }
 
-    /// Lets nobody in any more; a pending accept ends with an error.
+    /// Stops accepting; a pending accept fails.
     pub(crate) fn close(&self) {
-        // Fails only on a socket that does not listen any more.
+        // Fails only if the socket no longer listens.
         let _ = socket2::SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
 }

@@ -1,8 +1,8 @@
-//! The header that a balancer puts before the first byte of a connection to say whose it is: PROXY
-//! protocol, version 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, section 2.2).
+//! The header with which a balancer begins a connection to name its client: PROXY protocol, version 2
+//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, section 2.2).
 //!
-//! Reads the header and not a byte behind it, so that nothing of what follows can be lost. Judges nobody:
-//! that such a header is to be believed is decided where it is asked for.
+//! Reads not a byte beyond the header, so that no part of the request is lost. Whether to trust a header is
+//! decided by the caller.
 
 use super::poller::Stream;
 use ppp::v2::{Addresses, Command, Header, ParseError, Protocol};
@@ -11,47 +11,47 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Poll, Waker};
 
-/// Signature, command, family and length: what a header has at least, bytes.
+/// Bytes of signature, command, family and length, which every header has.
 const FIXED_BYTES: usize = 16;
 
 /// A header may have this many bytes. Addresses take 216 at most; the rest are notes between proxies, of
 /// which a network load balancer writes less than 100, and HAProxy with all of them some 700.
 const HEADER_BYTES_MAX: usize = 1_024;
 
-/// A header that a process sends on its own account, as for a health check: it names no client.
+/// A header for a proxy's own connection, such as a health check: it names no client.
 pub(crate) const LOCAL_HEADER: [u8; FIXED_BYTES] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// Why a connection has no client.
+/// Why the client of a connection is unknown.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum NoClient {
-    /// Its end, or the end of its time, came before its first byte.
+    /// It ended, or its time was over, before the first byte.
     #[error("nothing was sent")]
     Silent,
-    /// Its end, or the end of its time, came within the header.
+    /// It ended, or its time was over, within the header.
     #[error("the header broke off after {0} bytes")]
     BrokenOff(usize),
-    /// The header says that it is longer than a header may be.
+    /// The header's length is over the limit.
     #[error("the header has {actual} bytes, at most {limit} are read")]
     TooLong {
         /// [`HEADER_BYTES_MAX`].
         limit: usize,
-        /// What it says.
+        /// The length in the header.
         actual: usize,
     },
-    /// Addresses of another transport than the one it came by.
+    /// Addresses of another transport than TCP.
     #[error("the header is not about a TCP connection")]
     NotTcp,
-    /// These bytes begin no header of this version.
+    /// The bytes are not a header of this version.
     #[error(transparent)]
     Malformed(#[from] ParseError),
 }
 
-/// Reads the header of a connection that has to begin with one: the client that it names, or `None`
-/// where it names none (a balancer's own connection, or one whose addresses are of no network) and the
-/// peer is the client. `is_over` says whether the time for it has ended, and has the waker woken then.
+/// Reads the header that begins a connection. Returns the client it names, or `None` if it names none (a
+/// balancer's own connection, or an unspecified family) and the peer is the client. `is_over` tells whether
+/// the time is over, and wakes the waker when it is.
 ///
 /// # Errors
-/// See [`NoClient`]. What was read is gone, so the connection is of no use any more.
+/// See [`NoClient`]. The bytes read are lost, so the connection has to be closed.
 pub(crate) async fn read_client(
     stream: &Stream,
     mut is_over: impl FnMut(&Waker) -> bool,
@@ -77,10 +77,10 @@ pub(crate) async fn read_client(
     }
 }
 
-/// What the bytes so far come to.
+/// The state of a header after some of its bytes.
 #[derive(Debug, PartialEq)]
 enum Progress {
-    /// A header has so many bytes, as far as one can tell.
+    /// Bytes that the header has at least.
     Needs(usize),
     /// The header is there.
     Complete(Option<SocketAddr>),
@@ -181,7 +181,7 @@ mod tests {
         for header in [
             LOCAL_HEADER.to_vec(),
             from_hex(CHECK_OF_HAPROXY),
-            // Even one with addresses: they are not to be looked at.
+            // Even with addresses, which must be ignored.
             header(0x20, 0x11, &[7; 12]),
             header(0x21, 0x00, b""),
             header(0x21, 0x01, b"whatever"),
@@ -285,7 +285,7 @@ mod tests {
                 Ok(Progress::Complete(_)) => {
                     let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
                     prop_assert!(bytes.len() >= whole);
-                    // What stands behind it changes nothing.
+                    // Bytes behind the header change nothing.
                     prop_assert_eq!(judge(&bytes), judge(&bytes[..whole]));
                 }
                 Err(_) => {}

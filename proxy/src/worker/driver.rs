@@ -1,4 +1,4 @@
-//! io_uring or epoll: what the kernel permits, found out before a core depends on it.
+//! io_uring or epoll: probes what the kernel permits before a core depends on it.
 
 use super::StartError;
 use sluice_sinks::keyword_enum;
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 pub(super) const RING_ENTRIES: u32 = 1024;
 
 keyword_enum! {
-    /// Which I/O driver is asked for.
+    /// The configured I/O driver.
     #[derive(Default)]
     Driver, "one of auto, uring, epoll" {
         /// io_uring where the kernel allows it, else epoll.
@@ -22,7 +22,7 @@ keyword_enum! {
     }
 }
 
-/// Which I/O driver runs.
+/// The I/O driver in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriverKind {
     /// io_uring with SINGLE_ISSUER, COOP_TASKRUN and DEFER_TASKRUN (Linux 6.1 and later).
@@ -92,8 +92,8 @@ impl Driver {
         if self == Driver::Epoll {
             return Ok(DriverKind::Epoll);
         }
-        // On a thread of its own, which takes the ring's remains along: a caller that had owned a
-        // ring would have its next blocking call interrupted (EINTR) by the ring's clean-up.
+        // On a thread of its own: the ring's clean-up would interrupt (EINTR) the next blocking call of a
+        // caller that had owned it.
         let probe = thread::Builder::new()
             .name("probe".to_owned())
             .spawn(DriverKind::best_ring)

@@ -62,12 +62,12 @@ impl ListenSettings {
 }
 
 keyword_enum! {
-    /// Whether connections begin with a PROXY protocol header, version 2. There is no word for "if one
-    /// comes": whoever reached the port could then choose an address by sending one.
+    /// Whether connections begin with a PROXY protocol header, version 2. There is no
+    /// "optional": any client could then choose its address by sending one.
     ProxyProtocol, "one of off, required" {
-        /// They do not, and what looks like one is a malformed request.
+        /// They do not; a header is a malformed request.
         Off = "off",
-        /// They do; one without it is closed.
+        /// They do; a connection without one is closed.
         Required = "required",
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Script {
     pub(crate) seen: Vec<Request>,
 }
 
-/// A service's words: puts that no answer is planned for succeed.
+/// A service's script: puts without a planned response succeed.
 pub(crate) struct Service {
     /// The answer to any operation that describes.
     pub(crate) describe: Value,

@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn a_batch_that_is_too_large_condemns_a_record_only_alone_and_if_none_as_large_was_ever_taken()
     {
-        let word = |alone, fits| of_report(Code::MessageSizeTooLarge, alone, fits);
-        assert_eq!(word(false, true), RecordResult::Retry(Cause::Invalid));
-        assert_eq!(word(false, false), RecordResult::Retry(Cause::Invalid));
-        assert_eq!(word(true, true), RecordResult::Retry(Cause::Unavailable));
-        assert_eq!(word(true, false), RecordResult::Refused(Cause::TooLarge));
+        let result = |alone, fits| of_report(Code::MessageSizeTooLarge, alone, fits);
+        assert_eq!(result(false, true), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(result(false, false), RecordResult::Retry(Cause::Invalid));
+        assert_eq!(result(true, true), RecordResult::Retry(Cause::Unavailable));
+        assert_eq!(result(true, false), RecordResult::Refused(Cause::TooLarge));
     }
 
     #[test]
