@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_series_of_a_name_are_summed_and_longer_names_left_alone() {
+    fn series_are_summed_by_exact_name() {
         let page = "# TYPE sent counter\nsent{to=\"a}b c\"} 5\nsent{to=\"d\"} 7 1719469182900\nsent_bytes 9\n";
         let find = |name: &str| prometheus(page, name);
         assert_eq!(find("sent"), Ok(Some(12)));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_has_a_page_and_a_way_to_read_it_or_a_command() {
+    fn a_counter_needs_a_page_or_a_command() {
         let counter = |keys: &str| -> Counter {
             toml::from_str(&format!("counts = 'requests'\n{keys}\n")).unwrap()
         };
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_prints_is_one_whole_number_or_an_error() {
+    fn command_counters_print_one_whole_number() {
         assert_eq!(Counter::printed(" 12\n"), Ok(12));
         for odd in ["", "12 13", "1e3", "-1", "no such topic"] {
             let error = Counter::printed(odd).unwrap_err();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_in_json_is_a_whole_number_or_an_error() {
+    fn json_counters_are_whole_numbers() {
         assert_eq!(json(r#"{"stored":3,"x":1}"#, "stored"), Ok(Some(3)));
         assert_eq!(json("{}", "stored"), Ok(None));
         assert!(json(r#"{"stored":-1}"#, "stored").is_err());

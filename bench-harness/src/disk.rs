@@ -71,7 +71,7 @@ mod tests {
         27 22 254:32 / /tmp/disk rw - btrfs /dev/vdc rw\n";
 
     #[test]
-    fn the_longest_and_latest_mount_point_says_what_a_path_is_on() {
+    fn the_longest_latest_mount_point_wins() {
         let of = |path: &str| mount_of(MOUNTS, Path::new(path));
         assert_eq!(of("/work"), Some(("ext4", "/dev/vda")));
         assert_eq!(of("/tmpfile"), Some(("ext4", "/dev/vda")));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_with_its_owner_and_one_in_memory_is_refused() {
+    fn a_disk_folder_is_removed_and_tmpfs_refused() {
         let path = std::env::temp_dir().join(format!("sluice-bench-disk-{}", std::process::id()));
         if let Ok(folder) = Folder::create(&path) {
             assert!(path.is_dir() && !folder.on.is_empty());

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_204_counts_only_where_the_row_says_so() {
+    fn status_204_counts_only_where_configured() {
         let workload = workload(20, 0);
         assert_eq!(report(204, 0, 0).check(&workload, &endpoint(204)), Ok(()));
         let error = report(204, 0, 0)

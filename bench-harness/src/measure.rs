@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_has_to_arrive_before_a_figure_is_taken() {
+    fn figures_wait_for_pending_records() {
         let workload: Workload = toml::from_str(
             "connections = 1\nmode = 'event'\nbatch = 1\nevent_bytes = 9\n\
              [expect]\naccepted = 1\nrejected = 0\n",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_one_record_however_many_events_are_in_it() {
+    fn an_envelope_is_one_record() {
         let workload: Workload = toml::from_str(
             "connections = 1\nmode = 'envelope'\nbatch = 20\nevent_bytes = 800\n\
              [expect]\naccepted = 20\nrejected = 0\n",

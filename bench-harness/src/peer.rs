@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_peer_that_ships_can_be_read_and_has_its_files() {
+    fn every_shipped_peer_parses_with_its_files() {
         let peers: Vec<(String, Peer)> = rows(&folder()).unwrap();
         assert!(peers.iter().any(|(name, _)| name == "limit"));
         for (name, peer) in peers {
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_looked_for_in_turn_and_missed_by_name() {
+    fn programs_are_searched_in_order_and_missed_by_name() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("here"), "").unwrap();
         let row = "about = 'x'\nrun = ['{a}']\n[programs]\na = ['{dir}/nowhere', 'here']\n";

@@ -181,7 +181,7 @@ mod tests {
     const SPIN: &str = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done";
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+    fn proc_stat_names_may_have_spaces_and_parentheses() {
         let stat = "7 (a) b (c)) S 3 7 7 0 -1 4194304 9 9 9 9 11 12 13 14 20 0 1 0 4711 1 1";
         let expected = Stat {
             parent: 3,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn work_of_a_child_and_of_its_child_counts_while_they_run() {
+    fn cpu_time_of_running_descendants_counts() {
         let parent = shell(&format!("({SPIN}; sleep 60; true); true"));
         let alone = |id: u32| {
             Stat::parse(&fs::read_to_string(format!("/proc/{id}/stat")).unwrap())
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_heed_the_signal_is_killed_with_its_children() {
+    fn processes_ignoring_the_signal_are_killed_with_children() {
         let mut parent = shell("trap '' TERM; sleep 600 & sleep 600; true");
         assert!(in_time(|| tree(parent.id()).unwrap().len() >= 3));
         let members: Vec<u32> = tree(parent.id()).unwrap().into_keys().collect();

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_or_between_the_two_middle_values() {
+    fn the_median_of_an_even_count_is_the_mean() {
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median([]), 0.0);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_was_not_held_and_a_generator_at_its_limit_are_marked() {
+    fn missed_rates_and_generator_limits_are_marked() {
         let table = record(vec![(
             "odd",
             vec![Ok(Sample {

@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn an_install_runs_only_when_asked_for_and_a_failed_one_skips() {
+    fn installs_run_on_request_and_failures_skip() {
         let row = format!("install = ['sh', '-c', 'exit 3']\n{MISSING}");
         let Ok(Started::Skipped(why)) = start(&row, false) else {
             panic!("not skipped");
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installed_program_is_found_afterwards_and_a_failing_start_shows_its_words() {
+    fn a_failing_start_shows_its_output() {
         let script = "printf \"#!/bin/sh\\necho no such option >&2; exit 1\\n\" > {tools}/odd; chmod +x {tools}/odd";
         let row = format!("install = ['sh', '-c', '''{script}''']\n{MISSING}");
         let error = start(&row, true).unwrap_err();
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_has_said_nothing_and_its_words_are_shown() {
+    fn a_failing_command_has_no_value_and_shows_output() {
         let sh = |script: &str| said(&["sh", "-c", script].map(str::to_owned));
         assert_eq!(sh("echo 7"), Ok(("7\n".to_owned(), String::new())));
         let error = sh("echo 7; echo no broker >&2; exit 3").unwrap_err();
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_a_version_counts_wherever_it_is_printed() {
+    fn the_version_is_the_first_line_of_either_output() {
         let sh = |script: &str| version(&["sh", "-c", script].map(str::to_owned));
         assert_eq!(sh("echo; echo ' odd 1.2 '; echo more"), "odd 1.2");
         assert_eq!(sh("echo odd 1.2 >&2"), "odd 1.2");

@@ -172,7 +172,7 @@ mod tests {
     const GOOD: &str = "connections = 1\nmode = 'event'\nbatch = 20\n";
 
     #[test]
-    fn every_workload_that_ships_can_be_read_and_has_its_body() {
+    fn every_shipped_workload_parses_with_its_body() {
         let workloads: Vec<(String, Workload)> = rows(&folder("workloads")).unwrap();
         assert!(workloads.len() >= 4);
         for body in workloads.iter().filter_map(|(_, row)| row.body.as_ref()) {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_events_that_ship_are_as_many_as_their_row_says() {
+    fn shipped_bad_events_match_their_row() {
         let workloads: Vec<(String, Workload)> = rows(&folder("workloads")).unwrap();
         let mut seen = 0;
         for (name, row) in workloads {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_with_an_unknown_key_is_refused_with_its_file() {
+    fn unknown_keys_in_rows_are_refused_by_file() {
         assert!(refusal("connections = 1\nspeed = 2\n").contains("speed"));
         let expect = "[expect]\naccepted = 20\nrejected = 0\nlost = 0\n";
         assert!(refusal(&format!("{GOOD}event_bytes = 9\n{expect}")).contains("lost"));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_whose_counts_do_not_make_up_its_batch_is_refused() {
+    fn row_counts_must_add_up_to_the_batch() {
         let expect = "[expect]\naccepted = 18\nrejected = 1\n";
         let error = refusal(&format!("{GOOD}body = 'x.json'\n{expect}"));
         assert!(

@@ -78,7 +78,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn right_counts_give_a_figure_and_a_missing_program_is_skipped_and_recorded_by_name() {
+fn correct_counts_give_a_figure_and_missing_programs_skip() {
     let dir = folder(&generator(20), &[("gone", GONE)]);
     let output = bench(dir.path(), &["--out", "record"]);
     let (table, said) = (text(&output.stdout), text(&output.stderr));
@@ -92,7 +92,7 @@ fn right_counts_give_a_figure_and_a_missing_program_is_skipped_and_recorded_by_n
 }
 
 #[test]
-fn a_peer_with_wrong_counts_gets_no_figure_and_the_exit_code_is_1() {
+fn wrong_counts_give_no_figure_and_exit_code_1() {
     let dir = folder(&generator(19), &[]);
     let output = bench(dir.path(), &[]);
     let table = text(&output.stdout);
@@ -103,7 +103,7 @@ fn a_peer_with_wrong_counts_gets_no_figure_and_the_exit_code_is_1() {
 }
 
 #[test]
-fn a_peer_that_did_not_see_what_was_answered_gets_no_figure() {
+fn a_peer_missing_answered_requests_gets_no_figure() {
     let dir = folder(&generator(20), &[("counting", COUNTING)]);
     let output = bench(dir.path(), &[]);
     let table = text(&output.stdout);
@@ -128,7 +128,7 @@ fn drained(lines: u32) -> String {
 }
 
 #[test]
-fn what_a_backend_holds_in_the_end_has_to_be_what_was_accepted() {
+fn the_backend_must_hold_all_accepted_events() {
     for (lines, code) in [(21, 0), (20, 1), (22, 1)] {
         let row = drained(lines);
         let dir = folder(&generator(20), &[("late", &row)]);
@@ -146,7 +146,7 @@ fn what_a_backend_holds_in_the_end_has_to_be_what_was_accepted() {
 }
 
 #[test]
-fn a_broken_row_is_one_line_with_its_file_and_exit_code_1() {
+fn a_broken_row_exits_with_code_1() {
     let dir = folder(&generator(20), &[("odd", "about = 'x'\nrun = []\n")]);
     let output = bench(dir.path(), &[]);
     assert_eq!(output.status.code(), Some(1));

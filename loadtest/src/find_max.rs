@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_judged_by_the_objective_and_blames_the_generator_only_when_it_is_missed() {
+    fn only_missed_probes_blame_the_generator() {
         let mut report = report();
         report.sent = 1_000;
         report.answered = 1_000;
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_a_search_is_how_the_next_higher_rate_failed() {
+    fn the_limit_is_why_the_next_rate_failed() {
         let probe = |rate, verdict| Probe {
             rate,
             confirmation: false,

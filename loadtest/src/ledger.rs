@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_first_kind_are_read_and_have_no_seconds() {
+    fn v1_ack_files_are_read_without_seconds() {
         let old = file(&format!(
             "{ACKS_HEADER_V1}\n000000ab 000000001000 20 200 0,7\n000000ab 000000001014 1 - reset\n"
         ));
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_takes_at_most_64_bytes_of_disk_in_both_ledgers_together() {
+    fn an_event_takes_at_most_64_bytes_in_both_ledgers() {
         let mut line = Vec::new();
         let ack = Ack {
             run: u32::MAX,
@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_its_end_mark_when_its_writer_has_ended_and_nothing_follows_it() {
+    fn the_end_mark_is_the_last_line_of_a_ledger() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path();
         let ending = || read_stored(path, |_| {}).unwrap().ending;
@@ -718,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_returns_when_every_line_pushed_before_it_is_in_the_file() {
+    fn a_flush_writes_every_line_pushed_before_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
         std::thread::scope(|scope| {
@@ -757,7 +757,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_cut_off_at_the_end_is_said_and_not_counted() {
+    fn a_truncated_last_line_is_reported_and_not_counted() {
         let cut = file(&format!(
             "{ACKS_HEADER}\n{RUN}\n000000ab 000000001000 20 0 200\n000000ab 0000"
         ));
@@ -769,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_kind_is_refused_by_its_first_line() {
+    fn a_wrong_header_line_is_refused() {
         for content in [
             "",
             "{\"a\":1}\n",

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_a_byte_per_id_and_a_chunk_for_what_is_begun() {
+    fn memory_is_one_byte_per_id_in_chunks() {
         let mut events = EventTable::default();
         let (requests, count) = (200, 10_000);
         for request in 0..requests {

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_has_its_form_and_an_open_loop_is_the_default() {
+    fn load_shapes_are_parsed_and_open_loop_is_default() {
         for (words, label) in [
             ("", "constant 1000"),
             ("--rate 0.5", "constant 0.5"),

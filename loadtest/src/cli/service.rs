@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_an_id_and_a_secret_and_without_one_any_signature_will_do() {
+    fn without_a_key_any_signature_is_accepted() {
         assert_eq!(signatures(""), Ok(Signatures::Present));
         let key = Key {
             id: "AKID".to_owned(),

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_a_limit_is_asked_for_no_more_than_the_highest_rate() {
+    fn an_unlimited_target_gets_the_highest_rate_at_most() {
         let (answer, probes) = search(BOUNDS, up_to(f64::INFINITY));
         assert_eq!(answer, Some(1_000_000.0));
         assert!(probes.iter().all(|(rate, _)| *rate <= 1_000_000.0));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_is_not_met_again_is_stepped_down_from() {
+    fn an_unconfirmed_rate_is_stepped_down() {
         let (answer, probes) = search(BOUNDS, |rate, confirmation| {
             up_to(if confirmation { 800.0 } else { 1_000.0 })(rate, confirmation)
         });
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_never_met_again_ends_without_an_answer() {
+    fn a_rate_never_confirmed_ends_without_result() {
         let precise = Bounds {
             precision: 0.2,
             ..BOUNDS

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_1000_kib_and_a_call_4_mib_of_data() {
+    fn record_limit_is_1000_kib_and_call_limit_4_mib() {
         assert!(batch(&[record(RECORD_BYTES_MAX)]).is_ok());
         let refusal = batch(&[record(1), record(RECORD_BYTES_MAX + 1)]).unwrap_err();
         assert!(refusal.message.contains("'records.2.member.data'"));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_or_no_base64_or_another_stream_is_refused() {
+    fn missing_members_bad_base64_and_unknown_streams_are_refused() {
         for (body, expected) in [
             ("{", "SerializationException"),
             (r#"{"DeliveryStreamName":"clicks"}"#, "ValidationException"),

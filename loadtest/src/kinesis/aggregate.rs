@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_and_every_flipped_bit_of_a_container_make_it_a_plain_record() {
+    fn a_damaged_kpl_container_is_a_plain_record() {
         let golden = golden();
         for end in 0..golden.len() {
             assert_eq!(user_records(&golden[..end]), None, "cut at {end}");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_no_aggregate_is_a_plain_record_whatever_its_digest_says() {
+    fn a_non_aggregate_with_valid_digest_is_a_plain_record() {
         for (message, why) in [
             (&b"\x1a\x04\x08\x00\x1a\x00"[..], "no such key"),
             (
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_may_come_in_any_order_and_unknown_ones_are_passed_over() {
+    fn protobuf_field_order_is_free_and_unknown_fields_skipped() {
         let message = b"\x1a\x08\x22\x02\x0a\x00\x08\x00\x1a\x00\x20\x07\x29\x01\x02\x03\x04\x05\x06\x07\x08\x35\x01\x02\x03\x04\x0a\x01a";
         let data = sealed(message);
         let users = user_records(&data).unwrap();

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cbor_call_is_read_with_indefinite_lengths_as_the_java_sdk_writes_it() {
+    fn cbor_with_indefinite_lengths_is_read() {
         // {_ "Data": h'00ff', "N": 5, "Timestamp": 1(1500)}
         let body = b"\xbf\x64Data\x42\x00\xff\x61N\x05\x69Timestamp\xc1\x19\x05\xdc\xff";
         let expected = serde_json::json!({"Data": "AP8=", "N": 5, "Timestamp": 1.5});
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_cbor_has_bytes_and_times_of_its_own_kind() {
+    fn cbor_responses_have_native_bytes_and_timestamps() {
         let answer = serde_json::json!({
             "Records": [{"Data": "AP8=", "ApproximateArrivalTimestamp": 1.25, "PartitionKey": null}],
             "MillisBehindLatest": 7,

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_carries_more_than_half_of_its_capacity_doubles() {
+    fn an_on_demand_stream_over_half_its_capacity_doubles() {
         for (bytes, records) in [((2 << 20) + 2_000, 1), (1, 2_002)] {
             let mut demand = Demand::new(PERIOD);
             load(&mut demand, 0, 900, bytes, records);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_remembered_and_a_spike_within_a_sample_is_averaged() {
+    fn peaks_are_kept_and_spikes_averaged_per_sample() {
         let mut demand = Demand::new(PERIOD);
         load(&mut demand, 0, 60, 3 << 20, 1);
         assert_eq!(demand.growth(10 * PERIOD, 4), Some(8));

@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_by_time_takes_the_shards_that_were_open_then() {
+    fn a_time_filter_lists_shards_open_then() {
         let seconds = Duration::from_secs;
         let mut parent = Shard::new(0..=u128::MAX, seconds(0));
         parent.closed = Some(seconds(10));

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_members_of_a_single_record_are_those_of_its_call() {
+    fn put_record_members_belong_to_the_call() {
         let body = br#"{"Data":"aGk=","SequenceNumberForOrdering":"1","PartitionKey":"k",
             "StreamName":"clicks","DryRun":true}"#;
         let call = put_record(body).unwrap();

@@ -187,7 +187,7 @@ mod tests {
     use crate::kinesis::stream::tests::{put, stream};
 
     #[test]
-    fn what_readers_took_keeps_them_waiting_and_a_throttled_call_takes_nothing() {
+    fn reads_use_capacity_and_throttled_reads_use_none() {
         let second = Duration::from_secs(1);
         let mut stream = stream(Mode::Provisioned);
         for turn in 0..3 {

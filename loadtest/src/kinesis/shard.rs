@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_takes_1000_records_at_once_and_throttles_the_next() {
+    fn a_shard_throttles_record_1001_of_a_second() {
         let mut limits = WriteLimits::default();
         for _ in 0..SHARD_RECORDS_PER_SECOND {
             assert!(limits.admit(Duration::ZERO, 1));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_takes_one_mebibyte_at_once_and_throttles_the_next_byte() {
+    fn a_shard_throttles_over_one_mebibyte_a_second() {
         let mut limits = WriteLimits::default();
         assert!(limits.admit(Duration::ZERO, SHARD_BYTES_PER_SECOND));
         assert!(!limits.admit(Duration::ZERO, 1));
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_needs_a_rested_shard_and_leaves_it_in_debt() {
+    fn a_large_record_needs_an_idle_shard() {
         let large = 10 * SHARD_BYTES_PER_SECOND;
         let mut limits = WriteLimits::default();
         assert!(limits.admit(Duration::ZERO, large));
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_answers_five_reads_at_once_and_throttles_the_sixth() {
+    fn a_shard_throttles_the_sixth_read_of_a_second() {
         let mut reads = ReadLimits::default();
         for _ in 0..SHARD_READS_PER_SECOND {
             assert!(reads.admit(Duration::ZERO));
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_10_mib_stops_the_readers_of_a_shard_for_four_more_seconds() {
+    fn a_10_mib_read_blocks_readers_for_four_seconds() {
         let mut reads = ReadLimits::default();
         assert!(reads.admit(Duration::ZERO));
         reads.took(10 << 20);
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_found_from_any_number_and_leave_from_the_oldest() {
+    fn records_are_read_from_any_sequence_number() {
         let mut shard = Shard::new(0..=u128::MAX, Duration::ZERO);
         let mut costs = 0;
         for _ in 0..10 {

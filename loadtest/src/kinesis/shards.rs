@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_closes_the_parent_and_gives_its_hashes_to_two_children() {
+    fn a_split_gives_the_hashes_to_two_children() {
         let mut shards = Shards::new(2);
         let start = (1 << 127) + (1 << 126);
         shards.split(1, start, NOW).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn doubling_is_one_split_per_shard_and_halving_one_merge_per_pair() {
+    fn doubling_splits_each_shard_and_halving_merges_pairs() {
         for count in [1, 3, 4, 5, 100] {
             let mut shards = Shards::new(count);
             shards.resize(2 * count, NOW).unwrap();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn any_order_of_changes_keeps_every_hash_in_one_open_shard() {
+    fn every_hash_stays_in_one_open_shard() {
         for seed in 0..40 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut shards = Shards::new(random.u32(1..=8));
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn over_the_retention_cap_records_go_where_more_than_a_share_is_kept() {
+    fn retention_drops_from_shards_over_their_share() {
         let mut shards = Shards::new(2);
         let kept =
             |shards: &Shards| -> Vec<usize> { shards.all().iter().map(Shard::retained).collect() };

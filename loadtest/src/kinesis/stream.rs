@@ -619,7 +619,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_change_comes_at_the_end_of_its_update_and_not_before() {
+    fn a_change_takes_effect_when_its_update_ends() {
         let mut stream = stream(Mode::Provisioned);
         let resize = Change::Resize { count: 8 };
         stream.begin(SECOND, resize).unwrap();
@@ -664,7 +664,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_on_demand_stream_carries_twice_its_peak_after_a_period() {
+    fn on_demand_capacity_becomes_twice_the_peak() {
         let mut stream = stream(Mode::OnDemand);
         let full = 1 << 20;
         assert_eq!(put(&mut stream, Duration::ZERO, full / 4 * 3), 4);

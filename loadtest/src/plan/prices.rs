@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_could_be_misread_is_refused_with_the_key_and_the_reason() {
+    fn an_ambiguous_price_table_is_refused_by_key() {
         for (from, to, part) in [
             ("[s3_put]", "[s3_puts]", "s3_puts"),
             (
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn tiers_are_paid_one_after_the_other_and_rounding_is_up_once() {
+    fn price_tiers_add_up_and_round_up_once() {
         let prices = Prices::built_in().unwrap();
         let price = &prices.firehose_in;
         let usd = |gib: u128| price.amount(gib << 30, 1 << 30).unwrap().nanos() / 1_000_000;

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_shows_each_value_even_when_all_are_the_same() {
+    fn a_strip_shows_equal_values() {
         let circles = |values: &[f64], range| {
             let svg = strip(values, 1.0, range, Color::BLUE).unwrap();
             let document = roxmltree::Document::parse(&svg).unwrap();
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_breaks_a_line_and_a_lone_point_is_still_seen() {
+    fn gaps_break_lines_and_lone_points_are_drawn() {
         let points = vec![
             (1.0, Some(1.0)),
             (2.0, Some(2.0)),

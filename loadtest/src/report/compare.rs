@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_larger_than_the_range_of_repeats_is_beyond_the_noise() {
+    fn a_difference_over_the_range_of_repeats_is_significant() {
         let base = [100.0, 102.0, 104.0];
         let more = [110.0, 111.0, 113.0];
         assert_eq!(
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_name_are_repeats_and_their_number_has_a_bound() {
+    fn files_of_one_name_are_bounded_repeats() {
         let named = |name: &str, files: usize| VariantFiles {
             name: name.to_owned(),
             files: vec![PathBuf::from("x"); files],

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_has_the_histograms_percentiles_and_ends_at_its_maximum() {
+    fn a_percentile_curve_ends_at_the_maximum() {
         // 1 to 10,000 us, each once: the latency at quantile q is q x 10 ms.
         let points = curve(&base64(&encoded((1..=10_000).map(|us| us * 1_000)))).unwrap();
         for point in &points {

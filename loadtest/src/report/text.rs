@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_utc_to_the_second_and_nonsense_is_unknown() {
+    fn timestamps_are_utc_seconds_or_unknown() {
         assert_eq!(
             date(1_700_000_000_123).as_deref(),
             Some("2023-11-14 22:13:20 UTC")

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_piece_of_a_second_makes_no_rate_of_its_own() {
+    fn a_partial_last_second_has_no_rate() {
         let points = stretches(&[
             second(1.0, 100, 1.0),
             second(2.0, 100, 1.0),

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_is_told_when_every_thread_has_handed_it_over() {
+    fn a_second_is_complete_once_every_thread_reported() {
         let mut collector = collector(2);
         collector.take(interval(0, 0, SECOND_NS, &[10, 20]));
         collector.take(interval(0, 1, 2 * SECOND_NS, &[30]));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_without_a_request_is_no_second_and_a_quiet_second_is_one() {
+    fn idle_seconds_count_and_empty_rests_do_not() {
         let mut collector = collector(1);
         collector.take(interval(0, 0, SECOND_NS, &[]));
         collector.take(interval(0, 1, 2 * SECOND_NS, &[5]));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn late_seconds_and_requests_are_counted_by_whose_fault_it_was() {
+    fn lateness_is_counted_by_cause() {
         let mut collector = collector(2);
         let mut busy = interval(0, 0, SECOND_NS, &[5]);
         busy.thread_time.awake = 0.99;

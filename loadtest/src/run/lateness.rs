@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_thread_that_was_woken_late_was_starved_by_the_machine() {
+    fn an_idle_thread_woken_late_was_starved() {
         assert_eq!(judge(thread(500, 0, 0.01, 0.01)), Some(Late::Machine));
         assert_eq!(judge(thread(500, 10, 0.15, 0.15)), Some(Late::Machine));
     }
 
     #[test]
-    fn a_thread_taken_off_its_cpu_while_it_worked_was_starved_by_the_machine() {
+    fn a_preempted_busy_thread_was_starved() {
         assert_eq!(judge(thread(500, 500, 0.15, 0.05)), Some(Late::Machine));
         assert_eq!(judge(thread(500, 500, 0.97, 0.4)), Some(Late::Machine));
         assert_eq!(judge(thread(0, 0, 0.97, 0.4)), Some(Late::Machine));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_late_when_enough_of_its_seconds_or_requests_are() {
+    fn lateness_needs_enough_late_seconds_or_requests() {
         let late = |seconds, requests| Lateness { seconds, requests };
         assert!(!late(0, 0).is_of_run(60, 1_000));
         // The top of a ramp, or a burst: too little of the run to show in its p99.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read_sorted_and_told_as_in_a_sentence() {
+    fn ok_statuses_are_parsed_sorted_and_displayed() {
         for (text, told) in [
             ("200", "200"),
             ("204,200", "200 or 204"),

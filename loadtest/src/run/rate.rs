@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_start_where_the_sum_of_the_rate_passes_their_number() {
+    fn requests_start_where_the_rate_integral_passes_their_number() {
         for (load, rate) in shapes() {
             let curve = curve(&load, 10.0);
             let expected = starts_by_addition(rate, 10.0);
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_never_go_back_and_never_come_after_the_end_of_a_trace() {
+    fn trace_starts_are_monotonic_and_end_with_it() {
         for (load, _) in shapes() {
             let curve = curve(&load, 10.0);
             let starts: Vec<u64> = (0..20_000).map(|n| curve.intended(n)).collect();
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_rate_is_exact_to_the_nanosecond_for_a_month() {
+    fn a_constant_rate_stays_exact_for_a_month() {
         let curve = curve(&Load::Open { per_second: 1e8 }, 1.0);
         let month = 30 * 86_400 * 1_000_000_000u64;
         assert_eq!(curve.intended(month / 10), month);
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_rate_is_named_by_its_number() {
+    fn an_invalid_trace_line_is_reported_by_number() {
         let error = |text: &str| Trace::parse(text).unwrap_err().to_string();
         for bad in [
             "x 1", "1", "1 2 3", "-1 2", "1 -2", "1 nan", "inf 1", "1 1e9",

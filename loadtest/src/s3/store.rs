@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_holds_objects_under_their_keys_and_has_to_be_empty() {
+    fn a_store_directory_must_start_empty() {
         let dir = tempfile::tempdir().unwrap();
         let objects = dir.path().join("objects");
         let now = SystemTime::UNIX_EPOCH;

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_missing_wrong_small_or_out_of_order_are_refused_and_the_upload_stays() {
+    fn bad_parts_are_refused_and_the_upload_stays() {
         let (mut uploads, mut store, id) = begun(20 << 20);
         let one = put(&mut uploads, &mut store, &id, 1, PART_BYTES_MIN - 1);
         let two = put(&mut uploads, &mut store, &id, 2, 3);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aborted_upload_gives_its_memory_back_and_one_over_it_is_refused() {
+    fn an_aborted_upload_frees_its_memory() {
         let (mut uploads, mut store, id) = begun(4);
         put(&mut uploads, &mut store, &id, 1, 4);
         let refused = uploads.put(&id, PLACE, 2, vec![0], [0; 16], &mut store);

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_over_a_second_passes_when_full_and_leaves_a_debt() {
+    fn a_full_bucket_passes_large_costs_and_owes_them() {
         let mut budget = Budget::new(10);
         assert!(pay(&mut budget, 0, 25));
         assert!(!pay(&mut budget, 1_500, 1));

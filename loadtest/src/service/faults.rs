@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_k_of_every_n_records_are_rejected_and_the_seed_says_which() {
+    fn exactly_k_of_n_records_are_rejected_by_seed() {
         let faults = |seed| Faults {
             seed,
             reject: Some(Reject {
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_one_meets_every_call_of_the_named_operations_only() {
+    fn a_share_of_one_faults_every_named_operation() {
         let mut plan = plan(Faults {
             reset_after: 1.0,
             ..Faults::default()
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_in_force_from_its_begin_to_before_its_end() {
+    fn fault_windows_include_their_begin_and_exclude_their_end() {
         let mut plan = plan(window(7, 2.0, Some(3.0)));
         for (seconds, expected) in [
             (0.0, None),
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_count_from_when_the_plan_was_set_and_tell_when_they_change() {
+    fn fault_windows_count_from_when_they_were_set() {
         let set = Duration::from_secs(100);
         let mut plan = FaultPlan::new(vec![window(1, 2.0, Some(3.0))], set).unwrap();
         assert_eq!(seed_at(&mut plan, 101.0), None);

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_no_delay_and_fixed_is_always_the_same() {
+    fn latency_defaults_to_none_and_fixed_is_constant() {
         assert_eq!(draws(Latency::default(), 1, 3), [Duration::ZERO; 3]);
         let fixed = Latency {
             fixed: 7 * MS,

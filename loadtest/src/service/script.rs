@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_up_to_its_limit_and_errors_name_it() {
+    fn file_reads_are_bounded_and_errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("faults.toml");
         let error = FaultScript::read(&path).unwrap_err().to_string();

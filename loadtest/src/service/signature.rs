@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_example_is_right_and_any_change_makes_it_wrong() {
+    fn the_documented_signature_verifies_and_changes_break_it() {
         let verified = Signatures::Verified(key());
         assert_eq!(checked(&verified, &head(&authorization())), Ok(()));
         let other_body = check(&verified, "iam", &head(&authorization()), b"x", signed_at());
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_signature_or_with_a_malformed_one_is_refused() {
+    fn missing_and_malformed_signatures_are_refused() {
         let mut unsigned = head("x");
         unsigned.headers.remove(AUTHORIZATION);
         assert_eq!(

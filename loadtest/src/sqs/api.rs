@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_1_to_10_entries_with_distinct_ids_of_80_known_characters() {
+    fn a_batch_has_1_to_10_entries_with_distinct_ids() {
         let entries: Vec<Value> = (0..10).map(|at| entry(&at.to_string(), "x")).collect();
         assert_eq!(batch(&entries).unwrap().len(), 10);
         let more: Vec<Value> = (0..11).map(|at| entry(&at.to_string(), "x")).collect();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_the_queues_maximum_is_refused_with_both_sizes() {
+    fn an_oversized_message_is_refused_with_both_sizes() {
         let body = json!({"QueueUrl": "x/clicks", "MessageBody": "x".repeat(1_025)}).to_string();
         assert!(send_message("clicks", 1_025, body.as_bytes()).is_ok());
         let refusal = send_message("clicks", 1_024, body.as_bytes()).unwrap_err();

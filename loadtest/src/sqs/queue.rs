@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_received_message_is_hidden_until_its_time_and_comes_again_unless_deleted() {
+    fn an_undeleted_message_reappears_after_its_visibility_timeout() {
         let mut queue = Queue::new(Some(1 << 20));
         for number in 1..=3 {
             queue.push(Duration::ZERO, message(number, Duration::ZERO));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn over_the_cap_the_oldest_go_and_without_a_cap_nothing_is_kept() {
+    fn retention_drops_the_oldest_and_zero_keeps_none() {
         let mut queue = Queue::new(Some(2 * (OVERHEAD + 1)));
         for number in 1..=3 {
             queue.push(Duration::ZERO, message(number, Duration::ZERO));

@@ -107,7 +107,7 @@ fn when_every_promise_was_kept_nothing_is_lost() {
 }
 
 #[test]
-fn k_events_that_were_promised_and_are_missing_are_exactly_k_lost() {
+fn k_missing_acked_events_are_k_lost() {
     let bench = Bench::new();
     // Across the border between two chunks of the bookkeeping.
     let acks = bench.acks(&["00000001 00000000ff00 1000 0 200"]);
@@ -167,7 +167,7 @@ fn an_event_refused_for_good_must_not_be_stored() {
 }
 
 #[test]
-fn an_event_answered_503_or_not_at_all_may_be_stored_or_not() {
+fn events_answered_503_or_unanswered_may_be_stored() {
     let bench = Bench::new();
     let acks = bench.acks(&[
         "00000001 000000000000 4 0 503",
@@ -220,7 +220,7 @@ fn files_without_an_end_mark_are_called_early() {
 }
 
 #[test]
-fn a_ledger_written_at_the_end_is_no_evidence_before_its_end_mark() {
+fn a_ledger_written_at_exit_needs_its_end_mark() {
     let bench = Bench::new();
     let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
     let ledger = |ids: &str| {
@@ -235,7 +235,7 @@ fn a_ledger_written_at_the_end_is_no_evidence_before_its_end_mark() {
 }
 
 #[test]
-fn waiting_for_end_marks_ends_with_them_or_with_the_time() {
+fn the_audit_waits_for_end_marks_or_a_timeout() {
     let bench = Bench::new();
     let acks = bench.acks(&["00000001 000000000000 1 0 200"]);
     let ended = bench.stored([0]);
@@ -269,7 +269,7 @@ fn several_files_of_answers_are_one_audit() {
 }
 
 #[test]
-fn files_are_searched_in_all_directories_and_ids_found_inside_envelopes() {
+fn stored_files_are_searched_recursively_and_inside_envelopes() {
     let bench = Bench::new();
     let acks = bench.acks(&["00000001 000000000000 6 0 200"]);
     bench.file(
@@ -373,7 +373,7 @@ fn load(server: &Responder, acks: &Path, requests: u64) -> run::Report {
 }
 
 #[test]
-fn an_emulator_that_drops_k_acknowledged_records_yields_exactly_their_events_as_lost() {
+fn dropped_acknowledged_records_are_exactly_the_lost_events() {
     let bench = Bench::new();
     let ledger = bench.dir.path().join("ledger");
     let emulator = Arc::new(patient(Options {
@@ -506,7 +506,7 @@ fn gzip_and_zstd_files_are_unpacked_before_the_audit() {
 }
 
 #[test]
-fn json_is_written_when_nobody_reads_stdout_and_dash_is_stdout() {
+fn json_is_written_when_stdout_is_closed() {
     let bench = Bench::new();
     let acks = bench.acks(&["00000001 000000000000 5 0 200"]);
     let ledger = bench.file("stored", &format!("{STORED_HEADER}\n"));

@@ -137,7 +137,7 @@ fn what_was_lost_is_told_by_run_profile_and_window() {
 }
 
 #[test]
-fn an_event_answered_twice_counts_once_and_where_it_comes_first() {
+fn an_event_acked_twice_counts_where_it_came_first() {
     let dir = tempfile::tempdir().unwrap();
     let acks = file(
         &dir,
@@ -154,7 +154,7 @@ fn an_event_answered_twice_counts_once_and_where_it_comes_first() {
 }
 
 #[test]
-fn files_of_the_former_kind_are_audited_but_not_by_windows() {
+fn v1_ack_files_are_audited_without_windows() {
     let dir = tempfile::tempdir().unwrap();
     let acks = file(
         &dir,
@@ -171,7 +171,7 @@ fn files_of_the_former_kind_are_audited_but_not_by_windows() {
 }
 
 #[test]
-fn a_run_number_used_twice_is_refused_for_its_ids_mean_two_events() {
+fn a_repeated_run_number_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let acks = |name: &str, start: u32| {
         let text =
@@ -242,7 +242,7 @@ impl Drop for EmulatorProcess {
 }
 
 #[test]
-fn events_that_an_emulator_dropped_are_exactly_those_the_audit_finds_lost() {
+fn the_audit_finds_exactly_the_dropped_events() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (acks, ledger, report) = (path("acks"), path("ledger"), path("report"));
@@ -322,7 +322,7 @@ fn a_window_of_no_length_is_a_bad_argument() {
 }
 
 #[test]
-fn cut_and_damaged_ledgers_of_the_program_are_told_in_one_line() {
+fn damaged_ledgers_are_reported_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str, text: &str| file(&dir, name, text).to_str().unwrap().to_owned();
     let head = format!("{ACKS_HEADER}\nrun 00000001 1 web\n");

@@ -183,7 +183,7 @@ fn bad_arguments_are_refused_with_one_line_that_names_them() {
 }
 
 #[test]
-fn a_run_reports_as_text_and_json_and_judges_by_exit_code() {
+fn a_run_reports_text_json_and_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let good = Responder::start(|_| status(200));
@@ -286,7 +286,7 @@ fn ctrl_c_ends_a_run_with_the_report_so_far() {
 }
 
 #[test]
-fn an_emulator_says_where_it_listens_and_ends_on_a_signal_with_its_ledger_written() {
+fn an_emulator_writes_its_ledger_on_a_signal() {
     for end in ["-INT", "-TERM"] {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("ledger");
@@ -358,7 +358,7 @@ fn an_audit_judges_by_exit_code() {
 }
 
 #[test]
-fn a_generator_that_was_stopped_blames_the_machine_and_not_itself() {
+fn a_stopped_generator_reports_a_starved_machine() {
     let server = Responder::start(|_| status(200));
     let mut child = program(&["run", "--target", &server.url(), "--duration", "3"])
         .args(["--rate", "100"])

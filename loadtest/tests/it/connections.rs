@@ -66,7 +66,7 @@ fn polite(request: &Request) -> Action {
 }
 
 #[test]
-fn a_connection_carries_n_requests_and_the_last_one_says_so() {
+fn the_last_request_of_a_connection_says_close() {
     for (n, closes) in [(1, true), (3, true), (1, false), (3, false)] {
         let seen = Arc::new(Mutex::new(HashMap::<usize, Vec<bool>>::new()));
         let log = Arc::clone(&seen);
@@ -153,7 +153,7 @@ fn a_connection_per_request_has_its_opening_in_every_latency() {
 }
 
 #[test]
-fn opening_a_connection_that_the_server_closed_is_in_the_next_latency() {
+fn reopening_a_connection_counts_in_the_next_latency() {
     let certified = certified("127.0.0.1", &TLS13);
     let config = Some(Arc::clone(&certified.config));
     let server = Responder::start_late("127.0.0.1:0", config, LATE, |_| {
@@ -217,7 +217,7 @@ fn plain(status: u16) -> String {
 }
 
 #[test]
-fn pipelined_requests_go_out_before_answers_and_these_are_matched_in_order() {
+fn pipelined_responses_are_matched_in_order() {
     // Says nothing before the fourth request of each four, then answers all at once.
     let server = Responder::start(|request| match request.number % 4 {
         3 => Action::Send([200, 503, 200, 413].map(plain).concat().into_bytes()),

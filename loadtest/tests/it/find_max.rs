@@ -120,7 +120,7 @@ fn a_search_that_reaches_its_highest_rate_says_so() {
 }
 
 #[test]
-fn a_server_that_never_meets_the_objective_has_no_rate_and_exit_code_1() {
+fn an_unmet_objective_exits_with_code_1() {
     let server = Responder::start(|_| status(500));
     let more = ["--slo", "errors<1%", "--from", "4", "--confirm", "0"];
     let (code, stdout, stderr, found) = search(&server.url(), &more);
@@ -133,7 +133,7 @@ fn a_server_that_never_meets_the_objective_has_no_rate_and_exit_code_1() {
 }
 
 #[test]
-fn a_server_that_never_answers_every_tenth_request_meets_no_p99() {
+fn unanswered_requests_miss_a_p99_objective() {
     let counts: Mutex<HashMap<u32, u64>> = Mutex::default();
     // At once, so that what was measured until then is far below the limit.
     let server = Responder::start(move |request| {

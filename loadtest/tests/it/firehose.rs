@@ -43,7 +43,7 @@ fn event(seq: u64) -> Vec<u8> {
 }
 
 #[test]
-fn records_are_answered_in_order_stored_and_noted_in_the_ledger() {
+fn records_are_stored_in_order_and_in_the_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     let emulator = start(Options {
@@ -72,7 +72,7 @@ fn records_are_answered_in_order_stored_and_noted_in_the_ledger() {
 }
 
 #[test]
-fn each_record_is_billed_up_to_a_multiple_of_5_kib() {
+fn records_are_billed_in_5_kib_increments() {
     let emulator = start(Options::default());
     put(&emulator, &[vec![], vec![b'x'; 5_120], vec![b'x'; 5_121]]);
     let stats = emulator.stats();
@@ -81,7 +81,7 @@ fn each_record_is_billed_up_to_a_multiple_of_5_kib() {
 }
 
 #[test]
-fn over_the_quota_of_records_or_bytes_records_fail_one_by_one() {
+fn records_over_quota_fail_one_by_one() {
     for quota in [
         Quota {
             records_per_s: 3,
@@ -180,7 +180,7 @@ fn faults_speak_the_words_of_firehose() {
 }
 
 #[test]
-fn a_producer_can_ask_for_the_stream_and_not_for_what_is_not_emulated() {
+fn describe_works_and_other_operations_are_refused() {
     let emulator = start(Options::default());
     let name = json!({"DeliveryStreamName": "clicks"});
     let (status, answer) = call(&emulator, "DescribeDeliveryStream", &name);

@@ -143,7 +143,7 @@ fn answers_are_counted_by_status() {
 }
 
 #[test]
-fn statuses_named_by_ok_are_a_success_and_others_are_not() {
+fn only_statuses_in_ok_are_a_success() {
     let server = Responder::start(|request| status([200, 202, 204, 201][request.number % 4]));
     let mut options = options(&server.url(), 40);
     options.ok = "200,202,204".parse().unwrap();
@@ -177,7 +177,7 @@ fn events_refused_in_an_answer_of_200_are_written_down() {
 }
 
 #[test]
-fn requests_without_an_answer_are_counted_by_what_happened_and_never_sent_again() {
+fn unanswered_requests_are_counted_by_failure_without_retry() {
     for (label, fault) in [
         ("reset", 0),
         ("closed", 1),
@@ -231,7 +231,7 @@ fn a_request_without_an_answer_in_time_is_given_up() {
 }
 
 #[test]
-fn a_connection_that_the_server_closes_after_its_answer_is_no_failure() {
+fn a_close_after_the_response_is_no_failure() {
     let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let server = Responder::start(|_| Action::SendAndClose(answer.to_vec()));
     let (report, _) = with_acks(options(&server.url(), 20));
@@ -241,7 +241,7 @@ fn a_connection_that_the_server_closes_after_its_answer_is_no_failure() {
 }
 
 #[test]
-fn a_connection_whose_request_was_answered_before_it_was_written_is_not_used_again() {
+fn an_early_response_ends_the_connection() {
     // Far more than socket buffers hold, so that most of it is unwritten when the answer comes.
     let server = Responder::start(|request| match request.body.is_empty() {
         true => Action::SendAndStop(b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n".to_vec()),
@@ -271,7 +271,7 @@ fn answers_in_chunks_and_after_100_continue_are_understood() {
 }
 
 #[test]
-fn an_open_loop_starts_as_many_requests_as_rate_and_duration_say() {
+fn an_open_loop_starts_rate_times_duration_requests() {
     let server = Responder::start(|_| status(200));
     let mut options = options(&server.url(), 1);
     options.load = Load::Open { per_second: 500.0 };
@@ -297,7 +297,7 @@ fn one_second(url: &str, per_second: f64, connections: usize) -> Options {
 }
 
 #[test]
-fn requests_that_were_never_sent_are_failures_and_in_the_percentiles() {
+fn unsent_requests_are_failures_and_in_percentiles() {
     let server = Responder::start(|_| {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         Action::SendAfter(Duration::from_millis(700), answer.to_vec())
@@ -322,7 +322,7 @@ fn requests_that_were_never_sent_are_failures_and_in_the_percentiles() {
 }
 
 #[test]
-fn a_freeze_at_the_end_of_a_run_is_in_its_percentiles() {
+fn a_freeze_at_the_end_is_in_percentiles() {
     let server = Responder::start(|request| match request.number {
         0..50 => status(200),
         _ => Action::Silence,
@@ -341,7 +341,7 @@ fn a_freeze_at_the_end_of_a_run_is_in_its_percentiles() {
 }
 
 #[test]
-fn one_request_in_a_hundred_that_hangs_is_in_p99_9() {
+fn one_percent_hanging_requests_is_in_p99_9() {
     let server = Responder::start(|request| match request.number % 100 {
         50 => Action::Silence,
         _ => status(200),
@@ -358,7 +358,7 @@ fn one_request_in_a_hundred_that_hangs_is_in_p99_9() {
 }
 
 #[test]
-fn a_stalled_server_shows_in_the_latency_from_the_intended_start() {
+fn a_stall_shows_in_latency_from_the_intended_start() {
     let server = Responder::start(|request| match request.number {
         20 => Action::SendAfter(
             Duration::from_millis(400),
@@ -380,7 +380,7 @@ fn a_stalled_server_shows_in_the_latency_from_the_intended_start() {
 }
 
 #[test]
-fn the_stop_flag_ends_a_run_with_the_report_so_far() {
+fn the_stop_flag_ends_a_run_with_a_report() {
     let stop = AtomicBool::new(false);
     let server = Responder::start(|request| match request.number {
         30 => Action::Silence,
@@ -404,7 +404,7 @@ fn the_stop_flag_ends_a_run_with_the_report_so_far() {
 }
 
 #[test]
-fn a_target_that_dies_ends_a_number_of_requests_without_a_time_limit() {
+fn a_dead_target_ends_a_run_without_duration() {
     let server = Responder::start(|_| status(200));
     let stop = AtomicBool::new(false);
     let mut options = options(&server.url(), 100_000_000);

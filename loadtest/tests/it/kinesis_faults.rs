@@ -38,7 +38,7 @@ fn raw_put() -> Vec<u8> {
 }
 
 #[test]
-fn k_of_n_records_are_refused_with_the_code_and_only_the_others_stored() {
+fn k_of_n_records_are_refused_and_others_stored() {
     for code in [
         RejectCode::ProvisionedThroughputExceededException,
         RejectCode::InternalFailure,
@@ -86,7 +86,7 @@ fn failed_record_count_can_lie_while_entries_tell_the_truth() {
 }
 
 #[test]
-fn k_of_n_records_answered_as_stored_are_dropped_and_not_in_the_ledger() {
+fn silently_dropped_records_are_not_in_the_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
     let emulator = patient(Options {
@@ -115,7 +115,7 @@ fn k_of_n_records_answered_as_stored_are_dropped_and_not_in_the_ledger() {
 }
 
 #[test]
-fn every_id_of_an_envelope_is_in_the_ledger_once_per_stored_copy() {
+fn envelope_ids_are_in_the_ledger_per_stored_copy() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
     let emulator = patient(Options {
@@ -196,7 +196,7 @@ fn a_reset_comes_before_or_after_storing() {
 }
 
 #[test]
-fn a_call_that_hangs_is_taken_and_never_answered_nor_stored() {
+fn a_hanging_call_stores_nothing() {
     let emulator = with(Faults {
         hang: 1.0,
         ..Faults::default()
@@ -259,7 +259,7 @@ fn a_short_answer_lacks_entries_of_records_that_are_stored() {
 }
 
 #[test]
-fn a_garbage_answer_is_200_and_no_json_and_the_records_are_stored() {
+fn a_garbage_response_is_200_with_records_stored() {
     let emulator = with(Faults {
         garbage_answer: 1.0,
         ..Faults::default()
@@ -288,7 +288,7 @@ fn the_same_seed_faults_the_same_calls() {
 }
 
 #[test]
-fn faults_are_read_and_set_while_it_runs_and_impossible_ones_change_nothing() {
+fn faults_can_be_replaced_at_run_time() {
     let emulator = patient(Options::default());
     let addr = emulator.addr().to_string();
     let set = |body: &str| wire::post(&addr, "/_faults", &[], body.as_bytes()).unwrap();

@@ -56,7 +56,7 @@ fn get_records(emulator: &Emulator) -> (u16, Value) {
 }
 
 #[test]
-fn a_shard_answers_five_reads_a_second_and_throttles_the_whole_call_beyond() {
+fn a_shard_throttles_reads_over_five_a_second() {
     let emulator = Emulator::start(Options::default()).unwrap();
     let begin = Instant::now();
     let mut answered = 0;
@@ -92,7 +92,7 @@ fn a_shard_answers_five_reads_a_second_and_throttles_the_whole_call_beyond() {
 }
 
 #[test]
-fn a_single_record_is_stored_and_answered_with_its_shard_and_number() {
+fn put_record_returns_shard_and_sequence_number() {
     let emulator = patient(Options::default());
     let mut body = record(b"x", "b");
     body["StreamName"] = "clicks".into();
@@ -150,7 +150,7 @@ fn a_single_record_that_is_refused_fails_its_call() {
 }
 
 #[test]
-fn a_dry_run_of_a_read_takes_nothing_from_the_shard() {
+fn a_dry_run_read_uses_no_capacity() {
     let emulator = Emulator::start(Options::default()).unwrap();
     for _ in 0..20 {
         let body = br#"{"ShardIterator":"it:clicks:0:0","DryRun":true}"#;
@@ -220,7 +220,7 @@ fn events_of_misplaced_user_records_and_damaged_containers_are_lost() {
 }
 
 #[test]
-fn an_audit_reads_closed_shards_too_and_waits_for_throttled_ones() {
+fn an_audit_reads_closed_and_throttled_shards() {
     let dir = tempfile::tempdir().unwrap();
     let emulator = Emulator::start(Options {
         shards: 1,

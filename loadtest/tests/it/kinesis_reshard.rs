@@ -97,7 +97,7 @@ fn shard_of(emulator: &Emulator, hash: u128) -> String {
 }
 
 #[test]
-fn a_split_shard_takes_no_more_records_and_is_read_to_its_end_before_its_children() {
+fn a_split_shard_is_read_before_its_children() {
     let emulator = instant(Options {
         shards: 2,
         ..Options::default()
@@ -133,7 +133,7 @@ fn a_split_shard_takes_no_more_records_and_is_read_to_its_end_before_its_childre
 }
 
 #[test]
-fn a_closed_shard_gives_its_children_only_with_its_last_record() {
+fn child_shards_come_with_the_last_record() {
     let emulator = instant(Options {
         shards: 1,
         ..Options::default()
@@ -152,7 +152,7 @@ fn a_closed_shard_gives_its_children_only_with_its_last_record() {
 }
 
 #[test]
-fn a_merged_shard_names_both_parents_and_the_parents_their_last_record() {
+fn a_merged_shard_names_both_parents() {
     let emulator = instant(Options::default());
     assert_eq!(shard_of(&emulator, 1 << 126), shard_name(1));
     ask(&emulator, "MergeShards", merge(1, 2));
@@ -180,7 +180,7 @@ fn a_merged_shard_names_both_parents_and_the_parents_their_last_record() {
 }
 
 #[test]
-fn while_the_stream_is_updating_it_is_as_before_and_refuses_other_changes() {
+fn an_updating_stream_refuses_other_changes() {
     let emulator = patient(Options {
         update: UPDATE_MAX,
         ..Options::default()
@@ -270,7 +270,7 @@ fn wrong_changes_are_refused_with_the_services_codes() {
 }
 
 #[test]
-fn the_shard_count_goes_to_half_and_double_and_ten_times_a_day() {
+fn update_shard_count_has_its_documented_limits() {
     let emulator = instant(Options::default());
     let answer = ask(&emulator, "UpdateShardCount", count(8));
     assert_eq!(
@@ -289,7 +289,7 @@ fn the_shard_count_goes_to_half_and_double_and_ten_times_a_day() {
 }
 
 #[test]
-fn shards_of_an_on_demand_stream_are_not_changed_by_hand() {
+fn on_demand_streams_refuse_resharding() {
     let emulator = instant(Options {
         mode: Mode::OnDemand,
         ..Options::default()
@@ -420,7 +420,7 @@ fn read_all(emulator: &Emulator) -> HashMap<String, Vec<String>> {
 }
 
 #[test]
-fn records_put_while_shards_change_are_found_exactly_once_by_way_of_their_shards() {
+fn records_put_during_resharding_are_read_exactly_once() {
     let emulator = patient(Options {
         update: Duration::from_millis(3),
         threads: 2,
@@ -453,7 +453,7 @@ fn records_put_while_shards_change_are_found_exactly_once_by_way_of_their_shards
 }
 
 #[test]
-fn records_of_a_key_keep_their_order_through_splits_and_merges() {
+fn key_order_survives_splits_and_merges() {
     let emulator = instant(Options {
         shards: 2,
         ..Options::default()
@@ -495,7 +495,7 @@ fn an_on_demand_stream_doubles_under_load() {
 }
 
 #[test]
-fn the_mode_is_switched_twice_a_day_and_keeps_the_shards() {
+fn stream_mode_switches_twice_a_day() {
     let emulator = instant(Options::default());
     let mode = |mode: &str| json!({"StreamARN": ARN, "StreamModeDetails": {"StreamMode": mode}});
     for wanted in ["ON_DEMAND", "PROVISIONED"] {
@@ -515,7 +515,7 @@ fn the_mode_is_switched_twice_a_day_and_keeps_the_shards() {
 }
 
 #[test]
-fn the_record_maximum_of_a_running_stream_is_raised_and_lowered() {
+fn max_record_size_of_a_stream_changes() {
     let emulator = instant(Options::default());
     let size = |kib: usize| json!({"StreamARN": ARN, "MaxRecordSizeInKiB": kib});
     let large = [record(&vec![b'x'; 2 << 20], "k")];
@@ -534,7 +534,7 @@ fn the_record_maximum_of_a_running_stream_is_raised_and_lowered() {
 }
 
 #[test]
-fn the_distribution_of_an_on_demand_stream_changes_with_the_next_call() {
+fn record_distribution_changes_with_the_next_call() {
     let emulator = instant(Options {
         mode: Mode::OnDemand,
         ..Options::default()

@@ -54,7 +54,7 @@ fn taken(emulator: &Emulator, records: &[Value]) -> Value {
 }
 
 #[test]
-fn a_call_of_500_records_is_taken_and_one_of_501_refused() {
+fn put_records_accepts_500_records_at_most() {
     let emulator = patient(Options::default());
     let mut records: Vec<Value> = (0..CALL_RECORDS_MAX)
         .map(|at| record(b"x", &at.to_string()))
@@ -98,7 +98,7 @@ fn a_record_over_the_streams_maximum_refuses_the_whole_call() {
 }
 
 #[test]
-fn a_call_of_10_mib_with_its_keys_is_taken_and_one_byte_more_refused() {
+fn put_records_accepts_10_mib_with_keys_at_most() {
     let emulator = patient(Options::default());
     let mut records = vec![record(&vec![b'x'; (1 << 20) - 1], "k"); 10];
     taken(&emulator, &records);
@@ -133,7 +133,7 @@ fn a_key_has_1_to_256_characters_not_bytes() {
 }
 
 #[test]
-fn an_explicit_hash_key_is_a_plain_decimal_below_2_to_the_128() {
+fn explicit_hash_keys_are_decimals_below_2_to_128() {
     let emulator = patient(Options::default());
     let with = |hash: &str| json!({"Data": "", "PartitionKey": "a", "ExplicitHashKey": hash});
     let largest = u128::MAX.to_string();
@@ -204,7 +204,7 @@ fn auto_distribution_spreads_records_and_takes_them_without_keys() {
 }
 
 #[test]
-fn a_shard_over_its_limit_throttles_records_one_by_one_and_no_other_shard() {
+fn a_shard_over_its_limit_throttles_only_its_records() {
     let emulator = Emulator::start(Options::default()).unwrap();
     let full = vec![b'x'; (1 << 20) - 1];
     // Keys a and b are on different shards; time within a call stands still.
@@ -339,7 +339,7 @@ fn a_stream_is_named_by_its_arn_too() {
 }
 
 #[test]
-fn a_body_over_16_mib_is_refused_before_it_is_read() {
+fn a_body_over_16_mib_is_refused_unread() {
     let emulator = patient(Options::default());
     let request = format!(
         "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: Kinesis_20131202.PutRecords\r\n\
@@ -466,7 +466,7 @@ fn records_are_read_back_in_order_from_any_start() {
 }
 
 #[test]
-fn over_the_retention_cap_stored_ids_have_no_answer_any_more() {
+fn ids_beyond_retention_cannot_be_listed() {
     let emulator = patient(Options {
         shards: 1,
         retain_bytes_max: Some(10_000),
@@ -525,7 +525,7 @@ fn options_out_of_range_are_refused_with_the_range() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_and_a_stopped_emulator_frees_it() {
+fn a_port_in_use_is_an_error_until_freed() {
     let emulator = Emulator::start(Options::default()).unwrap();
     let options = Options {
         listen: emulator.addr(),

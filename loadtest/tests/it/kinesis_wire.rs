@@ -191,7 +191,7 @@ async fn a_reset_fault_ends_an_h2_connection() {
 }
 
 #[test]
-fn created_streams_are_listed_take_records_of_their_own_and_can_be_deleted() {
+fn streams_can_be_created_listed_and_deleted() {
     let emulator = patient(Options {
         update: Duration::ZERO,
         ..Options::default()
@@ -252,7 +252,7 @@ fn created_streams_are_listed_take_records_of_their_own_and_can_be_deleted() {
 }
 
 #[test]
-fn a_stream_is_creating_and_deleting_for_the_time_of_an_update() {
+fn creating_and_deleting_take_the_update_time() {
     let emulator = patient(Options {
         update: Duration::from_secs(3_600),
         ..Options::default()
@@ -288,7 +288,7 @@ fn a_stream_is_creating_and_deleting_for_the_time_of_an_update() {
 }
 
 #[test]
-fn arns_have_the_region_of_the_signature_or_the_configured_one() {
+fn arns_have_the_signed_or_configured_region() {
     let emulator = patient(Options {
         region: "eu-north-1".to_owned(),
         ..Options::default()

@@ -96,7 +96,7 @@ fn an_answered_event_is_in_the_ledger_of_every_emulator() {
 }
 
 #[test]
-fn calls_at_the_same_time_each_find_their_events_in_the_ledger() {
+fn concurrent_calls_find_their_events_in_the_ledger() {
     for threads in [1, 4] {
         let (dir, service) = ledger();
         let path = dir.path().join("ledger");
@@ -132,7 +132,7 @@ fn calls_at_the_same_time_each_find_their_events_in_the_ledger() {
 }
 
 #[test]
-fn an_event_stored_by_a_call_that_fails_is_in_the_ledger_too() {
+fn events_stored_by_failed_calls_are_in_the_ledger() {
     let (dir, service) = ledger();
     let path = dir.path().join("ledger");
     let emulator = kinesis_rules::patient(kinesis::Options {

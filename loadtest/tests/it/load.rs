@@ -84,7 +84,7 @@ fn check_series(report: &Report) {
 }
 
 #[test]
-fn every_shape_starts_what_its_rate_adds_up_to_in_each_second() {
+fn every_load_shape_follows_its_rate_each_second() {
     let trace = Trace::parse("0 50\n0.5 150\n1 0\n1.5 100\n2 0").unwrap();
     for (load, seconds, per_second) in [
         (Load::Open { per_second: 100.0 }, Some(2.0), [100, 100]),
@@ -131,7 +131,7 @@ fn every_shape_starts_what_its_rate_adds_up_to_in_each_second() {
 }
 
 #[test]
-fn the_series_the_histograms_and_the_log_tell_of_the_same_answers() {
+fn series_histograms_and_log_agree() {
     for load in [Load::Open { per_second: 150.0 }, Load::Closed] {
         let file = tempfile::NamedTempFile::new().unwrap();
         let server = Responder::start(|request| {
@@ -203,7 +203,7 @@ fn more_processes_than_the_limit_are_refused() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_ends_the_run_with_its_path() {
+fn an_unwritable_histogram_log_ends_the_run() {
     let server = Responder::start(|_| status(200));
     for path in ["/nonexistent/run.hlog", "/dev/full"] {
         let mut options = options(&server.url(), Load::Closed, Some(60.0));

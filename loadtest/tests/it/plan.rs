@@ -50,7 +50,7 @@ fn line(plan: &Plan, what: &str) -> Usd {
 }
 
 #[test]
-fn firehose_bills_a_small_event_as_5_kib_and_packing_divides_that() {
+fn firehose_bills_5_kib_increments_and_packing_saves() {
     // 500 to 4,000 events/s at 5,120 bytes each, for 730 hours, at 0.029 USD per GiB.
     for (rate, usd) in [
         (500, "181.70"),
@@ -104,7 +104,7 @@ fn delivery_streams_follow_the_quotas_of_the_region() {
 }
 
 #[test]
-fn sixteen_megabytes_per_second_are_sixteen_shards_and_small_events_need_more() {
+fn small_events_need_more_shards_than_bytes_say() {
     let by_bytes = planned(&input(Sink::Kinesis, 4_000, 4_000));
     assert_eq!(need(&by_bytes, "shards"), 16);
     let both = planned(&input(Sink::Kinesis, 16_000, 1_000));
@@ -129,7 +129,7 @@ fn sixteen_megabytes_per_second_are_sixteen_shards_and_small_events_need_more() 
 }
 
 #[test]
-fn a_fleet_for_half_a_million_requests_is_their_rate_over_the_measured_one() {
+fn fleet_size_is_rate_over_measured_capacity() {
     let fleet = |host_requests_per_second, head_room_percent| {
         let plan = planned(&Input {
             host_requests_per_second,
@@ -437,7 +437,7 @@ proptest! {
 }
 
 #[test]
-fn the_program_plans_from_options_and_from_files_as_text_and_json() {
+fn plans_come_from_options_or_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let json = path("plan.json");
@@ -503,7 +503,7 @@ fn the_program_plans_from_options_and_from_files_as_text_and_json() {
 }
 
 #[test]
-fn bad_input_of_the_program_is_one_line_and_exit_code_2() {
+fn bad_plan_input_exits_with_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);

@@ -279,7 +279,7 @@ fn strings_from_input_stay_text_wherever_they_come_from() {
 }
 
 #[test]
-fn a_run_of_which_little_is_known_still_has_a_page() {
+fn a_sparse_run_still_has_a_page() {
     let desk = Desk::new();
     let mut report = run(Shape {
         seconds: 2,
@@ -337,7 +337,7 @@ fn requests_cut_off_reset_or_never_sent_are_failures() {
 }
 
 #[test]
-fn a_page_does_not_call_a_run_good_whose_requests_were_never_sent() {
+fn unsent_requests_are_no_success_on_the_page() {
     let desk = Desk::new();
     let mut report = run(Shape {
         seconds: 3,
@@ -354,7 +354,7 @@ fn a_page_does_not_call_a_run_good_whose_requests_were_never_sent() {
 }
 
 #[test]
-fn numbers_at_the_end_of_their_range_still_make_a_page() {
+fn extreme_numbers_still_make_a_page() {
     let desk = Desk::new();
     for (count, number) in [(u64::MAX, 1e15), (0, 0.0), (7, 5e-324)] {
         let mut report = run(Shape {
@@ -397,7 +397,7 @@ fn numbers_at_the_end_of_their_range_still_make_a_page() {
 }
 
 #[test]
-fn a_run_of_days_is_drawn_with_as_many_points_as_a_plot_has_room_for() {
+fn long_runs_are_thinned_to_the_plot_width() {
     let desk = Desk::new();
     let mut report = run(Shape {
         seconds: 3,

@@ -189,7 +189,7 @@ fn a_listing_is_read_page_by_page() {
 }
 
 #[test]
-fn the_ledger_has_the_events_of_what_is_there_at_the_end() {
+fn the_s3_ledger_has_the_final_objects() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     for objects in [None, Some(dir.path().join("objects"))] {
@@ -219,7 +219,7 @@ fn the_ledger_has_the_events_of_what_is_there_at_the_end() {
 }
 
 #[test]
-fn a_gzip_object_that_is_cut_off_is_named_at_the_end_and_the_others_are_in_the_ledger() {
+fn a_truncated_gzip_object_is_reported_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     let emulator = with(service::Options {
@@ -237,7 +237,7 @@ fn a_gzip_object_that_is_cut_off_is_named_at_the_end_and_the_others_are_in_the_l
 }
 
 #[test]
-fn a_full_memory_refuses_uploads_and_says_how_much_there_is() {
+fn uploads_over_the_memory_limit_are_refused() {
     let emulator = Emulator::start(Options {
         memory_bytes_max: 10,
         ..Options::default()
@@ -254,7 +254,7 @@ fn a_full_memory_refuses_uploads_and_says_how_much_there_is() {
 }
 
 #[test]
-fn faults_speak_the_words_of_s3_and_those_without_meaning_are_refused() {
+fn faults_have_s3_error_codes() {
     let emulator = with(service::Options {
         faults: Faults {
             throttle_call: 1.0,
@@ -334,7 +334,7 @@ fn buckets_and_directories_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn range_reads_answer_206_with_exactly_the_part_and_416_behind_the_end() {
+fn range_reads_return_206_or_416() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Some(dir.path().join("objects"));
     for dir in [None, folder] {

@@ -52,7 +52,7 @@ fn back(emulator: &Emulator) {
 }
 
 #[test]
-fn an_endpoint_that_is_gone_resets_connections_and_refuses_new_ones() {
+fn a_gone_endpoint_resets_and_refuses_connections() {
     let emulator = faulty(Faults::default());
     let mut open = TcpStream::connect(emulator.addr()).unwrap();
     open.write_all(&raw_put()).unwrap();
@@ -98,7 +98,7 @@ fn an_endpoint_cannot_be_gone_for_good() {
 }
 
 #[test]
-fn windows_of_a_script_come_in_their_time_and_what_is_outside_them_is_as_told() {
+fn script_windows_override_faults_in_their_time() {
     let failing = Faults {
         internal_error: 1.0,
         ..Faults::default()
@@ -133,7 +133,7 @@ fn windows_of_a_script_come_in_their_time_and_what_is_outside_them_is_as_told() 
 }
 
 #[test]
-fn a_trickled_answer_is_whole_in_the_end_and_its_record_is_stored_before() {
+fn a_trickled_response_comes_after_its_record_is_stored() {
     let fast = faulty(Faults {
         trickle: 1.0,
         trickle_bytes_per_s: 1_000_000,
@@ -183,7 +183,7 @@ fn unsigned_calls_are_refused_when_signatures_are_required() {
 }
 
 #[test]
-fn an_answer_waits_for_its_latency_and_its_record_does_not() {
+fn latency_delays_the_response_and_not_the_record() {
     let hour = Duration::from_secs(3_600);
     for latency in [
         Latency {

@@ -41,7 +41,7 @@ fn ids(answer: &Value, list: &str) -> Vec<String> {
 }
 
 #[test]
-fn good_entries_are_stored_and_bad_ones_fail_alone_by_their_id() {
+fn bad_batch_entries_fail_alone() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     let emulator = Emulator::start(Options {
@@ -78,7 +78,7 @@ fn good_entries_are_stored_and_bad_ones_fail_alone_by_their_id() {
 }
 
 #[test]
-fn a_whole_call_error_names_its_code_for_clients_of_both_protocols() {
+fn call_errors_name_codes_for_both_protocols() {
     let emulator = Emulator::start(Options::default()).unwrap();
     let reply = exchange(
         &emulator,

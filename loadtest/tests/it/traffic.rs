@@ -60,7 +60,7 @@ fn acks_of(options: &mut Options) -> (Report, Vec<Ack>, tempfile::NamedTempFile)
 }
 
 #[test]
-fn every_event_of_every_profile_is_sent_once_and_answered_for() {
+fn every_profile_sends_each_event_once() {
     for profile in ALL {
         let server = Responder::start(|request| {
             let preflight = request.head.starts_with("OPTIONS ");
@@ -143,7 +143,7 @@ fn an_audit_finds_events_in_stored_bodies_that_are_compressed() {
 }
 
 #[test]
-fn an_emulator_writes_the_ids_of_compressed_bodies_into_its_ledger() {
+fn ids_of_compressed_bodies_are_in_the_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = dir.path().join("ledger");
     let emulator = Arc::new(crate::kinesis_rules::patient(kinesis::Options {
@@ -170,7 +170,7 @@ fn an_emulator_writes_the_ids_of_compressed_bodies_into_its_ledger() {
 }
 
 #[test]
-fn files_are_sent_as_they_are_and_have_nothing_to_audit() {
+fn body_files_are_sent_verbatim_without_audit() {
     let dir = tempfile::tempdir().unwrap();
     let bodies: [&[u8]; 2] = [b"a=1&b=2", b"\x00\xff binary"];
     let paths = [dir.path().join("a"), dir.path().join("b")];

@@ -23,7 +23,7 @@ fn refused(target: &str, args: &[&str], code: i32, part: &str) {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_with_code_2_and_its_name() {
+fn unsendable_bodies_exit_with_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let large = dir.path().join("large");
     let file = std::fs::File::create(&large).unwrap();

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_troubled_output_is_named_with_its_cause_and_leaves_the_process_ready() {
+    fn a_failing_output_is_named_and_keeps_readiness() {
         let ready = readiness();
         ready.enter(Phase::Serving);
         ready.set_trouble(OutputId(0), Some(Cause::Throttled));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_cannot_bring_out_what_it_keeps_is_troubled_though_it_takes_records() {
+    fn failing_uploads_make_an_output_troubled() {
         let ready = readiness();
         let stage = Arc::new(StagingStats::default());
         ready.watch(OutputId(0), Arc::clone(&stage));

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_has_exactly_the_size_asked_for_and_is_json_with_its_id() {
+    fn every_event_has_the_exact_size_and_its_id() {
         for size in [EVENT_BYTES_MIN, 400, 500, 600, 1024, 5_000] {
             for seed in 0..50 {
                 let mut requests =

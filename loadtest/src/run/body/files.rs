@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_at_the_limit_is_taken_and_one_over_it_refused() {
+    fn body_files_are_accepted_up_to_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large");
         let file = File::create(&path).unwrap();

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_every_kind_and_every_length_of_repetition_are_right() {
+    fn gzip_handles_every_byte_and_repetition_length() {
         for length in 0..600 {
             let mut text = Text::default();
             text.push("a<\u{e9}>");

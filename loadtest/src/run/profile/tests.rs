@@ -103,7 +103,7 @@ fn send(options: &BodyOptions, count: usize) -> Vec<Sent> {
 }
 
 #[test]
-fn every_event_is_json_with_the_next_id_a_time_and_a_user() {
+fn every_event_has_an_id_a_time_and_a_user() {
     for profile in ALL {
         let mut next = 0x1000;
         let mut now = NOW;
@@ -140,7 +140,7 @@ fn every_event_is_json_with_the_next_id_a_time_and_a_user() {
 }
 
 #[test]
-fn ids_are_found_by_the_scanner_as_sent_and_inside_an_envelope() {
+fn ids_are_found_raw_and_inside_envelopes() {
     let scanner = IdScanner::default();
     for profile in ALL {
         let mut next = 0x1000;
@@ -181,7 +181,7 @@ fn the_head_says_what_the_body_is() {
 }
 
 #[test]
-fn the_query_has_the_hash_of_the_body_the_time_and_a_growing_number() {
+fn the_query_has_hash_time_and_sequence() {
     for profile in [Profile::Web, Profile::Mobile, Profile::Batch] {
         let mut now = NOW;
         let mut bundles = HashSet::new();
@@ -360,7 +360,7 @@ fn preflights_are_sent_in_their_share_and_carry_nothing() {
 }
 
 #[test]
-fn the_same_seed_makes_the_same_requests_and_another_one_others() {
+fn requests_depend_on_the_seed_alone() {
     for profile in [Profile::Web, Profile::Flat, Profile::Batch] {
         let make = |seed| {
             let mut requests = requests(&options(profile), "http://h", seed);
@@ -376,7 +376,7 @@ fn the_same_seed_makes_the_same_requests_and_another_one_others() {
 }
 
 #[test]
-fn a_path_in_the_target_and_own_headers_replace_the_usual_ones() {
+fn target_path_and_headers_replace_the_defaults() {
     let mut own = options(Profile::Web);
     own.headers = vec!["origin: https://x".to_owned(), "X-Key: 1".to_owned()];
     own.preflights = Some(0.0);

@@ -23,7 +23,7 @@ fn refused(desk: &Desk, args: &[&str], part: &str) {
 }
 
 #[test]
-fn a_file_that_is_no_report_is_refused_by_its_fault() {
+fn a_non_report_file_is_refused_with_the_reason() {
     let desk = Desk::new();
     let good = serde_json::to_value(run(SHAPE)).unwrap();
     let mut files = 0;
@@ -128,7 +128,7 @@ fn an_audit_and_statistics_are_not_taken_on_trust() {
 }
 
 #[test]
-fn a_page_is_never_written_over_what_it_is_made_from() {
+fn a_page_never_overwrites_its_input() {
     let desk = Desk::new();
     let run = desk.save("run.json", &run(SHAPE));
     let before = desk.read("run.json");

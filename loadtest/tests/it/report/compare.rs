@@ -37,7 +37,7 @@ fn judgement(comparison: &Value, variant: &str, metric: &str) -> String {
 }
 
 #[test]
-fn a_difference_larger_than_the_noise_is_told_from_one_that_is_not() {
+fn comparison_separates_differences_from_noise() {
     let desk = Desk::new();
     let base = named(&desk, "base", &repeats(1.0, 0.05));
     let same = named(&desk, "same", &repeats(1.04, 0.05));
