@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flush_returns_when_every_line_pushed_before_it_is_in_the_file() {
+    fn a_flush_writes_every_line_pushed_before_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let ledger = LineFile::create(file.path(), STORED_HEADER).unwrap();
         std::thread::scope(|scope| {
