@@ -195,7 +195,7 @@ fn hand_off(c: &mut Criterion) {
         };
         assert_eq!(round(), submission);
         group.throughput(Throughput::Elements(submission as u64));
-        group.bench_function(format!("parcel_of_{submission}_there_and_back"), |b| {
+        group.bench_function(format!("submission_of_{submission}_round_trip"), |b| {
             b.iter(&mut round)
         });
         drop(sender);

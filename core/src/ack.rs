@@ -211,7 +211,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn many_batches_before_a_drain_wake_the_core_once_and_the_next_one_wakes_again() {
+    fn ack_batches_before_a_poll_wake_once() {
         let acks = leaked();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn without_throttling_the_room_stays_however_late_words_come() {
+    fn without_throttling_capacity_stays() {
         let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         for _ in 0..100 {
             interval(&mut adaptive_limit, &mut now, 1_000, 3 * TARGET, 0);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_under_throttling_leaves_room_for_what_is_taken_in_the_target_time() {
+    fn late_throttled_results_shrink_capacity_to_the_target_throughput() {
         for late in [
             |adaptive_limit: &mut AdaptiveLimit| {
                 adaptive_limit.delivered(0, TARGET + Duration::from_micros(1))
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_never_closes_and_grows_back_to_the_bound() {
+    fn capacity_has_a_minimum_and_grows_back() {
         let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
         for throttled in 1..20 {
             adaptive_limit.given_up();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     /// A destination that takes `capacity` bytes per second from the head of a line, `offered` per second
-    /// in front of the door, in portions of 10 ms. The share of what it stored that came within two target
+    /// by clients, in portions of 10 ms. The share of what it stored that came within two target
     /// times.
     fn in_time(offered: usize, capacity: usize, limited: bool) -> f64 {
         let (mut adaptive_limit, mut now) = (AdaptiveLimit::new(MOST, TARGET), Mono::default());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn under_twice_the_load_that_a_destination_takes_words_come_in_time() {
+    fn results_are_in_time_under_twofold_overload() {
         assert!(in_time(2_000_000, 1_000_000, false) < 0.2);
         assert!(in_time(2_000_000, 1_000_000, true) > 0.9);
         assert!(in_time(900_000, 1_000_000, true) > 0.999);

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_that_cannot_grow_keeps_what_it_has_and_one_that_shrinks_frees_the_rest() {
+    fn permits_resize_or_stay() {
         let budget = ByteBudget::new(100);
         let _other = budget.try_reserve(10).unwrap();
         let mut permit = budget.try_reserve(60).unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_alone_is_let_in_over_the_limit_and_nobody_beside_it() {
+    fn a_lone_permit_may_exceed_the_budget() {
         let budget = ByteBudget::new(100);
         let mut permit = budget.try_reserve(150).unwrap();
         assert!(permit.try_resize(200));

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_at_most_256_characters_and_never_half_a_one() {
+    fn a_key_is_cut_at_256_whole_characters() {
         let long = format!("\"{}\"", "é".repeat(257));
         assert_eq!(key(&long), Some("é".repeat(256)));
         let exact = format!("\"{}\"", "é".repeat(256));

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// One reason to refuse a whole body, or one event of it. Offsets count bytes of the body from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Reject {
-    /// The body is longer than the front door lets in.
+    /// The body is longer than the HTTP server accepts.
     #[error("the body is over the limit of {limit} bytes{}", Actual(*actual, "bytes"))]
     BodyTooLarge {
         /// Bytes allowed.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_the_body_is_an_offset_and_not_a_limit() {
+    fn a_reject_position_is_an_offset() {
         let reject = Reject::NotJson {
             at: 7,
             what: "expected a value",

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_percent_encoding_stands_for_itself() {
+    fn invalid_percent_encodings_are_kept_verbatim() {
         assert_eq!(value("a=%").unwrap(), b"%");
         assert_eq!(value("a=%4").unwrap(), b"%4");
         assert_eq!(value("a=%zz%41").unwrap(), b"%zzA");

@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hundred_is_said_only_when_every_required_record_is_delivered() {
+    fn status_is_delivered_once_every_required_record_is() {
         let mut desk = Desk::new(&[RULE, RULE]);
         let request = desk.request(2);
         for _ in 0..4 {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refused_record_refuses_the_request_once_all_words_are_in() {
+    fn one_refused_record_refuses_the_settled_request() {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(2);
         desk.settle_next(Outcome::Refused(Cause::Throttled));
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_enqueued_output_is_not_waited_for_but_holds_the_permit() {
+    fn an_enqueued_output_holds_the_permit_without_waiting() {
         let mut desk = Desk::new(&[LATER]);
         let request = desk.request(1);
         assert_eq!(desk.status(request), AckStatus::Delivered);
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_deadline_the_answer_is_out_and_the_records_fate_is_still_counted() {
+    fn results_after_the_deadline_are_still_counted() {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(1);
         desk.table.expire(Mono(DEADLINE.0 - 1));
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_comes_after_the_deadline_but_before_the_answer_counts() {
+    fn a_result_after_the_deadline_before_the_response_counts() {
         let mut desk = Desk::new(&[RULE]);
         let request = desk.request(1);
         desk.table.expire(DEADLINE);
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_counted_in_pending_bytes_per_output() {
+    fn capacity_is_pending_bytes_per_output() {
         let mut desk = Desk::new(&[
             RULE,
             OutputRule {
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_with_nothing_pending_has_room_for_any_request() {
+    fn an_idle_output_accepts_any_request() {
         let desk = Desk::new(&[RULE]);
         assert_eq!(
             desk.table.without_capacity_for(RULE.pending_bytes_max + 1),
@@ -581,7 +581,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "an event vanished")]
-    fn a_request_that_forgot_an_event_is_a_defect_that_stops_the_process() {
+    fn a_lost_event_panics_at_close() {
         let mut desk = Desk::new(&[RULE]);
         let permit = desk.budget.try_reserve(1).unwrap();
         let request = desk.table.open(2, 1, permit, DEADLINE);
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_are_the_events_that_a_required_output_did_not_confirm() {
+    fn events_in_doubt_lack_a_required_confirmation() {
         let mut desk = Desk::new(&[RULE, LATER]);
         let request = desk.request(4);
         // Tickets come by event, and by output within it.

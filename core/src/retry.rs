@@ -72,7 +72,7 @@ mod tests {
     const FAR: Mono = Mono(u64::MAX);
 
     #[test]
-    fn the_longest_wait_doubles_with_each_attempt_up_to_the_cap() {
+    fn backoff_doubles_up_to_the_cap() {
         let longest: Vec<_> = (1..=7)
             .map(|attempts| POLICY.wait(attempts, u64::MAX).as_millis())
             .collect();

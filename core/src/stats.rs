@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_on_a_bound_belongs_to_that_bucket_and_above_the_last_to_over() {
+    fn bucket_bounds_are_inclusive() {
         let histogram = Histogram::new(&BATCH_RECORDS);
         for value in [1, 2, 3, 1_000, 1_001] {
             histogram.observe(value);

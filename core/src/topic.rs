@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_text_and_fields_and_is_written_as_it_was_read() {
+    fn a_topic_template_round_trips() {
         for text in ["clicks-{appId}", "a.{x}_{y}-{z}", "a{x}", "a{événement}b"] {
             let template: Template = text.parse().unwrap();
             assert_eq!(template.to_string(), text);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_made_of_the_values_as_they_are_or_not_at_all() {
+    fn topic_names_use_values_unchanged_or_fail() {
         let topics = topics("clicks-{a}.{b}", 100);
         assert_eq!(choose(&topics, &["shop", "v_1"]), Some("clicks-shop.v_1"));
         assert_eq!(choose(&topics, &["", "x"]), Some("clicks-.x"));
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn names_beyond_the_bound_are_none_and_known_ones_stay_for_every_core() {
+    fn topic_names_over_the_bound_are_none() {
         let topics = topics("t{x}", 3);
         for name in ["1", "2", "3"] {
             assert!(choose(&topics, &[name]).is_some(), "{name}");
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn cores_together_stay_within_the_bound_and_have_the_same_names() {
+    fn cores_share_topic_names_and_their_bound() {
         let topics = topics("t{x}", 50);
         let cores: Vec<Vec<Option<Topic>>> = std::thread::scope(|scope| {
             let core = || {
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivered_topic_gives_way_only_when_unused_for_an_hour() {
+    fn a_delivered_topic_is_replaced_after_an_unused_hour() {
         let topics = topics("t-{x}", 1);
         let first = topics.named("t-a").unwrap();
         first.delivered();

@@ -137,7 +137,7 @@ fn a_batch_leaves_when_its_oldest_record_has_lingered() {
 }
 
 #[test]
-fn arrivals_are_of_no_interest_while_a_batch_lingers_or_every_call_is_taken() {
+fn wants_no_input_while_lingering_or_at_in_flight_max() {
     let mut driver = Driver::new(settings(5, 1), limits(10, 1_000));
     assert!(driver.machine.wants_input());
     driver.records(&[8], at_ms(0), FAR);
@@ -149,7 +149,7 @@ fn arrivals_are_of_no_interest_while_a_batch_lingers_or_every_call_is_taken() {
 }
 
 #[test]
-fn a_batch_that_lingers_for_long_hears_what_arrives_for_it_may_fill_before_its_time() {
+fn a_long_linger_wants_input_to_fill_early() {
     let mut driver = Driver::new(settings(300_000, 1), limits(2, 1_000));
     driver.records(&[8], at_ms(0), FAR);
     assert!(driver.machine.wants_input());
@@ -158,7 +158,7 @@ fn a_batch_that_lingers_for_long_hears_what_arrives_for_it_may_fill_before_its_t
 }
 
 #[test]
-fn a_batch_leaves_at_once_when_it_is_full_by_count_or_by_bytes() {
+fn a_full_batch_is_sent_immediately() {
     let mut driver = Driver::new(settings(1_000, 9), limits(2, 1_000));
     driver.records(&[8, 8, 8], at_ms(0), FAR);
     assert_eq!((driver.calls.len(), driver.numbers(0)), (1, vec![0, 1]));
@@ -183,7 +183,7 @@ fn only_the_failed_records_of_a_call_are_sent_again() {
 }
 
 #[test]
-fn a_call_that_answers_too_little_leaves_the_rest_unknown_and_sends_it_again() {
+fn missing_results_are_unknown_and_retried() {
     let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
     driver.records(&[8, 8], at_ms(0), FAR);
     driver.complete(0, &[OK], at_ms(1), 0);
@@ -225,7 +225,7 @@ fn no_retry_is_put_off_beyond_its_deadline_for_company() {
 }
 
 #[test]
-fn a_record_whose_next_attempt_would_miss_its_deadline_is_refused_at_once() {
+fn a_retry_past_the_deadline_is_refused_immediately() {
     let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
     driver.records(&[8], at_ms(0), at_ms(20));
     driver.complete(0, &[THROTTLED], at_ms(10), u64::MAX);
@@ -273,7 +273,7 @@ fn one_invalid_record_does_not_poison_its_batch() {
 }
 
 #[test]
-fn a_record_over_a_limit_that_was_lowered_is_refused_alone() {
+fn a_record_over_a_lowered_limit_is_refused_alone() {
     let mut driver = Driver::new(settings(10, 1), limits(10, 1_000));
     driver.records(&[8, 500, 8], at_ms(0), FAR);
     driver.machine.set_limits(BatchLimits {
@@ -286,7 +286,7 @@ fn a_record_over_a_limit_that_was_lowered_is_refused_alone() {
 }
 
 #[test]
-fn drain_sends_what_lingers_and_stop_settles_what_waits_but_not_what_flies() {
+fn drain_sends_lingering_and_stop_settles_waiting_records() {
     let mut driver = Driver::new(settings(1_000, 1), limits(2, 1_000));
     driver.records(&[8], at_ms(0), FAR);
     driver.step(Input::Drain, at_ms(1), 0);

@@ -92,7 +92,7 @@ fn a_mobile_sdk_request_makes_the_golden_record() {
 }
 
 #[test]
-fn a_request_that_says_nothing_makes_the_golden_record_of_nulls() {
+fn a_bare_request_makes_the_golden_null_record() {
     let mut request = request("/collect");
     request.method = "GET";
     request.peer = "::1".parse().unwrap();
@@ -105,7 +105,7 @@ fn a_request_that_says_nothing_makes_the_golden_record_of_nulls() {
 }
 
 #[test]
-fn a_hostile_request_makes_the_golden_record_of_escapes_and_replacements() {
+fn a_hostile_request_makes_the_golden_escaped_record() {
     let mut request = request(
         "/collect/\\x?appId=a&appId=b%ff&compression=&fakeIp&platform=%zz&upload_timestamp=soon",
     );
@@ -118,7 +118,7 @@ fn a_hostile_request_makes_the_golden_record_of_escapes_and_replacements() {
 }
 
 #[test]
-fn a_fake_ip_makes_the_golden_record_without_its_key_where_it_is_allowed_to_be_the_address() {
+fn an_allowed_fake_ip_makes_its_golden_record() {
     let mut development = plan(PartitionRule::Random);
     development.fake_ip = true;
     let run = |request: &RequestContext<'_>| {
@@ -141,7 +141,7 @@ fn a_fake_ip_makes_the_golden_record_without_its_key_where_it_is_allowed_to_be_t
 }
 
 #[test]
-fn an_upload_timestamp_that_readers_cannot_read_as_a_long_is_nulled() {
+fn an_upload_timestamp_beyond_long_is_null() {
     for bad in [
         "",
         "soon",
@@ -174,7 +174,7 @@ fn an_upload_timestamp_that_readers_cannot_read_as_a_long_is_nulled() {
 }
 
 #[test]
-fn a_record_over_the_limit_is_refused_with_its_size_and_one_at_the_limit_is_not() {
+fn an_envelope_over_the_limit_is_refused_with_its_size() {
     let request = request("/collect?appId=a");
     let body = "\"\u{1}x".repeat(100);
     let len = run(&request, body.as_bytes()).len();
@@ -240,7 +240,7 @@ fn the_partition_key_is_the_timestamp_or_a_query_parameter() {
 
 proptest! {
     #[test]
-    fn any_request_makes_17_sorted_fields_that_give_back_what_went_in(
+    fn any_request_makes_17_sorted_fields(
         body in prop::collection::vec(any::<u8>(), 0..600),
         query in prop::option::of("[ -~]{0,80}"),
         agent in prop::option::of(prop::collection::vec(1..=255_u8, 0..80)),

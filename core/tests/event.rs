@@ -199,7 +199,7 @@ fn a_body_without_events_is_refused() {
 }
 
 #[test]
-fn a_body_that_is_one_value_but_no_object_is_refused() {
+fn a_body_of_one_non_object_is_refused() {
     for body in [" 12", " \"a\"", " null", " true\n"] {
         assert_eq!(
             run(body.as_bytes()).unwrap_err(),
@@ -263,7 +263,7 @@ fn brackets_that_do_not_match_are_found_at_any_depth() {
 }
 
 #[test]
-fn a_client_field_is_never_overwritten_however_its_key_is_spelt() {
+fn client_fields_are_never_overwritten() {
     let added_but = |name: &str| {
         let all: Map<String, Value> = serde_json::from_str(&format!("{{{ADDED}}}")).unwrap();
         all.into_iter().filter(|(key, _)| key != name).count()
@@ -331,7 +331,7 @@ fn line_breaks_between_tokens_become_spaces() {
 }
 
 #[test]
-fn a_record_over_the_limit_is_rejected_alone_and_one_at_the_limit_is_not() {
+fn records_are_rejected_only_over_the_limit() {
     let body = br#"[{"a":1},{"a":"1234567890"},{"a":2}]"#;
     let limit = with_added(r#"{"a":1"#).len();
     let mut out = Prepared::default();
@@ -402,7 +402,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_packed_body_holds_no_more_events_than_a_plain_one() {
+fn compressed_bodies_have_the_same_event_limit() {
     let array = |events: usize| format!("[{}]", vec!["{}"; events].join(","));
     let body = gzip(array(1_000).as_bytes());
     let limit = (body.len() + 200) / 2;
@@ -508,7 +508,7 @@ fn the_partition_key_is_a_field_of_the_event() {
 }
 
 #[test]
-fn the_partition_key_may_be_a_field_that_the_server_would_add() {
+fn the_partition_key_may_be_a_server_field() {
     let mut plan = plan();
     plan.partition = PartitionRule::Field("ip".into());
     let mut out = Prepared::default();
@@ -584,7 +584,7 @@ fn any_key() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_event_of_any_batch_arrives_with_its_fields_and_the_missing_ones(
+    fn every_event_gets_its_missing_server_fields(
         events in prop::collection::vec(any_json(), 1..12),
         form in 0..3,
     ) {
@@ -617,7 +617,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_never_panic_and_are_always_accounted_for(
+    fn any_bytes_are_accounted_for_without_panic(
         body in prop::collection::vec(
             prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:\\ \n\r\tu0123eE+-.truefalsn".to_vec())],
             0..200,

@@ -1,4 +1,4 @@
-//! The scanner against strangers: what it takes and refuses, serde_json and simd-json take and
+//! The scanner against third-party parsers: what it takes and refuses, serde_json and simd-json take and
 //! refuse, but for differences that are named here.
 //!
 //! - The oracle is serde_json reading into `IgnoredAny` (UTF-8 checked before), which checks the grammar
@@ -142,7 +142,7 @@ fn depth_costs_no_stack() {
 }
 
 #[test]
-fn documents_cut_at_every_byte_are_judged_as_the_oracle_judges_them() {
+fn truncated_documents_agree_with_the_oracle() {
     for document in short_documents() {
         for end in 0..document.len() {
             // A cut number is often a number; all else is refused.
@@ -153,7 +153,7 @@ fn documents_cut_at_every_byte_are_judged_as_the_oracle_judges_them() {
 }
 
 #[test]
-fn documents_with_any_byte_flipped_are_judged_as_the_oracle_judges_them() {
+fn documents_with_flipped_bytes_agree_with_the_oracle() {
     for mut document in short_documents() {
         for at in 0..document.len() {
             let before = document[at];
@@ -190,7 +190,7 @@ fn a_fault_names_the_first_byte_that_cannot_be_there() {
 }
 
 #[test]
-fn wanted_fields_are_found_at_the_top_level_only_and_the_last_one_counts() {
+fn wanted_fields_are_top_level_and_the_last_wins() {
     let document = br#"{"x":{"b":0},"a" : [1, {"b":1}] ,"b":"one","c":-1.5e3,"\u0062":"two"}"#;
     let mut wanted = Wanted::default();
     let slots: Vec<_> = ["a", "b", "c", "d", "b"]
@@ -253,7 +253,7 @@ fn run_anything(body: &[u8], out: &mut Prepared) {
 }
 
 #[test]
-fn bodies_cut_or_flipped_at_every_byte_give_only_valid_records() {
+fn damaged_bodies_give_only_valid_records() {
     let mut out = Prepared::default();
     let bodies: [&[u8]; 3] = [
         b"[{\"event_id\":\"a\\u0062\",\"ip\":null},\r\n {}, 3,\n{\"x\":[{\"y\":\"z\"}]}]",

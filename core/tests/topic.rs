@@ -50,7 +50,7 @@ fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
 }
 
 #[test]
-fn each_event_goes_by_its_own_fields_and_the_others_to_no_topic_of_their_own() {
+fn each_event_selects_its_topic_by_its_fields() {
     let body = r#"[{"type":"view","user":"u"},{"type":"buy\u002d2"},{"user":"u"},{"type":7},
         {"type":""},{"type":"a b"},{"type":null},{"type":{"type":"view"}},{"type":"first","type":"last"}]"#;
     assert_eq!(
@@ -70,7 +70,7 @@ fn each_event_goes_by_its_own_fields_and_the_others_to_no_topic_of_their_own() {
 }
 
 #[test]
-fn as_many_fields_as_a_template_may_have_are_found_beside_key_and_server_fields() {
+fn the_maximum_of_template_fields_is_found() {
     let body = r#"{"a":"1","b":"2","c":"3","user":"u","ip":"10.0.0.1"}"#;
     let found = topics(Mode::Event, "t.{a}.{b}.{c}", None, body);
     assert_eq!(found, [Some("t.1.2.3")]);
@@ -83,7 +83,7 @@ fn as_many_fields_as_a_template_may_have_are_found_beside_key_and_server_fields(
 }
 
 #[test]
-fn an_envelope_goes_by_its_query_parameters_whatever_its_body_says() {
+fn an_envelope_selects_its_topic_by_query_parameters() {
     let body = r#"{"appId":"body"}"#;
     let envelope = |query| topics(Mode::Envelope, "clicks-{appId}", query, body);
     for (query, expected) in [
@@ -152,7 +152,7 @@ fn quoted(value: &str, escape: bool) -> String {
 
 proptest! {
     #[test]
-    fn whatever_a_client_writes_its_topic_is_its_own_value_behind_the_prefix_or_none(
+    fn client_topics_stay_behind_the_prefix(
         value in prop_oneof![".{0,20}", "[a-zA-Z0-9._-]{0,300}", "[a-z]{1,3}[/ \\x00{}]?"],
         escape in prop::bool::ANY,
     ) {

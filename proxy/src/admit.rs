@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_no_part_of_the_host_and_a_colon_in_an_address_is() {
+    fn a_port_is_not_part_of_the_host() {
         for (host, expected) in [
             (&b"example.com"[..], &b"example.com"[..]),
             (b"example.com:8088", b"example.com"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_is_let_in_to_the_letter_and_everybody_without_a_list() {
+    fn app_ids_match_exactly_and_an_empty_list_admits_all() {
         let refused = |ids: &[&str], id: Option<&[u8]>| {
             let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
             Admit::new(&ids, &[])

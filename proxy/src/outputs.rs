@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn records_for_a_writer_that_is_gone_are_reported_as_lost() {
+    fn records_for_an_ended_writer_are_reported_lost() {
         let (sender, receiver) = queue(1);
         drop(receiver);
         let outputs = Outputs::new(vec![sender]);

@@ -154,7 +154,7 @@ fn buckets_grow_to_the_count(parsed: &Parsed) {
 }
 
 #[test]
-fn what_is_billed_stands_only_at_outputs_that_are_billed_in_steps() {
+fn billing_metrics_exist_only_for_incremental_billing() {
     let page = parse(&render(&sources(), Format::Text));
     let main = [("output", "main")];
     for (name, expected) in [
@@ -283,7 +283,7 @@ fn sources() -> Sources {
 }
 
 #[test]
-fn every_value_on_the_page_is_the_sum_of_its_blocks() {
+fn every_metric_is_the_sum_of_its_blocks() {
     let page = parse(&render(&sources(), Format::Text));
     for (name, expected) in [
         ("sluice_connections_accepted_total", 11.0),
@@ -339,7 +339,7 @@ fn every_value_on_the_page_is_the_sum_of_its_blocks() {
 }
 
 #[test]
-fn an_output_with_a_stage_says_what_is_on_its_disk_and_others_say_nothing() {
+fn staging_metrics_exist_only_with_staging() {
     let text = render(&sources(), Format::Text);
     let page = parse(&text);
     for (name, expected) in [
@@ -376,7 +376,7 @@ fn an_observation_is_in_every_bucket_from_its_own_up() {
 }
 
 #[test]
-fn usual_statuses_are_there_from_the_start_and_others_once_seen() {
+fn common_statuses_have_series_from_the_start() {
     let idle = Sources {
         workers: vec![Arc::new(WorkerStats::new(0))],
         outputs: Vec::new(),
@@ -491,7 +491,7 @@ fn openmetrics_differs_in_counter_names_bounds_and_its_end() {
 }
 
 #[test]
-fn workers_are_counted_by_driver_and_an_unknown_code_is_called_so() {
+fn workers_are_counted_by_driver() {
     let mut sources = sources();
     let odd = WorkerStats::new(0);
     odd.driver.set(99);
@@ -509,7 +509,7 @@ fn workers_are_counted_by_driver_and_an_unknown_code_is_called_so() {
 }
 
 #[test]
-fn time_since_delivery_is_that_of_the_latest_writer_and_absent_before_the_first() {
+fn time_since_delivery_comes_from_the_latest_writer() {
     let page = parse(&render(&sources(), Format::Text));
     let name = "sluice_output_since_delivery_seconds";
     assert_eq!(page.value(name, &[("output", "main")]), 2.5);

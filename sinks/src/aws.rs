@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_replaced_ten_minutes_before_their_end_and_looked_at_again_without_one() {
+    fn credentials_are_refreshed_ten_minutes_before_expiry() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert!(is_due(None, now));
         assert!(is_due(
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_known_code_is_read_by_its_status() {
+    fn an_unknown_error_code_falls_back_to_the_status() {
         for (code, status, cause) in [
             ("", 503, Cause::Unavailable),
             ("SlowDown", 503, Cause::Throttled),
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_fetched_again_when_refused_but_not_when_a_permission_is_missing() {
+    fn refused_credentials_are_fetched_again() {
         assert_eq!(
             cause_of_answer("ExpiredTokenException", 400),
             (Cause::Denied, true)
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn credentials_are_sought_until_found_then_replaced_and_kept_when_the_source_fails() {
+    async fn credentials_are_kept_when_the_source_fails() {
         let plan = [None, None, Some("one"), None, Some("two")];
         let warm = Arc::new(WarmCredentials {
             source: SharedCredentialsProvider::new(Scripted(Mutex::new(plan.into()))),

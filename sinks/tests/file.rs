@@ -122,7 +122,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn every_confirmed_record_is_one_line_of_an_ndjson_file_at_once() {
+async fn every_confirmed_record_is_one_ndjson_line() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("a/b");
     let sink = FileSink::start(FileSettings::new(&dir), fixed).unwrap();
@@ -178,7 +178,7 @@ async fn a_file_is_finished_when_it_is_old() {
 }
 
 #[tokio::test]
-async fn a_record_lies_under_the_hour_in_which_it_was_written_even_if_the_clock_goes_back() {
+async fn records_lie_under_their_hour_despite_clock_steps() {
     clock!(SECS, clock);
     let temp = tempfile::tempdir().unwrap();
     let settings = FileSettings {
@@ -240,7 +240,7 @@ async fn an_old_file_is_finished_without_another_write() {
 }
 
 #[tokio::test]
-async fn the_growing_file_alone_has_a_marker_and_none_has_after_the_sink_ended() {
+async fn only_the_growing_file_has_a_marker() {
     let temp = tempfile::tempdir().unwrap();
     let settings = FileSettings {
         file_bytes_max: 4,
@@ -287,7 +287,7 @@ async fn a_payload_that_is_not_one_line_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn a_second_writer_is_locked_out_with_a_reason_and_let_in_after_the_first_ended() {
+async fn a_second_writer_is_locked_out() {
     let temp = tempfile::tempdir().unwrap();
     let first = FileSink::start(FileSettings::new(temp.path()), fixed).unwrap();
     write(&first, "one").await;
@@ -329,7 +329,7 @@ async fn a_restart_appends_nothing_to_an_old_file() {
 }
 
 #[tokio::test]
-async fn a_torn_end_is_moved_beside_its_file_at_start_and_what_was_confirmed_stays() {
+async fn a_torn_tail_is_moved_aside_at_start() {
     // A NUL stands for a block that the file system had not written when power was lost.
     let chunk = vec![b'x'; 300 * 1024];
     let long = [b"one\n", chunk.as_slice()].concat();
@@ -356,7 +356,7 @@ async fn a_torn_end_is_moved_beside_its_file_at_start_and_what_was_confirmed_sta
 }
 
 #[tokio::test]
-async fn a_whole_file_has_no_torn_end_however_its_lines_fall_on_read_boundaries() {
+async fn an_intact_file_has_no_torn_tail() {
     let temp = tempfile::tempdir().unwrap();
     let line = vec![b'y'; 256 * 1024 - 1];
     let content = [line.as_slice(), b"\n", &line, b"\n", &line, b"y\n"].concat();
@@ -367,7 +367,7 @@ async fn a_whole_file_has_no_torn_end_however_its_lines_fall_on_read_boundaries(
 }
 
 #[tokio::test]
-async fn only_files_with_a_marker_of_ours_are_touched_at_start() {
+async fn only_marked_files_are_recovered_at_start() {
     let temp = tempfile::tempdir().unwrap();
     let marked = killed_with(temp.path(), b"one\n");
     let unmarked = marked.with_file_name("1795158001-00000000000000ab.ndjson");
@@ -382,7 +382,7 @@ async fn only_files_with_a_marker_of_ours_are_touched_at_start() {
 }
 
 #[tokio::test]
-async fn records_go_to_a_new_file_after_someone_removed_the_growing_one() {
+async fn a_removed_growing_file_is_replaced() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("data");
     let sink = FileSink::start(FileSettings::new(&dir), fixed).unwrap();
@@ -418,7 +418,7 @@ async fn a_directory_that_cannot_be_created_is_a_start_error() {
 }
 
 #[tokio::test]
-async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+async fn settings_out_of_range_are_start_errors() {
     let temp = tempfile::tempdir().unwrap();
     let good = || FileSettings::new(temp.path());
     let no_records = FileSettings {
@@ -450,7 +450,7 @@ async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
 }
 
 #[test]
-fn a_start_without_a_runtime_is_an_error_not_a_panic() {
+fn a_start_without_a_runtime_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let error = FileSink::start(FileSettings::new(temp.path()), fixed)
         .err()
@@ -481,7 +481,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_really_full_disk_is_no_space_until_there_is_room_again_and_loses_nothing() {
+async fn a_really_full_disk_is_no_space_until_freed() {
     let Some(disk) = SmallDisk::mount() else {
         println!("skipped: no permission to mount a tmpfs");
         return;

@@ -157,7 +157,7 @@ fn outcomes(settlements: &[Settlement]) -> Vec<Outcome> {
 }
 
 #[test]
-fn every_record_gets_the_word_that_the_sink_said_of_it() {
+fn every_record_gets_its_result_from_the_sink() {
     let bench = bench(|_, _| {
         Some(vec![
             RecordResult::Delivered,
@@ -192,7 +192,7 @@ fn a_throttled_record_is_sent_again_until_it_is_delivered() {
 }
 
 #[test]
-fn parcels_that_come_while_a_batch_lingers_leave_with_it_in_one_call() {
+fn submissions_arriving_during_linger_share_the_call() {
     let bench = lingering_bench(Duration::from_secs(1), |_, records| {
         Some(vec![RecordResult::Delivered; records])
     });
@@ -205,7 +205,7 @@ fn parcels_that_come_while_a_batch_lingers_leave_with_it_in_one_call() {
 }
 
 #[test]
-fn a_writer_whose_queue_closes_settles_what_it_has_and_ends() {
+fn a_writer_with_a_closed_queue_settles_and_ends() {
     let mut bench = bench(|_, records| Some(vec![RecordResult::Delivered; records]));
     bench.submit(7);
     bench.queue = None;
@@ -216,7 +216,7 @@ fn a_writer_whose_queue_closes_settles_what_it_has_and_ends() {
 }
 
 #[test]
-fn told_to_stop_a_writer_gives_up_what_waits_and_says_so() {
+fn a_stopped_writer_gives_up_waiting_records() {
     // Two calls hang for ever with ten records each; the rest waits.
     let bench = bench(|_, _| None);
     bench.submit(25);
@@ -229,7 +229,7 @@ fn told_to_stop_a_writer_gives_up_what_waits_and_says_so() {
 }
 
 #[test]
-fn a_sink_that_does_not_start_is_an_error_that_names_the_output() {
+fn a_failed_sink_start_names_the_output() {
     let (_sender, receiver) = queue(1);
     let settings = WriterSettings {
         output: "clicks".into(),

@@ -154,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_written_as_serde_json_writes_their_lossy_reading(
+        fn any_bytes_are_escaped_as_serde_json_does(
             bytes in prop::collection::vec(
                 prop_oneof![any::<u8>(), Just(b'"'), Just(b'\n'), Just(b'a'), Just(b'\\')],
                 0..300,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_quota_is_seen_in_both_versions_and_on_parents() {
+    fn cpu_quotas_are_read_in_cgroup_v1_and_v2() {
         let quota = |files: &[(&str, &str)]| {
             cpu_quota(|path| {
                 let found = files.iter().find(|(name, _)| Path::new(name) == path);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn in_version_2_the_least_limit_up_to_the_root_counts() {
+    fn cgroup_v2_uses_the_lowest_limit_up_to_the_root() {
         let own = ("/proc/self/cgroup", "0::/pod/proxy\n");
         let leaf = ("/sys/fs/cgroup/pod/proxy/memory.max", "max\n");
         let pod = ("/sys/fs/cgroup/pod/memory.max", "1000000\n");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn in_version_1_the_memory_group_counts_and_unlimited_is_the_machine() {
+    fn cgroup_v1_uses_the_memory_group_or_the_machine() {
         let own = ("/proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/a\n");
         let file = "/sys/fs/cgroup/memory/a/memory.limit_in_bytes";
         assert_eq!(limit(&[MEMINFO, own, (file, "12345\n")]), 12_345);

@@ -102,7 +102,7 @@ impl ErrorBody {
     }
 }
 
-/// The answer to one request. The front door adds `X-Request-ID`, `Date` and the length.
+/// The answer to one request. The HTTP server adds `X-Request-ID`, `Date` and the length.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_chain_the_hops_at_its_end_are_taken_and_without_hops_all_of_it() {
+    fn hops_select_the_end_of_the_forwarded_chain() {
         let sent = &["6.6.6.6, 203.0.113.9,10.0.0.2"];
         for (hops, expected) in [
             (0, "6.6.6.6, 203.0.113.9,10.0.0.2"),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_in_x_forwarded_for_is_not_stored() {
+    fn non_addresses_in_x_forwarded_for_are_not_stored() {
         let long = "x".repeat(6_000);
         let many = vec!["192.0.2.1"; 100].join(",");
         let bounded = vec!["192.0.2.1"; ADDRESSES_MAX].join(",");

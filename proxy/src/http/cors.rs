@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_its_origins_and_none_that_only_look_like_them() {
+    fn origin_patterns_match_no_lookalikes() {
         for (text, yes, no) in [
             (
                 "https://example.com",
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_may_not_two_origins_and_none_get_vary_alone() {
+    fn a_denied_or_missing_origin_gets_vary_alone() {
         for sent in [
             &["https://b.example"][..],
             &["https://a.example", "https://a.example"],

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_not_counted_by_the_cap_per_address() {
+    fn a_trusted_proxy_is_exempt_from_the_address_cap() {
         let limiter = limiter(2);
         let enter = |peer: &str| limiter.enter(peer.parse().unwrap());
         let balancer: Vec<_> = (0..9).map(|_| enter("10.1.2.3")).collect();

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_without_a_client_leaves_the_connection_to_its_peer() {
+    fn a_proxy_header_without_a_client_means_the_peer() {
         for header in [
             LOCAL_HEADER.to_vec(),
             from_hex(CHECK_OF_HAPROXY),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_anywhere_it_asks_for_the_rest_and_for_nothing_behind_it() {
+    fn a_split_proxy_header_is_read_to_its_last_byte() {
         for header in [from_hex(FROM_NLB), header(0x21, 0x21, IPV6)] {
             for (at, needed) in (0..FIXED_BYTES)
                 .map(|at| (at, FIXED_BYTES))
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_of_a_tcp_connection_is_refused_as_soon_as_it_can_be_told() {
+    fn invalid_proxy_headers_are_refused_early() {
         let length = |bytes: usize| {
             let mut header = header(0x21, 0x11, &[7; 12]);
             header[14..16].copy_from_slice(&u16::try_from(bytes).unwrap().to_be_bytes());

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_macros_in_a_use_tree_do_not_stop_the_reading() {
+    fn macro_metavariables_in_use_trees_are_read() {
         assert!(named("use a::{$b, c}; d::e").contains(&"d::e".to_owned()));
         assert!(named("use a::{b").contains(&"a::b".to_owned()));
         assert!(named("fn f() -> impl A + use<'a> { d::e }").contains(&"d::e".to_owned()));

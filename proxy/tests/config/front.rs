@@ -1,4 +1,4 @@
-//! Settings of the front door, and the environment of the tier that Sluice replaces.
+//! Settings of the HTTP server, and the environment of the tier that Sluice replaces.
 
 use super::{MACHINE, load, load_all, names, problems, shown};
 use sluice_proxy::config::{Config, Flags, Problem};

@@ -7,7 +7,7 @@ use std::time::Duration;
 const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
 
 #[test]
-fn while_refusing_new_connections_are_served_and_every_answer_closes_its_own() {
+fn while_refusing_every_response_closes_its_connection() {
     let server = Server::start(|_| {});
     let mut old = server.connect();
     assert!(!old.ask(GET).closes());
@@ -22,7 +22,7 @@ fn while_refusing_new_connections_are_served_and_every_answer_closes_its_own() {
 }
 
 #[test]
-fn draining_closes_idle_connections_answers_requests_in_progress_and_accepts_no_more() {
+fn draining_closes_idle_connections_and_answers_requests_in_progress() {
     for driver in drivers() {
         let mut server = Server::start(|settings| {
             settings.listen.driver = driver;
@@ -52,7 +52,7 @@ fn draining_closes_idle_connections_answers_requests_in_progress_and_accepts_no_
 }
 
 #[test]
-fn a_body_in_progress_is_read_to_its_end_while_draining() {
+fn a_body_in_progress_is_read_while_draining() {
     let mut server = Server::start(|_| {});
     let request = post("/echo", "hello");
     let (now, later) = request.split_at(request.len() - 3);
@@ -70,7 +70,7 @@ fn a_body_in_progress_is_read_to_its_end_while_draining() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_given_up_at_the_drain_deadline() {
+fn an_endless_request_ends_at_the_drain_deadline() {
     for driver in drivers() {
         let mut server = Server::start(|settings| settings.listen.driver = driver);
         let stats = server.workers.as_ref().unwrap().stats.clone();

@@ -1,4 +1,4 @@
-//! The front door against clients that speak raw bytes: what HTTP promises them, every framing rule,
+//! The HTTP server against clients that send raw bytes: what HTTP promises them, every framing rule,
 //! and that one request's bytes never become another's.
 
 use crate::server::{Server, chunked, drivers, post};
@@ -7,7 +7,7 @@ use std::net::Shutdown;
 const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
 
 #[test]
-fn a_post_is_answered_with_its_own_body_on_every_driver() {
+fn every_driver_answers_a_post() {
     for driver in drivers() {
         let server = Server::start(|settings| settings.listen.driver = driver);
         let mut client = server.connect();
@@ -27,7 +27,7 @@ fn a_post_is_answered_with_its_own_body_on_every_driver() {
 }
 
 #[test]
-fn several_cores_answer_under_one_address_and_each_request_has_an_id_of_its_own() {
+fn cores_share_an_address_and_request_ids_are_unique() {
     let server = Server::start(|settings| settings.listen.workers = 3);
     let mut ids = std::collections::HashSet::new();
     for _ in 0..100 {
@@ -82,7 +82,7 @@ fn requests_cut_anywhere_are_the_same_requests() {
 }
 
 #[test]
-fn a_head_and_a_body_that_come_byte_by_byte_are_a_request() {
+fn a_request_may_arrive_byte_by_byte() {
     let server = Server::start(|_| {});
     let mut client = server.connect();
     for request in [post("/echo", "hello"), chunked("/echo", "hello", 1)] {
@@ -106,7 +106,7 @@ fn large_bodies_arrive_whole_in_both_framings() {
 }
 
 #[test]
-fn continue_is_said_when_the_body_is_wanted_and_only_then() {
+fn status_100_is_sent_only_when_the_body_is_read() {
     let server = Server::with_limits(|limits| limits.body_bytes_max = 10);
     let expecting = |path: &str, length: usize| {
         format!(
@@ -329,7 +329,7 @@ fn trailers_and_extensions_are_read_past() {
 }
 
 #[test]
-fn a_small_unread_body_is_thrown_away_and_never_read_as_a_request() {
+fn a_small_unread_body_is_discarded() {
     let server = Server::start(|_| {});
     let mut client = server.connect();
     let hidden = post("/echo", "smuggled");
@@ -352,7 +352,7 @@ fn a_small_unread_body_is_thrown_away_and_never_read_as_a_request() {
 }
 
 #[test]
-fn a_large_or_endless_unread_body_closes_the_connection_after_the_answer() {
+fn a_large_unread_body_closes_the_connection() {
     let server = Server::start(|_| {});
     let hidden = post("/echo", "smuggled").repeat(55_000);
     assert!(hidden.len() > 3_000_000, "more than the sockets hold");
@@ -411,7 +411,7 @@ fn a_request_that_breaks_off_is_counted_and_never_handled() {
 }
 
 #[test]
-fn http_1_0_is_answered_and_closed_unless_it_asks_to_stay() {
+fn http_1_0_closes_unless_keep_alive() {
     let server = Server::start(|_| {});
     let mut client = server.connect();
     let answer = client.ask("GET /length HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");

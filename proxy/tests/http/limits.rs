@@ -23,7 +23,7 @@ fn refused(server: &Server, request: &str, status: u16, code: &str, numbers: (u6
 }
 
 #[test]
-fn a_head_has_32_kib_100_lines_and_a_target_of_8_kib() {
+fn heads_have_32_kib_100_lines_and_8_kib_targets() {
     let server = Server::start(|_| {});
     let sized = |bytes: usize| {
         let start = "GET /length HTTP/1.1\r\nHost: test\r\n";
@@ -90,7 +90,7 @@ fn a_head_has_32_kib_100_lines_and_a_target_of_8_kib() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_413_announced_before_it_is_read_and_chunked_while() {
+fn a_body_over_the_limit_is_413_in_both_framings() {
     let server = Server::with_limits(|limits| limits.body_bytes_max = 1_000_000);
     let mut client = server.connect();
     let head = |length: u64| {
@@ -255,7 +255,7 @@ fn send_evenly(server: &Server, bytes: usize, in_all: Duration) -> crate::server
 }
 
 #[test]
-fn a_slow_body_that_will_be_complete_in_time_is_not_408() {
+fn a_slow_body_completing_in_time_is_no_408() {
     let server = Server::with_limits(|limits| {
         limits.body_deadline = Duration::from_secs(1);
         limits.body_deadline_last = Duration::from_secs(60);
@@ -265,7 +265,7 @@ fn a_slow_body_that_will_be_complete_in_time_is_not_408() {
 }
 
 #[test]
-fn half_a_mebibyte_at_45_kb_per_second_passes_by_default() {
+fn a_body_of_512_kib_at_45_kb_s_passes() {
     let server = Server::start(|_| {});
     let bytes = 512 * 1024;
     let in_all = Duration::from_secs_f64(bytes as f64 / 45_000.0);
@@ -274,7 +274,7 @@ fn half_a_mebibyte_at_45_kb_per_second_passes_by_default() {
 }
 
 #[test]
-fn a_trusted_peer_has_more_connections_than_the_cap_per_address() {
+fn a_trusted_peer_may_exceed_the_address_cap() {
     let server = Server::start(|settings| {
         settings.limits.connections_per_source_max = 1;
         settings.trusted = vec!["127.0.0.0/8".parse().unwrap()];
@@ -290,7 +290,7 @@ fn a_trusted_peer_has_more_connections_than_the_cap_per_address() {
 }
 
 #[test]
-fn a_handler_may_take_longer_than_any_deadline_of_the_connection() {
+fn handlers_are_not_bound_by_connection_deadlines() {
     let server = Server::with_limits(|limits| {
         limits.head_deadline = Duration::from_millis(1);
         limits.body_deadline = Duration::from_millis(1);
@@ -305,7 +305,7 @@ fn a_handler_may_take_longer_than_any_deadline_of_the_connection() {
 }
 
 #[test]
-fn a_client_that_does_not_read_its_answer_is_cut_off() {
+fn a_client_not_reading_its_response_is_disconnected() {
     let server = Server::with_limits(|limits| limits.answer_deadline = SHORT);
     let mut client = server.connect();
     client.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\nnonsense\r\n\r\n");
@@ -318,7 +318,7 @@ fn a_client_that_does_not_read_its_answer_is_cut_off() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+fn idle_connections_are_closed_and_busy_ones_kept() {
     let server = Server::with_limits(|limits| {
         limits.idle = SHORT;
         limits.head_deadline = LONG;
@@ -400,7 +400,7 @@ fn what_cannot_start_says_what_and_where() {
 }
 
 #[test]
-fn the_driver_that_is_asked_for_runs_and_is_in_the_counters() {
+fn the_configured_driver_runs_and_is_counted() {
     for driver in drivers() {
         let server = Server::start(|settings| settings.listen.driver = driver);
         let workers = server.workers.as_ref().unwrap();
@@ -418,11 +418,10 @@ fn the_driver_that_is_asked_for_runs_and_is_in_the_counters() {
 
 /// Runs this test again in a process that may open only a few files: the limit is the process's.
 #[test]
-fn without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some() {
+fn accepting_backs_off_without_descriptors_and_resumes() {
     const CHILD: &str = "SLUICE_TEST_FEW_DESCRIPTORS";
     if std::env::var_os(CHILD).is_none() {
-        let name =
-            "limits::without_descriptors_accepting_backs_off_and_goes_on_when_there_are_some";
+        let name = "limits::accepting_backs_off_without_descriptors_and_resumes";
         let output = std::process::Command::new("sh")
             .arg("-c")
             .arg(format!(

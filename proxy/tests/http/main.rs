@@ -1,4 +1,4 @@
-//! The front door as its clients see it: raw bytes in, raw bytes out.
+//! The HTTP server as its clients see it: raw bytes in, raw bytes out.
 
 #[cfg(test)]
 mod server;

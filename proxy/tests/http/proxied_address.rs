@@ -55,7 +55,7 @@ fn refused(server: &Server) -> u64 {
 }
 
 #[test]
-fn the_announced_client_is_the_peer_and_every_byte_behind_the_header_is_a_request_s() {
+fn the_proxied_client_is_the_peer_of_the_request() {
     for driver in drivers() {
         let server = start(|settings| settings.listen.driver = driver);
         let body = "x".repeat(100_000);
@@ -112,7 +112,7 @@ fn a_connection_that_names_no_client_is_its_peer_s() {
 }
 
 #[test]
-fn what_does_not_begin_with_a_whole_header_is_closed_without_a_word_and_counted() {
+fn connections_without_a_proxy_header_are_closed_and_counted() {
     for driver in drivers() {
         let server = start(|settings| settings.listen.driver = driver);
         let whole = announced();
@@ -146,7 +146,7 @@ fn what_does_not_begin_with_a_whole_header_is_closed_without_a_word_and_counted(
 }
 
 #[test]
-fn the_header_has_the_time_of_a_head_and_leaves_none_of_it_behind() {
+fn the_proxy_header_shares_no_time_with_the_head() {
     let server = start(|settings| settings.limits.head_deadline = Duration::from_millis(300));
     for part in [0, 5, 16, announced().len()] {
         let mut client = server.connect();
@@ -186,7 +186,7 @@ fn where_no_header_is_expected_one_is_a_malformed_request() {
 }
 
 #[test]
-fn a_client_s_connections_are_counted_as_its_own_and_not_as_the_balancer_s() {
+fn proxied_connections_count_for_the_client_not_the_balancer() {
     let server = start(|settings| settings.limits.connections_per_source_max = 2);
     let connect = |address: [u8; 4]| {
         let mut client = server.connect();
@@ -217,7 +217,7 @@ fn a_client_s_connections_are_counted_as_its_own_and_not_as_the_balancer_s() {
 }
 
 #[test]
-fn connections_that_wait_for_their_header_are_bounded_by_the_cap_for_all() {
+fn connections_without_proxy_header_count_for_connections_max() {
     let server = start(|settings| {
         settings.limits.connections_max = 3;
         settings.limits.connections_per_source_max = 1;

@@ -356,5 +356,5 @@ pub(crate) fn drip(client: &mut Client, bytes: &str) -> Reply {
         }
         client.try_send([bytes.next().unwrap_or(b'x')]);
     }
-    panic!("it is let drip for ever");
+    panic!("a dripping request was not ended");
 }

@@ -137,7 +137,7 @@ const MATRIX: &[Row] = &[
         "[client_address]\ntrusted = []\n",
         &[(Said::Nothing, &["6.6.6.6"], "127.0.0.1")],
     ),
-    // A network load balancer: the client of the header is the peer, a stranger ...
+    // A network load balancer: the client of the header is the peer, an untrusted one ...
     (
         PROXY,
         &[
@@ -188,7 +188,7 @@ const MATRIX: &[Row] = &[
 ];
 
 #[test]
-fn the_ip_of_a_record_is_right_for_peer_chain_and_header_and_for_every_lie_in_them() {
+fn record_ips_come_from_trusted_sources_only() {
     for (settings, cases) in MATRIX {
         let (dir, proxy) = start(settings);
         for (number, (said, forwarded, _)) in cases.iter().enumerate() {
@@ -214,7 +214,7 @@ fn the_ip_of_a_record_is_right_for_peer_chain_and_header_and_for_every_lie_in_th
 }
 
 #[test]
-fn a_header_that_nobody_asked_for_and_one_that_is_missing_make_no_record() {
+fn unexpected_and_missing_proxy_headers_make_no_record() {
     // Where none is expected it is a malformed request, not an address.
     let (dir, proxy) = start("");
     for said in [Said::Client("6.6.6.6:1"), Said::Itself] {
@@ -226,8 +226,8 @@ fn a_header_that_nobody_asked_for_and_one_that_is_missing_make_no_record() {
     proxy.end_cleanly();
     assert_eq!(records(dir.path()).len(), 1);
 
-    // Where one is required, whoever comes around the balancer is not let in, and a client's own header
-    // behind the balancer's is no second word on the matter.
+    // Where one is required, clients that bypass the balancer are refused, and a second header by the
+    // client is not believed.
     let (dir, proxy) = start(PROXY);
     let around = ask(&proxy, Said::Nothing, "POST /collect", &["6.6.6.6"]).try_read();
     assert!(around.is_none(), "{around:?}");
@@ -258,7 +258,7 @@ fn a_header_that_nobody_asked_for_and_one_that_is_missing_make_no_record() {
 }
 
 #[test]
-fn connections_are_capped_per_announced_client() {
+fn connections_are_capped_per_proxied_client() {
     let (_dir, proxy) = start(&format!("{PROXY}connections_per_address_max = 1\n"));
     let first = Said::Client("198.51.100.7:1");
     let mut held = ask(&proxy, first, "GET /ping", &[]);
@@ -275,7 +275,7 @@ fn connections_are_capped_per_announced_client() {
 }
 
 #[test]
-fn the_health_command_says_who_it_is_where_that_is_required() {
+fn the_health_command_sends_a_required_proxy_header() {
     for (settings, word) in [("", "off"), (PROXY, "required")] {
         let (_dir, proxy) = start(settings);
         let healthy = |word: &str| {
@@ -296,7 +296,7 @@ fn the_health_command_says_who_it_is_where_that_is_required() {
 }
 
 #[test]
-fn a_fake_ip_is_recorded_as_sent_and_is_the_ip_only_where_that_was_asked_for_aloud() {
+fn fake_ip_replaces_ip_only_when_configured() {
     const WARNING: &str =
         "client_address.fake_ip is on: whoever sends events can choose the ip of their records";
     for (settings, ip, fake_ip, warned) in [
@@ -328,7 +328,7 @@ fn a_fake_ip_is_recorded_as_sent_and_is_the_ip_only_where_that_was_asked_for_alo
 }
 
 #[test]
-fn an_untrusted_x_forwarded_for_is_counted_and_warned_about_once() {
+fn an_untrusted_x_forwarded_for_is_counted_with_one_warning() {
     const WARNING: &str = "ignored X-Forwarded-For of a peer that client_address.trusted does not list; \
                            further ones are only counted, in sluice_forwarded_for_ignored_total";
     let (_dir, proxy) = start("[client_address]\ntrusted = []\n");

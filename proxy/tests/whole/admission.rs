@@ -93,7 +93,7 @@ fn only_applications_and_hosts_of_the_lists_are_let_in() {
 }
 
 #[test]
-fn differences_from_the_replaced_tier_are_as_the_upgrade_page_says() {
+fn differences_from_the_replaced_tier_match_the_upgrade_page() {
     let (dir, proxy) = start("[cors]\norigins = 'https://a.example'\n");
     let with = |origin: &str| {
         ask(
@@ -146,7 +146,7 @@ fn assert_dot(reply: &Reply) {
 }
 
 #[test]
-fn a_pixel_makes_an_event_of_its_query_and_answers_an_image() {
+fn a_pixel_makes_an_event_of_its_query() {
     let (dir, proxy) = start("");
     let id = new_id();
     let line = format!("GET /i?id={id}&page=%2Fa%3Fb&page=x%22+y&ip=1&n");
@@ -176,7 +176,7 @@ fn a_pixel_makes_an_event_of_its_query_and_answers_an_image() {
 }
 
 #[test]
-fn a_pixel_is_answered_with_its_image_also_when_its_event_is_not_stored() {
+fn a_pixel_returns_its_image_even_without_storing() {
     let stream = Emulator::start(Options {
         faults: Faults {
             access_denied: 1.0,

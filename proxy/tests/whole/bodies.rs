@@ -72,7 +72,7 @@ fn nothing_of_a_body_that_breaks_off_is_stored() {
 }
 
 #[test]
-fn a_client_that_goes_after_its_whole_body_is_counted_and_its_event_is_not_lost_on_the_way() {
+fn a_client_disconnecting_after_its_body_loses_no_event() {
     let stream = Emulator::start(Options {
         latency: Duration::from_millis(300),
         ..Options::default()
@@ -103,7 +103,7 @@ fn a_client_that_goes_after_its_whole_body_is_counted_and_its_event_is_not_lost_
 }
 
 #[test]
-fn a_body_over_the_limit_is_413_with_the_limit_and_none_of_it_is_stored() {
+fn a_body_over_the_limit_is_413_and_not_stored() {
     const LIMIT: usize = 4_096;
     let (_dir, data, proxy) = with_files("[limits]\nbody_bytes_max = 4096\n");
     let too_large = |answer: &crate::support::client::Reply, actual: Value| {
@@ -157,7 +157,7 @@ fn a_body_over_the_limit_is_413_with_the_limit_and_none_of_it_is_stored() {
 }
 
 #[test]
-fn a_record_over_the_stream_s_limit_is_413_before_any_call_and_its_neighbours_are_stored() {
+fn a_record_over_the_stream_limit_is_413_alone() {
     let stream = emulator(Faults::default());
     let dir = tempdir().unwrap();
     let settings =
@@ -213,7 +213,7 @@ fn told(proxy: &Proxy, body: impl AsRef<[u8]>) -> (u16, Value) {
 }
 
 #[test]
-fn of_a_batch_with_bad_events_exactly_the_good_ones_are_stored_and_the_bad_ones_named() {
+fn bad_events_of_a_batch_are_rejected_by_index() {
     let (_dir, data, proxy) = with_files("");
     let mut kept = Vec::new();
     let mut good = || {

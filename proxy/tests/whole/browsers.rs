@@ -25,7 +25,7 @@ fn to_a_file(more: &str) -> (TempDir, Proxy) {
 }
 
 #[test]
-fn every_answer_to_a_page_that_may_read_it_says_so() {
+fn every_response_to_an_allowed_origin_is_readable() {
     let (_dir, proxy) = to_a_file("[limits]\nbody_bytes_max = 2000\nbody_deadline_ms = 300\n");
     let good = event(&new_id(), 500);
     let long = "x".repeat(2_001);
@@ -95,7 +95,7 @@ fn a_503_can_be_read_too() {
 }
 
 #[test]
-fn a_page_that_may_not_read_gets_no_permission_and_its_event_is_stored_all_the_same() {
+fn a_denied_origin_stores_but_cannot_read() {
     let (dir, proxy) = to_a_file("");
     for origin in [
         "https://example.com.evil.org",

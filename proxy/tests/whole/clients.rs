@@ -246,7 +246,7 @@ fn assert_asked(proxy: &Proxy, uri: &str) {
 }
 
 #[test]
-fn every_sdk_s_request_is_answered_as_it_wants_and_its_body_reaches_the_readers_unchanged() {
+fn every_sdk_gets_its_response_and_bodies_stay_unchanged() {
     let stream = emulator(Faults::default());
     let dir = tempdir().unwrap();
     let settings = to_kinesis(&stream.url()) + "[cors]\norigins = 'https://*.example.com'\n";

@@ -40,7 +40,7 @@ fn growing(data: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn killed_at_any_moment_and_started_again_the_files_have_every_acknowledged_id_in_whole_lines() {
+fn sigkill_leaves_every_acknowledged_id_in_files() {
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");
     let settings = to_files(&data) + "rotate_bytes = 60000\n";
@@ -113,7 +113,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_is_503_loses_nothing_and_is_200_again_when_there_is_room() {
+fn a_full_disk_is_503_until_there_is_space() {
     let dir = tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), 2_048) else {
         return;

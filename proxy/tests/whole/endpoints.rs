@@ -1,4 +1,4 @@
-//! The paths, methods and limits of the front door: as they are described, and as they are configured.
+//! The paths, methods and limits of the HTTP server, by default and as configured.
 
 use crate::clients::envelope;
 use crate::support::client::{get, post};
@@ -63,7 +63,7 @@ fn collect_records_every_method_but_options_on_itself_and_deeper() {
 }
 
 #[test]
-fn ping_tells_the_time_and_health_that_it_serves_and_other_methods_are_told_which() {
+fn ping_and_health_respond_and_other_methods_are_405() {
     let (_dir, _, proxy) = start("[drain]\ngrace_ms = 2000\n");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let ping = proxy.connect().ask(get("/ping"));
@@ -152,7 +152,7 @@ fn refused(proxy: &Proxy, request: impl AsRef<[u8]>, status: u16, code: &str, li
 }
 
 #[test]
-fn the_limits_of_heads_and_events_are_those_that_are_configured() {
+fn configured_limits_of_heads_and_events_apply() {
     let (_dir, _, proxy) = start(
         "[limits]\nhead_bytes_max = 8192\nheaders_max = 5\ntarget_bytes_max = 64\n\
          head_deadline_ms = 300\nevents_max = 3\njson_depth_max = 2\n",

@@ -69,7 +69,7 @@ fn stored(stream: &Emulator) -> Stored {
 }
 
 #[test]
-fn no_firehose_record_is_over_5_kib_unless_one_event_is_larger() {
+fn firehose_records_stay_within_5_kib() {
     let stream = stream(Faults::default());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &output(&stream));
@@ -115,7 +115,7 @@ fn no_firehose_record_is_over_5_kib_unless_one_event_is_larger() {
 }
 
 #[test]
-fn with_nothing_to_pack_to_each_event_is_a_record_and_still_a_line() {
+fn without_packing_each_event_is_a_firehose_record() {
     let stream = stream(Faults::default());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &(output(&stream) + "pack_bytes_max = 0\n"));
@@ -160,7 +160,7 @@ fn a_partial_failure_is_sent_again_alone() {
 }
 
 #[test]
-fn k_of_n_failed_records_give_503_to_exactly_the_requests_with_an_event_in_them() {
+fn failed_firehose_records_are_503_for_their_requests() {
     let stream = stream(reject(1, 5, RejectCode::default()));
     let dir = tempdir().unwrap();
     let packed = output(&stream) + "pack_bytes_max = 600\n" + IMPATIENT;
@@ -176,7 +176,7 @@ fn k_of_n_failed_records_give_503_to_exactly_the_requests_with_an_event_in_them(
 }
 
 #[test]
-fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again() {
+fn a_hanging_stream_is_503_in_time_and_recovers() {
     let stream = stream(Faults {
         hang: 1.0,
         ..Faults::default()
@@ -203,7 +203,7 @@ fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again()
 }
 
 #[test]
-fn answers_that_cannot_be_read_make_copies_but_no_false_200() {
+fn unreadable_responses_make_copies_but_no_false_200() {
     let stream = stream(Faults {
         short_answer: 0.2,
         garbage_answer: 0.2,
@@ -223,7 +223,7 @@ fn answers_that_cannot_be_read_make_copies_but_no_false_200() {
 }
 
 #[test]
-fn a_stream_over_its_quota_costs_503_and_no_acknowledged_event() {
+fn a_stream_over_quota_loses_no_acknowledged_event() {
     // 100 KiB/s: less than a tenth of what comes.
     let quota = Quota::SMALL.scaled_to(100 << 10);
     let stream = limited(Some(quota), Faults::default());
@@ -262,7 +262,7 @@ fn a_stream_over_its_quota_costs_503_and_no_acknowledged_event() {
 }
 
 #[test]
-fn a_whole_call_told_to_slow_down_is_throttling_in_metrics_and_health() {
+fn a_throttled_call_shows_in_metrics_and_health() {
     let stream = stream(Faults {
         throttle_call: 1.0,
         ..Faults::default()
@@ -282,7 +282,7 @@ fn a_whole_call_told_to_slow_down_is_throttling_in_metrics_and_health() {
 }
 
 #[test]
-fn at_sigterm_nothing_that_was_answered_200_is_lost_or_stored_twice() {
+fn sigterm_loses_and_duplicates_no_acknowledged_event() {
     let stream = stream(Faults::default());
     let dir = tempdir().unwrap();
     let mut proxy = Proxy::start(dir.path(), &output(&stream));
@@ -299,7 +299,7 @@ fn at_sigterm_nothing_that_was_answered_200_is_lost_or_stored_twice() {
 }
 
 #[test]
-fn a_call_never_has_more_than_500_records_or_4_mib() {
+fn a_firehose_call_has_at_most_500_records() {
     let stream = stream(Faults::default());
     let dir = tempdir().unwrap();
     let roomy = "[limits]\nevents_max = 1000\nin_flight_bytes_max = 200000000\n[ack]\ndeadline_ms = 8000\n[drain]\ndeadline_ms = 10000\n";
@@ -331,7 +331,7 @@ fn a_call_never_has_more_than_500_records_or_4_mib() {
 }
 
 #[test]
-fn an_event_over_the_record_limit_is_413_before_any_call_and_sinks_no_neighbour() {
+fn an_event_over_the_firehose_limit_is_413_alone() {
     let stream = stream(Faults::default());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &output(&stream));

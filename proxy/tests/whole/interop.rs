@@ -1,6 +1,6 @@
 //! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, the Firehose
 //! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
-//! against two servers with boto3, and the front door behind HAProxy: what writer and reader of one house would
+//! against two servers with boto3, and the HTTP server behind HAProxy: what writer and reader of one house would
 //! both get wrong does not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
@@ -98,7 +98,7 @@ fn check(stream: &Stream) {
 
 #[test]
 #[ignore = "needs `ferrokinesis --enforce-limits true`, which .ci/interop starts"]
-fn under_ferrokinesis_throttling_nothing_is_lost_and_nothing_is_stored_twice() {
+fn ferrokinesis_throttling_loses_and_duplicates_nothing() {
     run(async {
         let stream = Stream::create("SLUICE_INTEROP_FERROKINESIS", 2).await;
         check(&stream);
@@ -161,7 +161,7 @@ fn kinesalite_has_every_event_once_and_none_is_refused() {
 /// without a word, or not at all when the connection breaks first.
 #[test]
 #[ignore = "needs kinesalite, which .ci/interop starts"]
-fn kinesalite_takes_records_up_to_the_limit_in_full_batches_and_a_longer_one_is_refused_alone() {
+fn kinesalite_accepts_records_up_to_the_limit() {
     run(async {
         let stream = Stream::create("SLUICE_INTEROP_KINESALITE", 1).await;
         // Bodies as large as the default batch allows, and a linger that fills batches.
@@ -243,7 +243,7 @@ fn kinesalite_takes_records_up_to_the_limit_in_full_batches_and_a_longer_one_is_
 
 #[test]
 #[ignore = "needs kinesalite, which .ci/interop starts"]
-fn an_envelope_record_has_its_keys_in_order_and_the_body_as_it_was() {
+fn an_envelope_has_ordered_keys_and_the_exact_body() {
     run(async {
         let stream = Stream::create("SLUICE_INTEROP_KINESALITE", 1).await;
         let dir = tempdir().unwrap();

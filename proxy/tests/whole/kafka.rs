@@ -68,7 +68,7 @@ impl Cluster {
 }
 
 #[test]
-fn brokers_that_fail_and_move_cost_no_acknowledged_event_and_leave_no_copy() {
+fn failing_brokers_lose_and_duplicate_no_acknowledged_event() {
     let cluster = Cluster::start();
     let dir = tempdir().unwrap();
     let settings = cluster.output() + "[ack]\ndeadline_ms = 6000\n[drain]\ndeadline_ms = 12000\n";
@@ -107,7 +107,7 @@ fn brokers_that_fail_and_move_cost_no_acknowledged_event_and_leave_no_copy() {
 }
 
 #[test]
-fn a_cluster_that_is_gone_is_503_in_time_and_heals_without_a_new_start() {
+fn a_lost_kafka_cluster_is_503_and_recovers() {
     let cluster = Cluster::start();
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &cluster.output());
@@ -140,7 +140,7 @@ fn a_cluster_that_is_gone_is_503_in_time_and_heals_without_a_new_start() {
 }
 
 #[test]
-fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the_fallback() {
+fn templated_topics_are_bounded_with_a_fallback() {
     let cluster = Cluster::start();
     for name in ["clicks-shop", "clicks-blog", "all"] {
         cluster.0.create_topic(name, PARTITIONS, 3).unwrap();
@@ -192,7 +192,7 @@ fn records_go_to_the_topics_that_they_name_up_to_the_bound_and_the_others_to_the
 }
 
 #[test]
-fn a_topic_that_may_not_be_written_to_is_503_and_named_denied() {
+fn a_denied_topic_is_503_and_reported() {
     let cluster = Cluster::start();
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &cluster.output());
@@ -211,7 +211,7 @@ fn a_topic_that_may_not_be_written_to_is_503_and_named_denied() {
 }
 
 #[test]
-fn more_than_waits_for_a_slow_cluster_is_503_at_once() {
+fn a_slow_cluster_with_full_queue_is_503_immediately() {
     let cluster = Cluster::start();
     let dir = tempdir().unwrap();
     let settings = cluster.output()

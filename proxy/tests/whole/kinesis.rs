@@ -22,7 +22,7 @@ fn reject(k: u64, n: u64) -> Option<Reject> {
 }
 
 #[test]
-fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
+fn throttled_records_are_503_for_exactly_their_requests() {
     let stream = emulator(Faults {
         reject: reject(1, 5),
         ..Faults::default()
@@ -48,7 +48,7 @@ fn k_of_n_throttled_gives_503_to_exactly_the_requests_with_such_a_record() {
 }
 
 #[test]
-fn a_shard_that_refuses_for_ever_costs_503_to_its_requests_and_nothing_to_their_neighbours() {
+fn a_failing_shard_is_503_only_for_its_requests() {
     let stream = PickyStream::start(|key| !key.starts_with("bad-"));
     let dir = tempdir().unwrap();
     let keyed = "partition_key = \"field:id\"\nlinger_ms = 20\nretry_base_ms = 20\n";
@@ -101,7 +101,7 @@ fn a_shard_that_refuses_for_ever_costs_503_to_its_requests_and_nothing_to_their_
 }
 
 #[test]
-fn a_503_to_an_array_lists_the_indices_of_events_in_doubt() {
+fn a_503_lists_indices_of_events_in_doubt() {
     let stream = PickyStream::start(|key| !key.starts_with("bad-"));
     let dir = tempdir().unwrap();
     let keyed = "partition_key = \"field:id\"\nretry_base_ms = 20\n";
@@ -130,7 +130,7 @@ fn a_503_to_an_array_lists_the_indices_of_events_in_doubt() {
 }
 
 #[test]
-fn records_throttled_for_a_while_end_as_200_and_are_stored_exactly_once() {
+fn briefly_throttled_records_are_200_and_stored_once() {
     let stream = emulator(Faults {
         reject: reject(1, 5),
         ..Faults::default()
@@ -150,7 +150,7 @@ fn records_throttled_for_a_while_end_as_200_and_are_stored_exactly_once() {
 }
 
 #[test]
-fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again() {
+fn a_hanging_stream_is_503_in_time_and_recovers() {
     let stream = emulator(Faults {
         hang: 1.0,
         ..Faults::default()
@@ -187,7 +187,7 @@ fn while_the_stream_hangs_every_answer_is_503_in_time_and_afterwards_200_again()
 }
 
 #[test]
-fn a_stream_that_stores_at_once_and_answers_late_makes_copies_but_no_false_200() {
+fn late_responses_make_copies_but_no_false_200() {
     let stream = emulator(Faults {
         slow: 1.0,
         slow_ms: 1_500,
@@ -217,7 +217,7 @@ fn a_stream_that_stores_at_once_and_answers_late_makes_copies_but_no_false_200()
 }
 
 #[test]
-fn a_reset_after_the_records_were_stored_loses_no_200_and_copies_only_what_was_in_doubt() {
+fn a_reset_after_storing_copies_only_unconfirmed_records() {
     let stream = emulator(Faults {
         reset_after: 0.3,
         ..Faults::default()
@@ -263,7 +263,7 @@ fn under(faults: Faults) -> (Vec<Sent>, crate::support::audit::Stored) {
 }
 
 #[test]
-fn answers_that_leave_entries_out_or_are_no_json_never_make_a_false_200() {
+fn short_or_garbage_responses_make_no_false_200() {
     for seed in 1..=2 {
         under(Faults {
             seed,
@@ -289,7 +289,7 @@ fn a_stream_that_fails_whole_calls_costs_503_at_most() {
 }
 
 #[test]
-fn entries_are_the_truth_even_when_the_answer_counts_no_failure() {
+fn failed_entries_count_even_when_failed_record_count_is_0() {
     let (sent, stored) = under(Faults {
         reject: reject(1, 3),
         failed_count_zero: true,
@@ -299,7 +299,7 @@ fn entries_are_the_truth_even_when_the_answer_counts_no_failure() {
 }
 
 #[test]
-fn a_stream_that_denies_access_is_503_at_once_and_counted_by_its_cause() {
+fn access_denied_is_503_immediately_and_counted() {
     let stream = emulator(Faults {
         access_denied: 1.0,
         ..Faults::default()

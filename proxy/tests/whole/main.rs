@@ -1,5 +1,5 @@
-//! The real program as a child process, real sockets on one side, a Kinesis emulator or files on the
-//! other. What every test here holds the proxy to: each id answered 200 is stored.
+//! The real program as a child process, with real sockets on one side and an emulator or files on the
+//! other. The invariant of every test: each id answered 200 is stored.
 #![forbid(unsafe_code)]
 // Helpers of tests stand outside of test functions here; they may panic and print like those.
 #![allow(

@@ -20,7 +20,7 @@ fn descriptors() -> u64 {
 }
 
 #[test]
-fn ten_thousand_idle_connections_cost_16_kib_each_at_most_and_others_are_served() {
+fn ten_thousand_idle_connections_cost_at_most_16_kib_each() {
     // Half of the proxy's descriptors are for connections; this process shares its own between
     // all tests.
     let possible = (descriptors() / 2).saturating_sub(200);
@@ -86,7 +86,7 @@ fn with(settings: &str) -> (tempfile::TempDir, Proxy) {
     (dir, proxy)
 }
 
-/// Whether a new connection is served, not closed at the door.
+/// Whether a new connection is served, not closed at accept.
 fn is_let_in(proxy: &Proxy) -> Option<Client> {
     let mut client = proxy.connect();
     client.try_send(get("/ping"));

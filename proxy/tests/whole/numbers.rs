@@ -32,7 +32,7 @@ fn assert_balanced(metrics: &Metrics, outputs: &[&str]) {
 }
 
 #[test]
-fn after_a_mixed_run_the_counters_balance_and_agree_with_clients_and_stream() {
+fn metrics_balance_with_clients_and_stream() {
     let stream = emulator(Faults {
         reject: Some(Reject {
             k: 1,
@@ -102,7 +102,7 @@ fn after_a_mixed_run_the_counters_balance_and_agree_with_clients_and_stream() {
 }
 
 #[test]
-fn events_that_were_shed_are_counted_as_neither_accepted_nor_rejected() {
+fn shed_events_are_neither_accepted_nor_rejected() {
     let stream = emulator(Faults {
         hang: 1.0,
         ..Faults::default()

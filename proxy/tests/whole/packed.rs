@@ -64,7 +64,7 @@ fn a_coded_body_is_stored_as_what_it_holds() {
 }
 
 #[test]
-fn what_sdks_wrap_is_opened_for_events_and_left_alone_in_envelopes() {
+fn sdk_wrappers_are_opened_for_events_only() {
     let (dir, proxy) = start("");
     let data = dir.path().join("data");
     let ids = new_ids(50);
@@ -89,7 +89,7 @@ fn what_sdks_wrap_is_opened_for_events_and_left_alone_in_envelopes() {
 }
 
 #[test]
-fn a_bomb_is_413_a_broken_body_422_an_unknown_coding_415_and_none_of_them_is_stored() {
+fn bombs_broken_bodies_and_unknown_codings_are_refused() {
     let (dir, proxy) = start("[limits]\nbody_bytes_max = 100000\ninflated_bytes_max = 150000\n");
     let bomb = gzip(&vec![b' '; 20_000_000]);
     assert!(bomb.len() < 100_000);
@@ -177,7 +177,7 @@ fn codings_beyond_those_of_an_endpoint_are_415() {
 }
 
 #[test]
-fn a_large_body_is_prepared_beside_the_core_and_stored_as_any_other() {
+fn a_large_body_is_offloaded_and_stored() {
     let (dir, proxy) = start("");
     let events: Vec<String> = new_ids(900)
         .iter()

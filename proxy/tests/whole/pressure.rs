@@ -15,7 +15,7 @@ use tempfile::tempdir;
 const EVENTS: &str = "/v1/events";
 
 #[test]
-fn a_full_queue_is_503_at_once_and_whoever_is_in_it_gets_a_true_answer() {
+fn a_full_queue_is_503_immediately_for_new_requests() {
     let slow = Duration::from_millis(1_000);
     let stream = Emulator::start(Options {
         shard_limits: false,
@@ -69,7 +69,7 @@ fn a_full_queue_is_503_at_once_and_whoever_is_in_it_gets_a_true_answer() {
 }
 
 #[test]
-fn without_a_free_byte_requests_are_503_with_their_body_unread_and_whoever_is_in_is_served() {
+fn an_exhausted_byte_budget_is_503_with_bodies_unread() {
     const BODY_MAX: usize = 131_072;
     // Eight of these leave room for what the server adds to them, and for little else.
     const BODY: usize = BODY_MAX - 1_000;
@@ -135,7 +135,7 @@ fn without_a_free_byte_requests_are_503_with_their_body_unread_and_whoever_is_in
 }
 
 #[test]
-fn a_request_within_the_limits_is_not_shed_by_an_idle_proxy_however_many_cores_share_its_room() {
+fn an_idle_proxy_sheds_no_request_within_limits() {
     // The least room that is allowed for these sizes, divided by more cores than fit into it.
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");

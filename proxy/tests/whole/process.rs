@@ -86,7 +86,7 @@ fn serves(address: SocketAddr) -> bool {
 }
 
 #[test]
-fn a_log_on_a_full_disk_or_a_closed_pipe_stops_nothing() {
+fn logs_on_a_full_disk_or_closed_pipe_are_dropped() {
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let closed = || {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -108,7 +108,7 @@ fn a_log_pipe_nobody_reads_stops_no_request() {
     let dir = tempdir().unwrap();
     let (address, admin) = (free_address(), free_address());
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // Full before the first line: a write to it waits for ever.
+    // Full before the first line: a write to it blocks forever.
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
@@ -150,7 +150,7 @@ fn soft_limit(pid: u32) -> u64 {
 }
 
 #[test]
-fn the_descriptor_limit_is_raised_and_a_cut_is_told() {
+fn the_descriptor_limit_is_raised_and_cuts_are_logged() {
     let dir = tempdir().unwrap();
     let settings = to_files(&dir.path().join("data")) + "[listen]\nconnections_max = 400\n";
     let proxy = Proxy::start_under(dir.path(), &settings, &[], "ulimit -Sn 256; ulimit -Hn 900");
@@ -254,7 +254,7 @@ fn two_processes_with_equal_settings_share_both_ports() {
 }
 
 #[test]
-fn a_file_size_limit_is_a_503_and_not_the_end() {
+fn a_file_size_limit_is_a_503() {
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");
     // Blocks of 512 bytes in POSIX shells.
@@ -328,7 +328,7 @@ fn check_warns_of_a_port_that_another_process_shares() {
 }
 
 #[test]
-fn check_tells_of_a_taken_port() {
+fn check_reports_a_port_in_use() {
     let dir = tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

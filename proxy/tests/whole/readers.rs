@@ -206,14 +206,14 @@ fn read_from_files(profile: Profile) {
 }
 
 #[test]
-fn every_envelope_of_every_sdk_s_traffic_is_read_to_its_last_event() {
+fn every_sdk_envelope_is_read_to_its_last_event() {
     for profile in [Profile::Web, Profile::Mobile, Profile::Batch] {
         read_from_files(profile);
     }
 }
 
 #[test]
-fn every_event_of_servers_traffic_is_one_line_with_the_server_s_fields() {
+fn every_server_event_is_one_line_with_server_fields() {
     for profile in [Profile::Single, Profile::Flat, Profile::Firehose] {
         read_from_files(profile);
     }

@@ -74,7 +74,7 @@ fn an_envelope_has_body_and_uri_byte_for_byte() {
 }
 
 #[test]
-fn an_event_keeps_its_bytes_and_the_server_s_fields_come_behind_them() {
+fn server_fields_follow_the_bytes_of_an_event() {
     let stream = emulator(Faults::default());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
@@ -116,7 +116,7 @@ fn every_required_output_has_every_acknowledged_event() {
 }
 
 #[test]
-fn one_required_output_that_fails_is_503_and_one_that_nobody_waits_for_is_not() {
+fn only_a_failing_required_output_is_503() {
     for (ack, status) in [("delivered", 503), ("enqueued", 200)] {
         let stream = denied();
         let dir = tempdir().unwrap();
@@ -169,7 +169,7 @@ fn a_stream_that_spreads_records_itself_takes_them_without_keys() {
 }
 
 #[test]
-fn keys_come_from_the_field_that_is_configured_and_are_random_otherwise() {
+fn partition_keys_come_from_the_configured_field() {
     for (setting, by_field) in [("", false), ("partition_key = \"field:id\"\n", true)] {
         let stream = emulator(Faults::default());
         let dir = tempdir().unwrap();

@@ -24,7 +24,7 @@ fn post(proxy: &Proxy, host: &str, uri: &str, headers: &str, body: &[u8]) -> Rep
 }
 
 #[test]
-fn a_page_can_read_why_it_was_refused_and_a_byte_less_than_the_limit_is_taken() {
+fn a_page_can_read_why_it_was_refused() {
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");
     let settings =
@@ -116,7 +116,7 @@ fn a_page_can_read_why_it_was_refused_and_a_byte_less_than_the_limit_is_taken() 
 }
 
 #[test]
-fn a_record_that_no_call_could_carry_is_refused_before_a_call_is_made() {
+fn an_oversized_record_is_refused_before_any_call() {
     let stream = emulator(Faults::default());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + CORS));

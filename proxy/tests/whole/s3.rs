@@ -93,7 +93,7 @@ fn every(fault: impl FnOnce(&mut Faults)) -> Faults {
 }
 
 #[test]
-fn what_was_answered_200_is_in_one_object_when_the_process_has_ended_cleanly() {
+fn a_clean_exit_uploads_every_acknowledged_event_once() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &to_s3(&emulator));
@@ -132,7 +132,7 @@ fn what_was_answered_200_is_in_one_object_when_the_process_has_ended_cleanly() {
 }
 
 #[test]
-fn objects_come_by_size_and_by_age_while_requests_are_served() {
+fn objects_are_closed_by_size_and_age() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let settings = to_s3(&emulator) + "object_bytes_max = 1000000\nobject_age_s = 1\n";
@@ -158,7 +158,7 @@ fn objects_come_by_size_and_by_age_while_requests_are_served() {
 }
 
 #[test]
-fn killed_at_any_moment_while_uploads_fail_the_bucket_has_every_acknowledged_id_once() {
+fn sigkill_during_failing_uploads_loses_and_duplicates_nothing() {
     let emulator = emulator();
     emulator
         .set_faults(every(|faults| {
@@ -219,7 +219,7 @@ fn killed_at_any_moment_while_uploads_fail_the_bucket_has_every_acknowledged_id_
 }
 
 #[test]
-fn a_bucket_that_is_away_costs_no_answer_shows_in_health_and_its_events_wait_for_the_next_start() {
+fn an_unreachable_bucket_keeps_events_staged_over_a_restart() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let settings = to_s3(&emulator) + "object_age_s = 1\n";
@@ -256,7 +256,7 @@ fn a_bucket_that_is_away_costs_no_answer_shows_in_health_and_its_events_wait_for
 }
 
 #[test]
-fn a_full_stage_is_503_and_200_again_once_the_bucket_takes_objects() {
+fn a_full_staging_directory_is_503_until_uploads_resume() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let settings = to_s3(&emulator) + "object_bytes_max = 1000000\nstaging_bytes_max = 1000000\n";
@@ -293,7 +293,7 @@ fn a_full_stage_is_503_and_200_again_once_the_bucket_takes_objects() {
 }
 
 #[test]
-fn a_bucket_that_is_missing_or_denied_is_named_so_by_health_and_check() {
+fn missing_and_denied_buckets_show_in_health_and_check() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let there = to_s3(&emulator) + "object_age_s = 1\n";
@@ -339,7 +339,7 @@ fn a_second_process_on_the_same_directory_does_not_start() {
 }
 
 #[test]
-fn enqueued_events_become_objects_by_size_and_at_the_end_without_a_disk() {
+fn enqueued_events_become_objects_without_a_disk() {
     let emulator = emulator();
     let dir = tempdir().unwrap();
     let settings = to_s3(&emulator) + "ack = \"enqueued\"\nobject_bytes_max = 1200000\n";
@@ -361,7 +361,7 @@ fn enqueued_events_become_objects_by_size_and_at_the_end_without_a_disk() {
 }
 
 #[test]
-fn enqueued_events_that_cannot_be_stored_in_time_are_counted_as_refused() {
+fn enqueued_events_not_stored_in_time_count_as_refused() {
     let emulator = emulator();
     emulator
         .set_faults(every(|faults| faults.internal_error = 1.0))

@@ -1,4 +1,4 @@
-//! The way out: nobody who was answered 200 is let down, whatever is asked of the process.
+//! Shutdown: no acknowledged event is lost.
 
 use crate::support::audit::{Sent, Stored, count_answered, ids_answered};
 use crate::support::client::{get, post};
@@ -26,8 +26,8 @@ fn flushed(log: &[Value]) -> &Value {
 }
 
 #[test]
-fn at_sigterm_health_fails_first_requests_are_served_on_and_nothing_is_lost() {
-    // The way out is the drivers' business, too: what they have accepted, and what they still hold.
+fn sigterm_fails_health_first_and_loses_nothing() {
+    // Drivers differ in what they have accepted and still buffer at the end.
     for driver in ["auto", "epoll"] {
         end_under_load(driver);
     }
@@ -54,7 +54,7 @@ fn end_under_load(driver: &str) {
     wait_until("health says no", || {
         proxy.connect().ask(get("/health")).status == 503
     });
-    // The grace: who has not heard of it is served as ever, on this connection for the last time.
+    // During the grace requests are served as before, the last one on each connection.
     assert!(!proxy.is_ready());
     let before = load.answered();
     let mut extra = Vec::new();
@@ -78,7 +78,7 @@ fn end_under_load(driver: &str) {
     assert!(
         sent.iter()
             .all(|sent| matches!(sent.status(), Some(200) | None)),
-        "a drain is no reason to refuse anyone"
+        "a drain refuses no request"
     );
     println!("{answered} of {cut} requests were answered, the others saw their connection end");
     sent.extend(extra);
@@ -93,14 +93,14 @@ fn end_under_load(driver: &str) {
     assert_eq!(counts["delivered"], in_store);
     assert_eq!(counts["refused"], 0);
     assert_eq!(counts["left_behind"], 0);
-    // More is stored than was confirmed only where the answer did not come through.
+    // More is stored than was confirmed only where a response was lost.
     let unanswered = sent.iter().filter(|sent| sent.answer.is_none());
     let unanswered: usize = unanswered.map(|sent| sent.ids.len()).sum();
     let acked = ids_answered(&sent, 200).len() as u64;
     assert!((acked..=acked + unanswered as u64).contains(&in_store));
 }
 
-/// An output whose clients do not wait, with so long to drain.
+/// An output whose clients do not wait, with this long to drain.
 fn enqueued(stream: &Emulator, keys: &str, drain_ms: u64) -> String {
     format!(
         "{}ack = \"enqueued\"\n{keys}\n[drain]\ngrace_ms = 0\ndeadline_ms = {drain_ms}\n",
@@ -109,7 +109,7 @@ fn enqueued(stream: &Emulator, keys: &str, drain_ms: u64) -> String {
 }
 
 #[test]
-fn an_enqueued_output_answers_before_its_sink_does_and_delivers_all_of_it_before_exit_0() {
+fn an_enqueued_output_delivers_everything_before_exit_0() {
     // Slower than the ack deadline: an answer that waited for it would be 503.
     let stream = Emulator::start(Options {
         shard_limits: false,
@@ -170,7 +170,7 @@ fn enqueued_records_without_time_count_as_left_behind() {
     assert!(stored.ids().len() as u64 >= delivered);
 }
 
-/// Sends what will never be stored, asks the proxy to end, and returns what its log said.
+/// Sends records that are never stored, terminates the proxy, and returns its log.
 fn end_with_a_stream_that_hangs(keys: &str) -> Vec<Value> {
     let stream = emulator(Faults {
         hang: 1.0,
@@ -201,7 +201,7 @@ fn a_call_that_outlasts_the_drain_is_no_clean_end() {
 }
 
 #[test]
-fn records_in_a_call_that_fails_when_the_time_to_drain_is_over_count_as_left_behind() {
+fn records_of_calls_failing_after_drain_are_left_behind() {
     // The second attempt is under way when time is up, and ends within the last second.
     let log = end_with_a_stream_that_hangs(
         "attempt_timeout_ms = 1000\nconnect_timeout_ms = 500\nretry_base_ms = 1\nretry_cap_ms = 1",
@@ -228,9 +228,9 @@ fn a_second_sigterm_changes_nothing() {
 }
 
 #[test]
-fn whoever_was_let_in_before_the_doors_closed_is_answered() {
-    // Clients that connect anew for each request, as at the end of a grace all do, until nobody
-    // listens: what is accepted in the last moment is served, not cut off.
+fn connections_accepted_before_the_listener_closes_are_answered() {
+    // Clients reconnect for each request, as all do at the end of a grace, until the listener is
+    // closed: connections accepted in the last moment are served.
     let stream = emulator(Faults::default());
     let mut cut = 0;
     let mut answered = 0;
@@ -246,7 +246,7 @@ fn whoever_was_let_in_before_the_doors_closed_is_answered() {
         answered += count_answered(&sent, 200);
         cut += sent.iter().filter(|sent| sent.answer.is_none()).count();
     }
-    // The kernel resets who knocks in the very moment in which a listener closes: a few at most.
+    // The kernel resets connections that arrive while the listener closes: a few at most.
     println!("{answered} answered, {cut} cut off");
     assert!(cut <= 16, "{cut} of {} were cut off", answered + cut);
 }

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_reads_back_as_the_name_it_was_written_for_and_nothing_else_does() {
+    fn marker_names_round_trip() {
         let name = FileName::new(Wall { secs: 7, nanos: 0 }, u64::MAX);
         assert_eq!(FileName::parse(&name.to_string()), Some(name));
         for foreign in [

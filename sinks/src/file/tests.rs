@@ -127,7 +127,7 @@ async fn record_files_are_not_readable_by_others() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_no_space_and_leaves_confirmed_lines_whole() {
+async fn a_full_disk_keeps_confirmed_lines_intact() {
     let bench = Bench::new();
     assert_eq!(bench.write("one").await, RecordResult::Delivered);
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
@@ -169,7 +169,7 @@ async fn a_short_write_is_completed_before_the_sync() {
 }
 
 #[tokio::test]
-async fn a_write_that_takes_nothing_is_an_error_not_a_loop() {
+async fn a_write_of_zero_bytes_is_an_error() {
     let bench = Bench::new();
     bench.next([Fault::ShortWrite(0)]);
     assert_eq!(
@@ -207,7 +207,7 @@ async fn a_file_takes_no_line_after_a_failed_fsync() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_at_the_fsync_is_no_space() {
+async fn a_disk_full_at_fsync_is_no_space() {
     let bench = Bench::new();
     bench.next([Fault::Sync(io::ErrorKind::StorageFull)]);
     assert_eq!(
@@ -218,7 +218,7 @@ async fn a_disk_that_is_full_at_the_fsync_is_no_space() {
 }
 
 #[tokio::test]
-async fn lines_that_can_neither_be_synced_nor_taken_back_are_unknown_and_their_file_stays_marked() {
+async fn unsyncable_lines_are_unknown_and_their_file_stays_marked() {
     let mut bench = Bench::new();
     assert_eq!(bench.write("one").await, RecordResult::Delivered);
     bench.next([Fault::Sync(io::ErrorKind::Other), Fault::Cut]);
@@ -236,8 +236,7 @@ async fn lines_that_can_neither_be_synced_nor_taken_back_are_unknown_and_their_f
 }
 
 #[tokio::test]
-async fn a_torn_line_that_cannot_be_cut_off_is_followed_by_nothing_and_set_aside_at_the_next_start()
-{
+async fn a_torn_tail_is_set_aside_at_the_next_start() {
     let mut bench = Bench::new();
     assert_eq!(bench.write("one").await, RecordResult::Delivered);
     bench.next([
@@ -263,8 +262,7 @@ async fn a_torn_line_that_cannot_be_cut_off_is_followed_by_nothing_and_set_aside
 }
 
 #[tokio::test]
-async fn a_file_without_a_confirmed_line_is_removed_when_given_up_so_failures_do_not_pile_up_files()
-{
+async fn files_without_confirmed_lines_are_removed() {
     let bench = Bench::new();
     for _ in 0..10 {
         bench.next([Fault::Sync(io::ErrorKind::Other), Fault::Cut]);
@@ -288,7 +286,7 @@ async fn a_file_without_a_confirmed_line_is_removed_when_given_up_so_failures_do
 }
 
 #[tokio::test]
-async fn nothing_is_confirmed_in_a_file_whose_name_is_not_durable() {
+async fn no_line_is_confirmed_before_its_file_name_is_durable() {
     let bench = Bench::new();
     fs::create_dir(bench.data().join(".open")).unwrap();
     // Six directories lie above the file: the marker's, hour, day, month, year, the sink's own.
@@ -304,8 +302,7 @@ async fn nothing_is_confirmed_in_a_file_whose_name_is_not_durable() {
 }
 
 #[tokio::test]
-async fn marker_file_and_directories_are_synced_before_the_first_confirmation_and_only_the_file_after()
- {
+async fn names_are_synced_before_the_first_confirmation() {
     let bench = Bench::new();
     bench.disk.0.calls.lock().unwrap().clear();
     assert_eq!(bench.write("one").await, RecordResult::Delivered);
@@ -337,7 +334,7 @@ async fn marker_file_and_directories_are_synced_before_the_first_confirmation_an
 }
 
 #[tokio::test]
-async fn a_hanging_disk_is_unknown_for_the_hanging_batch_and_unavailable_for_later_ones() {
+async fn a_hanging_disk_is_unknown_then_unavailable() {
     let mut bench = Bench::new();
     bench.sink.settings.write_timeout = Duration::from_millis(20);
     let (end, hang) = mpsc::channel();

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_larger_goes_alone_and_its_neighbours_do_not_wait_for_each_other() {
+    fn a_large_event_is_packed_alone() {
         assert_eq!(counts(&[10, 10, 5_120, 10, 10], 5_120), [2, 1, 2]);
         assert_eq!(counts(&[6_000, 6_000], 5_120), [1, 1]);
     }
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn events_stay_whole_and_in_order_and_no_chunk_is_over_unless_one_event_is(
+        fn chunks_keep_events_whole_and_in_order(
             events in prop::collection::vec("[^\n]{0,40}", 0..60),
             bytes_max in 0..200_usize,
         ) {

@@ -78,7 +78,7 @@ fn puts(server: &Server) -> Vec<Vec<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn events_are_lines_packed_in_their_order_into_records_of_up_to_5_kib() {
+async fn events_are_packed_in_order_up_to_5_kib() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     let payloads: Vec<String> = (0..100)
@@ -103,7 +103,7 @@ async fn events_are_lines_packed_in_their_order_into_records_of_up_to_5_kib() {
 }
 
 #[tokio::test]
-async fn each_entry_speaks_for_its_own_record_whatever_the_failed_put_count_says() {
+async fn entry_results_win_over_failed_put_count() {
     let server = server().await;
     let sink = unpacked(&server).await;
     let cases = [
@@ -127,7 +127,7 @@ async fn each_entry_speaks_for_its_own_record_whatever_the_failed_put_count_says
 }
 
 #[tokio::test]
-async fn the_word_on_a_record_is_the_word_on_each_event_packed_into_it() {
+async fn a_record_result_applies_to_each_packed_event() {
     let server = server().await;
     let sink = start(FirehoseSettings {
         pack_bytes_max: 10,
@@ -159,7 +159,7 @@ async fn the_word_on_a_record_is_the_word_on_each_event_packed_into_it() {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_counted_and_billed_in_steps_of_5_kib_per_record() {
+async fn confirmed_bytes_are_billed_in_5_kib_increments() {
     let server = server().await;
     let sink = unpacked(&server).await;
     let of = |bytes: usize| record(vec![b'x'; bytes - 1]);
@@ -178,7 +178,7 @@ async fn what_was_confirmed_is_counted_and_billed_in_steps_of_5_kib_per_record()
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
+async fn a_mismatched_response_leaves_all_records_unknown() {
     let server = server().await;
     let sink = unpacked(&server).await;
     let good = entries([stored(), stored(), stored()]);
@@ -205,7 +205,7 @@ async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
 }
 
 #[tokio::test]
-async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
+async fn a_timed_out_call_is_unknown() {
     let server = server().await;
     let mut settings = settings(&server);
     settings.aws.attempt_timeout = Duration::from_millis(300);
@@ -216,7 +216,7 @@ async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_whole_call_is_each_events_error_and_unavailable_means_slow_down() {
+async fn a_call_error_applies_to_each_event() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     for (status, code, cause) in [
@@ -245,7 +245,7 @@ async fn the_error_of_a_whole_call_is_each_events_error_and_unavailable_means_sl
 }
 
 #[tokio::test]
-async fn an_invalid_call_condemns_an_event_only_when_it_was_alone() {
+async fn an_invalid_call_refuses_only_a_lone_event() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     for code in ["ValidationException", "InvalidArgumentException"] {
@@ -259,7 +259,7 @@ async fn an_invalid_call_condemns_an_event_only_when_it_was_alone() {
 }
 
 #[tokio::test]
-async fn an_event_that_would_spoil_its_call_is_refused_before_it() {
+async fn an_invalid_event_is_refused_before_the_call() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     let limit = sink.limits().record_bytes_max;
@@ -286,7 +286,7 @@ async fn an_event_that_would_spoil_its_call_is_refused_before_it() {
 }
 
 #[tokio::test]
-async fn limits_leave_room_for_a_newline_per_event_and_make_at_most_500_records() {
+async fn firehose_limits_include_newlines_and_500_records() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     let limits = SinkLimits {
@@ -320,7 +320,7 @@ async fn limits_leave_room_for_a_newline_per_event_and_make_at_most_500_records(
 }
 
 #[tokio::test]
-async fn check_finds_a_stream_that_takes_direct_puts_and_writes_nothing() {
+async fn check_finds_a_direct_put_stream_without_writing() {
     let server = server().await;
     let sink = start(settings(&server)).await;
     assert_eq!(
@@ -360,7 +360,7 @@ async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
 }
 
 #[tokio::test]
-async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+async fn settings_out_of_range_are_start_errors() {
     let good = || FirehoseSettings::new("clicks");
     let mut schemeless = good();
     schemeless.aws.endpoint_url = Some("127.0.0.1:4573".to_owned());

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_a_presigned_connect_request_good_for_fifteen_minutes() {
+    fn an_iam_token_is_valid_for_fifteen_minutes() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let session = Some("a+session/token=".to_owned());
         let credentials = Credentials::new("AKIDEXAMPLE", "secret", session, None, "test");

@@ -127,7 +127,7 @@ fn times(stored: &BTreeMap<(Option<String>, String), usize>, payload: &str) -> u
 }
 
 #[tokio::test]
-async fn records_are_stored_once_as_they_are_with_a_key_only_where_there_is_one() {
+async fn records_are_stored_once_with_optional_keys() {
     let cluster = Cluster::start();
     let sink = cluster.sink().await;
     let mut batch = records(300);
@@ -166,7 +166,7 @@ async fn every_compression_is_built_in_and_read_back() {
 }
 
 #[tokio::test]
-async fn what_a_broker_refuses_for_now_is_repeated_and_stored_once() {
+async fn temporary_broker_errors_are_retried_and_stored_once() {
     let cluster = Cluster::start();
     let sink = cluster.warm_sink(cluster.settings()).await;
     cluster.0.request_errors(
@@ -199,7 +199,7 @@ async fn the_report_decides_and_not_that_the_record_was_taken() {
 }
 
 #[tokio::test]
-async fn a_record_goes_to_the_topic_that_it_names_and_else_to_the_configured_one() {
+async fn a_record_goes_to_its_topic_or_the_default() {
     let cluster = Cluster::start();
     let topics = topics();
     let (shop, blog) = (topics.named("clicks-shop"), topics.named("clicks-blog"));
@@ -227,7 +227,7 @@ async fn a_record_goes_to_the_topic_that_it_names_and_else_to_the_configured_one
 }
 
 #[tokio::test]
-async fn a_topic_that_is_not_there_costs_the_records_of_the_others_nothing_but_time() {
+async fn a_missing_topic_only_delays_other_topics() {
     let cluster = Cluster::start();
     let topics = topics();
     let missing = topics.named("clicks-missing");
@@ -255,7 +255,7 @@ async fn a_topic_that_is_not_there_costs_the_records_of_the_others_nothing_but_t
 }
 
 #[tokio::test]
-async fn brokers_that_are_gone_leave_the_fate_unknown_and_come_back_without_a_new_start() {
+async fn lost_brokers_mean_unknown_and_recover() {
     let cluster = Cluster::start();
     let settings = KafkaSettings {
         delivery_timeout: Duration::from_millis(1_500),
@@ -294,7 +294,7 @@ async fn an_answer_after_the_delivery_timeout_is_no_delivery() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_into_the_buffer_is_throttled_at_once_and_the_rest_keeps_its_place() {
+async fn a_full_producer_buffer_is_throttled_immediately() {
     let cluster = Cluster::start();
     let settings = KafkaSettings {
         buffer_records_max: 3,
@@ -337,7 +337,7 @@ async fn a_producer_that_fails_for_ever_is_replaced() {
 
 /// librdkafka asks anew each second; should it come to believe an answer for longer, this tells.
 #[tokio::test]
-async fn a_topic_that_was_missing_or_forbidden_is_written_to_soon_after_that_has_changed() {
+async fn missing_and_denied_topics_recover_soon() {
     for (answer, cause) in [
         (
             Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
@@ -368,7 +368,7 @@ async fn a_topic_that_was_missing_or_forbidden_is_written_to_soon_after_that_has
 }
 
 #[tokio::test]
-async fn a_record_over_the_limit_is_refused_before_it_is_sent_and_costs_its_neighbours_nothing() {
+async fn an_oversized_record_is_refused_before_sending() {
     let cluster = Cluster::start();
     let settings = KafkaSettings {
         record_bytes_max: 1_000,
@@ -390,7 +390,7 @@ async fn a_record_over_the_limit_is_refused_before_it_is_sent_and_costs_its_neig
 }
 
 #[tokio::test]
-async fn check_finds_the_topic_and_does_not_make_one_that_is_not_there() {
+async fn check_never_creates_a_topic() {
     let cluster = Cluster::start();
     let found = cluster.sink().await.check().await.unwrap();
     assert!(
@@ -420,7 +420,7 @@ async fn check_finds_the_topic_and_does_not_make_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_setting_out_of_its_range_is_named_and_a_password_never_is() {
+async fn kafka_errors_name_settings_but_no_password() {
     // A port that was free a moment ago: no broker listens there.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nowhere = free.local_addr().unwrap().to_string();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_have_been_stored_is_unknown_and_never_a_refusal() {
+    fn possibly_stored_messages_are_unknown() {
         for code in [
             Code::MessageTimedOut,
             Code::RequestTimedOut,
@@ -113,8 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_too_large_condemns_a_record_only_alone_and_if_none_as_large_was_ever_taken()
-    {
+    fn a_too_large_batch_refuses_only_lone_records() {
         let result = |alone, fits| of_report(Code::MessageSizeTooLarge, alone, fits);
         assert_eq!(result(false, true), RecordResult::Retry(Cause::Invalid));
         assert_eq!(result(false, false), RecordResult::Retry(Cause::Invalid));
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_connection_says_what_is_wrong_and_one_of_something_else_says_nothing() {
+    fn connection_errors_have_causes_and_others_none() {
         for (code, text, expected) in [
             (
                 Code::BrokerTransportFailure,

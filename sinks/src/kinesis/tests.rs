@@ -75,7 +75,7 @@ fn keyed(key: &str) -> Record {
 }
 
 #[tokio::test]
-async fn records_arrive_exactly_in_order_and_are_delivered_by_their_sequence_numbers() {
+async fn records_are_delivered_in_order_by_sequence_number() {
     let server = server().await;
     let sink = sink(&server).await;
     let payloads: [&[u8]; 3] = [b"{\"a\":1}", "é\n".as_bytes(), &[0xff, 0]];
@@ -89,7 +89,7 @@ async fn records_arrive_exactly_in_order_and_are_delivered_by_their_sequence_num
 }
 
 #[tokio::test]
-async fn each_entry_speaks_for_its_own_record_whatever_the_failed_record_count_says() {
+async fn entry_results_win_over_failed_record_count() {
     let server = server().await;
     let sink = sink(&server).await;
     let cases = [
@@ -114,7 +114,7 @@ async fn each_entry_speaks_for_its_own_record_whatever_the_failed_record_count_s
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
+async fn a_mismatched_response_leaves_all_records_unknown() {
     let server = server().await;
     let sink = sink(&server).await;
     let good = entries([stored(), stored(), stored()]);
@@ -146,7 +146,7 @@ async fn an_answer_that_cannot_be_matched_to_the_records_leaves_all_unknown() {
 }
 
 #[tokio::test]
-async fn a_call_without_an_answer_in_time_is_unknown_and_the_next_one_works() {
+async fn a_timed_out_call_is_unknown() {
     let server = server().await;
     let mut settings = settings(&server);
     settings.aws.attempt_timeout = Duration::from_millis(300);
@@ -216,7 +216,7 @@ async fn the_error_of_a_whole_call_is_each_records_error() {
 }
 
 #[tokio::test]
-async fn an_invalid_call_condemns_a_record_only_when_it_was_alone() {
+async fn an_invalid_call_refuses_only_a_lone_record() {
     let server = server().await;
     let sink = sink(&server).await;
     for code in ["ValidationException", "InvalidArgumentException"] {
@@ -230,7 +230,7 @@ async fn an_invalid_call_condemns_a_record_only_when_it_was_alone() {
 }
 
 #[tokio::test]
-async fn a_record_without_a_key_gets_a_random_one_and_a_key_is_sent_as_it_is() {
+async fn records_without_a_key_get_a_random_one() {
     let server = server().await;
     let sink = sink(&server).await;
     let longest = "é".repeat(256);
@@ -250,7 +250,7 @@ async fn a_record_without_a_key_gets_a_random_one_and_a_key_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_record_that_would_spoil_its_batch_is_refused_before_the_call() {
+async fn an_invalid_record_is_refused_before_the_call() {
     let server = server().await;
     let sink = sink(&server).await;
     let limit = sink.limits().record_bytes_max;
@@ -283,7 +283,7 @@ async fn a_record_that_would_spoil_its_batch_is_refused_before_the_call() {
 }
 
 #[tokio::test]
-async fn an_auto_stream_gets_no_keys_until_it_refuses_a_call_as_invalid() {
+async fn an_auto_stream_gets_no_keys_until_refused() {
     let server = server().await;
     server.script.lock().unwrap().describe =
         describe(json!({"RecordDistributionStrategy": "AUTO"}));
@@ -310,7 +310,7 @@ async fn an_auto_stream_gets_no_keys_until_it_refuses_a_call_as_invalid() {
 }
 
 #[tokio::test]
-async fn limits_follow_the_streams_record_limit_and_leave_room_for_a_random_key() {
+async fn kinesis_limits_follow_the_stream_and_include_random_keys() {
     let server = server().await;
     let mut settings = settings(&server);
     settings.describe_interval = Duration::from_secs(1);
@@ -343,7 +343,7 @@ async fn limits_follow_the_streams_record_limit_and_leave_room_for_a_random_key(
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_be_described_is_written_to_with_the_defaults() {
+async fn an_undescribable_stream_uses_defaults() {
     let server = server().await;
     for answer in [json!({}), json!("nonsense")] {
         server.script.lock().unwrap().describe = answer;
@@ -358,7 +358,7 @@ async fn a_stream_that_cannot_be_described_is_written_to_with_the_defaults() {
 }
 
 #[tokio::test]
-async fn check_names_mode_shards_record_limit_and_distribution_and_writes_nothing() {
+async fn check_describes_a_stream_without_writing() {
     let server = server().await;
     server.script.lock().unwrap().describe = describe(json!({
         "RecordDistributionStrategy": "AUTO",
@@ -389,7 +389,7 @@ async fn a_stream_arn_is_sent_as_an_arn() {
 }
 
 #[tokio::test]
-async fn settings_out_of_range_are_start_errors_that_name_limit_and_actual() {
+async fn settings_out_of_range_are_start_errors() {
     let good = || KinesisSettings::new("clicks");
     let endpoint = |url: &str| {
         let mut settings = good();
@@ -470,7 +470,7 @@ async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
 }
 
 #[tokio::test]
-async fn old_credentials_go_on_being_used_when_no_new_ones_can_be_had() {
+async fn old_credentials_stay_when_none_can_be_fetched() {
     let server = server().await;
     let ended = std::time::SystemTime::UNIX_EPOCH;
     let old = Credentials::new("AKIDOLD", "secret", None, Some(ended), "test");
@@ -541,7 +541,7 @@ async fn child_of_other_tests() {
 }
 
 #[tokio::test]
-async fn the_environment_gives_endpoint_and_credentials_and_the_setting_beats_it() {
+async fn settings_win_over_the_aws_environment() {
     let server = server().await;
     let here = format!("http://{}", server.address);
     // A port that was free a moment ago: nothing listens there.

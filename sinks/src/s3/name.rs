@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_the_utc_hour_of_its_seconds_and_a_version_4_uuid() {
+    fn a_key_has_a_utc_hour_and_uuid_v4() {
         let name = Name::new(wall(1_795_158_000));
         let key = name.key("raw/").unwrap();
         let uuid = key
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_the_day_and_the_year_turn_with_the_second() {
+    fn key_hours_days_and_years_turn_on_time() {
         let hour = |secs| {
             let key = Name::new(wall(secs)).key("").unwrap();
             key.split('/').take(4).collect::<Vec<_>>().join("/")

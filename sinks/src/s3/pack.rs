@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_separated_not_ended_by_newlines_and_packed_alike_from_disk_and_memory() {
+    fn objects_are_equal_from_disk_and_memory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("segment");
         std::fs::write(&path, "{\"a\":1}\n{\"b\":2}\nnot confir").unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_lost_bytes_is_an_error_not_a_shorter_object() {
+    fn a_truncated_segment_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("segment");
         std::fs::write(&path, "{\"a\":1}\n").unwrap();

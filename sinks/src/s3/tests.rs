@@ -187,7 +187,7 @@ const UUID_B: &str = "1b7a3c52-5b07-4f0e-9c1c-3c9e7f4a1d02";
 const UUID_C: &str = "2b7a3c52-5b07-4f0e-9c1c-3c9e7f4a1d03";
 
 #[tokio::test]
-async fn an_object_has_the_key_the_headers_and_the_form_that_readers_expect() {
+async fn an_object_has_the_expected_key_headers_and_body() {
     let mut bench = Bench::new().await;
     let batch = [record("{\"a\":1}"), record("{\"b\":2}")];
     assert_eq!(bench.sink().write(&batch).await, [DELIVERED; 2]);
@@ -268,8 +268,7 @@ async fn a_segment_is_finished_before_it_would_pass_its_size() {
 }
 
 #[tokio::test]
-async fn a_segment_is_finished_when_it_is_old_without_another_write_though_the_clock_stands_still()
-{
+async fn a_segment_is_closed_by_age_without_another_write() {
     let change = |settings: &mut S3Settings| settings.object_age_max = Duration::from_millis(80);
     let bench = Bench::with(change, fixed).await;
     bench.write("one").await;
@@ -280,7 +279,7 @@ async fn a_segment_is_finished_when_it_is_old_without_another_write_though_the_c
 }
 
 #[tokio::test]
-async fn a_repeat_after_an_error_has_the_same_key_and_bytes_and_what_was_stored_counts_as_stored() {
+async fn a_retried_upload_has_the_same_key_and_bytes() {
     let mut bench = Bench::new().await;
     bench.bucket.next([
         Answer::Says(503, "SlowDown"),
@@ -301,7 +300,7 @@ async fn a_repeat_after_an_error_has_the_same_key_and_bytes_and_what_was_stored_
 }
 
 #[tokio::test]
-async fn an_answer_of_200_with_an_error_inside_or_without_an_etag_stores_nothing() {
+async fn a_200_with_an_error_or_without_etag_fails() {
     let mut bench = Bench::new().await;
     bench.bucket.next([
         Answer::Page("<Error><Code>InternalError</Code></Error>", true),
@@ -315,7 +314,7 @@ async fn an_answer_of_200_with_an_error_inside_or_without_an_etag_stores_nothing
 }
 
 #[tokio::test]
-async fn failures_are_counted_by_cause_and_are_trouble_until_an_object_is_stored() {
+async fn upload_failures_are_counted_and_reported_until_success() {
     let bench = Bench::with(
         |settings| settings.object_age_max = Duration::from_millis(40),
         fixed,
@@ -347,7 +346,7 @@ async fn failures_are_counted_by_cause_and_are_trouble_until_an_object_is_stored
 }
 
 #[tokio::test]
-async fn the_hour_is_that_of_the_first_attempt_and_kept_by_repeats_over_midnight() {
+async fn the_key_hour_is_that_of_the_first_attempt() {
     /// 2026-12-31T23:59:59Z
     const MIDNIGHT: u64 = 1_798_761_600;
     clock!(SECS, clock, MIDNIGHT - 1);
@@ -376,7 +375,7 @@ async fn the_hour_is_that_of_the_first_attempt_and_kept_by_repeats_over_midnight
 }
 
 #[tokio::test]
-async fn what_an_earlier_process_left_is_taken_up_with_its_keys_though_the_clock_was_set_back() {
+async fn leftover_segments_keep_their_keys() {
     let mut bench = Bench::new().await;
     bench.kill().await;
     let staging = bench.staging();
@@ -424,7 +423,7 @@ async fn what_an_earlier_process_left_is_taken_up_with_its_keys_though_the_clock
 }
 
 #[tokio::test]
-async fn an_object_that_was_stored_when_its_process_was_killed_is_not_stored_again() {
+async fn an_object_stored_before_a_kill_is_not_repeated() {
     let mut bench = Bench::new().await;
     bench
         .bucket
@@ -442,7 +441,7 @@ async fn an_object_that_was_stored_when_its_process_was_killed_is_not_stored_aga
 }
 
 #[tokio::test]
-async fn what_could_not_be_stored_in_time_stays_for_the_next_start() {
+async fn segments_not_uploaded_stay_for_the_next_start() {
     let mut bench = Bench::new().await;
     bench.bucket.next((0..10_000).map(|_| Answer::Resets));
     bench.write("one").await;
@@ -484,7 +483,7 @@ async fn a_full_stage_is_no_space_until_something_was_uploaded() {
 }
 
 #[tokio::test]
-async fn a_directory_belongs_to_one_process_whatever_is_removed_from_it() {
+async fn a_staging_directory_belongs_to_one_process() {
     let bench = Bench::new().await;
     assert_eq!(bench.write("one").await, DELIVERED);
     for file in bench.segments("") {
@@ -519,7 +518,7 @@ async fn segments_are_not_readable_by_others() {
 }
 
 #[tokio::test]
-async fn an_object_that_the_bucket_will_not_take_does_not_keep_the_others() {
+async fn a_refused_object_does_not_block_others() {
     let mut bench = Bench::with(
         |settings| settings.object_age_max = Duration::from_millis(40),
         fixed,
@@ -543,7 +542,7 @@ async fn an_object_that_the_bucket_will_not_take_does_not_keep_the_others() {
 }
 
 #[tokio::test]
-async fn a_segment_takes_no_line_after_a_failed_fsync_and_only_confirmed_lines_are_uploaded() {
+async fn a_failed_fsync_closes_the_segment() {
     for (cut_fails, expected) in [(false, Cause::Unavailable), (true, Cause::Unknown)] {
         let mut bench = Bench::new().await;
         assert_eq!(bench.write("one").await, DELIVERED);
@@ -562,7 +561,7 @@ async fn a_segment_takes_no_line_after_a_failed_fsync_and_only_confirmed_lines_a
 }
 
 #[tokio::test]
-async fn a_segment_with_a_key_ends_with_its_last_confirmed_line_for_the_next_start_too() {
+async fn a_keyed_segment_ends_with_its_last_confirmed_line() {
     let mut bench = Bench::new().await;
     bench
         .bucket
@@ -587,7 +586,7 @@ async fn a_segment_with_a_key_ends_with_its_last_confirmed_line_for_the_next_sta
 }
 
 #[tokio::test]
-async fn nothing_is_confirmed_in_a_segment_whose_name_is_not_durable() {
+async fn no_line_is_confirmed_before_its_segment_name_is_durable() {
     let mut bench = Bench::new().await;
     *bench.disk.0.faults.lock().unwrap() = vec![Fault::SyncDirAfter(0)];
     assert_eq!(
@@ -619,7 +618,7 @@ async fn nothing_is_sent_before_its_key_is_durable() {
 }
 
 #[tokio::test]
-async fn payloads_that_are_no_line_are_refused_and_their_neighbours_stored() {
+async fn payloads_that_are_no_line_are_refused_alone() {
     let mut bench = Bench::new().await;
     let batch = [record("one"), record(""), record("a\nb"), record("two")];
     let invalid = RecordResult::Refused(Cause::Invalid);
@@ -645,7 +644,7 @@ async fn direct(bucket: &Scripted, give_up_after: Duration) -> S3Sink {
 }
 
 #[tokio::test]
-async fn without_a_stage_a_write_is_an_object_confirmed_when_it_is_stored() {
+async fn without_staging_each_write_is_an_object() {
     let bucket = Scripted::start();
     let sink = direct(&bucket, Duration::from_secs(60)).await;
     bucket.next([Answer::StoresAndSays(500, "InternalError")]);
@@ -660,7 +659,7 @@ async fn without_a_stage_a_write_is_an_object_confirmed_when_it_is_stored() {
 }
 
 #[tokio::test]
-async fn without_a_stage_what_cannot_be_stored_in_time_is_refused() {
+async fn without_staging_late_records_are_refused() {
     let bucket = Scripted::start();
     let sink = direct(&bucket, Duration::from_millis(30)).await;
     bucket.next((0..100_000).map(|_| Answer::Says(404, "NoSuchBucket")));

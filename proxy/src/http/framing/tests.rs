@@ -30,7 +30,7 @@ fn verdict(input: &str) -> Option<String> {
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
-fn messages_pass_whole_and_an_incomplete_head_waits_however_the_bytes_are_cut() {
+fn an_incomplete_head_waits_at_any_cut() {
     let whole = format!(
         "{GET}\r\nPOST /a HTTP/1.1\r\nhost: a:80\r\nContent-LENGTH:  5 \r\n\r\nhello\
              POST /b HTTP/1.1\r\nHost: [::1]:8088\r\nTransfer-Encoding: Chunked\r\n\r\n\
@@ -46,7 +46,7 @@ fn messages_pass_whole_and_an_incomplete_head_waits_however_the_bytes_are_cut() 
 }
 
 #[test]
-fn what_stops_a_connection_does_so_however_the_bytes_are_cut() {
+fn framing_errors_are_found_at_any_cut() {
     let bad =
         "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let input = format!("{GET}{bad}{GET}");
@@ -129,7 +129,7 @@ fn each_ambiguity_of_a_head_has_its_name() {
 }
 
 #[test]
-fn there_is_exactly_one_valid_host_except_in_http_1_0() {
+fn http_1_1_needs_exactly_one_valid_host() {
     assert_eq!(
         verdict("GET / HTTP/1.1\r\n\r\n").as_deref(),
         Some("no_host")
@@ -185,7 +185,7 @@ fn a_request_line_is_three_words_of_http_1() {
 }
 
 #[test]
-fn heads_at_a_limit_pass_and_beyond_it_are_refused_even_before_they_end() {
+fn head_limits_apply_before_the_head_ends() {
     let limits = HttpLimits {
         head_bytes_max: 200,
         headers_max: 3,

@@ -59,7 +59,7 @@ fn a_read_waits_for_bytes_that_come_later() {
 }
 
 #[test]
-fn what_a_read_has_no_room_for_is_there_for_the_next_one() {
+fn a_partial_read_leaves_the_rest_for_the_next() {
     with_pair(async |mut client, stream| {
         client.write_all(b"abcdef").unwrap();
         assert_eq!(read(&stream, 2).await, b"ab");
@@ -70,7 +70,7 @@ fn what_a_read_has_no_room_for_is_there_for_the_next_one() {
 }
 
 #[test]
-fn a_short_read_has_emptied_the_socket_and_asks_nothing_until_the_next_byte() {
+fn a_short_read_waits_for_the_next_byte() {
     with_pair(async |mut client, stream| {
         client.write_all(b"abc").unwrap();
         assert_eq!(read(&stream, 64).await, b"abc");
@@ -81,7 +81,7 @@ fn a_short_read_has_emptied_the_socket_and_asks_nothing_until_the_next_byte() {
 }
 
 #[test]
-fn the_end_is_seen_whether_it_comes_with_the_last_bytes_or_after_them() {
+fn end_of_stream_is_seen_after_the_last_bytes() {
     with_pair(async |mut client, stream| {
         client.write_all(b"last").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -121,7 +121,7 @@ fn a_writer_waits_until_the_client_has_made_room() {
 }
 
 #[test]
-fn a_closed_listener_ends_whoever_waits_at_it_and_leaves_no_place_behind() {
+fn a_closed_listener_wakes_waiters_and_frees_its_slot() {
     with_pair(async |_client, stream| {
         let poller = Rc::clone(&stream.registration.poller);
         drop(stream);

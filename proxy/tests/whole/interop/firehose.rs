@@ -79,7 +79,7 @@ fn check(stream: &Stream) {
 
 #[test]
 #[ignore = "needs moto, which .ci/interop starts"]
-fn the_bucket_behind_a_moto_delivery_stream_has_every_event_once_and_on_a_line() {
+fn moto_firehose_delivers_every_event_once() {
     run(async {
         let stream = Stream::create();
         check(&stream);
@@ -124,7 +124,7 @@ fn the_bucket_behind_a_moto_delivery_stream_has_every_event_once_and_on_a_line()
 
 #[test]
 #[ignore = "needs moto, which .ci/interop starts"]
-fn a_stream_that_moto_does_not_have_is_503_until_it_is_made() {
+fn a_missing_moto_stream_is_503_until_created() {
     run(async {
         let stream = Stream {
             endpoint: variable("SLUICE_INTEROP_MOTO"),

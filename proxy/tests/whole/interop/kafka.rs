@@ -161,7 +161,7 @@ fn every_event_once(listener: &str, more: &str) {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn apache_kafka_has_every_event_once_in_plain_text_and_lz4() {
+fn apache_kafka_has_every_event_once_plain_and_lz4() {
     every_event_once("SLUICE_INTEROP_KAFKA", "compression = \"lz4\"\n");
 }
 
@@ -174,7 +174,7 @@ fn apache_kafka_has_every_event_once_by_scram_and_snappy() {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn apache_kafka_has_every_event_once_by_tls_and_scram_and_by_tls_and_plain() {
+fn apache_kafka_has_every_event_once_over_tls() {
     let ca = variable("SLUICE_INTEROP_KAFKA_CA");
     for (mechanism, compression) in [("scram-sha-512", "zstd"), ("plain", "gzip")] {
         let more = login(mechanism, PASSWORD)
@@ -192,7 +192,7 @@ fn apache_kafka_has_every_event_once_by_a_client_certificate() {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn without_a_certificate_that_the_broker_knows_check_and_health_say_denied() {
+fn an_unknown_client_certificate_is_denied() {
     // No client gets as far as asking for it.
     let topic = Topic {
         name: "any".to_owned(),
@@ -223,7 +223,7 @@ fn without_a_certificate_that_the_broker_knows_check_and_health_say_denied() {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn a_certificate_that_cannot_be_used_is_found_by_check_and_its_password_not_shown() {
+fn check_finds_unusable_certificates_without_showing_passwords() {
     let good = certificate("client");
     let dir = tempdir().unwrap();
     for (from, to, expected) in [
@@ -254,7 +254,7 @@ fn a_certificate_that_cannot_be_used_is_found_by_check_and_its_password_not_show
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn records_are_in_the_topics_that_they_name_and_one_that_is_not_there_is_503() {
+fn records_reach_their_topics_and_missing_ones_are_503() {
     run(async {
         let fallback = Topic::create(&[]);
         let shop = Topic::create_named(format!("{}-shop", fallback.name), &[]);
@@ -298,7 +298,7 @@ fn records_are_in_the_topics_that_they_name_and_one_that_is_not_there_is_503() {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn a_wrong_password_an_unknown_authority_and_a_missing_topic_are_found_by_check() {
+fn check_finds_wrong_kafka_settings() {
     let topic = Topic::create(&[]);
     let dir = tempdir().unwrap();
     let scram = "SLUICE_INTEROP_KAFKA_SCRAM";
@@ -336,7 +336,7 @@ fn a_wrong_password_an_unknown_authority_and_a_missing_topic_are_found_by_check(
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn what_the_topic_finds_too_large_is_503_alone_until_the_topic_takes_it() {
+fn a_record_over_the_topic_limit_is_503_alone() {
     run(async {
         let topic = Topic::create(&["--config", "max.message.bytes=2000"]);
         let dir = tempdir().unwrap();
@@ -389,7 +389,7 @@ fn what_the_topic_finds_too_large_is_503_alone_until_the_topic_takes_it() {
 
 #[test]
 #[ignore = "needs Apache Kafka, which .ci/interop starts"]
-fn a_topic_that_is_deleted_is_503_in_time_and_made_anew_is_written_to_without_a_new_start() {
+fn a_deleted_topic_is_503_until_recreated() {
     run(async {
         let topic = Topic::create(&[]);
         let dir = tempdir().unwrap();

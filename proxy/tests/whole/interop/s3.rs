@@ -173,19 +173,19 @@ fn every_event_once(server: &str, class: &str) {
 
 #[test]
 #[ignore = "needs s3s-fs, which .ci/interop starts"]
-fn s3s_fs_has_every_event_once_in_objects_of_the_agreed_form() {
+fn s3s_fs_has_every_event_once() {
     every_event_once(S3S_FS, "STANDARD");
 }
 
 #[test]
 #[ignore = "needs S3Proxy, which .ci/interop starts"]
-fn s3proxy_has_every_event_once_in_objects_of_the_agreed_form_and_storage_class() {
+fn s3proxy_has_every_event_once_with_storage_class() {
     every_event_once(S3PROXY, "STANDARD_IA");
 }
 
 #[test]
 #[ignore = "needs s3s-fs, which .ci/interop starts"]
-fn what_is_gathered_in_memory_becomes_objects_of_the_same_form() {
+fn enqueued_events_become_the_same_objects() {
     run(async {
         let bucket = Bucket::create(S3S_FS);
         let more = "ack = \"enqueued\"\nobject_age_s = 1\n";
@@ -210,7 +210,7 @@ fn what_is_gathered_in_memory_becomes_objects_of_the_same_form() {
 
 #[test]
 #[ignore = "needs s3s-fs and S3Proxy, which .ci/interop starts"]
-fn under_a_wrong_secret_everything_stays_staged_and_health_tells_until_the_right_one_uploads_it() {
+fn a_wrong_secret_keeps_events_staged() {
     for server in [S3S_FS, S3PROXY] {
         let bucket = Bucket::create(server);
         let dir = tempdir().unwrap();
@@ -242,7 +242,7 @@ fn under_a_wrong_secret_everything_stays_staged_and_health_tells_until_the_right
 
 #[test]
 #[ignore = "needs s3s-fs and S3Proxy, which .ci/interop starts"]
-fn killed_in_mid_load_and_started_again_nothing_is_lost_and_nothing_is_stored_twice() {
+fn sigkill_under_load_loses_and_duplicates_nothing() {
     for server in [S3S_FS, S3PROXY] {
         let bucket = Bucket::create(server);
         let dir = tempdir().unwrap();
@@ -279,7 +279,7 @@ fn killed_in_mid_load_and_started_again_nothing_is_lost_and_nothing_is_stored_tw
 
 #[test]
 #[ignore = "needs s3s-fs and S3Proxy, which .ci/interop starts"]
-fn an_upload_whose_answer_was_lost_is_refused_the_second_time_and_counts_as_stored() {
+fn a_repeated_upload_is_refused_and_counts_as_stored() {
     for server in [S3S_FS, S3PROXY] {
         lose_an_answer(server, false);
     }
@@ -287,8 +287,7 @@ fn an_upload_whose_answer_was_lost_is_refused_the_second_time_and_counts_as_stor
 
 #[test]
 #[ignore = "needs s3s-fs and S3Proxy, which .ci/interop starts"]
-fn killed_between_an_upload_and_its_answer_the_next_start_repeats_the_key_and_stores_nothing_twice()
-{
+fn a_restart_repeats_the_key_of_an_unconfirmed_upload() {
     for server in [S3S_FS, S3PROXY] {
         lose_an_answer(server, true);
     }
@@ -331,7 +330,7 @@ fn lose_an_answer(server: &str, kill: bool) {
 
 #[test]
 #[ignore = "needs s3s-fs, which .ci/interop starts"]
-fn every_profile_s_traffic_is_read_from_objects_by_the_rules_of_the_replaced_tier_s_readers() {
+fn objects_of_every_profile_pass_the_readers_rules() {
     let bucket = Bucket::create(S3S_FS);
     for profile in readers::PROFILES {
         let dir = tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! A blocking HTTP/1.1 client that writes what it is told and reads what comes.
+//! A blocking HTTP/1.1 client that writes given bytes and reads responses.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Longer than any answer may take; a read that lasts so long is a hang.
+/// Longer than any response may take; a read that takes this long is a hang.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A page's origin, for tests of what pages may read.
@@ -100,7 +100,7 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Goes at once, with a reset: what is on its way is lost.
+    /// Disconnects immediately, with a reset: data in transit is lost.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that ask one request after the other.
+//! Clients that send one request after the other.
 
 use super::audit::Sent;
 use super::client::{Client, post};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-/// One request on this connection, or on a new one where it is gone. `None` when nobody listens.
+/// One request on this connection, or on a new one where it is gone. `None` when the listener is closed.
 fn ask(
     client: &mut Option<Client>,
     address: SocketAddr,
@@ -34,7 +34,7 @@ fn ask(
     })
 }
 
-/// So many requests on each of so many connections at once; events per request go round from 1 to 3.
+/// `each` requests on each of `connections` connections; events per request cycle from 1 to 3.
 pub(crate) fn burst(address: SocketAddr, path: &str, connections: usize, each: usize) -> Vec<Sent> {
     let one = |_| {
         let path = path.to_owned();
@@ -52,7 +52,7 @@ pub(crate) fn burst(address: SocketAddr, path: &str, connections: usize, each: u
         .collect()
 }
 
-/// A load that goes on until nobody listens any more.
+/// A load that continues until the listener is closed.
 pub(crate) struct Load {
     answered: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Vec<Sent>>>,
@@ -83,7 +83,7 @@ impl Load {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// All requests, once nobody listens any more.
+    /// All requests, once the listener is closed.
     pub(crate) fn join(self) -> Vec<Sent> {
         self.threads
             .into_iter()

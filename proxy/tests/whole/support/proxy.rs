@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use toml::{Table, Value as TomlValue};
 
-/// What every proxy here is set to where its test says nothing else: short deadlines.
+/// Default settings of the tests: short deadlines.
 const QUICK: &str = r#"
 [listen]
 workers = 2
@@ -85,7 +85,7 @@ impl Proxy {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 for line in lines.map_while(Result::ok) {
-                    // What is not JSON is a panic's or the command line's word.
+                    // Lines that are no JSON come from a panic or the command line.
                     let entry = serde_json::from_str(&line)
                         .unwrap_or_else(|_| serde_json::json!({ "message": line }));
                     log.lock().unwrap().push(entry);

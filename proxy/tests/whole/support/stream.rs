@@ -1,5 +1,5 @@
-//! Streams on the other side: what the emulator stored, and a stream whose word depends on the record,
-//! which the emulator's faults do not know. The latter keeps partition keys only.
+//! Streams: the events that the emulator stored, and a stream whose result depends on the record,
+//! which the emulator's faults cannot. The latter keeps partition keys only.
 
 use super::audit::Stored;
 use super::event::ids_of_record;

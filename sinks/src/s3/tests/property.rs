@@ -79,7 +79,7 @@ async fn live(seed: u64) {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_stored_exactly_once_whatever_bucket_disk_and_kills_do() {
+async fn confirmed_lines_are_stored_exactly_once() {
     for seed in 0..25 {
         live(seed).await;
     }
