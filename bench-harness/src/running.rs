@@ -9,7 +9,7 @@ use crate::process;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Lines of a server's output that are shown when it does not start.
 const LAST_LINES: usize = 5;
+
+/// The last line of a ledger whose writer has ended cleanly (`sluice-loadtest`'s ledgers).
+const LEDGER_END: &[u8] = b"\nend\n";
 
 /// Folders.
 #[derive(Clone, Debug)]
@@ -194,12 +197,11 @@ impl Running {
             None => Ok(events),
             Some(drained) => {
                 let path = fill(&drained.ledger, &words);
-                lines(Path::new(&path)).map_err(|error| format!("{name}: {path}: {error}"))
+                stored_events(Path::new(&path)).map_err(|error| format!("{name}: {path}: {error}"))
             }
         };
         drop(disk);
-        // Its first line names the kind.
-        match found?.saturating_sub(u64::from(peer.drained.is_some())) {
+        match found? {
             found if found == events => Ok(()),
             found => Err(format!(
                 "{name}: {events} events were accepted, its backend holds {found} in the end"
@@ -367,14 +369,27 @@ fn accepts(port: u16) -> bool {
     TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
 }
 
-/// How many lines a file has.
-fn lines(path: &Path) -> io::Result<u64> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let mut lines = 0;
+/// The events in a ledger of stored ids, which has an id a line between the line that names its kind and the end
+/// mark. An error without the mark: its writer did not end cleanly, so that the count means nothing.
+fn stored_events(path: &Path) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let end = LEDGER_END.len() as i64;
+    let mut last = Vec::new();
+    file.seek(SeekFrom::End(0))?;
+    if file.stream_position()? >= end as u64 {
+        file.seek(SeekFrom::End(-end))?;
+        file.read_to_end(&mut last)?;
+    }
+    if last != LEDGER_END {
+        return Err(io::Error::other("it has no end mark"));
+    }
+    file.rewind()?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut lines = 0_u64;
     loop {
         let piece = reader.fill_buf()?;
         if piece.is_empty() {
-            return Ok(lines);
+            return Ok(lines.saturating_sub(2));
         }
         lines += memchr::memchr_iter(b'\n', piece).count() as u64;
         let length = piece.len();
@@ -490,6 +505,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let peer = toml::from_str(row).unwrap();
         Running::start("odd", peer, &places(dir.path()), install)
+    }
+
+    #[test]
+    fn a_ledger_counts_ids_and_needs_its_end_mark() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let count = |text: &str| {
+            fs::write(file.path(), text).unwrap();
+            stored_events(file.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(count("kind\nend\n"), Ok(0));
+        assert_eq!(count("kind\n1\n2\n3\nend\n"), Ok(3));
+        for broken in ["", "end", "kind\n1\n2\n", "kind\n1\n2\nend"] {
+            assert_eq!(
+                count(broken),
+                Err("it has no end mark".to_owned()),
+                "{broken:?}"
+            );
+        }
     }
 
     const MISSING: &str = "about = 'x'\nrun = ['{odd}']\nprograms = { odd = ['{tools}/odd'] }\n";
