@@ -184,6 +184,20 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
 }
 
 #[test]
+fn pinning_is_a_word_or_a_boolean() {
+    let pin =
+        |value: &str| load(&format!("[listen]\npin = {value}\n")).map(|config| config.listen.pin);
+    assert_eq!(pin("'auto'").unwrap(), Pinning::Auto);
+    assert_eq!(pin("true").unwrap(), Pinning::Always);
+    assert_eq!(pin("false").unwrap(), Pinning::Never);
+    let error = pin("'sometimes'").unwrap_err().to_string();
+    assert!(
+        error.contains("\"sometimes\" is not auto, true or false"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_variable_merges_into_the_section_that_the_file_has() {
     let text = format!("{KINESIS}region = 'eu-west-1'\n");
     let variables = [("SLUICE_OUTPUTS__MAIN__STREAM", "other")];

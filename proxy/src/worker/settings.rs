@@ -88,10 +88,14 @@ impl SettingValue for Pinning {
         if value.text() == Some("auto") {
             return Ok(Pinning::Auto);
         }
-        Ok(match bool::read(form, value)? {
-            true => Pinning::Always,
-            false => Pinning::Never,
-        })
+        match bool::read(form, value) {
+            Ok(true) => Ok(Pinning::Always),
+            Ok(false) => Ok(Pinning::Never),
+            Err(_) => {
+                let why = format!("{value:?} is not auto, true or false");
+                Err(vec![Fault::Unreadable(why)])
+            }
+        }
     }
 
     fn show(&self, _: &Form) -> Option<Value> {
