@@ -20,7 +20,7 @@ pub enum Reject {
     NotJson {
         /// Offset of the first byte that cannot be there; the body's length when it ends too early.
         at: usize,
-        /// What is wrong there.
+        /// The reason.
         what: &'static str,
     },
     /// Not UTF-8, which JSON has to be.

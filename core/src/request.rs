@@ -37,7 +37,7 @@ pub struct RequestContext<'a> {
     pub query: Option<&'a str>,
     /// The User-Agent header as sent.
     pub user_agent: Option<&'a [u8]>,
-    /// What a trusted proxy said of the client: its X-Forwarded-For, or the part of it that is believed.
+    /// The client according to a trusted proxy: its X-Forwarded-For, or the part of it that is believed.
     pub forwarded_for: Option<&'a [u8]>,
     /// The address of the connection's peer.
     pub peer: IpAddr,

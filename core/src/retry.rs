@@ -37,7 +37,7 @@ impl RetryPolicy {
     ) -> Decision {
         match cause {
             Cause::Throttled | Cause::Unavailable | Cause::Unknown | Cause::Invalid => {}
-            // These need an operator. Retrying meanwhile helps nobody, and the client still has the event.
+            // These need an operator. Retries meanwhile are useless, and the client still has the event.
             Cause::Denied | Cause::NotFound | Cause::NoSpace => return Decision::GiveUp,
             Cause::TooLarge | Cause::Expired | Cause::Shutdown | Cause::Lost => {
                 return Decision::GiveUp;

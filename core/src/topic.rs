@@ -1,7 +1,7 @@
 //! Which topic a record goes to, where a value in it decides: `clicks-{appId}`.
 //!
 //! Clients choose the values. So a name is taken as it comes or not at all, which keeps two values out of
-//! one topic; it begins with text that no client chose; and a process knows only so many names at once.
+//! one topic; it begins with text that no client chose; and a process knows a bounded number of names.
 //! Every other record goes to the output's fallback, which this module does not know.
 
 use crate::json::scan::WANTED_MAX;
@@ -363,7 +363,7 @@ impl Topics {
     }
 }
 
-/// The name that gives way to another one: the oldest whose trial is over without a delivery, else the
+/// The name to replace with another one: the oldest whose trial is over without a delivery, else the
 /// one that is unused for longest.
 fn replaceable(names: &BTreeSet<Topic>, now_s: u64) -> Option<Topic> {
     let on_trial = |topic: &&Topic| !topic.0.is_delivered.load(Ordering::Relaxed);
@@ -515,7 +515,7 @@ mod tests {
         });
         let all: BTreeSet<Topic> = cores.iter().flatten().flatten().cloned().collect();
         assert_eq!(all.len(), 50);
-        // One name is one place in memory, whoever came first.
+        // One name has one allocation, shared by all cores.
         let places: BTreeSet<*const u8> = cores
             .iter()
             .flatten()

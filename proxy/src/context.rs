@@ -14,7 +14,7 @@ use tracing::error;
 /// How often each core ticks its handler and reads the drain phase.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// What the code of one core shares.
+/// State that the code of one core shares.
 #[derive(Debug)]
 pub struct WorkerContext {
     /// Which core of the process, from 0.

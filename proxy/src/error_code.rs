@@ -16,7 +16,7 @@ pub struct ErrorCode {
     pub advice: Advice,
 }
 
-/// What a client should do about an error.
+/// The advice to a client about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// Send the same events again after `Retry-After`.

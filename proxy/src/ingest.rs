@@ -363,8 +363,8 @@ impl Ingest {
         };
         match status {
             AckStatus::Delivered => Verdict::Done { accepted, rejected },
-            // Of these, too, nobody can say that the destination does not have them, and writer and
-            // the table watch the same deadline: which one comes first is chance.
+            // These may be stored, too. Writer and table watch the same deadline, so either may come
+            // first.
             AckStatus::DeadlinePassed | AckStatus::Refused(Cause::Unknown | Cause::Expired) => {
                 self.stats.deadline_passed.increment();
                 retry(Shed::Deadline)
@@ -560,7 +560,7 @@ impl Handler for Ingest {
         let answer = self.answer(endpoint, head, body).await;
         // On every response, or a browser hides even the refusal from its page.
         let is_preflight = *head.method() == Method::OPTIONS;
-        let cors = self.settings.cors.judge(head.headers(), is_preflight);
+        let cors = self.settings.cors.evaluate(head.headers(), is_preflight);
         Answer {
             cors,
             endpoint: endpoint.map_or(EndpointLabel::None, Endpoint::label),

@@ -33,7 +33,7 @@ fn with_config(settings: &Settings, command: impl Fn(&Config) -> ExitCode) -> Ex
         // The settings that choose the log format are the ones that cannot be read.
         Err(error) => match std::env::var("SLUICE_LOG__FORMAT").as_deref() {
             Ok("json") => fail_in_json(&error, 2),
-            _ => complain(&error, 2),
+            _ => fail(&error, 2),
         },
     }
 }
@@ -42,7 +42,7 @@ fn serve(config: &Config, run: &Run) -> ExitCode {
     // Before the first thread is started: threads inherit it.
     let scheduled = scheduling::apply(&config.process);
     if let Err(error) = log_writer::start() {
-        return complain(&format!("cannot start the log's thread: {error}"), 1);
+        return fail(&format!("cannot start the log's thread: {error}"), 1);
     }
     log_to_stderr(&config.log);
     log_panics();
@@ -95,27 +95,27 @@ fn try_out(config: &Config, check: &Check) -> ExitCode {
                 ExitCode::FAILURE
             }
         }
-        Err(error) => complain(&error, 1),
+        Err(error) => fail(&error, 1),
     }
 }
 
 fn ask(health: &Health) -> ExitCode {
     match health.target() {
-        Err(error) => complain(&error, 2),
+        Err(error) => fail(&error, 2),
         Ok(target) => match target.ask() {
             Ok(200) => ExitCode::SUCCESS,
-            Ok(status) => complain(&format!("{target} answers {status}"), 1),
-            Err(error) => complain(&format!("{target}: {error}"), 1),
+            Ok(status) => fail(&format!("{target} answers {status}"), 1),
+            Err(error) => fail(&format!("{target}: {error}"), 1),
         },
     }
 }
 
-fn complain(what: &dyn Display, code: u8) -> ExitCode {
+fn fail(what: &dyn Display, code: u8) -> ExitCode {
     let _ = writeln!(io::stderr(), "sluice: {what}");
     ExitCode::from(code)
 }
 
-/// As [`complain`], for logs of one JSON object a line.
+/// As [`fail`], for logs of one JSON object a line.
 fn fail_in_json(what: &dyn Display, code: u8) -> ExitCode {
     let mut line = b"{\"level\":\"ERROR\",\"message\":".to_vec();
     quote_str_into(&format!("sluice: {what}"), &mut line);

@@ -23,7 +23,7 @@ struct Module {
     ours: &'static [&'static str],
     /// Members that its tests may use besides.
     ours_in_tests: &'static [&'static str],
-    /// Foreign crates that it must not use, in tests either; a name ending in `*` stands for all
+    /// Third-party crates that it must not use, in tests either; a name ending in `*` stands for all
     /// that begin so.
     never: &'static [&'static str],
     /// Whether a fenced module of it may have `unsafe`. Its roots cannot forbid it then: they are left
@@ -156,7 +156,7 @@ fn all_sources() -> Vec<(String, String)> {
     found
 }
 
-fn complain(wrong: &[String]) {
+fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n  {}\n", wrong.join("\n  "));
 }
 
@@ -413,7 +413,7 @@ fn manifests_have_no_wrong_arrow() {
         let path = workspace().join(module.dir).join("Cargo.toml");
         wrong.extend(manifest_faults(module, &manifest(&path), &root));
     }
-    complain(&wrong);
+    assert_none(&wrong);
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn sources_have_no_wrong_arrow() {
         }
     }
     assert!(seen > MODULES.len(), "only {seen} sources were found");
-    complain(&wrong);
+    assert_none(&wrong);
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn unsafe_stands_inside_the_fence_only() {
             }
         }
     }
-    complain(&wrong);
+    assert_none(&wrong);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn every_root_without_a_fence_forbids_unsafe() {
             wrong.push(format!("{file} lacks #![forbid(unsafe_code)]"));
         }
     }
-    complain(&wrong);
+    assert_none(&wrong);
 }
 
 /// Why a snippet in this file would fail.

@@ -56,7 +56,7 @@ const REGION_OF_ENDPOINT: &str = "us-east-1";
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
 /// The least time between two log lines about the same kind of failure.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A configuration for clients, and the task that keeps its credentials fresh while this lives.
 pub(crate) struct Aws {
@@ -253,7 +253,7 @@ fn is_due(held: Option<&Credentials>, now: SystemTime) -> bool {
     }
 }
 
-/// What the SDK's clients ask for credentials.
+/// The credentials provider of the SDK's clients.
 #[derive(Debug)]
 struct SharedProvider(Arc<WarmCredentials>);
 
@@ -342,7 +342,7 @@ impl CallFailure {
     }
 }
 
-/// What an entry of an answer says of its record; `throttled` are the codes that ask for less. A count of
+/// The result for a record from its entry in a response; `throttled` are the codes that ask for less. A count of
 /// failures beside the entries is not looked at: it can only contradict.
 pub(crate) fn result_of_entry(
     id: Option<&str>,
@@ -359,23 +359,23 @@ pub(crate) fn result_of_entry(
     }
 }
 
-/// Logs of failing calls what the counters cannot say, once per kind of failure and while.
+/// Logs details of failed calls, at most once per cause every 30 s.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimitedLog(Mutex<Option<(Cause, Instant)>>);
 
 impl RateLimitedLog {
     pub(crate) fn warn(&self, call: &str, stream: &str, cause: Cause, text: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_told =
-            last.is_some_and(|(told, at)| told == cause && at.elapsed() < COMPLAINT_INTERVAL);
-        if !is_told {
+        let is_repeat =
+            last.is_some_and(|(before, at)| before == cause && at.elapsed() < WARN_INTERVAL);
+        if !is_repeat {
             *last = Some((cause, Instant::now()));
             warn!(stream, cause = cause.label(), error = text, "{call} failed");
         }
     }
 
-    /// The answer has other entries than the call had records.
-    pub(crate) fn tell_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
+    /// The response has a different number of entries than the call had records.
+    pub(crate) fn warn_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
         let text = format!("{sent} records were sent, {came} entries came back");
         self.warn(call, stream, Cause::Unknown, &text);
     }

@@ -12,7 +12,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 
-/// Why a call of the disk failed: what is to be told, and what is to be logged.
+/// Why a call of the disk failed: its cause for clients, and details for the log.
 pub(crate) struct Failure {
     pub(crate) cause: Cause,
     pub(crate) doing: &'static str,

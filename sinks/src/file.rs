@@ -92,7 +92,7 @@ impl FileSink {
         })
     }
 
-    /// What is known of a batch of lines after trying to write it.
+    /// The result for a batch of lines after trying to write it.
     async fn append(&self, lines: Vec<u8>) -> RecordResult {
         let limit = self.settings.write_timeout;
         let Ok(mut log) = timeout(limit, Arc::clone(&self.log).lock_owned()).await else {

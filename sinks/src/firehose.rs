@@ -1,6 +1,6 @@
 //! Firehose, direct puts: one PutRecordBatch per batch. The service bills records in increments of 5 KiB, so
 //! events are packed into records, one per line; an event's result is that of its record. Only the response
-//! entries count: without a readable entry a record's fate is unknown.
+//! entries count: without a readable entry a record's result is unknown.
 //!
 //! The stream is described only by `check`: nothing in its description would change a call.
 
@@ -36,7 +36,7 @@ pub const BATCH_RECORDS_CEILING: usize = 500;
 pub const BATCH_BYTES_CEILING: usize = 4 << 20;
 /// Bytes of data in one record, before base64, as the service documents it (1,000 KiB).
 pub const RECORD_BYTES_CEILING: usize = 1_000 << 10;
-/// What each record is billed in multiples of, bytes, as the service documents it.
+/// The increment in which each record is billed, in bytes, as the service documents it.
 const BILLED_STEP: usize = 5 << 10;
 /// What entries of an answer say that ask for less.
 const THROTTLED: [&str; 1] = ["ServiceUnavailableException"];
@@ -146,7 +146,7 @@ impl FirehoseSink {
             Ok(answer) => {
                 let (sent, came) = (sizes.len(), answer.request_responses().len());
                 self.failure_log
-                    .tell_of_entries(CALL, &self.settings.stream, sent, came);
+                    .warn_of_entries(CALL, &self.settings.stream, sent, came);
                 vec![RecordResult::Retry(Cause::Unknown); events]
             }
             Err(error) => {

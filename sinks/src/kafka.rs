@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 
 /// Brokers that may be named to begin with; the cluster names the others.
 pub const BROKERS_MAX: usize = 64;
-/// The bytes of a record that every broker takes if nobody changed it: its `max.message.bytes` is
+/// The record size that every broker accepts by default: its `max.message.bytes` is
 /// 1,048,588 and counts the batch around the record.
 pub const RECORD_BYTES_DEFAULT: usize = 1_000_000;
 /// What librdkafka counts in a message besides key and payload, at most: 36 bytes in format 2.
@@ -111,7 +111,7 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("log.connection.close", "false")
-            // It would send numbers about us to whoever runs the cluster.
+            // It would send telemetry to the operator of the cluster.
             .set("enable.metrics.push", "false");
         if let Some(file) = &self.ca_file {
             config.set("ssl.ca.location", file.to_string_lossy());
@@ -201,7 +201,7 @@ impl KafkaSink {
         tokio::select! {
             results = &mut answer => results.unwrap_or_default(),
             () = tokio::time::sleep(self.patience) => {
-                self.lines.gave_no_word();
+                self.lines.reports_are_missing();
                 Vec::new()
             }
         }
@@ -220,7 +220,7 @@ impl Sink for KafkaSink {
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
         Box::pin(async move {
             let mut results = self.produce(records).await;
-            results.resize(records.len(), RecordResult::Retry(verdict::NO_WORD));
+            results.resize(records.len(), RecordResult::Retry(verdict::NO_REPORT));
             results
         })
     }

@@ -1,5 +1,5 @@
 //! Kinesis Data Streams: one PutRecords per batch. Only the response entries count: without a readable
-//! entry a record's fate is unknown, never "delivered".
+//! entry a record's result is unknown, never "delivered".
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
@@ -33,7 +33,7 @@ pub const BATCH_RECORDS_CEILING: usize = 500;
 pub const BATCH_BYTES_CEILING: usize = 10 * 1024 * 1024;
 /// Characters of a partition key, as the service documents it.
 const KEY_CHARS_MAX: usize = 256;
-/// The record limit of a stream that nobody changed, KiB.
+/// The default record limit of a stream, KiB.
 const RECORD_KIB_DEFAULT: usize = 1024;
 /// The highest record limit that a stream can be given, KiB.
 const RECORD_KIB_CEILING: usize = 10 * 1024;
@@ -136,7 +136,7 @@ impl Sink for KinesisSink {
     }
 }
 
-/// What the calls and the timer share.
+/// State that calls and the timer share.
 struct Stream {
     client: Client,
     aws: Aws,
@@ -236,7 +236,7 @@ impl Stream {
             Ok(answer) => {
                 let came = answer.records().len();
                 self.failure_log
-                    .tell_of_entries(CALL, &self.name, sent.len(), came);
+                    .warn_of_entries(CALL, &self.name, sent.len(), came);
             }
             Err(error) => {
                 let failure = CallFailure::of(&error);

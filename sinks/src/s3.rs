@@ -141,7 +141,7 @@ impl S3Sink {
     /// starts nothing, stores nothing, and disturbs no process that runs.
     ///
     /// # Errors
-    /// What cannot be used, and why.
+    /// The unusable setting, and why.
     pub async fn try_out(settings: &S3Settings) -> Result<String, CheckError> {
         let fail = |reason: String| CheckError {
             destination: settings.destination(),

@@ -39,11 +39,11 @@ pub trait Sink: Send + Sync + 'static {
     fn limits(&self) -> SinkLimits;
 
     /// Tries to store the records, within the sink's own time-outs. Returns exactly `records.len()`
-    /// results, in order. Dropping the future leaves the records' fate unknown.
+    /// results, in order. Dropping the future leaves the records' results unknown.
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>>;
 
     /// The likely reason why calls currently end as [`Cause::Unknown`], for instance an unreachable
-    /// broker. It explains the failure and says nothing about any record's fate.
+    /// broker. It explains the failure and says nothing about any record's result.
     fn connection_error(&self) -> Option<Cause> {
         None
     }

@@ -379,7 +379,7 @@ impl Writer {
         }
         (self.settings.trouble)(results.iter().find_map(|result| match result {
             RecordResult::Delivered => None,
-            // The records' fate is unknown, but the cause may be known.
+            // The records' results are unknown, but the cause may be known.
             RecordResult::Retry(Cause::Unknown) => {
                 Some(self.sink.connection_error().unwrap_or(Cause::Unknown))
             }

@@ -2,7 +2,7 @@
 //!
 //! AVX2 is detected once at run time (the standard library caches the answer). SSE2 and NEON belong to
 //! every x86-64 and 64-bit ARM processor and are compiled inline: most strings end within 16 bytes. Other
-//! processors run the scalar twins.
+//! processors run the scalar kernels.
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;

@@ -55,14 +55,14 @@ impl HostPolicy {
     pub(super) fn check(&self, request: &Request<Incoming>) -> Result<(), HostRefusal> {
         let mut lines = request.headers().get_all(HOST).iter();
         match (lines.next(), lines.next()) {
-            (Some(host), None) => self.judge(host.to_str().unwrap_or_default()),
+            (Some(host), None) => self.check_host(host.to_str().unwrap_or_default()),
             // HTTP/1.0 has no Host; browsers do not speak it.
             (None, None) if request.version() == Version::HTTP_10 => Ok(()),
             _ => Err(HostRefusal::Malformed),
         }
     }
 
-    fn judge(&self, host: &str) -> Result<(), HostRefusal> {
+    fn check_host(&self, host: &str) -> Result<(), HostRefusal> {
         if let Some(rest) = host.strip_prefix('[') {
             let valid = rest.split_once(']').is_some_and(|(address, port)| {
                 address.parse::<Ipv6Addr>().is_ok() && is_port(port)
@@ -124,7 +124,7 @@ mod tests {
             ("user@localhost", malformed),
             ("localhost:port", malformed),
         ] {
-            assert_eq!(policy.judge(host), expected, "{host}");
+            assert_eq!(policy.check_host(host), expected, "{host}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(super) context: Rc<WorkerContext>,
     pub(super) limits: HttpLimits,
     /// Where every read of this core lands first. It is worth its copy: the engine's own buffer
-    /// cannot be handed to the socket without unsafe code, and bytes must be judged before it has them.
+    /// cannot be handed to the socket without unsafe code, and bytes must be checked before it has them.
     pub(super) scratch: RefCell<Vec<u8>>,
     conn_table: ConnTable,
     ids: RefCell<[fastrand::Rng; 2]>,
@@ -167,7 +167,7 @@ impl Head {
         &self.headers
     }
 
-    /// Who is at the other end of the connection.
+    /// The peer of the connection.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -249,13 +249,13 @@ pub(crate) async fn serve<H: Handler>(
     io.finish().await;
 }
 
-/// Runs an engine until its connection is over, or idle for so long that it can do without.
+/// Runs an engine until its connection ends, or has been idle long enough to drop the engine.
 async fn drive<S>(mut engine: Pin<&mut http1::Connection<CheckedIo, S>>, state: &ConnState) -> bool
 where
     S: HttpService<Incoming, ResBody = Full<Bytes>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut told = false;
+    let mut is_closing = false;
     poll_fn(|cx| {
         state.register(cx.waker());
         match state.end.get() {
@@ -264,9 +264,9 @@ where
             }
             End::Open => {}
             End::Now => return Poll::Ready(false),
-            End::Soon if told => {}
+            End::Soon if is_closing => {}
             End::Soon => {
-                told = true;
+                is_closing = true;
                 engine.as_mut().graceful_shutdown();
             }
         }

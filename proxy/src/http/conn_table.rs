@@ -23,7 +23,7 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// for a new engine.
 const REST_AFTER: Duration = Duration::from_secs(2);
 
-/// What a connection is waiting for.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The first byte since accept or since the last answer.
@@ -83,7 +83,7 @@ pub(super) struct ConnState {
     pub(super) retire_at: Mono,
     /// The answer to a head that no handler gets to see.
     pub(super) error_body: RefCell<Option<ErrorBody>>,
-    /// What a handler left unread of the present body.
+    /// The rest of the current body that the handler did not read.
     pub(super) unread: RefCell<Option<Incoming>>,
     /// The header map that requests and answers of this connection take turns with.
     pub(super) spare_headers: RefCell<HeaderMap>,

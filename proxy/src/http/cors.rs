@@ -290,7 +290,7 @@ impl CorsPolicy {
 
     /// The CORS headers of the response to a request; `None` when the policy is off.
     #[must_use]
-    pub fn judge(&self, headers: &HeaderMap, is_preflight: bool) -> Option<Cors> {
+    pub fn evaluate(&self, headers: &HeaderMap, is_preflight: bool) -> Option<Cors> {
         if self.origins.is_empty() {
             return None;
         }
@@ -540,7 +540,7 @@ mod tests {
         for origin in sent {
             headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
-        policy.judge(&headers, is_preflight).map(|cors| {
+        policy.evaluate(&headers, is_preflight).map(|cors| {
             let mut headers = HeaderMap::new();
             cors.write(&mut headers);
             headers

@@ -1,10 +1,10 @@
-//! Judges a connection's bytes before the engine sees them.
+//! Checks a connection's framing before the engine sees its bytes.
 //!
 //! It finds where each message begins and ends, and stops at the first head or chunk that this
 //! server does not accept. It does no I/O and no parsing beyond that: methods, targets, names and
 //! values are the engine's.
 //!
-//! Why beside an engine that parses, too: hyper accepts what RFC 9112 only tolerates (a length
+//! Why this is needed beside the engine: hyper accepts what RFC 9112 only tolerates (a length
 //! beside a transfer coding, of which it then hides the length; repeated lengths; bare line feeds),
 //! does not look at Host, answers what it refuses itself, without a body, and cannot be asked how
 //! far a head has come. A scan over line starts costs little beside that parse.
@@ -14,7 +14,7 @@ use super::limits::HttpLimits;
 use crate::error_code as code;
 use memchr::memchr;
 
-/// The judge of one connection.
+/// The framing state of one connection.
 pub(super) struct FramingCheck {
     at: At,
     /// Bytes of chunk extensions and trailers that this body may still have.
@@ -49,9 +49,9 @@ pub(super) enum Stop {
     Body,
 }
 
-/// What a run of bytes came to.
+/// The result of a check.
 pub(super) struct Pass {
-    /// So many of them may go to the engine. The others are an incomplete head, or refused.
+    /// Bytes that may go to the engine. The others are an incomplete head, or refused.
     pub(super) bytes: usize,
     /// Set when no more bytes of this connection may go to the engine.
     pub(super) stop: Option<Stop>,
@@ -65,8 +65,8 @@ impl FramingCheck {
         }
     }
 
-    /// Judges the next bytes. Those of an incomplete head do not pass: they are to be given
-    /// again, with more behind them.
+    /// Checks the next bytes. Those of an incomplete head do not pass: the caller keeps them and passes
+    /// them again with more.
     pub(super) fn pass(&mut self, bytes: &[u8], limits: &HttpLimits) -> Pass {
         let mut passed = 0;
         while let Some(rest) = bytes.get(passed..).filter(|rest| !rest.is_empty()) {
@@ -194,7 +194,7 @@ fn target_too_long(limits: &HttpLimits, actual: usize) -> ErrorBody {
     .over(limits.target_bytes_max as u64, actual as u64)
 }
 
-/// Judges one head. `None` when it is not complete and not yet over a limit.
+/// Checks one head. `None` when it is not complete and not yet over a limit.
 fn scan_head(bytes: &[u8], limits: &HttpLimits) -> Result<Option<HeadFound>, ErrorBody> {
     // RFC 9112 section 2.2: empty lines before a request line are to be ignored.
     let mut at = 0;
@@ -300,7 +300,7 @@ fn check_request_line(line: &[u8], limits: &HttpLimits) -> Result<u8, ErrorBody>
     Ok(minor)
 }
 
-/// What the header lines say of the framing and of the host.
+/// Framing and Host, from the header lines.
 #[derive(Default)]
 struct Fields {
     count: usize,
@@ -345,7 +345,7 @@ impl Fields {
     }
 
     fn see_length(&mut self, value: &[u8]) -> Result<(), ErrorBody> {
-        // A repeated equal value is legal to refuse, and nobody sends it honestly (RFC 9112 section 6.3).
+        // A repeated equal value may be refused, and no honest client sends it (RFC 9112 section 6.3).
         if self.length.is_some() {
             return Err(ErrorBody::new(
                 code::REPEATED_CONTENT_LENGTH,
@@ -483,7 +483,7 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Judges `bytes` in two pieces, as a connection may bring them, and all at once: how many bytes may go to
+/// Checks `bytes` in two pieces, as a connection may bring them, and all at once: how many bytes may go to
 /// the engine and whether any more may is the same. For the fuzz targets.
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8], cut: usize) {

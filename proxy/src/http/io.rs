@@ -27,7 +27,7 @@ pub(super) struct CheckedIo {
     state: Rc<ConnState>,
     framing: FramingCheck,
     /// Bytes from the socket that the engine has not got: first `ready` that passed the framing, then
-    /// an incomplete head. Empty, and without memory, for whoever sends a head in one piece.
+    /// an incomplete head. Empty, and without memory, for clients that send a head in one piece.
     held: Vec<u8>,
     ready: usize,
     stop: Option<Stop>,
@@ -200,7 +200,7 @@ impl CheckedIo {
         true
     }
 
-    /// Judges `bytes`, which stand behind what is held, and gives the engine what it may have.
+    /// Checks `bytes`, which follow the held ones, and passes valid bytes on to the engine.
     fn take_in(&mut self, bytes: &[u8], buffer: &mut ReadBufCursor<'_>) {
         if self.held.is_empty() {
             let pass = self.framing.pass(bytes, &self.shared.limits);
@@ -220,7 +220,7 @@ impl CheckedIo {
         }
     }
 
-    /// The same, with nobody there to give it to. What is held before is an incomplete head, if anything.
+    /// The same without an engine to pass bytes to. What is held before is an incomplete head, if anything.
     fn take_in_held(&mut self, bytes: &[u8]) {
         let begun = !self.held.is_empty();
         self.held.extend_from_slice(bytes);

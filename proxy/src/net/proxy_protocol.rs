@@ -59,7 +59,7 @@ pub(crate) async fn read_client(
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut filled = 0;
     loop {
-        let needed = match judge(&bytes[..filled])? {
+        let needed = match parse(&bytes[..filled])? {
             Progress::Complete(client) => return Ok(client),
             Progress::Needs(needed) => needed,
         };
@@ -86,7 +86,7 @@ enum Progress {
     Complete(Option<SocketAddr>),
 }
 
-fn judge(bytes: &[u8]) -> Result<Progress, NoClient> {
+fn parse(bytes: &[u8]) -> Result<Progress, NoClient> {
     let header = match Header::try_from(bytes) {
         Ok(header) => header,
         Err(ParseError::Incomplete(_)) => return Ok(Progress::Needs(FIXED_BYTES)),
@@ -116,14 +116,14 @@ fn judge(bytes: &[u8]) -> Result<Progress, NoClient> {
 /// nothing. For the fuzz targets.
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8]) {
-    match judge(bytes) {
+    match parse(bytes) {
         Ok(Progress::Needs(needed)) => {
             assert!(bytes.len() < needed && needed <= HEADER_BYTES_MAX);
         }
         Ok(Progress::Complete(_)) => {
             let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
             assert!(whole <= bytes.len());
-            assert_eq!(judge(bytes), judge(&bytes[..whole]));
+            assert_eq!(parse(bytes), parse(&bytes[..whole]));
         }
         Err(_) => {}
     }
@@ -150,7 +150,7 @@ mod tests {
         digits.chunks(2).map(|two| two[0] << 4 | two[1]).collect()
     }
 
-    /// What a network load balancer sends for a client behind a VPC endpoint: a checksum, the endpoint's
+    /// The header of a network load balancer for a client behind a VPC endpoint: a checksum, the endpoint's
     /// name and padding stand behind the addresses.
     const FROM_NLB: &str = "0d0a0d0a000d0a515549540a 21 11 0054 \
         c0000233 0a010203 d431 1f98 03 0004 9cc02b50 \
@@ -172,7 +172,7 @@ mod tests {
             (header(0x21, 0x21, IPV6), Some("[2001:db8::7]:4097")),
         ] {
             let client = client.map(|text| text.parse().unwrap());
-            assert_eq!(judge(&header), Ok(Progress::Complete(client)));
+            assert_eq!(parse(&header), Ok(Progress::Complete(client)));
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
             header(0x21, 0x01, b"whatever"),
             header(0x21, 0x31, &[7; 216]),
         ] {
-            assert_eq!(judge(&header), Ok(Progress::Complete(None)), "{header:?}");
+            assert_eq!(parse(&header), Ok(Progress::Complete(None)), "{header:?}");
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
                 .map(|at| (at, FIXED_BYTES))
                 .chain((FIXED_BYTES..header.len()).map(|at| (at, header.len())))
             {
-                assert_eq!(judge(&header[..at]), Ok(Progress::Needs(needed)), "{at}");
+                assert_eq!(parse(&header[..at]), Ok(Progress::Needs(needed)), "{at}");
             }
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         };
         let longest = HEADER_BYTES_MAX - FIXED_BYTES;
         assert_eq!(
-            judge(&length(longest)),
+            parse(&length(longest)),
             Ok(Progress::Needs(HEADER_BYTES_MAX))
         );
         for (bytes, why) in [
@@ -259,7 +259,7 @@ mod tests {
             (header(0x21, 0x12, &[7; 12]), NoClient::NotTcp),
             (header(0x21, 0x20, &[7; 36]), NoClient::NotTcp),
         ] {
-            assert_eq!(judge(&bytes), Err(why), "{bytes:?}");
+            assert_eq!(parse(&bytes), Err(why), "{bytes:?}");
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
             if let Some((at, byte)) = flipped {
                 bytes[at] = byte;
             }
-            match judge(&bytes) {
+            match parse(&bytes) {
                 Ok(Progress::Needs(needed)) => {
                     prop_assert!(bytes.len() < needed && needed <= HEADER_BYTES_MAX);
                 }
@@ -286,7 +286,7 @@ mod tests {
                     let whole = FIXED_BYTES + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
                     prop_assert!(bytes.len() >= whole);
                     // Bytes behind the header change nothing.
-                    prop_assert_eq!(judge(&bytes), judge(&bytes[..whole]));
+                    prop_assert_eq!(parse(&bytes), parse(&bytes[..whole]));
                 }
                 Err(_) => {}
             }

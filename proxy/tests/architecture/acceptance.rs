@@ -1,6 +1,6 @@
 //! `docs/acceptance.md` names tests and files as proof. Names change; a page does not notice.
 
-use super::{all_sources, complain, workspace};
+use super::{all_sources, assert_none, workspace};
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -67,7 +67,7 @@ fn every_test_and_file_that_the_acceptance_page_names_exists() {
     let page = fs::read_to_string(workspace().join("docs/acceptance.md")).unwrap();
     let sources = all_sources();
     let tests = sources.iter().flat_map(|(_, text)| tests_of(text));
-    complain(&faults(&page, &tests.collect()));
+    assert_none(&faults(&page, &tests.collect()));
 }
 
 #[test]

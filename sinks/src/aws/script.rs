@@ -33,7 +33,7 @@ pub(crate) struct Request {
     pub(crate) body: Value,
 }
 
-/// What the server was told and will say.
+/// Requests that the server got, and its scripted responses.
 pub(crate) struct Script {
     pub(crate) puts: VecDeque<Answer>,
     pub(crate) describe: Value,

@@ -104,7 +104,7 @@ mod tests {
     fn marker_names_round_trip() {
         let name = FileName::new(Wall { secs: 7, nanos: 0 }, u64::MAX);
         assert_eq!(FileName::parse(&name.to_string()), Some(name));
-        for foreign in [
+        for unknown in [
             "",
             "7",
             "7-",
@@ -113,7 +113,7 @@ mod tests {
             "7-00000000000000FF",
             ".swp",
         ] {
-            assert_eq!(FileName::parse(foreign), None, "{foreign}");
+            assert_eq!(FileName::parse(unknown), None, "{unknown}");
         }
     }
 

@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Minimum age of a producer before it is replaced.
 const REPLACE_AFTER: Duration = Duration::from_secs(2);
 /// Minimum time between two log lines about the same kind of failure.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a connection error explains messages that time out. An unreachable broker is retried every
 /// second, with an error each time.
 const SUSPICION_LIFE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Call {
     pub(super) fn new(records: usize) -> (Arc<Call>, oneshot::Receiver<Vec<RecordResult>>) {
         let (sender, receiver) = oneshot::channel();
         let state = CallState {
-            results: vec![RecordResult::Retry(verdict::NO_WORD); records],
+            results: vec![RecordResult::Retry(verdict::NO_REPORT); records],
             open: records,
             answer: Some(sender),
         };
@@ -94,14 +94,14 @@ impl Drop for Place {
 }
 
 /// The last log line.
-struct Complaint {
+struct LoggedError {
     cause: Cause,
     text: String,
     at: Instant,
 }
 
 /// The last connection error.
-struct Suspicion {
+struct ConnectionError {
     cause: Cause,
     at: Instant,
 }
@@ -109,22 +109,26 @@ struct Suspicion {
 /// State that outlives a producer.
 #[derive(Default)]
 struct Memory {
-    complaint: Mutex<Option<Complaint>>,
-    suspicion: Mutex<Option<Suspicion>>,
+    last_logged: Mutex<Option<LoggedError>>,
+    connection_error: Mutex<Option<ConnectionError>>,
     /// Bytes of the largest record that was delivered.
     largest: AtomicUsize,
 }
 
 impl Memory {
     /// Records a connection error that belongs to no message.
-    fn suspect(&self, code: RDKafkaErrorCode, cause: Cause) {
-        let mut suspicion = lock(&self.suspicion);
-        // That all brokers are down only sums up what was said of each.
+    fn note_connection_error(&self, code: RDKafkaErrorCode, cause: Cause) {
+        let mut connection_error = lock(&self.connection_error);
+        // That all brokers are down only sums up the errors of each.
         let is_sum = code == RDKafkaErrorCode::AllBrokersDown;
-        if is_sum && suspicion.as_ref().is_some_and(Suspicion::is_fresh) {
+        if is_sum
+            && connection_error
+                .as_ref()
+                .is_some_and(ConnectionError::is_fresh)
+        {
             return;
         }
-        *suspicion = Some(Suspicion {
+        *connection_error = Some(ConnectionError {
             cause,
             at: Instant::now(),
         });
@@ -132,13 +136,15 @@ impl Memory {
 
     /// The recent connection error, if any.
     fn connection_error(&self) -> Option<Cause> {
-        let suspicion = lock(&self.suspicion);
-        let fresh = suspicion.as_ref().filter(|suspicion| suspicion.is_fresh());
-        fresh.map(|suspicion| suspicion.cause)
+        let connection_error = lock(&self.connection_error);
+        let fresh = connection_error
+            .as_ref()
+            .filter(|connection_error| connection_error.is_fresh());
+        fresh.map(|connection_error| connection_error.cause)
     }
 }
 
-impl Suspicion {
+impl ConnectionError {
     fn is_fresh(&self) -> bool {
         self.at.elapsed() < SUSPICION_LIFE
     }
@@ -163,16 +169,16 @@ impl Context {
         {
             signer.doubt_credentials();
         }
-        let mut complaint = lock(&self.memory.complaint);
-        let is_news = complaint.as_ref().is_none_or(|last| {
-            // That all brokers are down only sums up what was said of each.
+        let mut last_logged = lock(&self.memory.last_logged);
+        let is_new = last_logged.as_ref().is_none_or(|last| {
+            // That all brokers are down only sums up the errors of each.
             let is_other = last.cause != cause && code != RDKafkaErrorCode::AllBrokersDown;
-            is_other || last.at.elapsed() >= COMPLAINT_INTERVAL
+            is_other || last.at.elapsed() >= WARN_INTERVAL
         });
-        if is_news {
+        if is_new {
             let text: String = text.chars().take(ERROR_TEXT_CHARS).collect();
             warn!(cause = cause.label(), error = text, "kafka");
-            *complaint = Some(Complaint {
+            *last_logged = Some(LoggedError {
                 cause,
                 text,
                 at: Instant::now(),
@@ -194,7 +200,7 @@ impl ClientContext for Context {
         let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
         let about_connection = verdict::of_connection(code, reason);
         if let Some(cause) = about_connection {
-            self.memory.suspect(code, cause);
+            self.memory.note_connection_error(code, cause);
         }
         let cause = about_connection.unwrap_or_else(|| verdict::cause(code));
         self.note(code, cause, reason);
@@ -349,7 +355,7 @@ impl Lines {
                 at,
                 size: record.size(),
                 topic: record.topic.clone(),
-                result: RecordResult::Retry(verdict::NO_WORD),
+                result: RecordResult::Retry(verdict::NO_REPORT),
             });
             if record.size() > bytes_max {
                 place.result = RecordResult::Refused(Cause::TooLarge);
@@ -397,13 +403,13 @@ impl Lines {
     }
 
     /// A call ended with delivery reports missing: a defect that a new producer may not have.
-    pub(super) fn gave_no_word(&self) {
+    pub(super) fn reports_are_missing(&self) {
         let line = Arc::clone(&lock(&self.current).line);
         line.context().dead.store(true, Ordering::Release);
         tracing::error!("kafka: delivery reports are missing");
     }
 
-    /// What connections suffer from, if they were heard to lately.
+    /// The last connection error, if it is recent.
     pub(super) fn connection_error(&self) -> Option<Cause> {
         self.memory.connection_error()
     }
@@ -426,7 +432,7 @@ impl Lines {
             .client()
             .fetch_metadata(None, timeout)
             .map_err(|error| {
-                lock(&self.memory.complaint).as_ref().map_or_else(
+                lock(&self.memory.last_logged).as_ref().map_or_else(
                     || error.to_string(),
                     |last| format!("{} ({})", last.text, last.cause.label()),
                 )

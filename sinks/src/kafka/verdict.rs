@@ -6,7 +6,7 @@ use sluice_core::cause::Cause;
 use sluice_core::record::RecordResult;
 
 /// The result of a record without a delivery report.
-pub(super) const NO_WORD: Cause = Cause::Unknown;
+pub(super) const NO_REPORT: Cause = Cause::Unknown;
 
 /// The result of a record whose delivery report has this error. `alone`: its call had no other record;
 /// `fits`: the topic has accepted one as large before.

@@ -91,7 +91,7 @@ impl Bucket {
             {
                 Ok(())
             }
-            Err(error) => Err(self.heard(CallFailure::of(&error))),
+            Err(error) => Err(self.note_auth_error(CallFailure::of(&error))),
         }
     }
 
@@ -99,11 +99,11 @@ impl Bucket {
     pub(super) async fn head(&self) -> Result<String, CallFailure> {
         match self.client.head_bucket().bucket(&self.name).send().await {
             Ok(answer) => Ok(answer.bucket_region().unwrap_or("not named").to_owned()),
-            Err(error) => Err(self.heard(CallFailure::of(&error))),
+            Err(error) => Err(self.note_auth_error(CallFailure::of(&error))),
         }
     }
 
-    fn heard(&self, failure: CallFailure) -> CallFailure {
+    fn note_auth_error(&self, failure: CallFailure) -> CallFailure {
         if failure.is_auth_error {
             self.aws.doubt_credentials();
         }

@@ -151,7 +151,7 @@ mod tests {
             );
         }
         let upper = name.to_string().to_uppercase();
-        for foreign in [
+        for unknown in [
             ".lock",
             "7-.open",
             "7-x.closed",
@@ -160,7 +160,7 @@ mod tests {
             &format!("{name}.open.torn"),
             &format!("+{name}.open"),
         ] {
-            assert_eq!(parse_file_name(foreign), None, "{foreign}");
+            assert_eq!(parse_file_name(unknown), None, "{unknown}");
         }
     }
 }

@@ -409,7 +409,7 @@ async fn leftover_segments_keep_their_keys() {
             (format!("{START}-{UUID_B}.log.gz"), "full".to_owned()),
         ]
     );
-    until("only foreign files are left", || {
+    until("only unknown files are left", || {
         bench.segments("")
             == [
                 format!("{before}-{UUID_B}.open.torn"),

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// The same failure is logged at most this often.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts during shutdown.
 const FINISHING_CAP: Duration = Duration::from_millis(500);
 
@@ -62,7 +62,7 @@ pub(super) struct Context {
 impl Uploader {
     /// Starts the thread and returns once region and credentials have been resolved.
     pub(super) fn start(mut context: Context) -> Result<Uploader, String> {
-        let (phase, mut told) = watch::channel(Phase::Running);
+        let (phase, mut phases) = watch::channel(Phase::Running);
         let (end, ended) = watch::channel(false);
         let (report, reported) = mpsc::channel();
         let thread = Builder::new()
@@ -83,9 +83,9 @@ impl Uploader {
                             let mut work = Work {
                                 context,
                                 bucket,
-                                complaint: None,
+                                last_warning: None,
                             };
-                            work.run(&mut told).await;
+                            work.run(&mut phases).await;
                         }
                         Err(reason) => {
                             let _ = report.send(Err(reason));
@@ -133,7 +133,7 @@ impl Drop for Uploader {
 struct Work {
     context: Context,
     bucket: Bucket,
-    complaint: Option<(Cause, Instant)>,
+    last_warning: Option<(Cause, Instant)>,
 }
 
 /// Progress of a segment over its upload attempts.
@@ -153,11 +153,11 @@ enum End {
 }
 
 impl Work {
-    async fn run(&mut self, told: &mut watch::Receiver<Phase>) {
+    async fn run(&mut self, phases: &mut watch::Receiver<Phase>) {
         let row = Arc::clone(&self.context.row);
         loop {
             // Read before the queue, so that segments added before the shutdown are seen.
-            let phase = *told.borrow_and_update();
+            let phase = *phases.borrow_and_update();
             let Some(segment) = row.take() else {
                 match phase {
                     Phase::Running => {}
@@ -165,11 +165,11 @@ impl Work {
                 }
                 tokio::select! {
                     () = row.joined.notified() => {}
-                    told = told.changed() => if told.is_err() { return },
+                    changed = phases.changed() => if changed.is_err() { return },
                 }
                 continue;
             };
-            match self.carry(segment, told).await {
+            match self.carry(segment, phases).await {
                 End::Uploaded => row.done(),
                 End::PutOff(segment) => row.put_last(segment),
                 End::Stopped => return,
@@ -178,15 +178,15 @@ impl Work {
     }
 
     /// Retries until it is stored, postponed, or time is up.
-    async fn carry(&mut self, mut segment: Segment, told: &mut watch::Receiver<Phase>) -> End {
+    async fn carry(&mut self, mut segment: Segment, phases: &mut watch::Receiver<Phase>) -> End {
         let mut progress = Progress::default();
         loop {
-            if *told.borrow_and_update() == Phase::Stopped {
+            if *phases.borrow_and_update() == Phase::Stopped {
                 return End::Stopped;
             }
             let ended = tokio::select! {
                 ended = self.attempt(&mut segment, &mut progress) => ended,
-                () = stopped(told.clone()) => return End::Stopped,
+                () = stopped(phases.clone()) => return End::Stopped,
             };
             let stats = Arc::clone(self.context.row.stats());
             match ended {
@@ -194,7 +194,7 @@ impl Work {
                     stats.attempted(None);
                     stats.objects.increment();
                     stats.object_bytes.add(bytes);
-                    if self.complaint.take().is_some() {
+                    if self.last_warning.take().is_some() {
                         info!(
                             bucket = self.context.settings.bucket,
                             "objects are stored again"
@@ -205,12 +205,12 @@ impl Work {
                 Err(failure) => {
                     stats.attempted(Some(failure.cause));
                     segment.attempts += 1;
-                    self.complain(segment, &failure);
-                    let wait = self.back_off(segment.attempts, *told.borrow());
+                    self.warn_of(segment, &failure);
+                    let wait = self.back_off(segment.attempts, *phases.borrow());
                     tokio::select! {
                         () = sleep(wait) => {}
                         // During shutdown there is no time to wait.
-                        _ = told.changed() => {}
+                        _ = phases.changed() => {}
                     }
                     if failure.cause == Cause::Invalid {
                         return End::PutOff(segment);
@@ -290,14 +290,14 @@ impl Work {
         super::back_off(retry_base, cap, attempt)
     }
 
-    fn complain(&mut self, segment: Segment, failure: &CallFailure) {
-        let told = self
-            .complaint
-            .is_some_and(|(cause, at)| cause == failure.cause && at.elapsed() < COMPLAINT_INTERVAL);
-        if told {
+    fn warn_of(&mut self, segment: Segment, failure: &CallFailure) {
+        let is_repeat = self
+            .last_warning
+            .is_some_and(|(cause, at)| cause == failure.cause && at.elapsed() < WARN_INTERVAL);
+        if is_repeat {
             return;
         }
-        self.complaint = Some((failure.cause, Instant::now()));
+        self.last_warning = Some((failure.cause, Instant::now()));
         warn!(
             bucket = self.context.settings.bucket,
             segment = %segment.name,
@@ -359,7 +359,7 @@ fn failure(cause: Cause, text: String) -> CallFailure {
     }
 }
 
-async fn stopped(mut told: watch::Receiver<Phase>) {
+async fn stopped(mut phases: watch::Receiver<Phase>) {
     // An error means that the sink is gone.
-    let _ = told.wait_for(|phase| *phase == Phase::Stopped).await;
+    let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
 }

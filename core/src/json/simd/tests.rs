@@ -1,4 +1,4 @@
-//! The vector kernels against their scalar twins.
+//! The vector kernels against their scalar kernels.
 
 use super::{find_special, scalar};
 

@@ -1,4 +1,4 @@
-//! The framing alone: verdicts by name, and that no cut of the bytes changes one.
+//! Framing alone: results by name, at any cut of the bytes.
 
 use super::*;
 
@@ -192,28 +192,28 @@ fn head_limits_apply_before_the_head_ends() {
         target_bytes_max: 20,
         ..HttpLimits::default()
     };
-    let judge = |head: &str| feed(head.as_bytes(), 7, &limits).1;
+    let check = |head: &str| feed(head.as_bytes(), 7, &limits).1;
     let padded = |bytes: usize| {
         let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
         format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4))
     };
-    assert_eq!(judge(&padded(200)), None);
-    assert_eq!(judge(&padded(201)).as_deref(), Some("head_too_large"));
+    assert_eq!(check(&padded(200)), None);
+    assert_eq!(check(&padded(201)).as_deref(), Some("head_too_large"));
     assert_eq!(
-        judge(&padded(400)[..300]).as_deref(),
+        check(&padded(400)[..300]).as_deref(),
         Some("head_too_large")
     );
     assert_eq!(
-        judge(&"\r\n".repeat(101)).as_deref(),
+        check(&"\r\n".repeat(101)).as_deref(),
         Some("head_too_large")
     );
 
     let aimed =
         |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(bytes - 1));
-    assert_eq!(judge(&aimed(20)), None);
-    assert_eq!(judge(&aimed(21)).as_deref(), Some("target_too_long"));
+    assert_eq!(check(&aimed(20)), None);
+    assert_eq!(check(&aimed(21)).as_deref(), Some("target_too_long"));
     assert_eq!(
-        judge(&aimed(500)[..300]).as_deref(),
+        check(&aimed(500)[..300]).as_deref(),
         Some("target_too_long")
     );
 
@@ -223,8 +223,8 @@ fn head_limits_apply_before_the_head_ends() {
             "X: y\r\n".repeat(count - 1)
         )
     };
-    assert_eq!(judge(&lines(3)), None);
-    assert_eq!(judge(&lines(4)).as_deref(), Some("too_many_headers"));
+    assert_eq!(check(&lines(3)), None);
+    assert_eq!(check(&lines(4)).as_deref(), Some("too_many_headers"));
 }
 
 #[test]

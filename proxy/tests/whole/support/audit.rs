@@ -1,4 +1,4 @@
-//! What clients were told against what is stored, by exact sets of ids.
+//! Compares acknowledged ids with stored ones, as exact sets.
 
 use super::client::Reply;
 use std::collections::{BTreeMap, BTreeSet};

@@ -50,7 +50,7 @@ impl Metrics {
         ))
     }
 
-    /// Results of unknown fate that were tried again: the only source of copies.
+    /// Retried records without a readable result: the only source of copies.
     pub(crate) fn unknown_retries(&self, output: &str) -> u64 {
         self.get(&format!(
             "sluice_output_retries_total{{output=\"{output}\",cause=\"unknown\"}}"

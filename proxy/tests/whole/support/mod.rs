@@ -1,4 +1,4 @@
-//! The child process, clients that write what they are told, and the audit of who was promised what.
+//! The child process, raw HTTP clients, and the audit of acknowledged ids.
 
 pub(crate) mod audit;
 pub(crate) mod client;
