@@ -300,8 +300,8 @@ fn check(options: &Options) -> Result<Plan, RunError> {
 ///
 /// # Errors
 /// When options are out of range, the target cannot be reached at all, a process that is to be
-/// watched does not run, or the file of answers or the log of histograms cannot be written. Trouble
-/// with the target during the run is part of the report.
+/// watched does not run, or the file of answers or the log of histograms cannot be written. Failures
+/// with the target during the run are part of the report.
 pub fn run(
     options: &Options,
     stop: &AtomicBool,
