@@ -112,8 +112,12 @@ fn json(body: &str, key: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// Sums the series of a name: `name 5`, `name{a="b"} 5` and the same with a timestamp behind.
-fn prometheus(body: &str, wanted: &str) -> Result<Option<u64>, String> {
+/// Sums the series of a name: `name 5`, `name{a="b"} 5` and the same with a timestamp behind. `None` when there
+/// are none.
+///
+/// # Errors
+/// When a series has no number.
+pub fn prometheus(body: &str, wanted: &str) -> Result<Option<u64>, String> {
     let (name, labels) = wanted.split_once('{').unwrap_or((wanted, ""));
     let labels: Vec<&str> = labels
         .trim_end_matches('}')

@@ -12,6 +12,7 @@ pub mod counter;
 pub mod disk;
 pub mod figures;
 pub mod generator;
+pub mod hostile;
 pub mod input;
 pub mod measure;
 pub mod micro;

@@ -1,18 +1,20 @@
-//! `sluice-bench`: whole processes side by side (`peers`), and micro-benchmarks against stored
-//! baselines (`micro`). Exit code 0 when all that was asked for was measured, 1 when not, 2 for bad
+//! `sluice-bench`: whole processes side by side (`peers`), micro-benchmarks against stored baselines
+//! (`micro`), and what dear requests cost (`hostile`). Exit code 0 when all that was asked for was measured, 1 when not, 2 for bad
 //! arguments.
 #![forbid(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 use sluice_bench::micro::{self, Baseline};
 use sluice_bench::peer::Peer;
 use sluice_bench::record::{Cell, FLOOR, Origin, PeerNote, Record};
 use sluice_bench::running::{Places, Running, Started};
 use sluice_bench::workload::{Workload, rows};
-use sluice_bench::{figures, measure};
+use sluice_bench::{figures, hostile, measure};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{fs, io};
 
 /// Is it fast, and against whom: whole processes side by side, and micro-benchmarks.
@@ -28,6 +30,7 @@ enum Command {
     Peers(PeersArgs),
     Micro(MicroArgs),
     Figures(FiguresArgs),
+    Hostile(HostileArgs),
 }
 
 /// Drive every workload against every peer in turn; CPU per request, counts checked.
@@ -99,11 +102,38 @@ struct FiguresArgs {
     root: PathBuf,
 }
 
+/// Send every kind of dear request: CPU per request and per byte beside a plain event, counts checked, and what an
+/// honest client keeps of its rate meanwhile.
+///
+/// Exit code 1 when a kind is over a limit or its counts are wrong.
+#[derive(Debug, Args)]
+struct HostileArgs {
+    /// Folder of the release binaries: sluice.
+    #[arg(long, default_value = "target/release")]
+    bin: PathBuf,
+    /// Folder of the servers' rows.
+    #[arg(long, default_value = "bench-harness/hostile")]
+    rows: PathBuf,
+    /// Only kinds whose name contains this; an error when none does.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Times that every kind is sent for its CPU time.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// Milliseconds that a victim is watched beside each kind; 0 leaves it out.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    victim_ms: u64,
+    /// Write <OUT>.json with all figures and <OUT>.md with the table.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Peers(arguments) => peers(&arguments),
         Command::Micro(arguments) => micro(&arguments),
         Command::Figures(arguments) => figures(&arguments),
+        Command::Hostile(arguments) => hostile(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -232,13 +262,46 @@ fn peers(arguments: &PeersArgs) -> Result<bool, String> {
     let table = record.to_markdown();
     print(&table)?;
     if let Some(out) = &arguments.out {
-        let json = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-        for (ending, text) in [("json", json), ("md", table)] {
-            let path = out.with_extension(ending);
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
+        store(out, &record, &table)?;
     }
     Ok(whole)
+}
+
+/// Writes a record beside its table.
+fn store(out: &Path, record: &impl Serialize, table: &str) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(record).map_err(|error| error.to_string())? + "\n";
+    for (ending, text) in [("json", json.as_str()), ("md", table)] {
+        let path = out.with_extension(ending);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether every kind stays within the limits.
+fn hostile(arguments: &HostileArgs) -> Result<bool, String> {
+    let scratch = Scratch::new()?;
+    let places = Places {
+        bin: arguments.bin.clone(),
+        rows: arguments.rows.clone(),
+        tools: scratch.0.clone(),
+        scratch: scratch.0.clone(),
+    };
+    let plan = hostile::Plan {
+        only: arguments.only.clone(),
+        rounds: arguments.rounds,
+        victim_time: Duration::from_millis(arguments.victim_ms),
+    };
+    let record = hostile::run(&plan, &places, tell)?;
+    let table = record.to_markdown();
+    print(&table)?;
+    if let Some(out) = &arguments.out {
+        store(out, &record, &table)?;
+    }
+    let offences = record.offences();
+    for offence in &offences {
+        tell(offence);
+    }
+    Ok(offences.is_empty())
 }
 
 /// Refuses a part of a name that is in none of the names, since a typo would otherwise measure less

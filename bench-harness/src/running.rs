@@ -209,6 +209,18 @@ impl Running {
         }
     }
 
+    /// The id of its first process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Port and path of the page of its metrics, where it shows them on `{admin}`.
+    #[must_use]
+    pub fn metrics(&self) -> Option<(u16, &'static str)> {
+        Some((fill("{admin}", &self.words).parse().ok()?, "/metrics"))
+    }
+
     /// CPU time so far of the peer and all it started, user and system; not of its backend.
     ///
     /// # Errors
