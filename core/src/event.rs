@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
-use crate::sent::{SentBody, check_record_bytes};
+use crate::sent::{SentBody, check_marks, check_record_bytes};
 use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
 use bytes::Bytes;
@@ -63,6 +63,9 @@ pub(crate) fn prepare(
         opens_gzip: plan.codings.contains(Coding::Gzip),
     };
     let body = &*inflate::unwrap_events(body, is_said_gzip, limits)?;
+    if body.len() > sent.bytes.len() {
+        check_marks(body, sent.bytes.len(), Coding::Gzip.name())?;
+    }
     *unpacked_bytes = body.len();
     scratch.events.clear();
     scratch.kept.clear();

@@ -25,8 +25,9 @@ pub const CODINGS_CEILING: usize = 3;
 /// Bytes that a layer may give for each byte on the wire. Clickstream JSON shrinks to a twentieth.
 pub const RATIO_MAX: usize = 100;
 
-/// Bytes that a layer may always give: a few hundred bytes can hold 100 events that differ in nothing.
-pub const RATIO_FREE_BYTES: usize = 64 << 10;
+/// Bytes that a layer may always give: a hundred bytes can hold a dozen events that differ in nothing. To inflate
+/// them takes as long as to receive a request.
+pub const RATIO_FREE_BYTES: usize = 16 << 10;
 
 /// A deflate block brings two Huffman tables, which cost 0.8 us.
 const DEFLATE_BLOCKS: Allowance = Allowance {
@@ -175,6 +176,12 @@ impl Codings {
         self.0.is_empty()
     }
 
+    /// The one that was applied first.
+    #[must_use]
+    pub fn first(&self) -> Option<Coding> {
+        self.0.first().copied()
+    }
+
     /// Undoes them, the last one first. Without any, the body as it is. No layer may give more than `limit`
     /// bytes.
     ///
@@ -232,6 +239,10 @@ impl Coding {
         let allowance = match self {
             Coding::Zstd => ZSTD_BLOCKS,
             _ => DEFLATE_BLOCKS,
+        };
+        let limit = match self {
+            Coding::Brotli => limit.min(brotli::output_limit(body.len())),
+            _ => limit,
         };
         let meter = &mut Meter::new(body.len(), allowance, limit);
         let done = match self {
@@ -590,9 +601,9 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_gives_a_hundred_times_the_bytes_sent_or_64_kib() {
-        assert_eq!(inflated_limit(0, 1 << 20), 64 << 10);
-        assert_eq!(inflated_limit(655, 1 << 20), 64 << 10);
+    fn a_layer_gives_a_hundred_times_the_bytes_sent_or_16_kib() {
+        assert_eq!(inflated_limit(0, 1 << 20), 16 << 10);
+        assert_eq!(inflated_limit(163, 1 << 20), 16 << 10);
         assert_eq!(inflated_limit(1_000, 1 << 20), 100_000);
         assert_eq!(inflated_limit(usize::MAX, 1 << 20), 1 << 20);
         assert_eq!(inflated_limit(1_000, 10), 10);
@@ -717,7 +728,46 @@ mod tests {
             bits.brotli_metablock(1, 2);
         }
         bits.push(0b11, 2);
-        assert_eq!(overhead("br", &bits.bytes), "bytes of context maps");
+        let what = "bytes of windows and context maps";
+        assert_eq!(overhead("br", &bits.bytes), what);
+    }
+
+    #[test]
+    fn brotli_copies_without_a_bit_are_limited_by_bytes_sent() {
+        let body = |count: usize| {
+            let mut bits = Bits::default();
+            bits.push(0, 1).brotli_copies_of_two(count);
+            bits.push(0b11, 2);
+            bits.bytes
+        };
+        assert_eq!(
+            codings("br").undo(&body(500), 1 << 20).unwrap().len(),
+            1_008
+        );
+        let many = body(30_000);
+        assert!(many.len() < 32, "{}", many.len());
+        let too_large = Reject::InflatedTooLarge { limit: 1 << 10 };
+        assert_eq!(codings("br").undo(&many, 1 << 20), Err(too_large));
+    }
+
+    #[test]
+    fn zstd_sequences_without_a_bit_are_limited_by_bytes_sent() {
+        // A frame of a raw block of nine letters and a block of matches of three bytes: no literals, the count, and
+        // tables of one symbol.
+        let body = |count: u16| {
+            let [high, low] = count.to_be_bytes();
+            let mut body = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, 9 << 3, 0, 0];
+            body.extend_from_slice(b"aaaaaaaaa");
+            body.extend_from_slice(&[8 << 3 | 0b101, 0, 0]);
+            body.extend_from_slice(&[0, high | 0x80, low, 0b01_01_01_00, 0, 0, 0, 1]);
+            body
+        };
+        let few = body(500);
+        assert_eq!(
+            codings("zstd").undo(&few, 1 << 20).unwrap().len(),
+            9 + 3 * 500
+        );
+        assert_eq!(overhead("zstd", &body(5_000)), "sequences");
     }
 
     #[test]
@@ -769,6 +819,19 @@ mod tests {
                 };
             }
             self.push(0, 1).push(1, 1);
+        }
+
+        /// Eight letters as they are, and copies of two bytes from the last distance, of no bits each.
+        fn brotli_copies_of_two(&mut self, count: usize) {
+            self.push(0, 1).push(0, 2).push(7, 16).push(1, 1);
+            self.count = self.bytes.len() * 8;
+            self.bytes.extend_from_slice(b"aaaaaaaa");
+            self.count = self.bytes.len() * 8;
+            self.push(0, 1).push(0, 2).push(2 * count as u64 - 1, 16);
+            self.push(0, 1).push(0, 3).push(0, 6).push(0, 2).push(0, 2);
+            self.brotli_code(u64::from(b'a'), 8);
+            self.brotli_code(0, 10);
+            self.brotli_code(0, 6);
         }
 
         /// A simple code of one symbol.

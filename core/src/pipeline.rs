@@ -13,7 +13,7 @@ use crate::plan::{Mode, Plan};
 use crate::prepared::Prepared;
 use crate::reject::Reject;
 use crate::request::RequestContext;
-use crate::sent::SentBody;
+use crate::sent::{SentBody, check_marks};
 use crate::{envelope, event};
 
 impl Plan {
@@ -60,6 +60,9 @@ impl Plan {
             ..*body
         };
         let decoded = body.codings.undo(body.bytes, body.inflated_bytes_max)?;
+        if let Some(coding) = body.codings.first() {
+            check_marks(&decoded, body.bytes.len(), coding.name())?;
+        }
         out.unpacked_bytes = decoded.len();
         let prepare = match self.mode {
             Mode::Envelope => envelope::prepare,

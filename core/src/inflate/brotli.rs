@@ -1,9 +1,9 @@
-//! Decompresses brotli (RFC 7932) with a bound on the tables that its metablocks ask for.
+//! Decompresses brotli (RFC 7932) with a bound on the memory that its metablocks ask for.
 //!
 //! 18 bytes can ask for 768 Huffman trees and 80 for a context map of 16 KiB, which cost their memory before a
-//! single letter is decoded, and again in each metablock. The decoder takes both from allocators, and
-//! fails in good order when those have nothing left: so the allocators keep the account. Its window grows with
-//! its output, and the windows above 16 MiB, which are no part of the RFC, are refused.
+//! single letter is decoded, and again in each metablock; 12 bytes can ask for 32,768 copies. The decoder takes trees,
+//! maps and window from allocators, and fails in good order when those have nothing left: so the allocators keep the
+//! account. The windows above 16 MiB, which are no part of the RFC, are refused.
 
 use super::meter::{Fault, Meter};
 use brotli_decompressor::{
@@ -13,53 +13,67 @@ use brotli_decompressor::{
 /// Table entries that the decoder reserves for one tree.
 const TREE_ENTRIES: usize = 1_080;
 
-/// Trees of a body, beside one for each [`TREE_BYTES`] of it.
-const TREES_MAX: usize = 32;
+/// Trees of a body, beside one for each [`TREE_BYTES`] of it. A tree costs 0.7 us.
+const TREES_MAX: usize = 8;
 
 /// A tree that is worth its place saves more bytes than it takes.
-const TREE_BYTES: usize = 128;
+const TREE_BYTES: usize = 64;
 
-/// The largest context map: 256 block types of 64 contexts.
-const CONTEXT_MAP_BYTES_MAX: usize = 256 << 6;
+/// Bytes that a body may give for each byte of it, and that any body may give. Less than other codings may: copies of
+/// two bytes need not take a single bit here, and 4 ns of time for each byte that they give.
+const RATIO_MAX: usize = 32;
+const RATIO_FREE_BYTES: usize = 1 << 10;
 
-/// Bytes of context maps and of windows up to that size, beside this many for each byte of the body.
-const SMALL_BYTES_MAX: usize = 64 << 10;
-const SMALL_BYTES_RATIO: usize = 4;
+/// Bytes around the window that the decoder reserves with it.
+const WINDOW_SLACK: usize = 1 << 10;
+
+/// Bytes of context maps, for each byte of the body, and in any body.
+const CONTEXT_MAP_RATIO: usize = 4;
+const CONTEXT_MAP_FREE_BYTES: usize = 1 << 10;
 
 /// Bytes of input between two looks at the output.
 const SLICE_BYTES: usize = 4 << 10;
+
+/// The most that a body of this many bytes may give: a power of two, as windows are.
+pub(super) fn output_limit(body_bytes: usize) -> usize {
+    let earned = body_bytes.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
+    1 << earned.ilog2()
+}
 
 /// Hands out zeroed memory until the allowance is used up, and nothing then.
 struct Metered {
     /// Elements left.
     left: usize,
-    /// The same for windows: requests of more than [`CONTEXT_MAP_BYTES_MAX`] elements.
-    left_large: Option<usize>,
-    refused: bool,
+    /// Elements of one request, at most.
+    one_max: usize,
+    refused: Option<Refused>,
+}
+
+/// Why an allocator has nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// One request was too large.
+    One,
+    /// All requests together are.
+    All,
 }
 
 impl Metered {
-    fn new(left: usize, left_large: Option<usize>) -> Metered {
+    fn new(left: usize, one_max: usize) -> Metered {
         Metered {
             left,
-            left_large,
-            refused: false,
+            one_max,
+            refused: None,
         }
     }
 
     fn takes(&mut self, length: usize) -> bool {
-        let left = if let Some(left_large) = &mut self.left_large
-            && length > CONTEXT_MAP_BYTES_MAX
-        {
-            left_large
-        } else {
-            &mut self.left
-        };
-        match left.checked_sub(length) {
-            Some(less) => *left = less,
-            None => self.refused = true,
+        match self.left.checked_sub(length) {
+            _ if length > self.one_max => self.refused = Some(Refused::One),
+            Some(less) => self.left = less,
+            None => self.refused = Some(Refused::All),
         }
-        !self.refused
+        self.refused.is_none()
     }
 }
 
@@ -81,15 +95,17 @@ impl<T: Clone + Default> Allocator<T> for Metered {
 pub(super) fn decompress(body: &[u8], meter: &mut Meter) -> Result<Vec<u8>, Fault> {
     let limit = meter.output_max();
     let trees = TREES_MAX + body.len() / TREE_BYTES;
-    let small_bytes = SMALL_BYTES_MAX + SMALL_BYTES_RATIO * body.len();
-    // A window grows by doubling, and is copied each time.
-    let window_bytes = 4 * limit.max(CONTEXT_MAP_BYTES_MAX);
+    // The decoder fills its window before it shows any of it, so the window is what bounds the work. It grows by
+    // doubling: all windows of a body are together at most twice as large as the last one.
+    let window = limit.next_power_of_two() + WINDOW_SLACK;
+    let maps = CONTEXT_MAP_FREE_BYTES + CONTEXT_MAP_RATIO * body.len();
+    let memory = 2 * window + maps;
     // The trees of block types and block lengths are small and few.
     let entries = (trees + 4) * TREE_ENTRIES;
     let mut state = BrotliState::new_strict(
-        Metered::new(small_bytes, Some(window_bytes)),
-        Metered::new(entries, None),
-        Metered::new(entries, None),
+        Metered::new(memory, window),
+        Metered::new(entries, entries),
+        Metered::new(entries, entries),
     );
     let mut out = Vec::new();
     let mut piece = [0; 16 << 10];
@@ -119,18 +135,23 @@ pub(super) fn decompress(body: &[u8], meter: &mut Meter) -> Result<Vec<u8>, Faul
                 meter.progress(at, out.len())?;
                 return Ok(out);
             }
-            BrotliResult::ResultFailure if state.alloc_hc.refused || state.alloc_u32.refused => {
+            BrotliResult::ResultFailure
+                if state.alloc_hc.refused.is_some() || state.alloc_u32.refused.is_some() =>
+            {
                 return Err(Fault::Overhead {
                     what: "Huffman trees",
                     limit: trees,
                     actual: trees + 1,
                 });
             }
-            BrotliResult::ResultFailure if state.alloc_u8.refused => {
+            BrotliResult::ResultFailure if state.alloc_u8.refused == Some(Refused::One) => {
+                return Err(Fault::TooLarge);
+            }
+            BrotliResult::ResultFailure if state.alloc_u8.refused == Some(Refused::All) => {
                 return Err(Fault::Overhead {
-                    what: "bytes of context maps",
-                    limit: small_bytes,
-                    actual: small_bytes + 1,
+                    what: "bytes of windows and context maps",
+                    limit: memory,
+                    actual: memory + 1,
                 });
             }
             // An end before the body's end, or the body's end before an end.

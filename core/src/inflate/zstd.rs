@@ -13,6 +13,11 @@ const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 /// Bytes of a block once it is decompressed, at most.
 const BLOCK_BYTES_MAX: usize = 128 << 10;
 
+/// Sequences of a body, beside this many for each byte of it. One with tables of one symbol takes no bits at all, and
+/// 8 ns of time; those that an encoder writes take a byte or two.
+const SEQUENCES_FREE: usize = 512;
+const SEQUENCES_RATIO: usize = 4;
+
 /// Decompresses `body`. Frames after each other are one body; no frame at all is an empty one.
 pub(super) fn decompress(body: &[u8], meter: &mut Meter) -> Result<Vec<u8>, Fault> {
     let bound = walk(body, meter)?.min(meter.output_max());
@@ -35,7 +40,8 @@ fn output_full() -> usize {
 /// Counts frames and blocks; gives what they hold at most.
 fn walk(body: &[u8], meter: &mut Meter) -> Result<usize, Fault> {
     let mut rest = Reader(body);
-    let mut bound = 0_usize;
+    let (mut bound, mut sequences) = (0_usize, 0_usize);
+    let sequences_max = SEQUENCES_FREE + SEQUENCES_RATIO * body.len();
     while !rest.0.is_empty() {
         let magic = rest.number(4)? as u32;
         if magic & !0xf == SKIPPABLE_MAGIC {
@@ -58,10 +64,19 @@ fn walk(body: &[u8], meter: &mut Meter) -> Result<usize, Fault> {
                 2 => (size, BLOCK_BYTES_MAX),
                 _ => return Err(Fault::Broken),
             };
+            let content = rest.0;
             rest.skip(stored)?;
             bound = bound.saturating_add(output);
             if kind == 2 {
                 meter.unit(3 + stored, true)?;
+                sequences += count_sequences(Reader(&content[..stored]))?;
+                if sequences > sequences_max {
+                    return Err(Fault::Overhead {
+                        what: "sequences",
+                        limit: sequences_max,
+                        actual: sequences,
+                    });
+                }
             } else {
                 meter.bytes(3 + stored, output > 0)?;
             }
@@ -74,6 +89,30 @@ fn walk(body: &[u8], meter: &mut Meter) -> Result<usize, Fault> {
         }
     }
     Ok(bound)
+}
+
+/// How many sequences a compressed block says it has (RFC 8878 section 3.1.1.3): they stand behind its literals.
+fn count_sequences(mut block: Reader<'_>) -> Result<usize, Fault> {
+    let first = *block.0.first().ok_or(Fault::Broken)? as usize;
+    let (kind, size_format) = (first & 3, first >> 2 & 3);
+    let literals = if kind < 2 {
+        // As stored, or one byte repeated.
+        let header = [1, 2, 1, 3][size_format];
+        let number = block.number(header)? as usize;
+        let size = number >> if header == 1 { 3 } else { 4 };
+        if kind == 0 { size } else { 1 }
+    } else {
+        // Both sizes have as many bits, the one as stored is the second.
+        let (header, bits) = [(3, 10), (3, 10), (4, 14), (5, 18)][size_format];
+        let number = block.number(header)? >> 4 >> bits;
+        number as usize & ((1 << bits) - 1)
+    };
+    block.skip(literals)?;
+    match block.number(1)? as usize {
+        count @ 0..128 => Ok(count),
+        high @ 128..255 => Ok((high - 128) << 8 | block.number(1)? as usize),
+        _ => Ok(0x7f00 + block.number(2)? as usize),
+    }
 }
 
 /// Reads past the header of a frame; says whether the frame ends with a checksum.

@@ -37,8 +37,9 @@ pub fn chars(raw: &str) -> impl Iterator<Item = char> {
 
 /// Whether the string between these quotes, unescaped, is `name`.
 pub(super) fn equals(raw: &[u8], name: &[u8]) -> bool {
-    // No byte of a name takes more than `\u00xx`: longer keys cannot be it, and are not worth reading.
-    if raw.len() > 6 * name.len() {
+    // A byte of a name takes one byte at least and `\u00xx` at most: other keys cannot be it, and are not worth
+    // reading.
+    if raw.len() < name.len() || raw.len() > 6 * name.len() {
         return false;
     }
     match (std::str::from_utf8(raw), std::str::from_utf8(name)) {
@@ -50,7 +51,9 @@ pub(super) fn equals(raw: &[u8], name: &[u8]) -> bool {
 /// Four hex digits at the start of `text`, and what follows them.
 fn unit(text: &str) -> Option<(u32, &str)> {
     let (digits, after) = text.split_at_checked(4)?;
-    Some((u32::from_str_radix(digits, 16).ok()?, after))
+    // The library's own parser takes signs and any length, and four times as long.
+    let digit = |unit: u32, digit: u8| Some(unit << 4 | char::from(digit).to_digit(16)?);
+    Some((digits.bytes().try_fold(0, digit)?, after))
 }
 
 /// `\uDC00` to `\uDFFF` at the start of `text`, and what follows it.
