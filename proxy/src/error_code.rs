@@ -73,7 +73,7 @@ error_codes! {
     BODY_TOO_SLOW REQUEST_TIMEOUT RetryAnew "body_too_slow" "The body did not arrive within `limits.body_deadline_ms`, or slower than `limits.body_rate_min_bytes`.";
     BODY_BROKEN_OFF BAD_REQUEST RetryAnew "body_broken_off" "The body ended before its announced length.";
     BODY_TOO_LARGE PAYLOAD_TOO_LARGE Split "body_too_large" "The body is over `limits.body_bytes_max`.";
-    INFLATED_TOO_LARGE PAYLOAD_TOO_LARGE Split "inflated_too_large" "The decompressed body is over `limits.inflated_bytes_max`, or over 100 times its bytes as sent and over 64 KiB.";
+    INFLATED_TOO_LARGE PAYLOAD_TOO_LARGE Split "inflated_too_large" "The decompressed body is over `limits.inflated_bytes_max`, or over 100 times its bytes as sent and over 16 KiB; of brotli over 16 times and over 1 KiB.";
     RECORD_TOO_LARGE PAYLOAD_TOO_LARGE Split "record_too_large" "A record would be over the limit of a destination.";
     RECORDS_TOO_LARGE PAYLOAD_TOO_LARGE Mend "records_too_large" "The records of the request would be over 100 times its bytes as sent and over 64 KiB.";
     TOO_MANY_EVENTS BAD_REQUEST Split "too_many_events" "The body holds more than `limits.events_max` events, or is packed and holds more than a plain body of its size could.";
@@ -93,7 +93,7 @@ error_codes! {
     TARGET_TOO_LONG URI_TOO_LONG Mend "target_too_long" "The request target is over `limits.target_bytes_max`.";
     HEAD_TOO_LARGE REQUEST_HEADER_FIELDS_TOO_LARGE Mend "head_too_large" "The request head is over `limits.head_bytes_max`.";
     TOO_MANY_HEADERS REQUEST_HEADER_FIELDS_TOO_LARGE Mend "too_many_headers" "The request has more than `limits.headers_max` header lines.";
-    BODY_MALFORMED BAD_REQUEST Mend "body_malformed" "The chunks of the body are malformed.";
+    BODY_MALFORMED BAD_REQUEST Mend "body_malformed" "The chunks of the body are malformed, or more than 2,048 and less than 128 bytes long on average.";
     BAD_HEAD BAD_REQUEST Mend "bad_head" "The request line or a header is malformed.";
     BAD_REQUEST_LINE BAD_REQUEST Mend "bad_request_line" "The request line is malformed.";
     BAD_LINE_END BAD_REQUEST Mend "bad_line_end" "A line of the head does not end with CR LF.";

@@ -46,8 +46,8 @@ pub enum BodyError {
     /// The client ended it early.
     #[error("the body ended before its end")]
     BrokenOff,
-    /// Its chunks are malformed.
-    #[error("the body's chunks are malformed")]
+    /// Its chunks are malformed, or too small for their number.
+    #[error("the body's chunks are malformed, or too many and too small")]
     Malformed,
 }
 

@@ -20,7 +20,7 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct IngestLimits from (reader, http: &HttpLimits, memory_bytes: u64) {
         /// Bytes of a request body once its content codings are undone, and at most 100 times its bytes as sent or
-        /// 64 KiB; more is 413.
+        /// 16 KiB (brotli: 16 times or 1 KiB); more is 413.
         inflated_bytes_max: usize = http.body_bytes_max,
             bytes(1, 64 * MIB).default_is("`body_bytes_max`");
         /// Content codings that one body may have, applied one after the other; more is 415. Gzip that the events

@@ -265,6 +265,29 @@ fn chunks_are_digits_and_crlf() {
 }
 
 #[test]
+fn chunks_beyond_2048_need_128_bytes_each() {
+    let body = |chunks: &[(usize, usize)]| {
+        let mut text =
+            String::from("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for (count, bytes) in chunks {
+            text += &format!("{bytes:x}\r\n{}\r\n", "x".repeat(*bytes)).repeat(*count);
+        }
+        text + "0\r\n\r\n"
+    };
+    for (chunks, passes) in [
+        (&[(2_048, 1)][..], true),
+        (&[(2_200, 1)], false),
+        (&[(5_000, 128)], true),
+        (&[(1, 128 * 300), (2_300, 1)], true),
+        (&[(1, 128 * 300), (2_400, 1)], false),
+    ] {
+        assert_eq!(verdict(&body(chunks)).is_none(), passes, "{chunks:?}");
+    }
+    // Each body has its own count.
+    assert_eq!(verdict(&body(&[(2_000, 1)]).repeat(3)), None);
+}
+
+#[test]
 fn extensions_and_trailers_share_one_bound() {
     let limits = HttpLimits {
         head_bytes_max: 100,
