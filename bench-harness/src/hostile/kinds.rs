@@ -42,6 +42,8 @@ pub(super) struct Kind {
     pub(super) rejected: u64,
     /// Whether the server closes the connection, or each request comes by a new one.
     pub(super) own_connection: bool,
+    /// Whether the worker serves others between the pieces of one request.
+    pub(super) in_pieces: bool,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             accepted: 0,
             rejected: 0,
             own_connection: false,
+            in_pieces: false,
         }
     }
 
@@ -85,7 +88,12 @@ impl Kind {
         self
     }
 
-    /// So many of them in one send.
+    fn in_pieces(mut self) -> Kind {
+        self.in_pieces = true;
+        self
+    }
+
+    /// This many of them in one send.
     fn pipelined(mut self, requests: usize) -> Kind {
         self.bytes = self.bytes.repeat(requests);
         self.requests = requests;
@@ -178,6 +186,26 @@ fn listed(start: &str, piece: &str, end: &str, bytes: usize) -> Vec<u8> {
     filled(start, &format!("{piece},"), &format!("{piece}{end}"), bytes)
 }
 
+/// An event of as many marks as a packed body may have, with pieces of this many; and of as many bytes.
+fn marks(piece: &str, marks: usize) -> Vec<u8> {
+    let list = piece.repeat(MARKS_FREE / marks);
+    filled(&format!("{{\"a\":[{list}\""), "x", "\"]}", FREE)
+}
+
+/// An event whose gzip has about 2 KB, because a part of it hardly shrinks, and that has as many marks and bytes
+/// as that allows.
+fn paid_for() -> Vec<u8> {
+    let mut state = 1_u32;
+    let letters: String = (0..2_600)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'a' + (state >> 24) as u8 % 26)
+        })
+        .collect();
+    let keys = "{\"\\u0069\":0},".repeat(20_000 / 7);
+    filled(&format!("{{\"a\":[{keys}\"{letters}"), "x", "\"]}", 160_000)
+}
+
 fn base64(bytes: &[u8]) -> Vec<u8> {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = Vec::with_capacity(bytes.len() / 3 * 4 + 4);
@@ -201,6 +229,12 @@ const INLINE: usize = 65_000;
 
 /// The same for packed bodies.
 const INLINE_PACKED: usize = 16_000;
+
+/// What any packed body may become, less a little.
+const FREE: usize = 16_000;
+
+/// Marks that any packed body may have, less a little.
+const MARKS_FREE: usize = 2_000;
 
 /// A body that goes to another thread; the limit is 1 MiB.
 const LARGE: usize = 1_000_000;
@@ -254,6 +288,15 @@ fn heads() -> Vec<Kind> {
         [&chunks[..], b"0\r\n\r\n"].concat()
     };
     let small = filled("{\"a\":\"", "x", "\"}", 1_000);
+    let small_chunks = |bytes: &[u8]| {
+        let mut chunks = Vec::new();
+        for piece in bytes.chunks(128) {
+            chunks.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            chunks.extend_from_slice(piece);
+            chunks.extend_from_slice(b"\r\n");
+        }
+        [&chunks[..], b"0\r\n\r\n"].concat()
+    };
     let extension = [b"2;", &b"x".repeat(10_000)[..], b"\r\n{}\r\n0\r\n\r\n"].concat();
     let trailers = [b"2\r\n{}\r\n0\r\n", &b"x-t: 1\r\n".repeat(90)[..], b"\r\n"].concat();
     let close = "Connection: close\r\n";
@@ -419,10 +462,26 @@ fn heads() -> Vec<Kind> {
         .accepts(1),
         Kind::new(
             "many-chunks",
+            "2,000 chunks of one byte",
+            chunked(&tiny_chunks(&filled("{\"a\":\"", "x", "\"}", 2_000))),
+        )
+        .accepts(1)
+        .in_pieces(),
+        Kind::new(
+            "too-many-chunks",
             "64 KB of chunks of one byte",
             chunked(&tiny_chunks(&filled("{\"a\":\"", "x", "\"}", 10_900))),
         )
-        .accepts(1),
+        .status(400)
+        .alone()
+        .in_pieces(),
+        Kind::new(
+            "large-chunks",
+            "1 MB of chunks of 128 bytes",
+            chunked(&small_chunks(&filled("{\"a\":\"", "x", "\"}", LARGE))),
+        )
+        .accepts(1)
+        .in_pieces(),
         Kind::new(
             "chunk-extension",
             "a chunk extension of 10 KB",
@@ -721,13 +780,13 @@ fn wrapped() -> io::Result<Vec<Kind>> {
             "60 KB of empty texts in gzip in base64",
             event(&base64(&pack::gzip(&repeated)?)),
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "gzip-unsaid",
             "60 KB of empty texts in gzip without a header",
             event(&pack::gzip(&repeated)?),
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "form",
             "a form field of percent-encoded bytes",
@@ -749,61 +808,85 @@ fn deflate() -> io::Result<Vec<Kind>> {
     let plain = plain_event();
     let empty = pack::gzip(b"")?;
     let texts = listed("{\"a\":[", "\"\"", "]}", INLINE);
-    let events_64 = listed("[", "{\"a\":1}", "]", 8 * 64 + 1);
-    let mut bad_sum = pack::gzip(&texts)?;
+    let texts_16 = listed("{\"a\":[", "\"\"", "]}", FREE);
+    let letters = filled("{\"a\":\"", "x", "\"}", FREE);
+    let events_16 = listed("[", "{\"a\":1}", "]", 8 * 16 + 1);
+    let events_100 = listed("[", "{\"a\":1}", "]", 8 * 100 + 1);
+    let paid = paid_for();
+    let mut bad_sum = pack::gzip(&letters)?;
     if let Some(last) = bad_sum.last_mut() {
         *last ^= 1;
     }
-    let truncated = pack::gzip(&texts)?;
+    let truncated = pack::gzip(&letters)?;
     let named = |flag, bytes| {
         Ok::<_, io::Error>(coded("gzip", &pack::gzip_with_header(flag, bytes, &plain)?))
     };
     Ok(vec![
         Kind::new("gzip", "the plain event in gzip", gzip(&plain)?).accepts(1),
-        Kind::new("gzip-64-events", "64 small events", gzip(&events_64)?).accepts(64),
+        Kind::new("gzip-16-events", "16 small events", gzip(&events_16)?).accepts(16),
+        Kind::new("gzip-100-events", "100 small events", gzip(&events_100)?).status(400),
+        Kind::new("gzip-letters", "16 KB of one letter", gzip(&letters)?).accepts(1),
         Kind::new(
-            "gzip-letters",
-            "a text of 64 KB of one letter",
-            gzip(&filled("{\"a\":\"", "x", "\"}", INLINE))?,
+            "gzip-digits",
+            "16 KB of digits",
+            gzip(&filled("{\"a\":1", "7", "}", FREE))?,
         )
         .accepts(1),
-        Kind::new("gzip-texts", "64 KB of empty texts", gzip(&texts)?).accepts(1),
+        Kind::new(
+            "gzip-texts",
+            "2,000 marks: empty texts",
+            gzip(&marks("\"\",", 3))?,
+        )
+        .accepts(1),
         Kind::new(
             "gzip-keys",
-            "64 KB of keys with an escape",
-            gzip(&listed("{", "\"\\u0069\":0", "}", INLINE))?,
+            "2,000 marks: keys with an escape",
+            gzip(&marks("{\"\\u0069\":0},", 7))?,
         )
         .accepts(1),
         Kind::new(
             "gzip-escapes",
-            "64 KB of escaped quotes",
-            gzip(&filled("{\"a\":\"", "\\\"", "\"}", INLINE))?,
+            "2,000 marks: escaped quotes",
+            gzip(&marks("\"\\\"\",", 5))?,
         )
         .accepts(1),
         Kind::new(
             "gzip-spaces",
-            "64 KB of white space",
-            gzip(&filled("{\"a\":", " ", "1}", INLINE))?,
+            "2,000 marks: white space",
+            gzip(&marks("0, ", 2))?,
         )
         .accepts(1),
         Kind::new(
             "gzip-breaks",
-            "64 KB of line breaks",
-            gzip(&filled("{\"a\":", "\n", "1}", INLINE))?,
+            "2,000 marks: line breaks",
+            gzip(&marks("0,\n", 2))?,
         )
         .accepts(1),
         Kind::new(
-            "gzip-digits",
-            "64 KB of digits",
-            gzip(&filled("{\"a\":1", "7", "}", INLINE))?,
+            "gzip-nested",
+            "2,000 marks: arrays",
+            gzip(&marks("[],", 3))?,
         )
         .accepts(1),
+        Kind::new(
+            "gzip-paid",
+            "as many marks and bytes as 2 KB sent may have",
+            gzip(&paid)?,
+        )
+        .accepts(1),
+        Kind::new(
+            "gzip-too-many-marks",
+            "16 KB of empty texts",
+            gzip(&texts_16)?,
+        )
+        .status(422),
         Kind::new(
             "gzip-open",
-            "64 KB of opening brackets",
-            gzip(&filled("[", "[", "", INLINE))?,
+            "16 KB of opening brackets",
+            gzip(&filled("[", "[", "", FREE))?,
         )
-        .status(400),
+        .status(422),
+        Kind::new("gzip-texts-64", "64 KB of empty texts", gzip(&texts)?).status(413),
         Kind::new(
             "gzip-large",
             "1 MB of empty texts",
@@ -818,13 +901,13 @@ fn deflate() -> io::Result<Vec<Kind>> {
         .status(413),
         Kind::new(
             "gzip-bad-sum",
-            "64 KB of empty texts and a wrong checksum",
+            "16 KB of letters and a wrong checksum",
             coded("gzip", &bad_sum),
         )
         .status(422),
         Kind::new(
             "gzip-truncated",
-            "64 KB of empty texts without the end",
+            "16 KB of letters without the end",
             coded("gzip", &truncated[..truncated.len() - 9]),
         )
         .status(422),
@@ -871,7 +954,7 @@ fn deflate() -> io::Result<Vec<Kind>> {
             "64 KB of empty texts in zlib",
             coded("deflate", &pack::zlib(&texts)?),
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "deflate-matches",
             "64 KB by matches of three bytes",
@@ -951,7 +1034,7 @@ fn zstd() -> io::Result<Vec<Kind>> {
         700,
     ))?;
     Ok(vec![
-        Kind::new("zstd-texts", "64 KB of empty texts", zstd(&texts)?).accepts(1),
+        Kind::new("zstd-texts", "64 KB of empty texts", zstd(&texts)?).status(413),
         Kind::new(
             "zstd-large",
             "1 MB of empty texts",
@@ -959,23 +1042,23 @@ fn zstd() -> io::Result<Vec<Kind>> {
         )
         .status(413),
         Kind::new(
-            "zstd-64-events",
-            "64 small events",
-            zstd(&listed("[", "{\"a\":1}", "]", 8 * 64 + 1))?,
+            "zstd-16-events",
+            "16 small events",
+            zstd(&listed("[", "{\"a\":1}", "]", 8 * 16 + 1))?,
         )
-        .accepts(64),
+        .accepts(16),
         Kind::new(
             "zstd-matches",
             "60 KB by matches that take no bits",
             frame(vec![start, Block::Matches(20_000), end()], 0x38),
         )
-        .accepts(1),
+        .status(422),
         Kind::new(
             "zstd-matches-bomb",
             "1 MB by the same",
             frame(repeated(10, || Block::Matches(40_000)), 0x50),
         )
-        .status(413),
+        .status(422),
         Kind::new(
             "zstd-raw",
             "4,000 blocks of one byte",
@@ -1097,13 +1180,13 @@ fn brotli() -> Vec<Kind> {
             "64 KB by copies of two bytes that take no bits",
             copies(2, 30_000),
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "brotli-numbers",
             "64 KB of numbers by the same",
             texts(4, 16_000),
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "brotli-copies-large",
             "1 MB by copies of two bytes",
@@ -1133,13 +1216,13 @@ fn brotli() -> Vec<Kind> {
             "a context map of 16 KiB",
             coded(pack::brotli_trees(1, 2, 1)),
         )
-        .status(400),
+        .status(413),
         Kind::new(
             "brotli-context-maps",
             "three context maps of 16 KiB",
             coded(pack::brotli_trees(1, 2, 3)),
         )
-        .status(400),
+        .status(413),
         Kind::new(
             "brotli-many-maps",
             "20 context maps of 16 KiB",
@@ -1231,19 +1314,19 @@ fn envelopes() -> io::Result<Vec<Kind>> {
             "64 KB of letters in gzip",
             gzip(&b"x".repeat(INLINE))?,
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "envelope-gzip-controls",
             "10 KB of control characters in gzip",
             gzip(&b"\x01".repeat(10_000))?,
         )
-        .accepts(1),
+        .status(422),
         Kind::new(
             "envelope-gzip-not-utf8",
             "20 KB that are no UTF-8 in gzip",
             gzip(&b"\xff".repeat(20_000))?,
         )
-        .accepts(1),
+        .status(413),
         Kind::new(
             "envelope-large",
             "1 MB that is no UTF-8",
@@ -1323,7 +1406,7 @@ fn lists() -> io::Result<Vec<Kind>> {
             "64 KB of empty texts in gzip in gzip in gzip",
             coded("gzip, gzip, gzip", &stacked),
         )
-        .accepts(1)
+        .status(413)
         .lists(),
         Kind::new(
             "lists-bomb",

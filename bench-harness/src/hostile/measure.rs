@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 /// Connections that send at once: a worker that is woken for one request alone would make every kind look alike.
 pub(super) const CONNECTIONS: usize = 4;
 
+/// What a client sends for a connection of one request beside the request: TCP and IPv4 headers with timestamps of
+/// five segments (SYN 60, the request's 52, its ACK, ACK of the response, FIN). On a kept connection only the
+/// request's own bytes count, though its segment has a header, too.
+pub(super) const CONNECTION_BYTES: usize = 60 + 4 * 52;
+
 /// What one request of a kind costs the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sample {
@@ -97,7 +102,12 @@ pub(super) fn sample(server: &Server, kind: &Kind, time: Duration) -> Result<Sam
     let cpu = server.cpu()?.since(cpu_before);
     let counted = counted.since(before);
     let per_request = |nanos: u64| nanos as f64 / requests as f64;
-    let bytes = seen.sends as f64 * kind.bytes.len() as f64;
+    let overhead = if kind.own_connection {
+        CONNECTION_BYTES
+    } else {
+        0
+    };
+    let bytes = seen.sends as f64 * (kind.bytes.len() + overhead) as f64;
     Ok(Sample {
         requests,
         cpu_us: per_request(cpu.all) / 1e3,
