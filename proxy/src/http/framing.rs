@@ -16,7 +16,7 @@ use memchr::memchr;
 
 /// Chunks that any body may have; more need [`CHUNK_BYTES`] of content each. The engine takes 0.3 us for a chunk.
 const CHUNKS_FREE: u64 = 2_048;
-const CHUNK_BYTES: u64 = 128;
+const CHUNK_BYTES: u64 = 256;
 
 /// The framing state of one connection.
 pub(super) struct FramingCheck {

@@ -265,7 +265,7 @@ fn chunks_are_digits_and_crlf() {
 }
 
 #[test]
-fn chunks_beyond_2048_need_128_bytes_each() {
+fn chunks_beyond_2048_need_256_bytes_each() {
     let body = |chunks: &[(usize, usize)]| {
         let mut text =
             String::from("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -277,9 +277,9 @@ fn chunks_beyond_2048_need_128_bytes_each() {
     for (chunks, passes) in [
         (&[(2_048, 1)][..], true),
         (&[(2_200, 1)], false),
-        (&[(5_000, 128)], true),
-        (&[(1, 128 * 300), (2_300, 1)], true),
-        (&[(1, 128 * 300), (2_400, 1)], false),
+        (&[(5_000, 256)], true),
+        (&[(1, 256 * 300), (2_300, 1)], true),
+        (&[(1, 256 * 300), (2_400, 1)], false),
     ] {
         assert_eq!(verdict(&body(chunks)).is_none(), passes, "{chunks:?}");
     }
