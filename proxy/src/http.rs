@@ -13,6 +13,7 @@ mod framing;
 mod io;
 mod limits;
 mod proxied_address;
+mod turns;
 
 pub use answer::{Answer, ErrorBody};
 pub use body::{Body, BodyError};

@@ -9,6 +9,7 @@ use super::conn_table::{ConnState, ConnTable, End, Phase};
 use super::io::CheckedIo;
 use super::limits::HttpLimits;
 use super::proxied_address::client_of;
+use super::turns::Turns;
 use crate::clock;
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     /// cannot be handed to the socket without unsafe code, and bytes must be checked before it has them.
     pub(super) scratch: RefCell<Vec<u8>>,
     conn_table: ConnTable,
+    turns: Turns,
     ids: RefCell<[fastrand::Rng; 2]>,
 }
 
@@ -83,6 +85,7 @@ impl<H: Handler> HttpServer<H> {
                 limits,
                 scratch: RefCell::new(vec![0; HttpLimits::READ_AHEAD_BYTES]),
                 conn_table: ConnTable::default(),
+                turns: Turns::new(),
                 ids: RefCell::new([seeded(0), seeded(1)]),
             }),
             handler: Rc::new(handler),
@@ -353,6 +356,9 @@ fn respond<H: Handler>(
     let mut body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
     let mut abort_guard = AbortGuard(Some(Rc::clone(&shared)));
     async move {
+        if shared.turns.is_due() {
+            shared.turns.look().await;
+        }
         let answer = handler.handle(&head, &mut body).await;
         let id = head.id;
         // Both leave something for the connection: its header map, and what is unread of the body.
