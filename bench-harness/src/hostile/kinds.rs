@@ -111,6 +111,17 @@ pub(super) fn plain() -> Kind {
     .accepts(1)
 }
 
+/// The same from a listed application.
+pub(super) fn plain_listed() -> Kind {
+    Kind::new(
+        "plain-listed",
+        "an event of 1 KiB from a listed application",
+        post("/v1/events?appId=app-1", "", &plain_event()),
+    )
+    .accepts(1)
+    .lists()
+}
+
 /// The same, but by a connection for itself.
 pub(super) fn plain_alone() -> Kind {
     Kind {
@@ -290,7 +301,7 @@ fn heads() -> Vec<Kind> {
     let small = filled("{\"a\":\"", "x", "\"}", 1_000);
     let small_chunks = |bytes: &[u8]| {
         let mut chunks = Vec::new();
-        for piece in bytes.chunks(128) {
+        for piece in bytes.chunks(256) {
             chunks.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
             chunks.extend_from_slice(piece);
             chunks.extend_from_slice(b"\r\n");
@@ -324,20 +335,20 @@ fn heads() -> Vec<Kind> {
         .accepts(1)
         .alone(),
         Kind::new("ping", "the clock", get("/ping", "")),
-        Kind::new("ping-pipelined", "the clock, 64 at once", get("/ping", "")).pipelined(64),
-        Kind::new("unknown-path", "404s, 64 at once", get("/x", ""))
+        Kind::new("ping-pipelined", "the clock, 50 at once", get("/ping", "")).pipelined(50),
+        Kind::new("unknown-path", "404s, 50 at once", get("/x", ""))
             .status(404)
-            .pipelined(64),
-        Kind::new("wrong-method", "405s, 64 at once", get("/v1/events", ""))
+            .pipelined(50),
+        Kind::new("wrong-method", "405s, 50 at once", get("/v1/events", ""))
             .status(405)
-            .pipelined(64),
+            .pipelined(50),
         Kind::new(
             "preflight",
-            "OPTIONS, 64 at once",
+            "OPTIONS, 50 at once",
             b"OPTIONS /i HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
         )
         .status(204)
-        .pipelined(64),
+        .pipelined(50),
         Kind::new(
             "many-headers",
             "97 short headers",
@@ -477,7 +488,7 @@ fn heads() -> Vec<Kind> {
         .in_pieces(),
         Kind::new(
             "large-chunks",
-            "1 MB of chunks of 128 bytes",
+            "1 MB of chunks of 256 bytes",
             chunked(&small_chunks(&filled("{\"a\":\"", "x", "\"}", LARGE))),
         )
         .accepts(1)
@@ -501,7 +512,7 @@ fn json() -> Vec<Kind> {
     let refused = |name, about, body: Vec<u8>| Kind::new(name, about, event(&body)).status(400);
     let nested = format!("{}{}", "[".repeat(62), "]".repeat(62));
     let too_deep = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64));
-    let bad_lines = [&b"{}\n{}\n"[..], &b"x\n".repeat(998)].concat();
+    let bad_lines = [&b"{}\n{}\n"[..], &b"xxx\n".repeat(998)].concat();
     let long_bad_lines: Vec<u8> = (0..1_000)
         .flat_map(|_| filled("{\"a\":[", "1,", "}\n", 1_000))
         .collect();
@@ -652,7 +663,7 @@ fn json() -> Vec<Kind> {
         refused(
             "bad-events",
             "1,000 events that are none",
-            listed("[", "1", "]", 2_001),
+            listed("[", "123", "]", 4_001),
         )
         .rejects(1_000),
         Kind::new(
@@ -669,8 +680,8 @@ fn json() -> Vec<Kind> {
         ),
         Kind::new(
             "empty-events",
-            "1,000 events of two bytes",
-            event(&listed("[", "{}", "]", 3_001)),
+            "1,000 events of three bytes",
+            event(&listed("[", "{ }", "]", 4_001)),
         )
         .accepts(1_000),
         Kind::new(
@@ -1201,8 +1212,8 @@ fn brotli() -> Vec<Kind> {
         .status(413),
         Kind::new(
             "brotli-trees",
-            "32 Huffman trees, and one byte",
-            coded(pack::brotli_trees(30, 1, 1)),
+            "eight Huffman trees, and one byte",
+            coded(pack::brotli_trees(6, 1, 1)),
         )
         .status(400),
         Kind::new(
@@ -1363,11 +1374,11 @@ fn lists() -> io::Result<Vec<Kind>> {
         .lists(),
         Kind::new(
             "lists-preflights",
-            "the shortest origin, 64 at once",
+            "the shortest origin, 50 at once",
             preflight("Origin: a://b\r\n"),
         )
         .status(204)
-        .pipelined(64)
+        .pipelined(50)
         .lists(),
         Kind::new(
             "lists-origin",

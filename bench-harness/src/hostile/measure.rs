@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 /// Connections that send at once: a worker that is woken for one request alone would make every kind look alike.
 pub(super) const CONNECTIONS: usize = 4;
 
-/// What a client sends for a connection of one request beside the request: TCP and IPv4 headers with timestamps of
-/// five segments (SYN 60, the request's 52, its ACK, ACK of the response, FIN). On a kept connection only the
-/// request's own bytes count, though its segment has a header, too.
-pub(super) const CONNECTION_BYTES: usize = 60 + 4 * 52;
+/// Headers of TCP and IPv4, with timestamps, that each segment has on the wire, and the content of one on Ethernet.
+const SEGMENT_HEADER_BYTES: usize = 52;
+const SEGMENT_BYTES: usize = 1_448;
+
+/// Segments that a client sends for a connection beside its requests: SYN, which is 8 bytes longer, and three of no
+/// content.
+const CONNECTION_BYTES: usize = 8 + 4 * SEGMENT_HEADER_BYTES;
 
 /// What one request of a kind costs the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +41,17 @@ impl Kind {
             responses: self.requests,
             own_connection: self.own_connection,
         }
+    }
+
+    /// Bytes that one send has on the wire. What a client sends to acknowledge responses is left out.
+    pub(super) fn wire_bytes(&self) -> usize {
+        let segments = self.bytes.len().div_ceil(SEGMENT_BYTES);
+        let connection = if self.own_connection {
+            CONNECTION_BYTES
+        } else {
+            0
+        };
+        self.bytes.len() + segments * SEGMENT_HEADER_BYTES + connection
     }
 }
 
@@ -102,12 +116,7 @@ pub(super) fn sample(server: &Server, kind: &Kind, time: Duration) -> Result<Sam
     let cpu = server.cpu()?.since(cpu_before);
     let counted = counted.since(before);
     let per_request = |nanos: u64| nanos as f64 / requests as f64;
-    let overhead = if kind.own_connection {
-        CONNECTION_BYTES
-    } else {
-        0
-    };
-    let bytes = seen.sends as f64 * (kind.bytes.len() + overhead) as f64;
+    let bytes = seen.sends as f64 * kind.wire_bytes() as f64;
     Ok(Sample {
         requests,
         cpu_us: per_request(cpu.all) / 1e3,
@@ -133,7 +142,18 @@ fn check_statuses(kind: &Kind, seen: &BTreeMap<u16, u64>, requests: u64) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hostile::kinds::plain;
+    use crate::hostile::kinds::{plain, plain_alone};
+
+    #[test]
+    fn headers_of_segments_are_bytes_on_the_wire() {
+        assert_eq!(plain().wire_bytes(), 1_083 + 52);
+        assert_eq!(plain_alone().wire_bytes(), 1_083 + 52 + 60 + 3 * 52);
+        let long = Kind {
+            bytes: vec![0; 1_449],
+            ..plain()
+        };
+        assert_eq!(long.wire_bytes(), 1_449 + 2 * 52);
+    }
 
     #[test]
     fn responses_of_another_status_are_an_error() {
