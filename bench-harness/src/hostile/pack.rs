@@ -246,7 +246,7 @@ impl Bits {
         self
     }
 
-    fn to_byte(&mut self) -> &mut Bits {
+    fn fill_byte(&mut self) -> &mut Bits {
         self.used = 0;
         self
     }
@@ -263,7 +263,7 @@ impl Bits {
     }
 
     fn stored(&mut self, bytes: &[u8], is_last: bool) {
-        self.push(u64::from(is_last), 1).push(0, 2).to_byte();
+        self.push(u64::from(is_last), 1).push(0, 2).fill_byte();
         let length = bytes.len() as u16;
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(&(!length).to_le_bytes());
@@ -278,7 +278,7 @@ impl Bits {
 
     fn brotli_stored(&mut self, bytes: &[u8]) {
         self.push(0, 1).push(0, 2).push(bytes.len() as u64 - 1, 16);
-        self.push(1, 1).to_byte();
+        self.push(1, 1).fill_byte();
         self.bytes.extend_from_slice(bytes);
     }
 

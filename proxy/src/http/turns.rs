@@ -63,10 +63,9 @@ mod tests {
     async fn is_woken_beside_a_busy_task() -> bool {
         let (sender, wakers) = mpsc::channel::<Waker>();
         let waker_thread = thread::spawn(move || {
-            for waker in wakers {
-                thread::sleep(Duration::from_millis(5));
-                waker.wake();
-            }
+            let waker = wakers.recv().unwrap();
+            thread::sleep(Duration::from_millis(5));
+            waker.wake();
         });
         let woken = monoio::spawn(async move {
             let mut sent = false;
@@ -91,7 +90,7 @@ mod tests {
             stay_ready().await;
             arrived = poll_fn(|cx| Poll::Ready(woken.as_mut().poll(cx).is_ready())).await;
         }
-        let _ = waker_thread.join();
+        waker_thread.join().unwrap();
         arrived
     }
 
