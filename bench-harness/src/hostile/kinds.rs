@@ -213,7 +213,7 @@ fn paid_for() -> Vec<u8> {
             char::from(b'a' + (state >> 24) as u8 % 26)
         })
         .collect();
-    let keys = "{\"\\u0069\":0},".repeat(20_000 / 7);
+    let keys = "{\"\\u0069\":0},".repeat(40_000 / 7);
     filled(&format!("{{\"a\":[{keys}\"{letters}"), "x", "\"]}", 160_000)
 }
 
@@ -863,8 +863,8 @@ fn deflate() -> io::Result<Vec<Kind>> {
         .accepts(1),
         Kind::new(
             "gzip-spaces",
-            "2,000 marks: white space",
-            gzip(&marks("0, ", 2))?,
+            "16 KB of white space",
+            gzip(&filled("{\"a\":", " ", "1}", FREE))?,
         )
         .accepts(1),
         Kind::new(
