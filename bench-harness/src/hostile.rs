@@ -35,6 +35,9 @@ const WORKER_US_MAX: f64 = 1_000.0;
 /// What the victim keeps of its rate, at least.
 const KEPT_MIN: f64 = 0.9;
 
+/// Bytes that the worker reads at once, at most.
+const READ_BYTES: usize = 64 << 10;
+
 /// How long each kind is sent in a round, and the plain event before it.
 const SAMPLE_TIME: Duration = Duration::from_millis(120);
 
@@ -216,7 +219,8 @@ impl Figure {
             pipelined: kind.requests,
             status: kind.status,
             own_connection: kind.own_connection,
-            in_pieces: kind.in_pieces,
+            // The worker reads a long body piece by piece, and another thread prepares it.
+            in_pieces: kind.in_pieces || kind.bytes.len() / kind.requests > READ_BYTES,
             requests: samples.iter().map(|sample| sample.requests).sum(),
             cpu_us: middle(|sample| sample.cpu_us),
             worker_us: middle(|sample| sample.worker_us),
