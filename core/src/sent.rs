@@ -21,8 +21,9 @@ pub const MARKS_FREE: usize = 2_048;
 
 /// Marks that a packed body may hold for each byte sent. Text is cheap to scan between marks, 0.1 ns a byte, and dear
 /// at marks: quotes, brackets, escapes, line breaks and bytes that are no UTF-8 cost up to 7 ns each. Spaces cost 1 ns
-/// and are no marks, or indented JSON would have too many. Events as SDKs send them have a mark for every four or five
-/// bytes, so that they reach 80 times the bytes sent before this.
+/// and are no marks, or indented JSON would have too many; nor are letters outside ASCII in a body of valid UTF-8.
+/// Events as SDKs send them have a mark for every four or five bytes, so that they reach 80 times the bytes sent
+/// before this.
 pub const MARKS_RATIO: usize = 20;
 
 /// A body as it arrived.
@@ -77,11 +78,15 @@ pub(crate) fn check_marks(
     if unpacked.len() <= limit {
         return Ok(());
     }
-    let actual = marks(unpacked);
+    let mut actual = marks(unpacked, |_| true);
+    // Whether bytes outside ASCII are letters takes longer to find out, and matters only here.
+    if actual > limit && simdutf8::basic::from_utf8(unpacked).is_ok() {
+        actual = marks(unpacked, |byte| byte.is_ascii());
+    }
     if actual > limit {
         return Err(Reject::CodingOverhead {
             coding,
-            what: "bytes that are no letters, digits or spaces",
+            what: "bytes that are not letters, digits or spaces",
             limit,
             actual,
         });
@@ -89,12 +94,12 @@ pub(crate) fn check_marks(
     Ok(())
 }
 
-/// Bytes that are no ASCII letters, digits or spaces.
-fn marks(text: &[u8]) -> usize {
+/// Bytes that are not ASCII letters, digits or spaces, of those that are `counted`.
+fn marks(text: &[u8], counted: impl Fn(u8) -> bool) -> usize {
     let count = |piece: &[u8]| {
         let marks = piece
             .iter()
-            .map(|byte| u8::from(!byte.is_ascii_alphanumeric() & (*byte != b' ')));
+            .map(|byte| u8::from(!byte.is_ascii_alphanumeric() & (*byte != b' ') & counted(*byte)));
         marks.sum::<u8>()
     };
     // A sum of 255 fits into a byte, which the compiler makes vectors of.
@@ -114,6 +119,7 @@ mod tests {
 
     #[test]
     fn every_byte_that_is_no_letter_digit_or_space_is_a_mark() {
+        let marks = |text: &[u8]| marks(text, |_| true);
         assert_eq!(marks(b""), 0);
         assert_eq!(marks(&b"\"a1Z\" \xff\n".repeat(300)), 4 * 300);
         assert_eq!(marks(&[b'['; 255 * 3 + 1]), 255 * 3 + 1);
@@ -127,7 +133,7 @@ mod tests {
         };
         assert_eq!(check(MARKS_FREE, 1), Ok(()));
         assert_eq!(check(20_000, 1_000), Ok(()));
-        let what = "bytes that are no letters, digits or spaces";
+        let what = "bytes that are not letters, digits or spaces";
         for (marks, sent, limit) in [(2_049, 1, 2_048), (20_001, 1_000, 20_000)] {
             let over = Reject::CodingOverhead {
                 coding: "gzip",
@@ -137,6 +143,17 @@ mod tests {
             };
             assert_eq!(check(marks, sent), Err(over));
         }
+    }
+
+    #[test]
+    fn letters_outside_ascii_are_no_marks_in_valid_utf8() {
+        let letters = "イベント".repeat(1_000);
+        assert_eq!(check_marks(letters.as_bytes(), 1, "gzip"), Ok(()));
+        let mut broken = letters.clone().into_bytes();
+        broken.push(b'\xff');
+        assert!(check_marks(&broken, 1, "gzip").is_err());
+        let marked = letters + &"[".repeat(MARKS_FREE + 1);
+        assert!(check_marks(marked.as_bytes(), 1, "gzip").is_err());
     }
 
     #[test]

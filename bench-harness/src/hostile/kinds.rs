@@ -838,6 +838,12 @@ fn deflate() -> io::Result<Vec<Kind>> {
         Kind::new("gzip-100-events", "100 small events", gzip(&events_100)?).status(400),
         Kind::new("gzip-letters", "16 KB of one letter", gzip(&letters)?).accepts(1),
         Kind::new(
+            "gzip-kana",
+            "16 KB of letters of three bytes",
+            gzip(&filled("{\"a\":\"", "イ", "\"}", FREE))?,
+        )
+        .accepts(1),
+        Kind::new(
             "gzip-digits",
             "16 KB of digits",
             gzip(&filled("{\"a\":1", "7", "}", FREE))?,
