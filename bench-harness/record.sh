@@ -5,7 +5,7 @@
 #   bench-harness/record.sh NAME [rounds (3)] [seconds (3)]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-name=${1:?the record's name, for instance 2026-11-21-epyc-2-cores} rounds=${2:-3} seconds=${3:-3}
+name=${1:?the name of the record, for instance 2026-11-21-xeon-2-cores} rounds=${2:-3} seconds=${3:-3}
 
 cargo build --release --locked --workspace --bins
 bench=target/release/sluice-bench
