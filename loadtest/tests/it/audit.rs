@@ -2,7 +2,7 @@
 
 use crate::command_line::{output, program};
 use crate::kinesis_rules::{patient, put, record};
-use crate::responder::{Responder, status};
+use crate::responder::{Responder, closed_port, status};
 use serde_json::Value;
 use sluice_loadtest::audit::{
     AuditError, AuditReport, Counts, ProfileCounts, RunCounts, Source, audit, wait_for_end,
@@ -451,8 +451,9 @@ fn a_stream_that_let_records_go_cannot_be_audited() {
         error.to_string().contains("ResourceNotFoundException"),
         "{error}"
     );
-    let error = audit(&[&acks], &source("clicks", "http://127.0.0.1:1")).unwrap_err();
-    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    let closed = closed_port();
+    let error = audit(&[&acks], &source("clicks", &format!("http://{closed}"))).unwrap_err();
+    assert!(error.to_string().contains(&closed.to_string()), "{error}");
 }
 
 /// Lines of stored events.

@@ -1,7 +1,7 @@
 //! The search for the highest rate, against a server whose limit is known.
 
 use crate::command_line::{output, program, signal};
-use crate::responder::{Action, Responder, status};
+use crate::responder::{Action, Responder, closed_port, status};
 use sluice_loadtest::event_id::IdScanner;
 use sluice_loadtest::find_max::{FOUND_FORMAT, Found, Limit, Verdict};
 use std::collections::HashMap;
@@ -156,6 +156,9 @@ fn unanswered_requests_miss_a_p99_objective() {
 
 #[test]
 fn bad_objectives_and_ranges_are_refused_in_one_line() {
+    let closed = closed_port();
+    let target = format!("http://{closed}");
+    let said = format!("cannot connect to {closed}");
     for (more, code, part) in [
         (&["--slo", "p98<5ms"][..], 2, "\"p98\" is none of"),
         (&["--slo", "p99<5"], 2, "us, ms or s"),
@@ -179,9 +182,9 @@ fn bad_objectives_and_ranges_are_refused_in_one_line() {
             2,
             "precision (percent) must be",
         ),
-        (&["--slo", "p99<5ms"], 1, "cannot connect to 127.0.0.1:1"),
+        (&["--slo", "p99<5ms"], 1, said.as_str()),
     ] {
-        let (actual, stdout, stderr, _) = search("http://127.0.0.1:1", more);
+        let (actual, stdout, stderr, _) = search(&target, more);
         assert_eq!(actual, code, "{more:?}: {stderr}");
         assert!(stderr.contains(part), "{more:?}: {stderr}");
         assert!(stdout.is_empty());

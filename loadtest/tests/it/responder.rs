@@ -245,3 +245,9 @@ fn split(bytes: &[u8], number: &AtomicUsize, connection: usize) -> Option<(Reque
         head_end + length,
     ))
 }
+
+/// An address that refuses connections: its port was free a moment ago.
+pub(crate) fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}

@@ -1,10 +1,10 @@
 //! The arguments of profiles, files and connections: what is refused, how, and what works.
 
 use crate::command_line::output;
-use crate::responder::{Responder, status};
+use crate::responder::{Responder, closed_port, status};
 use serde_json::Value;
 
-/// Nobody listens there.
+/// Targets of runs that are refused before they connect.
 const NOBODY: &str = "http://127.0.0.1:1";
 const NOBODY_TLS: &str = "https://127.0.0.1:1";
 
@@ -129,18 +129,11 @@ fn connections_that_cannot_be_are_refused_with_code_2() {
 
 #[test]
 fn a_target_that_cannot_be_reached_is_code_1() {
-    refused(
-        NOBODY,
-        &["--profile", "web"],
-        1,
-        "cannot connect to 127.0.0.1:1",
-    );
-    refused(
-        NOBODY_TLS,
-        &["--insecure"],
-        1,
-        "cannot connect to 127.0.0.1:1",
-    );
+    let closed = closed_port();
+    let said = format!("cannot connect to {closed}");
+    let plain = format!("http://{closed}");
+    refused(&plain, &["--profile", "web"], 1, &said);
+    refused(&format!("https://{closed}"), &["--insecure"], 1, &said);
     refused(NOBODY, &["-6"], 1, "no IPv6 address");
     refused(
         "http://no-such-host.invalid",
