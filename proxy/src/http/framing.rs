@@ -15,17 +15,17 @@ use crate::error_code as code;
 use memchr::memchr;
 
 /// Chunks that any body may have; more need [`CHUNK_BYTES`] of content each. The engine takes 0.3 us for a chunk.
-const CHUNKS_FREE: u64 = 2_048;
-const CHUNK_BYTES: u64 = 256;
+const CHUNKS_FREE: u32 = 2_048;
+const CHUNK_BYTES: u32 = 256;
 
 /// The framing state of one connection.
 pub(super) struct FramingCheck {
     at: At,
-    /// Chunks of this body so far, and their bytes.
-    chunks: u64,
-    chunk_bytes: u64,
+    /// Bytes that further chunks of this body may still lack. Small numbers, here and below: each connection
+    /// has them, and an idle one costs what its task's size class costs.
+    chunk_credit: u32,
     /// Bytes of chunk extensions and trailers that this body may still have.
-    extra_left: usize,
+    extra_left: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,7 @@ impl FramingCheck {
     pub(super) fn new() -> FramingCheck {
         FramingCheck {
             at: At::Head,
-            chunks: 0,
-            chunk_bytes: 0,
+            chunk_credit: 0,
             extra_left: 0,
         }
     }
@@ -88,8 +87,8 @@ impl FramingCheck {
                             Framing::Length(length) => At::Body(length),
                             Framing::Chunked => At::Size(0, 0),
                         };
-                        (self.chunks, self.chunk_bytes) = (0, 0);
-                        self.extra_left = limits.head_bytes_max;
+                        self.chunk_credit = CHUNKS_FREE * CHUNK_BYTES;
+                        self.extra_left = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
                     }
                     Ok(None) => break,
                     Err(error_body) => {
@@ -169,9 +168,10 @@ impl FramingCheck {
     }
 
     fn count_chunk(&mut self, bytes: u64) -> Option<()> {
-        self.chunks += 1;
-        self.chunk_bytes = self.chunk_bytes.saturating_add(bytes);
-        (self.chunks <= CHUNKS_FREE + self.chunk_bytes / CHUNK_BYTES).then_some(())
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let credit = self.chunk_credit.saturating_add(bytes);
+        self.chunk_credit = credit.checked_sub(CHUNK_BYTES)?;
+        Some(())
     }
 
     fn spend_extra(&mut self) -> Option<()> {

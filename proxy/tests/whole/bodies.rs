@@ -261,7 +261,7 @@ fn bad_events_of_a_batch_are_rejected_by_index() {
     assert_eq!(answer["errors"][1]["index"], 3);
 
     // 150 bad ones: all counted, the first hundred named.
-    let (status, answer) = told(&proxy, format!("{}\n{}", good(), "x\n".repeat(150)));
+    let (status, answer) = told(&proxy, format!("{}\n{}", good(), "no\n\n".repeat(150)));
     assert_eq!((status, &answer["rejected"]), (200, &json!(150)));
     assert_eq!(answer["errors"].as_array().unwrap().len(), 100);
 
