@@ -304,9 +304,14 @@ async fn a_full_producer_buffer_is_throttled_immediately() {
     let sink = cluster.warm_sink(settings).await;
     cluster.0.broker_down(-1).unwrap();
     let results = sink.write(&records(5)).await;
-    assert_eq!(results[..3], [UNKNOWN; 3]);
+    // librdkafka may still count the first message, whose report has just arrived.
+    let taken = results
+        .iter()
+        .take_while(|result| **result == UNKNOWN)
+        .count();
+    assert!((2..=3).contains(&taken), "{results:?}");
     let throttled = RecordResult::Retry(Cause::Throttled);
-    assert_eq!(results[3..], [throttled; 2]);
+    assert!(results[taken..].iter().all(|result| *result == throttled));
 }
 
 #[tokio::test]
