@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_gives_a_hundred_times_the_bytes_sent_or_16_kib() {
+    fn a_layer_gives_100_times_its_bytes_or_16_kib() {
         assert_eq!(inflated_limit(0, 1 << 20), 16 << 10);
         assert_eq!(inflated_limit(163, 1 << 20), 16 << 10);
         assert_eq!(inflated_limit(1_000, 1 << 20), 100_000);

@@ -77,7 +77,7 @@ fn packed() -> [(&'static str, Pack); 6] {
 }
 
 #[test]
-fn what_was_packed_comes_back_and_a_cut_or_longer_body_is_broken() {
+fn packed_bodies_come_back_and_cut_or_longer_ones_fail() {
     for (name, pack) in packed() {
         let body = pack(TEXT);
         let codings = codings(name);
@@ -97,7 +97,7 @@ fn what_was_packed_comes_back_and_a_cut_or_longer_body_is_broken() {
 }
 
 #[test]
-fn a_body_that_grows_beyond_the_limit_is_refused_with_it() {
+fn a_body_that_inflates_beyond_its_limit_is_refused() {
     for (name, pack) in packed() {
         let body = pack(&vec![b' '; 50_000]);
         assert_eq!(
@@ -119,7 +119,7 @@ fn a_body_that_grows_beyond_the_limit_is_refused_with_it() {
 }
 
 #[test]
-fn what_the_reference_encoder_of_brotli_made_of_the_text_comes_back() {
+fn a_stream_of_the_reference_brotli_encoder_is_decoded() {
     let body = b"\x1b\x38\x00\xc0\x9d\x07\xb6\xad\x26\x7d\x41\x3c\xb4\xbf\xd9\x1a\xea\x2d\xba\xbc\
         \x3d\x2d\xf2\x55\x06\xb7\x74\xfa\x8a\xa5\x0b\x36\xe0\x80\x3d\x0c\x34\xc2\x49\x4f\x92\x68\x15\
         \x03\x9b\x7d\x68\x35\xfa\x55\x31";
@@ -218,7 +218,7 @@ fn blocks_of_a_few_bytes_are_refused() {
 }
 
 #[test]
-fn a_body_that_is_longer_than_what_it_holds_is_refused() {
+fn padding_without_content_is_refused() {
     let padding = [&[0x50, 0x2a, 0x4d, 0x18, 0, 0x80, 0, 0][..], &[0; 0x8000]].concat();
     let body = [padding, zstd(TEXT)].concat();
     assert_eq!(overhead("zstd", &body), "bytes without content");

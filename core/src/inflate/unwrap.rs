@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wrapping_stays_as_it_is_unless_it_was_said_to_be_one() {
+    fn unwrapped_bodies_are_left_alone_unless_said_to_be_gzip() {
         for body in [
             &b""[..],
             b"null",
