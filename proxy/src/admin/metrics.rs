@@ -441,6 +441,10 @@ mod tests {
             ("text/plain", Format::Text),
             (PROMETHEUS, Format::OpenMetrics),
             ("Application/OpenMetrics-Text", Format::OpenMetrics),
+            (
+                "text/plain, application/openmetrics-text",
+                Format::OpenMetrics,
+            ),
             ("application/openmetrics-text; q=0", Format::Text),
             (
                 "text/plain, application/openmetrics-text;q=0.5",

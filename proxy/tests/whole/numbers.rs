@@ -7,8 +7,11 @@ use crate::support::load::burst;
 use crate::support::metrics::Metrics;
 use crate::support::proxy::{Proxy, to_files, to_kinesis};
 use crate::support::stream::{emulator, stored};
+use crate::support::wait_until;
 use sluice_loadtest::kinesis::{Faults, Reject, RejectCode};
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::tempdir;
 
 const EVENTS: &str = "/v1/events";
@@ -130,4 +133,60 @@ fn shed_events_are_neither_accepted_nor_rejected() {
     assert!(shed > 0);
     assert_eq!(metrics.get("sluice_events_received_total"), 180);
     assert_eq!(metrics.get("sluice_events_shed_total"), 9 * shed);
+}
+
+#[test]
+fn every_byte_on_client_connections_is_counted() {
+    let dir = tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), &to_files(&dir.path().join("data")));
+    let bytes = |direction| {
+        proxy
+            .metrics()
+            .get(&format!("sluice_{direction}_bytes_total"))
+    };
+    assert_eq!((bytes("received"), bytes("sent")), (0, 0));
+    let body = event(&new_id(), 70_000);
+    let length = body.len();
+    let request = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(proxy.address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    let expected = (request.len() as u64, answer.len() as u64);
+    wait_until("both directions are counted", || {
+        (bytes("received"), bytes("sent")) == expected
+    });
+}
+
+#[test]
+fn configured_limits_and_the_start_are_on_the_page() {
+    let unix_secs = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs()
+    };
+    let dir = tempdir().unwrap();
+    let settings = to_files(&dir.path().join("data"))
+        + "queue_bytes_max = 70000001\n[ack]\ndeadline_ms = 3000\n[listen]\nconnections_max = 41\nconnections_per_address_max = 7\n\
+           [limits]\nbody_bytes_max = 100001\nin_flight_bytes_max = 9000001\n";
+    let before = unix_secs();
+    let proxy = Proxy::start(dir.path(), &settings);
+    let page = proxy.metrics();
+    let expected = [
+        ("sluice_in_flight_limit_bytes", 9_000_001),
+        ("sluice_connections_limit", 41),
+        ("sluice_connections_per_address_limit", 7),
+        ("sluice_body_limit_bytes", 100_001),
+        ("sluice_ack_deadline_seconds", 3),
+        (
+            "sluice_output_queue_limit_bytes{output=\"main\"}",
+            70_000_001,
+        ),
+    ];
+    let found = expected.map(|(series, _)| (series, page.get(series)));
+    assert_eq!(found, expected);
+    let started = page.get("process_start_time_seconds");
+    assert!((before..=unix_secs()).contains(&started), "{started}");
 }
