@@ -685,11 +685,12 @@ fn explain_prints_price_unit_and_source_of_each_line() {
     let plan = planned(&input(Sink::Firehose, 1_000, 1_024));
     let explained = plan.explain();
     for line in &plan.bill {
-        assert!(
-            explained.contains(&format!("\n  {}: ", line.what)),
-            "{}",
-            line.what
-        );
+        let begin = format!("  {}: ", line.what);
+        let mut lines = explained.lines().skip_while(|one| !one.starts_with(&begin));
+        let (first, second) = (lines.next().unwrap(), lines.next().unwrap());
+        let end = format!(" {} at {} USD = {} USD", line.unit, line.price, line.usd);
+        assert!(first.ends_with(&end), "{first}: {end}");
+        assert_eq!(second.trim_start(), line.origin);
         assert!(!line.price.is_empty() && line.origin.contains(": "));
     }
     let given = Input {
