@@ -89,6 +89,34 @@ pub struct Output {
     pub sink: Arc<dyn SinkConfig>,
 }
 
+impl Output {
+    /// Reads an output whose batches wait for more records: when it answers, the settings of its sink, and the
+    /// queue in front of it.
+    pub(crate) fn lingering<S: SinkConfig + 'static>(
+        reader: &mut Reader,
+        of: &OutputType,
+        usual: &Usual,
+        context: &OutputContext,
+        settings: impl FnOnce(&mut Reader, &Patience) -> S,
+    ) -> Output {
+        let (timing, patience) = Timing::lingering(reader, usual, of.name, context);
+        let sink = Arc::new(settings(reader, &patience));
+        let batch = reader.number("batch_bytes_max");
+        let partition_key = match of.has("partition_key") {
+            true => Partitioning::read(reader).partition_key,
+            false => PartitionRule::Random,
+        };
+        Output {
+            name: context.name.clone(),
+            type_name: of.name,
+            timing,
+            partition_key,
+            delivery: Delivery::around(reader, usual, of.name, context, &batch, 0),
+            sink,
+        }
+    }
+}
+
 /// The settings of one destination.
 pub trait SinkConfig: Debug + Send + Sync {
     /// Makes the sink, in the runtime that will drive it. A destination that cannot be reached now is not an

@@ -6,7 +6,6 @@ use crate::output::{
 };
 use crate::settings::{GIB, MIB, Reader, bytes, dir, number, seconds};
 use crate::sink::{CheckError, Sink, SinkFuture};
-use sluice_core::partition::PartitionRule;
 use sluice_core::time::Wall;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,17 +66,9 @@ impl FileSettings {
 }
 
 fn read(reader: &mut Reader, context: &OutputContext) -> Output {
-    let (timing, _) = Timing::lingering(reader, &USUAL, TYPE.name, context);
-    let settings = FileSettings::read(reader, context.record_bytes.size());
-    let batch = reader.number("batch_bytes_max");
-    Output {
-        name: context.name.clone(),
-        type_name: TYPE.name,
-        timing,
-        delivery: Delivery::around(reader, &USUAL, TYPE.name, context, &batch, 0),
-        partition_key: PartitionRule::Random,
-        sink: Arc::new(settings),
-    }
+    Output::lingering(reader, &TYPE, &USUAL, context, |reader, _| {
+        FileSettings::read(reader, context.record_bytes.size())
+    })
 }
 
 impl SinkConfig for FileSettings {

@@ -9,7 +9,6 @@ use crate::output::{
 };
 use crate::settings::{Reader, bytes, number, text};
 use crate::sink::{CheckError, Sink, SinkFuture};
-use sluice_core::partition::PartitionRule;
 use sluice_core::time::Wall;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,19 +69,13 @@ impl FirehoseSettings {
 }
 
 fn read(reader: &mut Reader, context: &OutputContext) -> Output {
-    let (timing, patience) = Timing::lingering(reader, &USUAL, TYPE.name, context);
-    let settings = FirehoseSettings::read(reader, context.record_bytes.size(), &patience);
-    let batch = reader.number("batch_bytes_max");
-    let pack = reader.number("pack_bytes_max");
-    reader.at_most(&pack, &batch, "no record would ever be packed so full");
-    Output {
-        name: context.name.clone(),
-        type_name: TYPE.name,
-        timing,
-        partition_key: PartitionRule::Random,
-        delivery: Delivery::around(reader, &USUAL, TYPE.name, context, &batch, 0),
-        sink: Arc::new(settings),
-    }
+    Output::lingering(reader, &TYPE, &USUAL, context, |reader, patience| {
+        let settings = FirehoseSettings::read(reader, context.record_bytes.size(), patience);
+        let batch = reader.number("batch_bytes_max");
+        let pack = reader.number("pack_bytes_max");
+        reader.at_most(&pack, &batch, "no record would ever be packed so full");
+        settings
+    })
 }
 
 impl SinkConfig for FirehoseSettings {

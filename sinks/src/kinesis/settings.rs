@@ -61,18 +61,13 @@ impl KinesisSettings {
 }
 
 fn read(reader: &mut Reader, context: &OutputContext) -> Output {
-    let usual = Usual::SERVICE;
-    let (timing, patience) = Timing::lingering(reader, &usual, TYPE.name, context);
-    let settings = KinesisSettings::read(reader, context.record_bytes.size(), &patience);
-    let batch = reader.number("batch_bytes_max");
-    Output {
-        name: context.name.clone(),
-        type_name: TYPE.name,
-        timing,
-        partition_key: Partitioning::read(reader).partition_key,
-        delivery: Delivery::around(reader, &usual, TYPE.name, context, &batch, 0),
-        sink: Arc::new(settings),
-    }
+    Output::lingering(
+        reader,
+        &TYPE,
+        &Usual::SERVICE,
+        context,
+        |reader, patience| KinesisSettings::read(reader, context.record_bytes.size(), patience),
+    )
 }
 
 impl SinkConfig for KinesisSettings {

@@ -50,17 +50,9 @@ impl Default for NullSettings {
 }
 
 fn read(reader: &mut Reader, context: &OutputContext) -> Output {
-    let (timing, _) = Timing::lingering(reader, &USUAL, TYPE.name, context);
-    let settings = NullSettings::read(reader, context.record_bytes.size());
-    let batch = reader.number("batch_bytes_max");
-    Output {
-        name: context.name.clone(),
-        type_name: TYPE.name,
-        timing,
-        partition_key: Partitioning::read(reader).partition_key,
-        delivery: Delivery::around(reader, &USUAL, TYPE.name, context, &batch, 0),
-        sink: Arc::new(settings),
-    }
+    Output::lingering(reader, &TYPE, &USUAL, context, |reader, _| {
+        NullSettings::read(reader, context.record_bytes.size())
+    })
 }
 
 impl SinkConfig for NullSettings {
