@@ -4,7 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sluice_proxy::config::{Config, Flags, HostInfo};
+use sluice_proxy::config::{Config, Flags};
+use sluice_proxy::host_info::HostInfo;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -11,9 +11,10 @@ use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::clock::{self, Clock};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
+use crate::host_info;
 use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::offload::Offload;
@@ -314,7 +315,7 @@ fn start_workers(
 ) -> Result<Workers, AppError> {
     let settings = WorkerSettings {
         listen: config.listen.clone(),
-        has_cpu_quota: config::has_cpu_quota(),
+        has_cpu_quota: host_info::has_cpu_quota(),
         limits: HttpLimits {
             // A body that arrives this late still leaves a quarter of the ack deadline for delivery.
             body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,

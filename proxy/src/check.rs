@@ -239,7 +239,8 @@ fn existing(dir: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Flags, HostInfo};
+    use crate::config::Flags;
+    use crate::host_info::HostInfo;
 
     /// The first number in a cell of the page's table.
     fn seconds(cell: &str) -> Option<u64> {

@@ -2,7 +2,8 @@
 
 pub mod probe;
 
-use crate::config::{Config, ConfigError, Flags, HostInfo};
+use crate::config::{Config, ConfigError, Flags};
+use crate::host_info::HostInfo;
 use crate::worker::Driver;
 use clap::{Args, Parser, Subcommand};
 use probe::Target;

@@ -14,20 +14,19 @@
 mod env;
 mod error;
 mod file;
-mod host_info;
 mod known;
 mod legacy_env;
 mod outputs;
 mod resolve;
 
 pub use error::ConfigError;
-pub use host_info::{HostInfo, has_cpu_quota};
 pub use sluice_sinks::settings::{Given, Problem};
 
 use crate::admin::AdminSettings;
 use crate::admit::AdmitSettings;
 use crate::dialect::Paths;
 use crate::drain::DrainSettings;
+use crate::host_info::HostInfo;
 use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
 use crate::logging::LogSettings;

@@ -17,6 +17,7 @@ pub mod dialect;
 pub mod drain;
 pub mod drain_phase;
 pub mod error_code;
+pub mod host_info;
 pub mod http;
 pub mod ingest;
 pub mod log_writer;

@@ -19,9 +19,8 @@ mod s3;
 
 use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
-use sluice_proxy::config::{
-    Config, ConfigError, FILE_BYTES_MAX, Flags, HostInfo, OUTPUTS_MAX, Problem,
-};
+use sluice_proxy::config::{Config, ConfigError, FILE_BYTES_MAX, Flags, OUTPUTS_MAX, Problem};
+use sluice_proxy::host_info::HostInfo;
 use sluice_proxy::scheduling::Scheduling;
 use sluice_proxy::worker::{Driver, Pinning};
 use sluice_sinks::TYPES;

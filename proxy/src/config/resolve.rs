@@ -2,11 +2,12 @@
 //! Defaults adapt to written values; only written values can contradict each other.
 
 use super::error::ConfigError;
-use super::{Config, Flags, HostInfo, outputs};
+use super::{Config, Flags, outputs};
 use crate::admin::AdminSettings;
 use crate::admit::AdmitSettings;
 use crate::dialect::Paths;
 use crate::drain::DrainSettings;
+use crate::host_info::HostInfo;
 use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
 use crate::logging::LogSettings;

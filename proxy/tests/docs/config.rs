@@ -1,7 +1,8 @@
 //! Configurations and fault scripts as pages show them.
 
 use sluice_loadtest::service::FaultScript;
-use sluice_proxy::config::{Config, Flags, HostInfo};
+use sluice_proxy::config::{Config, Flags};
+use sluice_proxy::host_info::HostInfo;
 use std::fs;
 
 /// Why a configuration does not resolve.
