@@ -1,4 +1,4 @@
-//! The command line: what can be asked. Each command's arguments have a file of their own.
+//! The command line. The arguments of each command have a file of their own.
 
 mod audit;
 mod find_max;
@@ -51,19 +51,19 @@ pub enum Command {
     /// HTTP/1.1 and h2, with DryRun. Point a producer or reader at it with
     /// AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 and any credentials.
     ///
-    /// While it runs: `GET /_stats` has its counters, `GET /_faults` the faults in force, and
-    /// `POST /_faults` replaces them; what the JSON leaves out is off, so `{}` ends all faults:
+    /// While it runs, `GET /_stats` returns its counters and `GET /_faults` the faults in force.
+    /// `POST /_faults` replaces them: faults that the JSON leaves out are off, so `{}` ends all of them. For instance:
     /// curl -d '{"reject":{"k":1,"n":10},"hang":0.01}' http://127.0.0.1:4567/_faults
     Kinesis(Box<KinesisArgs>),
     /// Emulate Firehose with Direct PUT: one delivery stream, its quotas, and faults on request.
     ///
-    /// Speaks PutRecord, PutRecordBatch and DescribeDeliveryStream of the AWS JSON 1.1 protocol.
-    /// Point a producer at it with AWS_ENDPOINT_URL_FIREHOSE=http://127.0.0.1:4573 and any
-    /// credentials. Records are delivered nowhere: `GET /_stats` counts them and the bytes that they
-    /// would be billed as (each record up to a multiple of 5 KiB); --ledger has their events.
+    /// Speaks PutRecord, PutRecordBatch and DescribeDeliveryStream of the AWS JSON 1.1 protocol. Point a
+    /// producer at it with AWS_ENDPOINT_URL_FIREHOSE=http://127.0.0.1:4573 and any credentials. It delivers
+    /// records nowhere: `GET /_stats` counts them and the bytes that would be billed (each record rounded up
+    /// to a multiple of 5 KiB), and --ledger records their events.
     ///
-    /// While it runs `GET /_faults` has the faults in force, and `POST /_faults` replaces them; what
-    /// the JSON leaves out is off, so `{}` ends all faults.
+    /// While it runs, `GET /_faults` returns the faults in force. `POST /_faults` replaces them: faults that
+    /// the JSON leaves out are off, so `{}` ends all of them.
     Firehose(Box<FirehoseArgs>),
     /// Emulate SQS: one standard queue, its limits, and faults on request.
     ///
@@ -72,67 +72,68 @@ pub enum Command {
     /// AWS_ENDPOINT_URL_SQS=http://127.0.0.1:4576 and any credentials; the queue's URL is
     /// http://127.0.0.1:4576/000000000000/clicks.
     ///
-    /// While it runs: `GET /_stats` has its counters and the requests that would be billed,
-    /// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
-    /// out is off, so `{}` ends all faults.
+    /// While it runs, `GET /_stats` returns its counters and the requests that would be billed, and
+    /// `GET /_faults` the faults in force. `POST /_faults` replaces them: faults that the JSON leaves out
+    /// are off, so `{}` ends all of them.
     Sqs(Box<SqsArgs>),
     /// Emulate S3 for uploaders: PutObject and multipart uploads, and faults on request.
     ///
     /// Speaks PutObject (also with If-None-Match: *), CreateMultipartUpload, UploadPart,
     /// CompleteMultipartUpload, AbortMultipartUpload, HeadObject and GetObject (also with Range,
-    /// If-Match and If-None-Match), HeadBucket and ListObjectsV2, with buckets in the path or in the host. Point an uploader at it with
-    /// AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
+    /// If-Match and If-None-Match), HeadBucket and ListObjectsV2, with buckets in the path or in the
+    /// host. Point an uploader at it with AWS_ENDPOINT_URL_S3=http://127.0.0.1:4572 and any credentials.
     ///
-    /// --ledger is written when it ends, from the objects as they are then (gzip and zstd are
-    /// unpacked), so that an object which was replaced counts once.
+    /// It writes --ledger when it ends, from the objects stored at that point (gzip and zstd are unpacked),
+    /// so an object that was replaced counts once.
     ///
-    /// While it runs: `GET /_stats` has its counters and the requests that would be billed,
-    /// `GET /_faults` the faults in force, and `POST /_faults` replaces them; what the JSON leaves
-    /// out is off, so `{}` ends all faults.
+    /// While it runs, `GET /_stats` returns its counters and the requests that would be billed, and
+    /// `GET /_faults` the faults in force. `POST /_faults` replaces them: faults that the JSON leaves out
+    /// are off, so `{}` ends all of them.
     S3(Box<S3Args>),
-    /// Send events to an HTTP collector, and measure.
+    /// Send events to an HTTP collector and measure its answers.
     ///
-    /// An open loop unless --closed is given: requests start on a schedule whether or not earlier ones
-    /// were answered, and latency counts from the intended start, so that a stalled target shows. The
-    /// schedule is a constant rate, a ramp, steps, a burst, or a trace of rates from a file.
-    /// In a closed loop each connection sends when its last request was answered.
-    /// Ctrl-C ends the run cleanly with the report so far.
+    /// An open loop unless --closed is given: requests start on a schedule whether or not earlier ones were
+    /// answered, and latency counts from the intended start, so that a stalled target shows. The schedule is
+    /// a constant rate, a ramp, steps, a burst, or a trace of rates from a file. In a closed loop each
+    /// connection sends its next request once the last one was answered. Ctrl-C ends the run cleanly and
+    /// reports what was measured so far.
     ///
     /// Exit code 0; 1 when nothing was answered, or with --expect-all-ok when a request that was due
     /// failed or was never sent; 2 for bad arguments.
     Run(Box<RunArgs>),
-    /// Search the highest rate at which a target meets an objective.
+    /// Search for the highest rate at which a target meets an objective.
     ///
     /// Runs at constant rates in an open loop: doubles the rate until the objective is missed, halves the
-    /// interval down to the precision, and makes the answer hold again. A probe that misses the objective
-    /// while the generator was the bottleneck is no limit of the target, and is called by its name.
+    /// interval down to --precision, and repeats the rate it found to confirm it. A probe that misses the
+    /// objective while the generator was the bottleneck says nothing about the target, and is reported as
+    /// such.
     ///
     /// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
     FindMax(Box<FindMaxArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     ///
-    /// Reads the files that `run --acks` wrote, and what arrived: the ledger of an emulator, files
-    /// of newline-delimited JSON, or a stream.
+    /// Reads the files that `run --acks` wrote, and the stored events: the ledger of an emulator, files of
+    /// newline-delimited JSON, or a stream.
     ///
     /// Exit code 0 when every promise was kept; 1 when an event answered 2xx is not stored or an
     /// event answered 4xx is, or when the comparison cannot be made; 2 for bad arguments.
     Audit(AuditArgs),
-    /// Make one HTML page of a run, or of several runs to compare.
+    /// Make an HTML page from a run, or from several runs to compare.
     ///
-    /// Reads what `run --json` wrote; an audit and an emulator's counters go with it. The page needs no
-    /// network and runs no script; its plots are part of it. `report compare` is the page of several runs.
+    /// Reads what `run --json` wrote, and optionally an audit and an emulator's counters. The page needs no
+    /// network and runs no script; its plots are part of it. `report compare` makes the page of several runs.
     ///
-    /// Exit code 0 when the page was written, whatever it says; 1 when a file cannot be read, is no
-    /// report, or is that of a run without a single answer; 2 for bad arguments.
+    /// Exit code 0 when the page was written, whatever its findings; 1 when a file cannot be read, is not a
+    /// report, or comes from a run without a single answer; 2 for bad arguments.
     Report(ReportArgs),
     /// Size a fleet: hosts, shards or delivery streams, load balancer units, and the monthly bill.
     ///
-    /// Takes a load by options, or several from TOML files with the same keys
-    /// (requests_per_second = 500000). Rates are those of the peak. How many requests a host takes has
-    /// to be measured: `run` against one host, at the highest rate that meets your objective.
+    /// The load comes from options, or from TOML files with the same keys (requests_per_second = 500000), one
+    /// plan per file. Rates are peak rates. Measure how many requests one host takes: `find-max` against one
+    /// host finds the highest rate that meets your objective.
     ///
-    /// Records as Sluice's event mode makes them: one per event, unless --micro-batch. For envelopes,
-    /// one record per request, take --events-per-request 1 and the body's size for --event-bytes.
+    /// Records are those of Sluice's event mode: one per event, unless --micro-batch is given. For envelopes,
+    /// one record per request, use --events-per-request 1 and the size of the body as --event-bytes.
     ///
     /// Exit code 0; 2 for bad arguments, files included; 1 when the JSON cannot be written.
     Plan(Box<PlanArgs>),
@@ -151,7 +152,7 @@ fn plain_target(text: &str) -> Result<Target, String> {
     }
 }
 
-/// A time that options can hold; what is out of range is refused where the options are checked.
+/// Seconds as a duration. A value out of range becomes zero, which the check of the options refuses.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }

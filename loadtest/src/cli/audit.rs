@@ -17,20 +17,19 @@ pub struct AuditArgs {
     /// Where the stored events are.
     #[command(flatten)]
     pub stored: StoredArgs,
-    /// Ending of the file names that --dir reads; repeat for more, '' for all files. Files that are
-    /// gzip or zstd are unpacked.
+    /// Ending of the file names that --dir reads; repeat for more, '' for all files. Gzip and zstd files are
+    /// unpacked.
     #[arg(long, value_name = "ENDING",
           default_values = [".ndjson", ".jsonl", ".json", ".gz", ".zst"])]
     pub suffix: Vec<String>,
     /// Name of the stream that --kinesis reads.
     #[arg(long, default_value = "clicks")]
     pub stream: String,
-    /// Tell the counts also by windows of this many seconds, by the time at which requests were
-    /// started.
+    /// Also count per window of this many seconds, by the start time of requests.
     #[arg(long, value_name = "SECONDS")]
     pub window: Option<NonZeroU32>,
-    /// Wait this long for the end marks of the files of answers and of the --ledger, which their
-    /// writers put there when they end. Without them the audit says that it is early.
+    /// Wait up to this long for the end marks that `run` and an emulator append to their --acks and --ledger
+    /// files when they end. Without them the audit says that it is early.
     #[arg(long, value_name = "SECONDS", value_parser = wait, default_value = "0")]
     pub wait: Duration,
     /// Write the findings as JSON to this file; `-` is stdout, and the text then goes to stderr.
@@ -53,14 +52,14 @@ fn wait(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct StoredArgs {
-    /// Directory of newline-delimited JSON, gzip and zstd included, searched with those below it.
+    /// Directory of newline-delimited JSON files, plain, gzip or zstd, searched recursively.
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Ledger of an emulator, from `kinesis --ledger`.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// Endpoint of a Kinesis emulator, read from the oldest record on, as fast as the shards'
-    /// limits for readers allow; containers of the Kinesis Producer Library are unpacked.
+    /// Endpoint of a Kinesis emulator, read from the oldest record on, as fast as the shards' read limits
+    /// allow; containers of the Kinesis Producer Library are unpacked.
     #[arg(long, value_name = "URL", value_parser = plain_target)]
     pub kinesis: Option<Target>,
 }

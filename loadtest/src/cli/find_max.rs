@@ -13,14 +13,14 @@ pub struct FindMaxArgs {
     /// Where requests go, and what they are.
     #[command(flatten)]
     pub traffic: TrafficArgs,
-    /// The objective: conditions with commas between them that all have to hold, as in
-    /// 'p99<50ms,errors<0.1%'. p50, p90, p99, p99.9, p99.99 and max of the latency from the intended
-    /// start, in us, ms or s; a request that was never answered or never sent is above every limit.
-    /// errors in % are all requests that were due and not answered with a status of --ok. Without a
-    /// condition on errors an answer with another status counts like any other.
+    /// The objective: comma-separated conditions that all have to hold, as in 'p99<50ms,errors<0.1%'. p50,
+    /// p90, p99, p99.9, p99.99 and max are latencies from the intended start, in us, ms or s; a request that
+    /// was never answered or never sent exceeds every limit. errors is the percentage of requests that were
+    /// due and not answered with a status of --ok. Without a condition on errors, an answer with another
+    /// status counts like any other.
     #[arg(long, value_name = "CONDITIONS", help_heading = "Search")]
     pub slo: Slo,
-    /// First rate, in requests per second. Lower ones are tried when it fails, down to 1.
+    /// First rate to try, in requests per second. When it fails, the search goes down to 1.
     #[arg(
         long,
         default_value_t = 1_000.0,
@@ -28,7 +28,7 @@ pub struct FindMaxArgs {
         help_heading = "Search"
     )]
     pub from: f64,
-    /// Highest rate that is tried.
+    /// Highest rate to try.
     #[arg(long, default_value_t = RATE_MAX, value_name = "N", help_heading = "Search")]
     pub to: f64,
     /// Length of each probe in seconds.
@@ -39,10 +39,10 @@ pub struct FindMaxArgs {
         help_heading = "Search"
     )]
     pub seconds: f64,
-    /// How often the answer has to be met again.
+    /// Number of further probes that have to confirm the rate found.
     #[arg(long, default_value_t = 2, value_name = "N", help_heading = "Search")]
     pub confirm: u32,
-    /// Precision of the answer in percent.
+    /// Precision of the rate found, in percent.
     #[arg(
         long,
         default_value_t = 5.0,
@@ -50,7 +50,7 @@ pub struct FindMaxArgs {
         help_heading = "Search"
     )]
     pub precision: f64,
-    /// Seconds after each probe in which the target may settle.
+    /// Seconds for the target to settle after each probe.
     #[arg(
         long,
         default_value_t = 1.0,
@@ -58,7 +58,7 @@ pub struct FindMaxArgs {
         help_heading = "Search"
     )]
     pub pause: f64,
-    /// Write the answer and all probes as JSON to this file; `-` is stdout, and the text then goes to stderr.
+    /// Write the result and all probes as JSON to this file; `-` is stdout, and the text then goes to stderr.
     #[arg(long, value_name = "FILE", help_heading = "Search")]
     pub json: Option<PathBuf>,
 }

@@ -15,14 +15,14 @@ pub struct FirehoseArgs {
     /// Name of the delivery stream.
     #[arg(long, default_value = "clicks")]
     pub stream: String,
-    /// What the stream takes per second: the default of large regions (500,000 records, 2,000
-    /// calls, 5 MiB), that of the others (100,000, 1,000, 1 MiB), or anything.
+    /// Quota of the stream per second: the default of large regions (500,000 records, 2,000 calls, 5 MiB),
+    /// that of the others (100,000 records, 1,000 calls, 1 MiB), or none.
     #[arg(long, value_enum, default_value = "large")]
     pub quota: QuotaName,
     /// Raise or lower the quota to this many MiB/s; its three parts scale together.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub quota_mib: Option<u64>,
-    /// Memory for records in bytes; over it the oldest go, and are counted.
+    /// Bytes of memory for records; beyond it the oldest are dropped and counted.
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     pub retain_bytes_max: usize,
     /// Keep no records, only count them (for benchmarks).

@@ -19,7 +19,7 @@ pub struct KinesisArgs {
     /// Shards of the stream at the start, 1 to 10000.
     #[arg(long, default_value_t = 4)]
     pub shards: u32,
-    /// Capacity mode at the start; on-demand doubles the shards when the load asks for it.
+    /// Capacity mode at the start; on-demand doubles the shards when the load requires it.
     #[arg(long, value_enum, default_value = "provisioned")]
     pub mode: Mode,
     /// Who chooses a record's shard; auto needs --mode on-demand, and keys may then be absent.
@@ -31,16 +31,16 @@ pub struct KinesisArgs {
     /// Do not throttle shards at 1,000 records/s and 1 MiB/s written, 5 calls/s and 2 MiB/s read.
     #[arg(long)]
     pub no_shard_limits: bool,
-    /// How long the stream is UPDATING before a change of its shards comes, in milliseconds.
+    /// How long a stream stays UPDATING before a change of its shards takes effect, in milliseconds.
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     pub update_ms: u64,
     /// Shortest time between two doublings of an on-demand stream, in milliseconds, 100 to 24 h.
     #[arg(long, default_value_t = 900_000, value_name = "MS")]
     pub on_demand_period_ms: u64,
-    /// Region of ARNs in answers to unsigned calls; signed ones get the region of their signature.
+    /// Region of ARNs in answers to unsigned calls; signed calls get the region of their signature.
     #[arg(long, default_value = REGION)]
     pub region: String,
-    /// Memory for records of a stream in bytes; over it the oldest of a shard go, and are counted.
+    /// Bytes of memory for the records of a stream; beyond it the oldest of a shard are dropped and counted.
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     pub retain_bytes_max: usize,
     /// Keep no records, only count them (for benchmarks).

@@ -8,11 +8,11 @@ use std::io::Read;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Requests per second of an open loop for which no rate is given: little enough for anything that
-/// listens, and enough for a p99 of every second.
+/// The default rate of an open loop, requests per second: low enough for any server, and high enough for a
+/// p99 of every second.
 pub const RATE_DEFAULT: f64 = 1_000.0;
 
-/// Bytes of a file of rates that are read.
+/// The largest file of rates, bytes.
 pub const TRACE_BYTES_MAX: u64 = 32 << 20;
 
 /// When requests start, and for how long.
@@ -21,8 +21,8 @@ pub struct LoadArgs {
     /// The rate over time.
     #[command(flatten)]
     pub shape: ShapeArgs,
-    /// For how long requests are started, in seconds; 10 unless --requests is given or the --trace
-    /// ends with a rate of 0.
+    /// How long to start requests, in seconds; 10 unless --requests is given or the --trace ends with a rate
+    /// of 0.
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,
     /// Send at most this many requests.
@@ -37,20 +37,20 @@ pub struct ShapeArgs {
     /// Requests per second, constant; 1000 when none of the following is given.
     #[arg(long, value_name = "N")]
     pub rate: Option<f64>,
-    /// A rate that goes from one to the other evenly over the duration.
+    /// A rate that goes evenly from FROM to TO over the duration.
     #[arg(long, value_name = "FROM:TO", value_parser = ramp)]
     pub ramp: Option<Load>,
-    /// Constant rates one after the other, each for its part of the duration: --step 100:1000:10.
+    /// STEPS constant rates from FROM to TO, each for an equal part of the duration: --step 100:1000:10.
     #[arg(long, value_name = "FROM:TO:STEPS", value_parser = step)]
     pub step: Option<Load>,
-    /// A constant rate, but FACTOR times it from second AT on, for SECONDS: --burst 500:10:20:5.
+    /// A constant rate of BASE, multiplied by FACTOR for SECONDS from second AT on: --burst 500:10:20:5.
     #[arg(long, value_name = "BASE:FACTOR:AT:SECONDS", value_parser = burst)]
     pub burst: Option<Load>,
-    /// Rates from a file with lines of `SECONDS RATE`: from that second on that rate, until the next
-    /// line. Growing seconds since the start; `#` begins a comment. A last line with rate 0 ends the run.
+    /// Rates from a file with lines of `SECONDS RATE`: the rate from that second of the run until the next
+    /// line. Seconds must grow from line to line; `#` begins a comment. A last line with rate 0 ends the run.
     #[arg(long, value_name = "FILE", value_parser = trace)]
     pub trace: Option<Load>,
-    /// A closed loop: each connection sends when its last request was answered.
+    /// A closed loop: each connection sends its next request once the last one was answered.
     #[arg(long)]
     pub closed: bool,
 }
@@ -70,7 +70,7 @@ impl LoadArgs {
         })
     }
 
-    /// For how long they do; `None` when their number or a trace says it.
+    /// How long requests are started; `None` when their number or a trace ends the run.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         match (self.duration, self.requests, &self.shape.trace) {

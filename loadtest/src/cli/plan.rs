@@ -11,19 +11,19 @@ const SCENARIOS_MAX: usize = 100;
 /// Arguments of `plan`; described at [`super::Command`].
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Scenario in TOML; more than one for several plans. Excludes options of the load.
+    /// Scenario in TOML; more than one for several plans. Cannot be combined with options of the load.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub scenario: Vec<PathBuf>,
     /// The load.
     #[command(flatten)]
     pub load: ScenarioArgs,
-    /// Price table in place of the one in the program; `--print-prices` shows its form.
+    /// Price table to use instead of the built-in one; `--print-prices` shows the format.
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
-    /// Print the price table in the program, and plan nothing.
+    /// Print the built-in price table and exit.
     #[arg(long, exclusive = true)]
     pub print_prices: bool,
-    /// Print each line's price, unit and source, too.
+    /// Also print the price, unit and source of each line.
     #[arg(long)]
     pub explain: bool,
     /// Write the plans as JSON to this file; `-` is stdout, and the text then goes to stderr.
@@ -37,14 +37,14 @@ pub struct PlanArgs {
 #[command(next_help_heading = "Load")]
 #[group(id = "load", multiple = true, conflicts_with = "scenario")]
 pub struct ScenarioArgs {
-    /// What to call it.
+    /// Name of the plan.
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
     /// Requests per second at the peak.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub requests_per_second: Option<u64>,
-    /// Requests per second that one host was measured to take. No default: it depends on your
-    /// host, and every other number hangs on it.
+    /// Requests per second that one host takes, as measured. No default: it depends on your host, and every
+    /// other number depends on it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub host_requests_per_second: Option<u64>,
     /// Where events go.
@@ -63,20 +63,20 @@ pub struct ScenarioArgs {
     /// Bytes of a partition key, which Kinesis counts [default: 16, as Sluice's random keys].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub key_bytes: Option<u64>,
-    /// Percent of hosts, shards, delivery streams and brokers that stays free at the peak
+    /// Percentage of the capacity of hosts, shards, delivery streams and brokers that stays free at the peak
     /// [default: 30].
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub head_room: Option<u64>,
-    /// Price of a host-hour in USD, in place of the table's.
+    /// Price of a host-hour in USD, instead of the table's.
     #[arg(long, value_name = "USD", allow_hyphen_values = true)]
     pub host_price: Option<String>,
-    /// Hosts at least [default: 2].
+    /// Minimum number of hosts [default: 2].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub hosts_min: Option<u64>,
-    /// Hours of the bill [default: 730, a month].
+    /// Hours to bill [default: 730, a month].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub hours: Option<u64>,
-    /// How many times the average the peak is, for what is billed by use [default: 1].
+    /// Ratio of the peak rate to the average, for what is billed by use [default: 1].
     #[arg(long, value_name = "RATIO", allow_hyphen_values = true)]
     pub peak_to_average: Option<String>,
     /// Requests that a client sends on one connection [default: 10].
@@ -85,22 +85,21 @@ pub struct ScenarioArgs {
     /// Seconds that a connection stays open [default: 60].
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub connection_seconds: Option<u64>,
-    /// Bytes of a request's and its answer's heads, which the load balancer counts
-    /// [default: 1000].
+    /// Bytes of the heads of a request and its answer, which the load balancer counts [default: 1000].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub head_bytes: Option<u64>,
-    /// The load balancer ends TLS.
+    /// The load balancer terminates TLS.
     #[arg(long)]
     #[serde(default)]
     pub tls_listener: bool,
-    /// How often everything is read from the sink [default: 1].
+    /// Number of consumers that each read everything from the sink [default: 1].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub consumers: Option<u64>,
     /// Hours that Kafka keeps data [default: 24].
     #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     pub retention_hours: Option<u64>,
-    /// Bytes before gzip at which an S3 object is closed, object_bytes_max of the S3 output
-    /// [default: 30000000].
+    /// Bytes before gzip at which an S3 object is closed: object_bytes_max of the S3 output [default:
+    /// 30000000].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub object_bytes: Option<u64>,
     /// Seconds after which an S3 object is closed [default: 300].
@@ -112,7 +111,7 @@ pub struct ScenarioArgs {
     /// Zones with hosts, endpoints and NAT gateways [default: 3].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub zones: Option<u64>,
-    /// The load balancer spreads requests over all zones, which is paid by the byte.
+    /// The load balancer spreads requests over all zones, which is billed by the byte.
     #[arg(long)]
     #[serde(default)]
     pub cross_zone: bool,
@@ -120,7 +119,7 @@ pub struct ScenarioArgs {
     #[arg(long)]
     #[serde(default)]
     pub accelerator: bool,
-    /// Bytes of an answer with its head and TLS, which go out to the internet [default: 250].
+    /// Bytes of an answer sent to the internet, its head and TLS included [default: 250].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub answer_bytes: Option<u64>,
 }

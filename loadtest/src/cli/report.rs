@@ -16,7 +16,7 @@ pub struct ReportArgs {
     pub one: OneArgs,
 }
 
-/// One run. What is required is optional here, for `compare` needs none of it.
+/// One run. Required arguments are `Option`s here, because `compare` needs none of them.
 #[derive(Debug, Args)]
 pub struct OneArgs {
     /// Report of the run, from `run --json`.
@@ -25,10 +25,10 @@ pub struct OneArgs {
     /// What the audit found, from `audit --json`.
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
-    /// Counters of an emulator, from its `GET /_stats`: the cost meter is among them.
+    /// Counters of an emulator from its `GET /_stats`, the cost meter included.
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
-    /// Where the page goes.
+    /// File to write the page to.
     #[arg(long, required = true, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Write the findings as JSON to this file; `-` is stdout, and the text then goes to stderr.
@@ -39,16 +39,16 @@ pub struct OneArgs {
 /// What else `report` can do.
 #[derive(Debug, Subcommand)]
 pub enum SeveralArgs {
-    /// Lay runs over each other, and tell differences from noise.
+    /// Compare runs in one page, and tell differences from noise.
     ///
-    /// The first variant is the base of all differences. Repeats of a variant show how far its figures
-    /// vary by themselves: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a
-    /// difference is shown, and not judged. Prints a table, and writes a page.
+    /// All differences are to the first variant. Repeats of a variant show how much its figures vary on their
+    /// own: NAME=A.json,B.json,C.json, or NAME= more than once. Without repeats a difference is shown but not
+    /// judged. Prints a table and writes a page.
     ///
-    /// Exit code 0 when the page was written, whatever it says, unless --fail-if names a condition that
-    /// holds; 1 then, when a condition cannot be judged, when a file cannot be read, is no report, or is
-    /// that of a run without a single answer, and when there are fewer than 2 variants, more than 8, or
-    /// more than 32 repeats of one; 2 for bad arguments.
+    /// Exit code 0 when the page was written and no condition of --fail-if holds; 1 when one holds or cannot
+    /// be judged, when a file cannot be read, is not a report, or comes from a run without a single answer,
+    /// and when there are fewer than 2 variants, more than 8, or more than 32 repeats of one; 2 for bad
+    /// arguments.
     Compare(CompareArgs),
 }
 
@@ -58,16 +58,16 @@ pub struct CompareArgs {
     /// Report of a run, or a name and the reports of its repeats; two or more of these.
     #[arg(value_name = "[NAME=]FILE[,FILE...]", value_parser = variant)]
     pub variants: Vec<VariantFiles>,
-    /// The same as an option.
+    /// The same, as an option.
     #[arg(long, value_name = "NAME=FILE[,FILE...]", value_parser = named_variant)]
     pub label: Vec<VariantFiles>,
-    /// Exit with code 1 when a difference beyond the noise meets this: `worse` for any figure that
-    /// got worse, or for instance p99>5% (5 % above the base) or answered<3%; repeat for more.
-    /// Figures: answered, cpu, p50, p99, p99.9, and failed in percentage points. Every variant needs
-    /// at least 2 repeats, since one run says nothing of the noise.
+    /// Exit with code 1 when a difference beyond the noise meets this: `worse` for any figure that got worse,
+    /// or for instance p99>5% (5 % above the base) or answered<3%; repeat for more. Figures: answered, cpu,
+    /// p50, p99, p99.9, and failed in percentage points. Every variant needs at least 2 repeats, since one
+    /// run says nothing about the noise.
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<FailIf>,
-    /// Where the page goes.
+    /// File to write the page to.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Write the comparison as JSON to this file; `-` is stdout, and the text then goes to stderr.

@@ -14,23 +14,23 @@ pub struct RunArgs {
     #[command(flatten)]
     pub traffic: TrafficArgs,
     /// When they start.
-    #[command(flatten, next_help_heading = "When requests start, and for how long")]
+    #[command(flatten, next_help_heading = "Schedule")]
     pub load: LoadArgs,
-    /// Write what was answered for which event to this file, for `audit --acks`.
-    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    /// Write the answer to each event to this file, for `audit --acks`.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub acks: Option<PathBuf>,
     /// Write the report as JSON to this file; `-` is stdout, and the text then goes to stderr.
-    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Write the latencies of each second to this file, as a log that HdrHistogram's tools read.
-    #[arg(long, value_name = "FILE", help_heading = "What is written down")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub hdr_log: Option<PathBuf>,
-    /// Write down CPU and memory of this process, each second; repeat for more.
-    #[arg(long, value_name = "PID", help_heading = "What is written down")]
+    /// Record the CPU time and memory of this process each second; repeat for more.
+    #[arg(long, value_name = "PID", help_heading = "Output")]
     pub watch: Vec<u32>,
-    /// Exit with 1 unless every request that was due was sent and answered with a status of --ok (a
-    /// preflight 204 besides), and no event was refused.
-    #[arg(long, help_heading = "What is written down")]
+    /// Exit with 1 unless every request that was due was sent and answered with a status of --ok (for a
+    /// preflight also 204), and no event was refused.
+    #[arg(long, help_heading = "Output")]
     pub expect_all_ok: bool,
 }
 
@@ -52,8 +52,8 @@ impl RunArgs {
 /// Where requests go, what they are, and over which connections.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Collector, for instance http://127.0.0.1:8088; https:// too. A path replaces the default one
-    /// of mode or profile.
+    /// URL of the collector, http:// or https://, for instance http://127.0.0.1:8088. A path replaces the
+    /// default path of the mode or profile.
     #[arg(long, value_name = "URL", value_parser = target)]
     pub target: Target,
     /// Connections, kept alive unless --requests-per-connection says otherwise.
@@ -62,21 +62,21 @@ pub struct TrafficArgs {
     /// Threads of the generator.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
-    /// Seconds after which a request without an answer is given up.
+    /// Seconds after which an unanswered request is given up.
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub timeout: f64,
-    /// Statuses that are a success, up to 16 between 200 and 399, with commas between them, as in
-    /// 200,202,204. A CORS preflight may be answered 204 besides.
+    /// Statuses that count as success: up to 16 between 200 and 399, comma-separated, as in 200,202,204. For
+    /// a CORS preflight 204 counts as well.
     #[arg(long, default_value = "200", value_name = "STATUSES")]
     pub ok: OkStatuses,
     /// What requests carry.
-    #[command(flatten, next_help_heading = "What requests carry")]
+    #[command(flatten, next_help_heading = "Requests")]
     pub body: BodyArgs,
     /// How connections are made and used.
     #[command(flatten, next_help_heading = "Connections")]
     pub connect: ConnectArgs,
     /// Number of this run in event ids, up to 8 hex digits; random by default.
-    #[arg(long, value_name = "HEX", value_parser = run_number, help_heading = "What requests carry")]
+    #[arg(long, value_name = "HEX", value_parser = run_number, help_heading = "Requests")]
     pub run: Option<u32>,
 }
 

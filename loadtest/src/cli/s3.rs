@@ -16,7 +16,7 @@ pub struct S3Args {
     /// A bucket; repeat for more.
     #[arg(long, value_name = "NAME", default_values = ["clicks"])]
     pub bucket: Vec<String>,
-    /// Memory for objects and for parts in bytes; over it uploads are refused.
+    /// Bytes of memory for objects and parts; beyond it uploads are refused.
     #[arg(long, default_value_t = 1 << 30, value_name = "BYTES")]
     pub memory_bytes_max: usize,
     /// Keep objects in this directory, which must be empty or absent, instead of in memory.

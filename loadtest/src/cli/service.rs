@@ -16,23 +16,23 @@ pub struct ServiceArgs {
     /// Write the id of each stored event to this file, for `audit --ledger`.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// Listen with TLS at this address, too, with a self-signed certificate for localhost; h2 by
-    /// ALPN. Plain ports take h2 with prior knowledge.
+    /// Also listen with TLS at this address, with a self-signed certificate for localhost and h2 by ALPN.
+    /// Plain ports accept h2 with prior knowledge.
     #[arg(long, value_name = "ADDR")]
     pub tls_listen: Option<SocketAddr>,
     /// Write the certificate of --tls-listen to this file in PEM, for clients to trust.
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     pub tls_cert_out: Option<PathBuf>,
-    /// Threads that serve, 1 to 64.
+    /// Server threads, 1 to 64.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// Refuse calls that are not signed (AWS Signature Version 4 in the Authorization header).
-    /// Alone it checks that a signature is there, well formed, for this service and of now;
-    /// with ID:SECRET it verifies the signature with that key.
+    /// Refuse calls that are not signed (AWS Signature Version 4 in the Authorization header). Without a
+    /// value it checks that a signature is present, well-formed, current and for this service; with ID:SECRET
+    /// it also verifies the signature with that key.
     #[arg(long, value_name = "ID:SECRET", num_args = 0..=1, require_equals = true,
           default_missing_value = "", value_parser = signatures)]
     pub require_signature: Option<Signatures>,
-    /// When answers come.
+    /// Delays of answers.
     #[command(flatten)]
     pub latency: LatencyArgs,
     /// Faults from the start, and at set times.
@@ -40,14 +40,14 @@ pub struct ServiceArgs {
     pub faults: FaultArgs,
 }
 
-/// When answers come. The parts add up; delays end at whole milliseconds.
+/// Delays of answers. The parts add up; delays end at whole milliseconds.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Latency (parts add up; --fault-seed seeds it)")]
 pub struct LatencyArgs {
     /// Delay before each answer, in milliseconds.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub latency_ms: u64,
-    /// Up to this much more delay, evenly spread, in milliseconds.
+    /// Additional delay of up to this much, evenly distributed, in milliseconds.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub latency_jitter_ms: u64,
     /// A log-normal delay with this median, in milliseconds.
@@ -56,10 +56,10 @@ pub struct LatencyArgs {
     /// The 99th percentile of the log-normal delay, in milliseconds.
     #[arg(long, value_name = "MS", requires = "latency_median_ms")]
     pub latency_p99_ms: Option<f64>,
-    /// The whole service stands still once in so many seconds.
+    /// Pause the whole service once in this many seconds.
     #[arg(long, value_name = "SECONDS", requires = "pause_ms")]
     pub pause_every_s: Option<f64>,
-    /// How long it stands still then, in milliseconds.
+    /// Length of each pause, in milliseconds.
     #[arg(long, value_name = "MS", requires = "pause_every_s")]
     pub pause_ms: Option<u64>,
 }
@@ -135,10 +135,10 @@ pub struct FaultArgs {
     /// Refuse exactly K of every N records, per record.
     #[arg(long, value_name = "K/N", value_parser = portion)]
     pub reject: Option<Portion>,
-    /// What a refused record's entry says.
+    /// Error code in the entry of a refused record.
     #[arg(long, value_enum, default_value = "throttled")]
     pub reject_code: RejectCode,
-    /// Count 0 failures in the answer whatever the entries say.
+    /// Report 0 failures in the answer, whatever its entries say.
     #[arg(long)]
     pub failed_count_zero: bool,
     /// Answer K of every N records as stored without storing them: an audit must find them.
@@ -174,7 +174,7 @@ pub struct FaultArgs {
     /// Delay of a slow answer in milliseconds.
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     pub slow_ms: u64,
-    /// Carry out, then send the answer's body in drops of --trickle-bytes-per-s.
+    /// Carry out the call, then send the answer's body at --trickle-bytes-per-s.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub trickle: f64,
     /// Rate of such a body, at least 1.
@@ -186,12 +186,12 @@ pub struct FaultArgs {
     /// Store, then answer 200 with a body that is not the service's.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub garbage_answer: f64,
-    /// Stop faulting calls after this many.
+    /// Stop after this many faulty calls.
     #[arg(long, value_name = "N")]
     pub fault_calls_max: Option<u64>,
-    /// TOML file of `[[window]]` tables, each with from_s, for_s, seed and faults named as these (without
-    /// --, with _ for -); gone = true closes the port and resets connections for that while. The
-    /// first window that matches counts; outside of them the faults given here.
+    /// TOML file of `[[window]]` tables, each with from_s, for_s, seed and faults named as these (without --,
+    /// with _ for -); gone = true closes the port and resets connections meanwhile. The first window that
+    /// matches applies; outside of all windows the faults given here do.
     #[arg(long, value_name = "FILE")]
     pub fault_script: Option<PathBuf>,
 }

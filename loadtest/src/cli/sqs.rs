@@ -18,7 +18,7 @@ pub struct SqsArgs {
     /// Largest message in KiB, 1 to 1024.
     #[arg(long, default_value_t = 1024, value_name = "KIB")]
     pub message_kib_max: usize,
-    /// Memory for messages in bytes; over it the oldest go, and are counted.
+    /// Bytes of memory for messages; beyond it the oldest are dropped and counted.
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     pub retain_bytes_max: usize,
     /// Keep no messages, only count them (for benchmarks).

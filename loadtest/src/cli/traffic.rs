@@ -1,5 +1,4 @@
-//! The command line of request bodies and connections: arguments that every
-//! command has that sends load.
+//! The command line of request bodies and connections: the arguments of every command that sends load.
 
 use crate::run::{
     AddressFamily, BodyMode, BodyOptions, BodySource, ConnectOptions, FileOptions, Profile,
@@ -11,7 +10,7 @@ use std::path::PathBuf;
 /// What requests carry: events of an exact size, traffic of a kind, or files.
 #[derive(Clone, Debug, Args)]
 pub struct BodyArgs {
-    /// Traffic of a kind, with its own sizes and paths: web, mobile, single, flat, batch, firehose.
+    /// Traffic of one kind of client, with its sizes and paths: web, mobile, single, flat, batch, firehose.
     ///
     /// web: browsers with the web SDK, 1-10 events in plain text, and CORS preflights.
     /// mobile: phones, 50-100 events as base64 of gzip. single: one event of about 1 KB with nested
@@ -50,17 +49,17 @@ pub struct BodyArgs {
     /// One more header line; repeat for more.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// What sizes, mixes and users are drawn from; the run's number unless given.
+    /// Seed of sizes, mixes and users; by default the number of the run.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Users that events come from.
+    /// Number of users that events come from.
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub users: u32,
-    /// Make some users far more frequent than others, by Zipf's law with this exponent (1 is
-    /// usual), so that a partition key made of them makes hot shards.
+    /// Make some users far more frequent than others, by Zipf's law with this exponent (1 is usual), so that
+    /// partitioning by user makes hot shards.
     #[arg(long, value_name = "EXPONENT")]
     pub zipf: Option<f64>,
-    /// Share of CORS preflights among the requests of --profile web; 0.2 unless given.
+    /// Share of CORS preflights among the requests of --profile web; 0.2 by default.
     #[arg(long, value_name = "SHARE")]
     pub preflights: Option<f64>,
 }
@@ -104,25 +103,25 @@ impl BodyArgs {
 /// How connections are made and used.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectArgs {
-    /// Close each connection after this many requests; 1 is a connection per request. A new one is
-    /// opened when a request is due, which has connect and TLS handshake in its latency. The last
-    /// request says `Connection: close`, so that the server closes first.
+    /// Close each connection after this many requests; 1 is a connection per request. A new one is opened
+    /// when a request is due, whose latency then includes connect and TLS handshake. The last request sends
+    /// `Connection: close`, so that the server closes first.
     #[arg(long, value_name = "N")]
     pub requests_per_connection: Option<u64>,
     /// Requests that may wait for their answers on one connection, at most 1024; 1 is no
     /// pipelining.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub pipeline: usize,
-    /// Use IPv4 alone.
+    /// Use IPv4 only.
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
-    /// Use IPv6 alone.
+    /// Use IPv6 only.
     #[arg(short = '6', long)]
     pub ipv6: bool,
     /// Trust the certificates in this PEM file instead of the system's; for https:// targets.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Take any certificate; for https:// targets.
+    /// Accept any certificate; for https:// targets.
     #[arg(long)]
     pub insecure: bool,
 }

@@ -1,18 +1,17 @@
-//! The front: hosts and the load balancer.
+//! The front: hosts and load balancers.
 
 use super::money::grouped;
 use super::prices::{Price, Prices};
 use super::{BillLine, Input, Need, PlanError, narrow};
 
-/// Targets that a Network Load Balancer takes in one zone, and in all of them with cross-zone
-/// load balancing (NLB guide, quotas).
+/// Targets per Network Load Balancer: in each zone, or in all zones together with cross-zone load balancing
+/// (NLB guide, quotas).
 const TARGETS_PER_NLB: u64 = 500;
 
-/// Network Load Balancers per Region (NLB guide, quotas; can be raised).
+/// Network Load Balancers per Region (NLB guide, quotas; AWS raises it on request).
 const NLBS_PER_REGION: u64 = 50;
 
-/// What one NLCU holds, from the price page of Elastic Load Balancing: whichever is used most is
-/// billed.
+/// The capacity of one NLCU (price page of Elastic Load Balancing). The dimension used most is billed.
 struct Unit {
     new_per_second: u64,
     active: u64,
@@ -31,13 +30,13 @@ const TLS: Unit = Unit {
     bytes_per_hour: 1 << 30,
 };
 
-/// Fractions of an NLCU-hour that are counted.
+/// NLCU-hours are counted in millionths.
 const UNIT_FRACTIONS: u128 = 1_000_000;
 
-/// Hosts and load balancer.
+/// The plan of hosts and load balancers.
 pub(super) struct Front {
     pub(super) hosts: u64,
-    /// Bytes of the month's requests.
+    /// Bytes of all requests of the month.
     pub(super) bytes: u128,
     pub(super) needs: Vec<Need>,
     pub(super) bill: Vec<BillLine>,
@@ -62,7 +61,7 @@ pub(super) fn line(
     })
 }
 
-/// NLCU-hours of these connections and bytes, in millionths, and the dimension that they come from.
+/// NLCU-hours for these connections and bytes, in millionths, and the dimension that decides them.
 fn unit_hours(unit: &Unit, connections: u128, seconds: u64, bytes: u128) -> (u128, &'static str) {
     let seconds = u128::from(seconds);
     [
@@ -84,7 +83,7 @@ fn unit_hours(unit: &Unit, connections: u128, seconds: u64, bytes: u128) -> (u12
     .unwrap_or_default()
 }
 
-/// Plans hosts and load balancer.
+/// Plans hosts and load balancers.
 pub(super) fn front(input: &Input, prices: &Prices) -> Result<Front, PlanError> {
     let by_rate = input.provided(input.requests_per_second, input.host_requests_per_second);
     let hosts = by_rate.max(input.hosts_min);
@@ -110,8 +109,8 @@ pub(super) fn front(input: &Input, prices: &Prices) -> Result<Front, PlanError> 
     let mut notes = Vec::new();
     if nlbs > NLBS_PER_REGION {
         notes.push(format!(
-            "{nlbs} load balancers are over the quota of {NLBS_PER_REGION} per Region, which can \
-             be raised; larger hosts need fewer"
+            "{nlbs} load balancers exceed the quota of {NLBS_PER_REGION} per Region, which AWS \
+             raises on request; larger hosts need fewer"
         ));
     }
     Ok(Front {
@@ -122,9 +121,9 @@ pub(super) fn front(input: &Input, prices: &Prices) -> Result<Front, PlanError> 
                 what: "hosts",
                 count: hosts,
                 because: match by_rate < input.hosts_min {
-                    true => format!("the least asked for; {by_rate} by rate"),
+                    true => format!("the minimum asked for; the rate needs {by_rate}"),
                     false => format!(
-                        "{} requests/s each as measured, {} % head-room",
+                        "{} requests/s each, as measured; {} % head-room",
                         grouped(input.host_requests_per_second.into()),
                         input.head_room_percent
                     ),
