@@ -125,7 +125,7 @@ fn a_configured_output_replaces_the_default_one() {
 }
 
 #[test]
-fn in_flight_bytes_are_a_quarter_of_memory_but_at_least_64_mib() {
+fn in_flight_bytes_default_to_a_quarter_of_memory() {
     for (memory_bytes, expected) in [
         (1 << 30, 256 << 20),
         (100 << 20, 64 << 20),
@@ -206,7 +206,7 @@ fn a_variable_merges_into_the_section_that_the_file_has() {
 }
 
 #[test]
-fn variables_alone_make_an_output_and_text_may_look_like_a_number() {
+fn variables_alone_configure_an_output() {
     let variables = [
         ("SLUICE_OUTPUTS__A_B__C__TYPE", "kinesis"),
         ("SLUICE_OUTPUTS__A_B__C__STREAM", "123"),
@@ -245,7 +245,7 @@ fn a_variable_that_names_no_key_is_refused_by_name() {
 }
 
 #[test]
-fn a_variable_with_a_value_of_the_wrong_type_is_refused_by_name() {
+fn ill_typed_variables_are_refused_by_name() {
     for (name, value) in [
         ("SLUICE_LISTEN__WORKERS", "two"),
         ("SLUICE_LISTEN__WORKERS", "-1"),
@@ -263,7 +263,7 @@ fn a_variable_with_a_value_of_the_wrong_type_is_refused_by_name() {
 }
 
 #[test]
-fn variables_of_others_and_of_a_kubernetes_service_called_sluice_are_left_alone() {
+fn variables_of_others_and_of_kubernetes_are_ignored() {
     let variables = [
         ("SLUICE_CONFIG", "elsewhere.toml"),
         ("SLUICEGATE", "1"),
@@ -280,7 +280,7 @@ fn variables_of_others_and_of_a_kubernetes_service_called_sluice_are_left_alone(
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_not_utf_8_is_refused_by_name() {
+fn a_variable_that_is_not_utf8_is_refused_by_name() {
     use std::os::unix::ffi::OsStringExt;
     let variable = (
         OsString::from("SLUICE_PATHS__PING"),
@@ -334,7 +334,7 @@ fn an_unknown_name_is_answered_with_the_nearest_known_ones() {
 }
 
 #[test]
-fn broken_toml_and_ill_typed_values_are_refused_with_their_line() {
+fn broken_toml_and_wrong_types_are_refused_with_their_line() {
     for (text, line) in [
         ("[listen]\nworkers = \n", 2),
         ("[listen]\nworkers = 'two'\n", 2),
@@ -358,7 +358,7 @@ fn broken_toml_and_ill_typed_values_are_refused_with_their_line() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_not_text_or_too_large_is_refused() {
+fn missing_binary_and_oversized_files_are_refused() {
     let load = |path: &Path| Config::load(Some(path), [], &Flags::default(), MACHINE);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.toml");

@@ -83,7 +83,7 @@ fn out_of_range(bound: &Bounded, given: u64) -> bool {
 }
 
 #[test]
-fn every_number_is_taken_at_its_bounds_and_refused_one_beyond() {
+fn numbers_are_accepted_at_their_bounds_and_refused_beyond() {
     for bound in all() {
         let (key, min, max) = (&bound.key, bound.min, bound.max);
         assert!(min < max, "{key}");

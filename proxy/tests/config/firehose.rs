@@ -7,7 +7,7 @@ use std::time::Duration;
 const FIREHOSE: &str = "[outputs.main]\ntype = 'firehose'\nstream = 'clicks'\n";
 
 #[test]
-fn a_firehose_output_fills_records_to_a_billing_step_for_a_tenth_of_a_second() {
+fn firehose_packs_records_to_a_billing_step_by_default() {
     let config = load(FIREHOSE).unwrap();
     for (key, value) in [
         ("pack_bytes_max", 5_120),
@@ -24,7 +24,7 @@ fn a_firehose_output_fills_records_to_a_billing_step_for_a_tenth_of_a_second() {
 }
 
 #[test]
-fn defaults_of_a_firehose_output_give_way_to_a_short_deadline() {
+fn firehose_defaults_yield_to_a_short_ack_deadline() {
     let config = load(&format!("[ack]\ndeadline_ms = 40\n{FIREHOSE}")).unwrap();
     let timing = &config.outputs[0].timing;
     assert_eq!(timing.linger, Duration::from_millis(10));
@@ -36,7 +36,7 @@ fn defaults_of_a_firehose_output_give_way_to_a_short_deadline() {
 }
 
 #[test]
-fn settings_of_a_firehose_output_that_do_not_go_together_are_refused() {
+fn contradicting_firehose_settings_are_refused() {
     let small = "[limits]\nbody_bytes_max = 1024\nhead_bytes_max = 8192\n";
     let shown = problem(&format!(
         "{small}{FIREHOSE}batch_bytes_max = 9999\npack_bytes_max = 10000\n"
@@ -62,7 +62,7 @@ fn settings_of_a_firehose_output_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_delivery_stream_has_a_name_of_1_to_64_characters() {
+fn delivery_stream_names_have_1_to_64_characters() {
     let named = |name: &str| FIREHOSE.replace("clicks", name);
     assert!(load(&named(&"x".repeat(64))).is_ok());
     for name in ["", &"x".repeat(65), "a/b", "arn:aws:firehose"] {

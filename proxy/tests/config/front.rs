@@ -7,7 +7,7 @@ use sluice_proxy::worker::ProxyProtocol;
 use std::ffi::OsString;
 
 #[test]
-fn origins_are_an_array_or_one_text_and_a_bad_one_is_refused_by_name() {
+fn origins_are_a_list_or_text_and_checked_by_name() {
     let expected = ["https://*.example.com", "localhost:*"];
     for text in [
         "[cors]\norigins = ['https://*.example.com', 'localhost:*']\n",
@@ -78,7 +78,7 @@ fn lists_of_networks_applications_and_hosts_are_checked_and_bounded() {
 }
 
 #[test]
-fn the_environment_of_the_replaced_tier_lies_under_our_own_and_only_without_a_file() {
+fn legacy_variables_yield_to_ours_and_to_a_file() {
     let variables = [
         ("AWS_KINESIS_STREAM_NAME", "clicks"),
         ("SERVER_ENDPOINT_PATH", "/in"),
@@ -110,7 +110,7 @@ fn replaced_paths(variables: &[(&str, &str)]) -> sluice_proxy::dialect::Paths {
 }
 
 #[test]
-fn paths_of_the_replaced_tier_win_over_endpoints_it_does_not_have() {
+fn legacy_paths_win_over_endpoints_the_old_tier_lacks() {
     for path in ["/v1/events", "/i", "/collect/"] {
         let paths = replaced_paths(&[("SERVER_ENDPOINT_PATH", path)]);
         assert_eq!((paths.collect.as_str(), paths.events), (path, None));
@@ -141,7 +141,7 @@ fn a_path_that_is_off_is_printed_and_read_back() {
 }
 
 #[test]
-fn a_header_before_http_is_off_or_required_and_nothing_in_between() {
+fn proxy_protocol_is_off_or_required() {
     assert_eq!(load("").unwrap().listen.proxy_protocol, ProxyProtocol::Off);
     for (word, expected) in [
         ("off", ProxyProtocol::Off),
@@ -163,7 +163,7 @@ fn a_header_before_http_is_off_or_required_and_nothing_in_between() {
 }
 
 #[test]
-fn a_fake_ip_is_off_unless_it_is_asked_for_in_our_words_or_in_those_of_the_replaced_tier() {
+fn fake_ip_is_off_unless_set_or_in_dev_mode() {
     assert!(!load("").unwrap().client_address.fake_ip);
     assert!(
         load("[client_address]\nfake_ip = true\n")

@@ -6,7 +6,7 @@ use sluice_proxy::config::Flags;
 const LOGIN: &str = "sasl_username = 'sluice'\nsasl_password = 'hunter2'\n";
 
 #[test]
-fn a_kafka_output_is_plain_without_a_login_and_encrypted_with_one() {
+fn kafka_is_plain_without_a_login_and_encrypted_with_one() {
     let config = load(KAFKA).unwrap();
     let brokers = ["b-1:9092", "b-2"].map(toml::Value::from).to_vec();
     assert_eq!(main_output(&config, "brokers"), brokers.into());
@@ -22,7 +22,7 @@ fn a_kafka_output_is_plain_without_a_login_and_encrypted_with_one() {
 }
 
 #[test]
-fn a_password_is_shown_nowhere_and_its_mask_is_no_password() {
+fn a_password_is_never_shown_and_its_mask_refused() {
     let text = format!("{KAFKA}sasl = 'scram-sha-256'\ntls = false\n{LOGIN}");
     let config = load(&text).unwrap();
     for shown in [config.to_toml(), format!("{config:?}")] {
@@ -41,7 +41,7 @@ fn a_password_is_shown_nowhere_and_its_mask_is_no_password() {
 }
 
 #[test]
-fn settings_of_a_kafka_output_that_do_not_go_together_are_refused() {
+fn contradicting_kafka_settings_are_refused() {
     for (more, expected) in [
         ("delivery_timeout_ms = 3995\n", "4000 ms"),
         (
@@ -88,7 +88,7 @@ fn template() -> String {
 }
 
 #[test]
-fn a_topic_with_braces_is_a_template_and_printed_as_it_was_written() {
+fn a_topic_with_braces_is_a_template() {
     let config = load(&template()).unwrap();
     let rule = config.outputs[0].sink.topics().unwrap();
     assert_eq!(rule.template.to_string(), "clicks-{appId}");
@@ -99,7 +99,7 @@ fn a_topic_with_braces_is_a_template_and_printed_as_it_was_written() {
 }
 
 #[test]
-fn a_template_without_a_fallback_and_a_name_with_one_are_refused() {
+fn a_topic_fallback_comes_with_a_template_and_only_then() {
     for (from, to, expected) in [
         (
             "topic_fallback = 'clicks'\n",
@@ -140,7 +140,7 @@ fn a_template_without_a_fallback_and_a_name_with_one_are_refused() {
 }
 
 #[test]
-fn outputs_with_templates_have_the_same_one_and_the_same_bound() {
+fn all_outputs_share_one_topic_template_and_bound() {
     let first = template();
     let second = |more: &str| format!("{first}{}{more}", first.replace("main", "second"));
     assert!(load(&second("")).is_ok());
@@ -195,7 +195,7 @@ fn a_certificate_switches_tls_on_and_comes_with_its_key() {
 }
 
 #[test]
-fn a_key_s_password_is_shown_nowhere_and_its_mask_is_no_password() {
+fn a_key_password_is_never_shown_and_its_mask_refused() {
     let pair = "certificate_file = 'own.pem'\nkey_file = 'own.key'\n";
     let text = format!("{KAFKA}{pair}key_password = 'hunter2'\n");
     let config = load(&text).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 const S3: &str = "[outputs.main]\ntype = 's3'\nbucket = 'clicks'\n";
 
 #[test]
-fn an_s3_output_is_durable_unless_it_is_enqueued_and_then_has_no_stage() {
+fn s3_is_durable_by_default_and_unstaged_when_enqueued() {
     let config = load(S3).unwrap();
     let output = &config.outputs[0];
     assert_eq!(output.timing.ack, AckMode::Durable);
@@ -45,7 +45,7 @@ fn an_s3_output_is_durable_unless_it_is_enqueued_and_then_has_no_stage() {
 }
 
 #[test]
-fn the_printed_form_of_an_s3_output_loads_again_with_and_without_a_stage() {
+fn printed_s3_settings_load_again_staged_or_not() {
     for more in [
         "",
         "ack = 'enqueued'\n",
@@ -60,7 +60,7 @@ fn the_printed_form_of_an_s3_output_loads_again_with_and_without_a_stage() {
 }
 
 #[test]
-fn settings_of_an_s3_output_that_do_not_go_together_are_refused() {
+fn contradicting_s3_settings_are_refused() {
     let enqueued = "ack = 'enqueued'\n";
     for (more, expected) in [
         ("ack = 'delivered'\n", "an object takes minutes to fill"),
@@ -111,7 +111,7 @@ fn settings_of_an_s3_output_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn names_in_a_bucket_are_refused_where_no_bucket_could_take_them() {
+fn invalid_bucket_names_and_prefixes_are_refused() {
     for (text, accepted) in [
         (S3.replace("clicks", "ab"), false),
         (S3.replace("clicks", "abc"), true),
@@ -146,7 +146,7 @@ fn no_two_outputs_write_into_one_directory_whatever_their_types() {
 }
 
 #[test]
-fn a_small_object_of_the_replaced_tier_is_taken_beside_larger_requests() {
+fn legacy_object_sizes_may_be_below_the_largest_request() {
     let variables = [
         ("AWS_S3_BUCKET", "events"),
         ("S3_BATCH_MAX_BYTES", "1000000"),
