@@ -129,7 +129,7 @@ fn delivery(c: &mut Criterion) {
 
 /// Opens, accepts, settles and closes one request of one record.
 fn through_the_table(table: &mut RequestTable, budget: &ByteBudget) -> AckStatus {
-    let permit = budget.try_reserve(1_024).unwrap();
+    let permit = budget.try_reserve(1_024, None).unwrap();
     let request = table.open(1, 0, permit, FAR);
     let mut word: Option<Settlement> = None;
     table.accept(request, 1_024, |_, ticket| {

@@ -1,16 +1,65 @@
-//! Admission by bytes: how much of request bodies and records one core may hold at once.
+//! Admission by bytes: how much of request bodies and records one core may hold at once, in all and from one
+//! client.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
+/// One client may hold this part of a budget.
+const PARTS_PER_SOURCE: u64 = 8;
+
+/// All clients of an IPv6 /48 together may hold this part: an ordinary site has that much, and hosts without number
+/// in it.
+const PARTS_PER_SITE: u64 = 4;
+
+/// Whom bytes are counted for: an IPv4 address or an IPv6 /64, the least that one client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    client: u128,
+    /// Its /48, with a bit that no /64 has.
+    site: Option<u128>,
+}
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Source {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Source {
+                client: address.to_ipv6_mapped().to_bits(),
+                site: None,
+            },
+            IpAddr::V6(address) => Source {
+                client: address.to_bits() >> 64 << 64,
+                site: Some(address.to_bits() >> 80 << 80 | 1),
+            },
+        }
+    }
+}
+
+impl Source {
+    /// The client, and its site if it has one, as keys that no other client or site has.
+    #[must_use]
+    pub fn keys(self) -> (u128, Option<u128>) {
+        (self.client, self.site)
+    }
+
+    /// The keys, with the part of a limit that each may have.
+    fn parts(self) -> impl Iterator<Item = (u128, u64)> {
+        let site = self.site.map(|site| (site, PARTS_PER_SITE));
+        [(self.client, PARTS_PER_SOURCE)].into_iter().chain(site)
+    }
+}
+
 /// One core's share of the process's in-flight bytes. Not shared between threads, so that admission
-/// costs no locked instruction; the process divides its budget evenly among its cores. A share may be
-/// smaller than one allowed request, so a request that finds the budget empty is always admitted: it
-/// would otherwise never succeed.
+/// costs no locked instruction; the process divides its budget evenly among its cores. A share, or the part of it
+/// that one client may have, may be smaller than one allowed request, so a request that finds it empty is always
+/// admitted: it would otherwise never succeed.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     limit: u64,
     held: Rc<Cell<u64>>,
+    /// Bytes held by those that hold some.
+    by_source: Rc<RefCell<HashMap<u128, u64>>>,
 }
 
 impl ByteBudget {
@@ -20,14 +69,17 @@ impl ByteBudget {
         ByteBudget {
             limit,
             held: Rc::default(),
+            by_source: Rc::default(),
         }
     }
 
-    /// Reserves `bytes` until the permit is dropped; `None` when fewer are free and another permit is held.
+    /// Reserves `bytes` until the permit is dropped; `None` when fewer are free and another permit is held. Of a
+    /// source, at most an eighth of the budget is held, and a quarter of an IPv6 /48.
     #[must_use]
-    pub fn try_reserve(&self, bytes: u64) -> Option<Permit> {
+    pub fn try_reserve(&self, bytes: u64, source: Option<Source>) -> Option<Permit> {
         let mut permit = Permit {
             budget: self.clone(),
+            source,
             bytes: 0,
         };
         permit.try_resize(bytes).then_some(permit)
@@ -38,6 +90,11 @@ impl ByteBudget {
     pub fn held(&self) -> u64 {
         self.held.get()
     }
+
+    /// Whether `held` bytes of others leave room for `bytes` in a part of the budget.
+    fn fits(&self, held: u64, bytes: u64, parts: u64) -> bool {
+        held == 0 || held.saturating_add(bytes) <= self.limit / parts
+    }
 }
 
 /// A reservation in a [`ByteBudget`]; dropping it returns the bytes.
@@ -45,28 +102,57 @@ impl ByteBudget {
 #[must_use = "a dropped permit reserves nothing"]
 pub struct Permit {
     budget: ByteBudget,
+    source: Option<Source>,
     bytes: u64,
 }
 
 impl Permit {
-    /// Resizes the reservation to `bytes`. Shrinking always succeeds. Growing beyond the budget succeeds
-    /// only while no other permit holds anything; otherwise the permit stays as it was.
+    /// Resizes the reservation to `bytes`. Shrinking always succeeds. Growing beyond the budget, or beyond the
+    /// source's part of it, succeeds only while no other permit holds anything of it; otherwise the permit stays as
+    /// it was.
     #[must_use]
     pub fn try_resize(&mut self, bytes: u64) -> bool {
         let others = self.budget.held.get() - self.bytes;
-        let fits =
-            bytes <= self.bytes || others == 0 || others.saturating_add(bytes) <= self.budget.limit;
-        if fits {
-            self.budget.held.set(others + bytes);
-            self.bytes = bytes;
+        if bytes > self.bytes && !(self.budget.fits(others, bytes, 1) && self.source_fits(bytes)) {
+            return false;
         }
-        fits
+        self.budget.held.set(others + bytes);
+        if let Some(source) = self.source {
+            let mut held = self.budget.by_source.borrow_mut();
+            for (key, _) in source.parts() {
+                let entry = held.entry(key).or_default();
+                *entry = *entry - self.bytes + bytes;
+                if *entry == 0 {
+                    held.remove(&key);
+                }
+            }
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    fn source_fits(&self, bytes: u64) -> bool {
+        let Some(source) = self.source else {
+            return true;
+        };
+        let held = self.budget.by_source.borrow();
+        source.parts().all(|(key, parts)| {
+            let others = held.get(&key).map_or(0, |held| held - self.bytes);
+            self.budget.fits(others, bytes, parts)
+        })
+    }
+
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.held.set(self.budget.held.get() - self.bytes);
+        // Shrinking always succeeds.
+        let _ = self.try_resize(0);
     }
 }
 
@@ -77,9 +163,9 @@ mod tests {
     #[test]
     fn the_limit_itself_fits_and_one_byte_more_does_not() {
         let budget = ByteBudget::new(100);
-        let permit = budget.try_reserve(60).unwrap();
-        assert!(budget.try_reserve(41).is_none());
-        let rest = budget.try_reserve(40).unwrap();
+        let permit = budget.try_reserve(60, None).unwrap();
+        assert!(budget.try_reserve(41, None).is_none());
+        let rest = budget.try_reserve(40, None).unwrap();
         assert_eq!(budget.held(), 100);
         drop((permit, rest));
         assert_eq!(budget.held(), 0);
@@ -88,22 +174,63 @@ mod tests {
     #[test]
     fn permits_resize_or_stay() {
         let budget = ByteBudget::new(100);
-        let _other = budget.try_reserve(10).unwrap();
-        let mut permit = budget.try_reserve(60).unwrap();
+        let _other = budget.try_reserve(10, None).unwrap();
+        let mut permit = budget.try_reserve(60, None).unwrap();
         assert!(!permit.try_resize(91));
         assert_eq!(budget.held(), 70);
         assert!(permit.try_resize(10));
         assert_eq!(budget.held(), 20);
-        assert!(budget.try_reserve(u64::MAX).is_none());
+        assert!(budget.try_reserve(u64::MAX, None).is_none());
     }
 
     #[test]
     fn a_lone_permit_may_exceed_the_budget() {
         let budget = ByteBudget::new(100);
-        let mut permit = budget.try_reserve(150).unwrap();
+        let mut permit = budget.try_reserve(150, None).unwrap();
         assert!(permit.try_resize(200));
-        assert!(budget.try_reserve(1).is_none());
+        assert!(budget.try_reserve(1, None).is_none());
         drop(permit);
         assert_eq!(budget.held(), 0);
+    }
+
+    fn source(address: &str) -> Option<Source> {
+        let address: IpAddr = address.parse().unwrap();
+        Some(address.into())
+    }
+
+    #[test]
+    fn a_source_holds_at_most_an_eighth() {
+        let budget = ByteBudget::new(800);
+        let greedy = source("192.0.2.7");
+        let first = budget.try_reserve(60, greedy).unwrap();
+        assert!(budget.try_reserve(41, greedy).is_none());
+        let second = budget.try_reserve(40, source("::ffff:192.0.2.7")).unwrap();
+        assert!(budget.try_reserve(1, greedy).is_none());
+        let other = budget.try_reserve(100, source("192.0.2.8")).unwrap();
+        let trusted = budget.try_reserve(600, None).unwrap();
+        assert_eq!(budget.held(), 800);
+        drop((first, second));
+        // It holds nothing now, so it may have one request of any size that the budget has room for.
+        let alone = budget.try_reserve(100, greedy).unwrap();
+        drop((alone, other, trusted));
+        assert_eq!(budget.held(), 0);
+        assert!(budget.by_source.borrow().is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_site_holds_at_most_a_quarter() {
+        let budget = ByteBudget::new(800);
+        let in_site = |network: u16| source(&format!("2001:db8:7:{network:x}::1"));
+        let same = budget.try_reserve(100, in_site(1)).unwrap();
+        assert!(
+            budget
+                .try_reserve(1, source("2001:db8:7:1:ffff::9"))
+                .is_none()
+        );
+        let next = budget.try_reserve(100, in_site(2)).unwrap();
+        assert!(budget.try_reserve(1, in_site(3)).is_none());
+        let elsewhere = budget.try_reserve(100, source("2001:db8:8::1")).unwrap();
+        drop((same, next, elsewhere));
+        assert!(budget.by_source.borrow().is_empty());
     }
 }

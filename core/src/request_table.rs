@@ -452,7 +452,7 @@ mod tests {
         }
 
         fn request(&mut self, events: u32) -> RequestKey {
-            let permit = self.budget.try_reserve(100).unwrap();
+            let permit = self.budget.try_reserve(100, None).unwrap();
             let request = self.table.open(events, 0, permit, DEADLINE);
             for _ in 0..events {
                 self.table
@@ -583,7 +583,7 @@ mod tests {
     #[should_panic(expected = "an event vanished")]
     fn a_lost_event_panics_at_close() {
         let mut desk = Desk::new(&[RULE]);
-        let permit = desk.budget.try_reserve(1).unwrap();
+        let permit = desk.budget.try_reserve(1, None).unwrap();
         let request = desk.table.open(2, 1, permit, DEADLINE);
         desk.table.close(request);
     }

@@ -197,10 +197,12 @@ impl EndpointStats {
 pub struct WorkerStats {
     /// Connections accepted.
     pub connections_accepted: Counter,
-    /// Connections closed because the process had as many as it may.
+    /// Connections refused because the process had as many as it may.
     pub connections_capped: Counter,
-    /// Connections closed because their address had as many as it may.
+    /// Connections refused because their address had as many as it may.
     pub connections_capped_by_address: Counter,
+    /// Idle connections closed for new ones.
+    pub connections_evicted: Counter,
     /// Connections closed because the required PROXY header was missing or invalid.
     pub proxy_headers_refused: Counter,
     /// Errors of accept(2), mostly from exhausted descriptors.
@@ -260,6 +262,7 @@ impl WorkerStats {
             connections_accepted: Counter::default(),
             connections_capped: Counter::default(),
             connections_capped_by_address: Counter::default(),
+            connections_evicted: Counter::default(),
             proxy_headers_refused: Counter::default(),
             accept_errors: Counter::default(),
             connections_open: Gauge::default(),

@@ -214,7 +214,7 @@ impl Run {
         // Up to a third of what one output may hold.
         let record_bytes = u32::from(size) * 256;
         let permit_bytes = u64::from(size) + 1;
-        let permit = self.budget.try_reserve(permit_bytes).unwrap();
+        let permit = self.budget.try_reserve(permit_bytes, None).unwrap();
         let deadline = self.now + Duration::from_millis(u64::from(size));
         let key = self.table.open(received, rejected, permit, deadline);
         for _ in rejected..received {

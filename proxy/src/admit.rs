@@ -3,7 +3,6 @@
 
 use crate::error_code;
 use crate::http::{ErrorBody, Head};
-use ::http::header;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{list, texts};
 use std::collections::HashSet;
@@ -54,13 +53,11 @@ impl Admit {
 
     /// The refusal of a request whose Host is not listed.
     #[must_use]
-    pub fn refuse_host(&self, head: &Head) -> Option<ErrorBody> {
+    pub fn refuse_host(&self, head: &Head<'_>) -> Option<ErrorBody> {
         if self.hosts.is_empty() {
             return None;
         }
-        // The framing accepts exactly one valid Host.
-        let named = head.headers().get(header::HOST);
-        let host = without_port(named.map_or(&[][..], |host| host.as_bytes()));
+        let host = without_port(head.host().unwrap_or_default());
         (!self.hosts.contains(&host.to_ascii_lowercase()))
             .then(|| ErrorBody::new(error_code::HOST_UNKNOWN, "this host is not served here"))
     }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::host_info;
-use crate::http::{AddressPolicy, CorsPolicy, HttpLimits, Network};
+use crate::http::{AddressPolicy, AnswerSettings, CorsPolicy, HttpLimits, Network};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
@@ -321,6 +321,11 @@ fn start_workers(
             body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,
             ..config.limits
         },
+        answers: AnswerSettings {
+            cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
+            retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,
+        },
+        budget_bytes: config.ingest.in_flight_bytes_max / config.listen.workers as u64,
         trusted: config
             .client_address
             .trusted
@@ -398,7 +403,6 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
     };
     IngestSettings {
         paths: config.paths.clone(),
-        cors: CorsPolicy::new(config.cors.origins.clone(), config.cors.max_age),
         addresses: AddressPolicy::new(&config.client_address.trusted, config.client_address.hops),
         admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
         collect: plan(Mode::Envelope),
@@ -407,7 +411,6 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         ack_deadline: config.ack.deadline,
         answer_within: config.limits.body_deadline + config.ack.deadline,
         retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,
-        budget_bytes: config.ingest.in_flight_bytes_max / cores,
         outputs,
     }
 }

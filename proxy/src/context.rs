@@ -3,10 +3,12 @@
 
 use crate::clock::{self, Clock, wall};
 use crate::drain_phase::Drain;
+use sluice_core::budget::ByteBudget;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::{Mono, Wall};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::error;
@@ -27,7 +29,15 @@ pub struct WorkerContext {
     recent: Cell<Mono>,
     /// The wall clock, and when it was read.
     anchor: Cell<(Mono, Wall)>,
+    /// The wall clock of the last tick as in a Date header.
+    date: RefCell<Rc<str>>,
     accepting: Cell<bool>,
+    /// This core's share of the bytes in flight.
+    pub budget: ByteBudget,
+    /// Connections over a cap that are open, to be told so.
+    pub(crate) overflow: Cell<u64>,
+    /// Whether the wall clock reads a year of four digits.
+    is_writable: Cell<bool>,
 }
 
 impl WorkerContext {
@@ -36,14 +46,19 @@ impl WorkerContext {
         stats: Arc<WorkerStats>,
         drain: Arc<Drain>,
         clock: Clock,
+        budget_bytes: u64,
     ) -> WorkerContext {
         WorkerContext {
+            budget: ByteBudget::new(budget_bytes),
+            overflow: Cell::new(0),
+            is_writable: Cell::new(true),
             index,
             stats,
             drain,
             clock,
             recent: Cell::new(clock.now()),
             anchor: Cell::new((clock.now(), wall())),
+            date: RefCell::new(http_date(wall()).into()),
             accepting: Cell::new(true),
         }
     }
@@ -75,13 +90,30 @@ impl WorkerContext {
         (now, wall + now.since(then))
     }
 
+    /// The time of the last [`TICK`] as in a Date header (RFC 9110 section 5.6.7).
+    pub(crate) fn date(&self) -> Rc<str> {
+        Rc::clone(&self.date.borrow())
+    }
+
     pub(crate) fn read_wall(&self) {
-        let (_, before) = self.anchor.replace((self.now(), wall()));
-        if before.secs <= LAST_SECOND && !clock::is_writable() {
+        let now = wall();
+        let (_, before) = self.anchor.replace((self.now(), now));
+        if before.secs != now.secs {
+            self.date.replace(http_date(now).into());
+        }
+        self.is_writable.set(now.secs <= LAST_SECOND);
+        if before.secs <= LAST_SECOND && now.secs > LAST_SECOND {
             error!(
                 "the wall clock reads a year beyond 9999, connections are closed until it does not"
             );
         }
+    }
+
+    /// Whether the wall clock reads a year of four digits, which is what records can carry. Connections are closed
+    /// while it does not.
+    pub(crate) fn wall_is_writable(&self) -> bool {
+        // Asked again, so that a clock that is right again counts at once.
+        self.is_writable.get() || clock::is_writable()
     }
 
     pub(crate) fn accepts(&self) -> bool {
@@ -92,4 +124,14 @@ impl WorkerContext {
     pub(crate) fn stop_accepting(&self) -> bool {
         self.accepting.replace(false)
     }
+}
+
+fn http_date(wall: Wall) -> String {
+    // The calendar's range is limited; a clock beyond it must not end the process.
+    let now = i64::try_from(wall.secs).map(jiff::Timestamp::from_second);
+    let date = match now {
+        Ok(Ok(now)) => now,
+        _ => jiff::Timestamp::MAX,
+    };
+    date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -1,7 +1,7 @@
 //! SHELL 1: from a request's head to its answer, on one core.
 //!
 //! ```text
-//!  head -> endpoint, method, codings -> byte budget -> body -> pipeline (large bodies: on another thread)
+//!  head -> endpoint, method, codings | body -> byte budget -> pipeline (large bodies: on another thread)
 //!       -> capacity at the outputs -> request table entry and tickets -> outputs -> wait for the acks
 //!       -> verdict -> dialect
 //! ```
@@ -18,14 +18,16 @@ use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint, Paths};
 use crate::drain_phase::DrainPhase;
 use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
-use crate::http::{AddressPolicy, Answer, Body, CorsPolicy, ErrorBody, Handler, Head, Ignored};
+use crate::http::{
+    AddressPolicy, Admitted, Answer, Body, ErrorBody, Handler, Head, HttpLimits, Ignored, Known,
+};
 use crate::offload::{Full, Offload};
 use crate::outputs::Outputs;
 use crate::verdict::{LISTED_MAX, Shed, Verdict};
-use ::http::{HeaderValue, Method, StatusCode, Uri, header};
+use ::http::StatusCode;
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, OutputId, RequestKey};
-use sluice_core::budget::{ByteBudget, Permit};
+use sluice_core::budget::Permit;
 use sluice_core::cause::Cause;
 use sluice_core::inflate::{CodingError, Codings, looks_like_events};
 use sluice_core::plan::{Mode, Plan};
@@ -69,8 +71,6 @@ const INLINE_PACKED_BYTES_MAX: usize = 16 << 10;
 pub struct IngestSettings {
     /// Paths of the endpoints.
     pub paths: Paths,
-    /// Origins whose pages may read responses.
-    pub cors: CorsPolicy,
     /// Which proxies are trusted about the client's address.
     pub addresses: AddressPolicy,
     /// Which requests for events are admitted.
@@ -88,8 +88,6 @@ pub struct IngestSettings {
     pub answer_within: Duration,
     /// Bounds of Retry-After, seconds.
     pub retry_after_s: RangeInclusive<u32>,
-    /// This core's share of the bytes in flight.
-    pub budget_bytes: u64,
     /// Per output, in configuration order.
     pub outputs: Vec<OutputSettings>,
 }
@@ -118,7 +116,6 @@ pub struct Ingest {
     outputs: Rc<Outputs>,
     port: &'static AckQueue,
     requests: Rc<RefCell<RequestTable>>,
-    budget: ByteBudget,
     context: Rc<WorkerContext>,
     offload: Arc<Offload>,
     stats: Arc<WorkerStats>,
@@ -139,7 +136,6 @@ impl Ingest {
         let port = AckQueue::leak();
         let rules = settings.outputs.iter().map(|output| output.rule).collect();
         Ingest {
-            budget: ByteBudget::new(settings.budget_bytes),
             requests: Rc::new(RefCell::new(RequestTable::new(port, rules))),
             settings,
             sinks: RefCell::new(sinks),
@@ -177,73 +173,76 @@ impl Ingest {
         }
     }
 
-    async fn take(
-        &self,
-        head: &Head,
-        body: &mut Body,
+    /// Takes a request as far as its acks.
+    fn take<'s>(
+        &'s self,
+        head: &Head<'_>,
+        mut body: Body<'_>,
         codings: Codings,
         plan: WhichPlan,
-    ) -> Result<Verdict, Answer> {
-        let limit = self.settings.body_bytes_max;
-        let expected = body.announced().unwrap_or(limit as u64).min(limit as u64);
-        let Some(permit) = self.budget.try_reserve(expected) else {
-            self.stats.shed_budget.increment();
-            return Ok(Verdict::RetryLater(Shed::Budget));
+    ) -> Taken<'s> {
+        let length = body.as_slice().len();
+        // A body that took memory while it arrived has its permit.
+        let reserved = body.take_permit().or_else(|| self.reserve(head, length));
+        let Some(permit) = reserved else {
+            return Taken::Here(Err(Verdict::RetryLater(Shed::Budget)));
         };
-        let bytes = body.read(limit).await.map_err(Answer::from)?;
-        self.stats.body_bytes.add(bytes.len() as u64);
+        self.stats.body_bytes.add(length as u64);
         let forwarded_for = self.forwarded_for(head);
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
         let sent = SentBody {
-            bytes: &bytes,
+            bytes: body.as_slice(),
             codings: &codings,
-            sent_bytes: sent_bytes(head, bytes.len()),
+            sent_bytes: head.bytes() + length,
             inflated_bytes_max: INLINE_BYTES_MAX,
         };
+        let answer_by = head.received_at() + self.settings.answer_within;
         let here = self.prepare_inline(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
-        let result = match here {
-            Some(result) => result,
-            None => {
-                // Boxed, so that requests prepared here do not carry its size.
-                let away =
-                    self.prepare_away(head, forwarded_for, bytes.clone(), codings, plan, prepared);
-                let (given_back, result) = Box::pin(away).await;
-                prepared = given_back;
-                result
-            }
-        };
-        // The records have copies. Drop the body before waiting for them.
-        drop(bytes);
-        Ok(self.deliver(head, permit, prepared, plan, result).await)
+        if let Some(result) = here {
+            return Taken::Here(self.submit(permit, answer_by, prepared, plan, result));
+        }
+        // Boxed, so that requests prepared here do not carry its size.
+        let away = self.prepare_away(
+            head,
+            forwarded_for,
+            body.into_bytes(),
+            codings,
+            plan,
+            prepared,
+        );
+        Taken::Away(Box::pin(async move {
+            let (prepared, result) = away.await;
+            let handed_over = self.submit(permit, answer_by, prepared, plan, result);
+            self.verdict(handed_over).await
+        }))
     }
 
-    async fn pixel(&self, head: &Head) -> Answer {
-        let event = query_as_object(head.uri().query());
-        let verdict = match event {
-            None => Verdict::GiveUp(Reject::NoEvents),
-            Some(event) => match self.budget.try_reserve(event.len() as u64) {
-                None => {
-                    self.stats.shed_budget.increment();
-                    Verdict::RetryLater(Shed::Budget)
-                }
-                Some(permit) => {
-                    let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-                    let forwarded_for = self.forwarded_for(head);
-                    let forwarded_for = forwarded_for.as_deref();
-                    let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
-                    let result = self.run(head, forwarded_for, sent, plan, &mut prepared);
-                    let result = result.map_err(Verdict::GiveUp);
-                    self.deliver(head, permit, prepared, plan, result).await
-                }
-            },
-        };
-        dialect::pixel::answer(verdict, self.retry_after_s())
+    fn reserve(&self, head: &Head<'_>, bytes: usize) -> Option<Permit> {
+        let permit = self.context.budget.try_reserve(bytes as u64, head.source());
+        if permit.is_none() {
+            self.stats.shed_budget.increment();
+        }
+        permit
+    }
+
+    fn pixel<'s>(&'s self, head: &Head<'_>) -> Result<HandedOver<'s>, Verdict> {
+        let event = query_as_object(head.query()).ok_or(Verdict::GiveUp(Reject::NoEvents))?;
+        let permit = self
+            .reserve(head, event.len())
+            .ok_or(Verdict::RetryLater(Shed::Budget))?;
+        let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
+        let forwarded_for = self.forwarded_for(head);
+        let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
+        let result = self.run(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
+        let result = result.map_err(Verdict::GiveUp);
+        let answer_by = head.received_at() + self.settings.answer_within;
+        self.submit(permit, answer_by, prepared, plan, result)
     }
 
     /// Turns a body into records here, unless that could take too long: `None` then.
     fn prepare_inline(
         &self,
-        head: &Head,
+        head: &Head<'_>,
         forwarded_for: Option<&[u8]>,
         sent: SentBody<'_>,
         plan: WhichPlan,
@@ -271,26 +270,27 @@ impl Ingest {
     }
 
     /// Turns a body into records on another thread.
-    async fn prepare_away(
+    fn prepare_away(
         &self,
-        head: &Head,
+        head: &Head<'_>,
         forwarded_for: Option<Cow<'_, [u8]>>,
         bytes: Bytes,
         codings: Codings,
         plan: WhichPlan,
         mut prepared: Prepared,
-    ) -> (Prepared, Result<(), Verdict>) {
+    ) -> impl Future<Output = (Prepared, Result<(), Verdict>)> + use<> {
         self.stats.bodies_offloaded.increment();
         let request = OwnedRequest {
-            method: head.method().clone(),
-            uri: head.uri().clone(),
-            user_agent: head.headers().get(header::USER_AGENT).cloned(),
+            method: head.method().to_owned(),
+            uri: head.path_and_query().to_owned(),
+            path_bytes: head.path().len(),
+            user_agent: head.first(Known::UserAgent).map(<[u8]>::to_vec),
             forwarded_for: forwarded_for.map(Cow::into_owned),
             peer: head.peer().ip(),
             id: head.id(),
             received_at: head.received_wall(),
         };
-        let sent_bytes = sent_bytes(head, bytes.len());
+        let sent_bytes = head.bytes() + bytes.len();
         let record_bytes_max = self.record_bytes_max();
         let settings = Arc::clone(&self.settings);
         let offloaded = self.offload.run(move || {
@@ -304,31 +304,32 @@ impl Ingest {
             let result = plan.run(&request.context(), sent, record_bytes_max, &mut prepared);
             (prepared, result.map_err(Verdict::GiveUp))
         });
-        match offloaded {
-            Ok(offloaded) => offloaded.await,
-            Err(Full) => {
-                self.stats.shed_budget.increment();
-                (Prepared::default(), Err(Verdict::RetryLater(Shed::Budget)))
+        if offloaded.is_err() {
+            self.stats.shed_budget.increment();
+        }
+        async move {
+            match offloaded {
+                Ok(offloaded) => offloaded.await,
+                Err(Full) => (Prepared::default(), Err(Verdict::RetryLater(Shed::Budget))),
             }
         }
     }
 
-    /// Counts the result of preparation, submits the records to the outputs and waits for them.
-    async fn deliver(
+    /// Counts the result of preparation and submits the records to the outputs.
+    fn submit(
         &self,
-        head: &Head,
         permit: Permit,
+        answer_by: Mono,
         mut prepared: Prepared,
         plan: WhichPlan,
         result: Result<(), Verdict>,
-    ) -> Verdict {
-        let answer_by = head.received_at() + self.settings.answer_within;
+    ) -> Result<HandedOver<'_>, Verdict> {
         let handed_over = result.and_then(|()| {
             self.count(&prepared, plan);
             self.hand_over(permit, answer_by, &mut prepared)
         });
         self.prepared.borrow_mut().push(prepared);
-        self.verdict(handed_over).await
+        handed_over
     }
 
     /// Waits until the records of one request are settled.
@@ -383,19 +384,18 @@ impl Ingest {
     /// Turns a body into records.
     fn run(
         &self,
-        head: &Head,
+        head: &Head<'_>,
         forwarded_for: Option<&[u8]>,
         body: SentBody<'_>,
         plan: WhichPlan,
         prepared: &mut Prepared,
     ) -> Result<(), Reject> {
-        let agent = head.headers().get(header::USER_AGENT);
         let request = RequestContext {
-            method: head.method().as_str(),
+            method: head.method(),
             uri: head.path_and_query(),
-            path: head.uri().path(),
-            query: head.uri().query(),
-            user_agent: agent.map(HeaderValue::as_bytes),
+            path: head.path(),
+            query: head.query(),
+            user_agent: head.first(Known::UserAgent),
             forwarded_for,
             peer: head.peer().ip(),
             id: head.id(),
@@ -418,9 +418,12 @@ impl Ingest {
     }
 
     /// The client's addresses as trusted proxies gave them; counts ignored headers.
-    fn forwarded_for<'h>(&self, head: &'h Head) -> Option<Cow<'h, [u8]>> {
+    fn forwarded_for<'h>(&self, head: &Head<'h>) -> Option<Cow<'h, [u8]>> {
         let peer = head.peer().ip();
-        let forwarded = self.settings.addresses.forwarded(peer, head.headers());
+        let forwarded = self
+            .settings
+            .addresses
+            .forwarded(peer, head.all(Known::ForwardedFor));
         match forwarded.ignored {
             None => {}
             Some(Ignored::NotAnAddress) => self.stats.forwarded_for_invalid.increment(),
@@ -502,7 +505,7 @@ impl Ingest {
     }
 
     /// Why this client may not send. A health check may always: balancers name no Host of the list.
-    fn not_admitted(&self, endpoint: Endpoint, head: &Head) -> Option<ErrorBody> {
+    fn not_admitted(&self, endpoint: Endpoint, head: &Head<'_>) -> Option<ErrorBody> {
         let admit = &self.settings.admit;
         if endpoint == Endpoint::Health {
             return None;
@@ -511,41 +514,42 @@ impl Ingest {
             if endpoint == Endpoint::Ping || !admit.asks_for_app() {
                 return None;
             }
-            let [app_id] = query_parameters(head.uri().query(), ["appId"]);
+            let [app_id] = query_parameters(head.query(), ["appId"]);
             admit.refuse_app(app_id.as_deref())
         })
     }
 
-    async fn answer(&self, endpoint: Option<Endpoint>, head: &Head, body: &mut Body) -> Answer {
+    /// What is decided by the head alone: the answer, or how the request goes on.
+    fn route(&self, endpoint: Option<Endpoint>, head: &Head<'_>) -> Result<Route, Answer> {
         let Some(endpoint) = endpoint else {
-            return Answer::from(&ErrorBody::new(NOT_FOUND, "no such endpoint here"));
+            return Err(Answer::from(&ErrorBody::new(
+                NOT_FOUND,
+                "no such endpoint here",
+            )));
         };
         if let Some(refused) = refuse_method(endpoint, head.method()) {
-            return refused;
+            return Err(refused);
         }
         if let Some(problem) = self.not_admitted(endpoint, head) {
-            return Answer::from(&problem);
+            return Err(Answer::from(&problem));
         }
         let (plan, answer): (_, DialectAnswer) = match endpoint {
-            Endpoint::Health => return self.health(),
-            Endpoint::Ping => return ping(head),
-            // A body of a GET has no meaning; the connection discards one.
-            Endpoint::Pixel => return self.pixel(head).await,
+            Endpoint::Health => return Err(self.health()),
+            Endpoint::Ping => return Err(ping(head)),
+            Endpoint::Pixel => return Ok(Route::Pixel),
             Endpoint::Collect => (WhichPlan::Collect, dialect::aws::answer),
             Endpoint::Events => (WhichPlan::Events, dialect::generic::answer),
         };
-        let codings = match codings(head, plan.of(&self.settings)) {
-            Ok(codings) => codings,
-            Err(error) => {
-                return Answer::from(&ErrorBody::new(
-                    CONTENT_ENCODING_UNSUPPORTED,
-                    error.to_string(),
-                ));
-            }
-        };
-        match self.take(head, body, codings, plan).await {
-            Ok(verdict) => answer(verdict, self.retry_after_s()),
-            Err(answer) => answer,
+        match codings(head, plan.of(&self.settings)) {
+            Ok(codings) => Ok(Route::Body {
+                codings,
+                plan,
+                answer,
+            }),
+            Err(error) => Err(Answer::from(&ErrorBody::new(
+                CONTENT_ENCODING_UNSUPPORTED,
+                error.to_string(),
+            ))),
         }
     }
 
@@ -554,17 +558,72 @@ impl Ingest {
     }
 }
 
+/// How a request goes on that is taken.
+pub enum Route {
+    /// Its query is the event.
+    Pixel,
+    /// Its body has the events.
+    Body {
+        /// How the body is packed.
+        codings: Codings,
+        /// How it becomes records.
+        plan: WhichPlan,
+        /// How its verdict is phrased.
+        answer: DialectAnswer,
+    },
+}
+
+/// A request whose body is here.
+enum Taken<'s> {
+    /// Prepared and submitted, or refused.
+    Here(Result<HandedOver<'s>, Verdict>),
+    /// Under way on another thread.
+    Away(Pin<Box<dyn Future<Output = Verdict> + 's>>),
+}
+
 impl Handler for Ingest {
-    async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
-        let endpoint = dialect::endpoint(&self.settings.paths, head.uri().path());
-        let answer = self.answer(endpoint, head, body).await;
-        // On every response, or a browser hides even the refusal from its page.
-        let is_preflight = *head.method() == Method::OPTIONS;
-        let cors = self.settings.cors.evaluate(head.headers(), is_preflight);
-        Answer {
-            cors,
-            endpoint: endpoint.map_or(EndpointLabel::None, Endpoint::label),
-            ..answer
+    type Route = Route;
+
+    fn admit(&self, head: &Head<'_>) -> Result<Admitted<Route>, Answer> {
+        let endpoint = dialect::endpoint(&self.settings.paths, head.path());
+        let label = endpoint.map_or(EndpointLabel::None, Endpoint::label);
+        match self.route(endpoint, head) {
+            Ok(route) => Ok(Admitted {
+                body_bytes_max: match route {
+                    // A body of a GET has no meaning, and is read past.
+                    Route::Pixel => HttpLimits::DISCARD_BYTES_MAX as usize,
+                    Route::Body { .. } => self.settings.body_bytes_max,
+                },
+                endpoint: label,
+                route,
+            }),
+            Err(answer) => Err(Answer {
+                endpoint: label,
+                ..answer
+            }),
+        }
+    }
+
+    fn handle<'s>(
+        &'s self,
+        head: &Head<'_>,
+        route: Route,
+        body: Body<'_>,
+    ) -> impl Future<Output = Answer> + use<'s> {
+        let (taken, answer): (_, DialectAnswer) = match route {
+            Route::Pixel => (Taken::Here(self.pixel(head)), dialect::pixel::answer),
+            Route::Body {
+                codings,
+                plan,
+                answer,
+            } => (self.take(head, body, codings, plan), answer),
+        };
+        async move {
+            let verdict = match taken {
+                Taken::Here(handed_over) => self.verdict(handed_over).await,
+                Taken::Away(verdict) => verdict.await,
+            };
+            answer(verdict, self.retry_after_s())
         }
     }
 
@@ -583,7 +642,7 @@ impl Handler for Ingest {
             stats.publish(tally);
         }
         drop(requests);
-        self.stats.budget_bytes.set(self.budget.held());
+        self.stats.budget_bytes.set(self.context.budget.held());
         // Records the queue had no room for.
         self.outputs.flush();
     }
@@ -598,12 +657,14 @@ impl Handler for Ingest {
 }
 
 /// A dialect's response to a verdict, given the seconds for Retry-After.
-type DialectAnswer = fn(Verdict, u32) -> Answer;
+pub type DialectAnswer = fn(Verdict, u32) -> Answer;
 
 /// Names one of the plans of [`IngestSettings`], because other threads look it up too.
 #[derive(Clone, Copy, Debug)]
-enum WhichPlan {
+pub enum WhichPlan {
+    /// [`IngestSettings::collect`].
     Collect,
+    /// [`IngestSettings::events`].
     Events,
 }
 
@@ -618,9 +679,10 @@ impl WhichPlan {
 
 /// The parts of a request that records quote, without its connection.
 struct OwnedRequest {
-    method: Method,
-    uri: Uri,
-    user_agent: Option<HeaderValue>,
+    method: String,
+    uri: String,
+    path_bytes: usize,
+    user_agent: Option<Vec<u8>>,
     forwarded_for: Option<Vec<u8>>,
     peer: IpAddr,
     id: RequestId,
@@ -630,22 +692,17 @@ struct OwnedRequest {
 impl OwnedRequest {
     fn context(&self) -> RequestContext<'_> {
         RequestContext {
-            method: self.method.as_str(),
-            uri: path_and_query(&self.uri),
-            path: self.uri.path(),
-            query: self.uri.query(),
-            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            method: &self.method,
+            uri: &self.uri,
+            path: &self.uri[..self.path_bytes],
+            query: self.uri.get(self.path_bytes + 1..),
+            user_agent: self.user_agent.as_deref(),
             forwarded_for: self.forwarded_for.as_deref(),
             peer: self.peer,
             id: self.id,
             received_at: self.received_at,
         }
     }
-}
-
-fn path_and_query(uri: &Uri) -> &str {
-    uri.path_and_query()
-        .map_or("/", ::http::uri::PathAndQuery::as_str)
 }
 
 /// The result of preparing a body.
@@ -711,24 +768,20 @@ fn size(record: &PreparedRecord) -> u64 {
     (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
 }
 
-fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
-    let allow = match endpoint {
+fn refuse_method(endpoint: Endpoint, method: &str) -> Option<Answer> {
+    let allow = match (endpoint, method) {
         // A CORS preflight.
-        Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping
-            if *method == Method::OPTIONS =>
-        {
+        (Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping, "OPTIONS") => {
             return Some(Answer::empty(StatusCode::NO_CONTENT));
         }
         // Every other method is recorded here, as the replaced tier does.
-        Endpoint::Collect => return None,
-        Endpoint::Events if *method == Method::POST => return None,
-        Endpoint::Events => "POST",
-        Endpoint::Pixel if *method == Method::GET => return None,
-        Endpoint::Pixel => "GET",
-        Endpoint::Ping | Endpoint::Health if [Method::GET, Method::HEAD].contains(method) => {
-            return None;
-        }
-        Endpoint::Ping | Endpoint::Health => "GET, HEAD",
+        (Endpoint::Collect, _)
+        | (Endpoint::Events, "POST")
+        | (Endpoint::Pixel, "GET")
+        | (Endpoint::Ping | Endpoint::Health, "GET" | "HEAD") => return None,
+        (Endpoint::Events, _) => "POST",
+        (Endpoint::Pixel, _) => "GET",
+        (Endpoint::Ping | Endpoint::Health, _) => "GET, HEAD",
     };
     let problem = ErrorBody::new(METHOD_NOT_ALLOWED, format!("this endpoint takes {allow}"));
     Some(Answer {
@@ -738,25 +791,16 @@ fn refuse_method(endpoint: Endpoint, method: &Method) -> Option<Answer> {
 }
 
 /// The content codings of the body; several lines are one list (RFC 9110, 5.3).
-fn codings(head: &Head, plan: &Plan) -> Result<Codings, CodingError> {
+fn codings(head: &Head<'_>, plan: &Plan) -> Result<Codings, CodingError> {
     let mut codings = Codings::default();
-    for line in head.headers().get_all(header::CONTENT_ENCODING) {
-        codings.read(line.as_bytes())?;
+    for line in head.all(Known::ContentEncoding) {
+        codings.read(line)?;
     }
     plan.accept(&codings)?;
     Ok(codings)
 }
 
-/// Bytes of a request as sent, except for the few between its parts.
-fn sent_bytes(head: &Head, body: usize) -> usize {
-    let headers = head.headers().iter();
-    let headers: usize = headers
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    head.path_and_query().len() + headers + body
-}
-
-fn ping(head: &Head) -> Answer {
+fn ping(head: &Head<'_>) -> Answer {
     let now = head.received_wall().unix_millis();
     let body = format!("{{\"timestamp\": {}.{:03}}}", now / 1_000, now % 1_000);
     Answer::json(StatusCode::OK, body)

@@ -1,8 +1,8 @@
 //! Sockets: listening, connection limits, proxied addresses, readiness. Knows no HTTP.
 
 pub(crate) mod listener;
-pub(crate) mod poller;
 pub(crate) mod proxy_protocol;
+pub(crate) mod socket;
 
 pub use listener::{BindError, bind};
 #[cfg(fuzzing)]

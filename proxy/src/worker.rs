@@ -13,9 +13,9 @@ pub use settings::{ListenSettings, Pinning, ProxyProtocol};
 use crate::clock::Clock;
 use crate::context::{TICK, WorkerContext};
 use crate::drain_phase::{Drain, DrainPhase};
-use crate::http::{Handler, HttpLimits, HttpServer, serve};
-use crate::net::listener::{self, Acceptor, BindError, ConnectionLimiter, ConnectionPermit};
-use crate::net::poller::{Poller, Stream};
+use crate::http::{AnswerSettings, Handler, HttpLimits, HttpServer, serve};
+use crate::net::listener::{self, Accepted, Acceptor, BindError, ConnectionLimiter};
+use crate::net::socket::{SWEEP_EVERY, Sockets};
 use ipnet::IpNet;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
@@ -34,8 +34,7 @@ use std::time::Duration;
 const LAST_CALL: Duration = Duration::from_millis(100);
 
 const SWEEP_TICKS: u32 = 25;
-const _: () =
-    assert!(TICK.as_millis() * SWEEP_TICKS as u128 == crate::http::SWEEP_EVERY.as_millis(),);
+const _: () = assert!(TICK.as_millis() * SWEEP_TICKS as u128 == SWEEP_EVERY.as_millis(),);
 
 /// Why the cores did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +75,10 @@ pub struct WorkerSettings {
     pub has_cpu_quota: bool,
     /// Limits per connection and client.
     pub limits: HttpLimits,
+    /// How answers are made.
+    pub answers: AnswerSettings,
+    /// Each core's share of the bytes in flight.
+    pub budget_bytes: u64,
     /// Trusted proxies, which the cap per address does not count.
     pub trusted: Vec<IpNet>,
     /// How many outputs each core counts for.
@@ -170,6 +173,8 @@ pub fn run_workers<H: Handler>(
             driver,
             listeners: vec![listener],
             limits: settings.limits,
+            answers: settings.answers.clone(),
+            budget_bytes: settings.budget_bytes,
             limiter: Arc::clone(&limiter),
             stats: block,
             clock: settings.clock,
@@ -228,6 +233,8 @@ struct Start {
     driver: DriverKind,
     listeners: Vec<std::net::TcpListener>,
     limits: HttpLimits,
+    answers: AnswerSettings,
+    budget_bytes: u64,
     limiter: Arc<ConnectionLimiter>,
     stats: Arc<WorkerStats>,
     clock: Clock,
@@ -270,42 +277,43 @@ impl Start {
 
     async fn serve<H: Handler>(self, make: impl Fn(Rc<WorkerContext>) -> H, report: &Report) {
         let context = Rc::new(WorkerContext::new(
-            self.index, self.stats, self.drain, self.clock,
+            self.index,
+            self.stats,
+            self.drain,
+            self.clock,
+            self.budget_bytes,
         ));
         let server = Rc::new(HttpServer::new(
             Rc::clone(&context),
             self.limits,
+            self.answers,
             make(Rc::clone(&context)),
         ));
-        let admit = {
+        let serve = {
             let server = Rc::clone(&server);
-            move |stream: Stream, peer: SocketAddr, permit: ConnectionPermit| {
-                let server = Rc::clone(&server);
+            move |accepted: Accepted| {
                 // Drop the handle now: one that is kept would have to be dropped on this thread, too.
-                drop(monoio::spawn(serve(stream, peer, permit, server)));
+                drop(monoio::spawn(serve(accepted, Rc::clone(&server))));
             }
         };
-        let opened = Poller::new().map(Rc::new).and_then(|poller| {
-            drop(monoio::spawn(Rc::clone(&poller).run()?));
-            let open = |listener| Acceptor::new(&poller, listener).map(Rc::new);
-            self.listeners.into_iter().map(open).collect()
+        let opened = Sockets::new().map(Rc::new).and_then(|sockets| {
+            drop(monoio::spawn(Rc::clone(&sockets).run()?));
+            let open =
+                |listener| Acceptor::new(listener, &sockets, &context, &self.limiter).map(Rc::new);
+            let acceptors: io::Result<Vec<_>> = self.listeners.into_iter().map(open).collect();
+            Ok((sockets, acceptors?))
         });
-        let mut acceptors: Vec<Rc<Acceptor>> = match opened {
-            Ok(acceptors) => acceptors,
+        let (sockets, mut acceptors) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 let _ = report.send((self.index, Err(error)));
                 return;
             }
         };
         for acceptor in &acceptors {
-            let (acceptor, context, limiter, admit) = (
-                Rc::clone(acceptor),
-                Rc::clone(&context),
-                Arc::clone(&self.limiter),
-                admit.clone(),
-            );
+            let (acceptor, serve) = (Rc::clone(acceptor), serve.clone());
             drop(monoio::spawn(async move {
-                acceptor.accept(&context, &limiter, admit).await;
+                acceptor.accept(serve).await;
             }));
         }
         let _ = report.send((self.index, Ok(())));
@@ -319,27 +327,25 @@ impl Start {
             server.tick(now);
             ticks += 1;
             if ticks % SWEEP_TICKS == 0 {
-                server.sweep(now);
+                sockets.sweep(now);
             }
             if context.drain.phase() != DrainPhase::Draining {
                 continue;
             }
             if context.stop_accepting() {
                 for acceptor in acceptors.drain(..) {
-                    for (stream, peer) in acceptor.close() {
-                        listener::accept_one(&context, &self.limiter, stream, peer, &admit);
-                    }
+                    acceptor.close(&serve);
                 }
                 last_call = now + LAST_CALL;
             }
             if now < last_call.min(context.drain.deadline()) {
                 continue;
             }
-            server.end_all_soon();
+            sockets.end_all_soon();
             if server.open() > 0 && now >= context.drain.deadline() {
                 // The runtime forgets tasks without dropping them: sockets would stay open and
                 // requests uncounted.
-                server.end_all_now();
+                sockets.end_all_now();
                 monoio::time::sleep(TICK).await;
             }
             if server.open() == 0 || now >= context.drain.deadline() {

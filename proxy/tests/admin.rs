@@ -182,6 +182,7 @@ fn sources() -> Sources {
             stats.connections_accepted.add(n);
             stats.connections_capped.add(2 * n);
             stats.connections_capped_by_address.add(30 * n);
+            stats.connections_evicted.add(35 * n);
             stats.forwarded_for_untrusted.add(31 * n);
             stats.forwarded_for_invalid.add(32 * n);
             stats.proxy_headers_refused.add(18 * n);

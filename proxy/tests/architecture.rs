@@ -507,7 +507,7 @@ fn wrong_arrows_in_sources_are_found() {
         ("proxy/src/net/listener.rs", "use crate::worker::TICK;"),
         ("proxy/src/net.rs", "use crate::http::HttpLimits;"),
         ("proxy/src/http/conn.rs", "use crate::worker::Workers;"),
-        ("proxy/src/context.rs", "use crate::net::poller;"),
+        ("proxy/src/context.rs", "use crate::net::socket;"),
         ("proxy/src/clock.rs", "use crate::drain_phase::Drain;"),
         (
             "proxy/src/outputs.rs",
@@ -545,9 +545,9 @@ fn right_arrows_tests_comments_and_strings_are_left_alone() {
         ("proxy/src/net/listener.rs", "use crate::context::TICK;"),
         (
             "proxy/src/worker/driver.rs",
-            "use crate::net::{bind, poller};",
+            "use crate::net::{bind, socket};",
         ),
-        ("proxy/src/http/conn.rs", "use crate::net::poller::Stream;"),
+        ("proxy/src/http/conn.rs", "use crate::net::socket::Stream;"),
         ("proxy/src/app.rs", "use sluice_sinks::TYPES;"),
         ("proxy/src/outputs.rs", "use sluice_sinks::sink::Sink;"),
     ] {

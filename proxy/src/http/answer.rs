@@ -1,20 +1,15 @@
 //! Responses, and the one form of error bodies.
 
-use super::cors::Cors;
-use crate::clock::wall;
+use super::h1::decimal;
 use crate::error_code::ErrorCode;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use sluice_core::json::escape::quote_str_into;
-use sluice_core::request::RequestId;
 use sluice_core::stats::EndpointLabel;
 use std::borrow::Cow;
 use std::io::Write;
 
 const JSON: &str = "application/json";
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The error body of a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,31 +73,9 @@ impl ErrorBody {
         json.push(b'}');
         json
     }
-
-    /// The whole response as bytes, for a connection without an engine.
-    pub(super) fn to_wire(&self, id: RequestId) -> Vec<u8> {
-        let body = self.to_json();
-        // The calendar's range is limited; a clock beyond it must not end the process.
-        let now = i64::try_from(wall().secs).map(jiff::Timestamp::from_second);
-        let date = match now {
-            Ok(Ok(now)) => now,
-            _ => jiff::Timestamp::MAX,
-        };
-        let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
-        let mut wire = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {JSON}\r\nx-request-id: {:032x}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
-            self.status.as_u16(),
-            self.status.canonical_reason().unwrap_or("Refused"),
-            id.0,
-            body.len(),
-        )
-        .into_bytes();
-        wire.extend_from_slice(&body);
-        wire
-    }
 }
 
-/// The answer to one request. The HTTP server adds `X-Request-ID`, `Date` and the length.
+/// The answer to one request. The HTTP server adds `X-Request-ID`, CORS headers, `Date` and the length.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
@@ -119,8 +92,6 @@ pub struct Answer {
     pub close: bool,
     /// Caches must not store it.
     pub no_store: bool,
-    /// Its CORS headers, if any.
-    pub cors: Option<Cors>,
     /// The counter it belongs to.
     pub endpoint: EndpointLabel,
 }
@@ -137,7 +108,6 @@ impl Answer {
             allow: None,
             close: false,
             no_store: false,
-            cors: None,
             endpoint: EndpointLabel::None,
         }
     }
@@ -162,38 +132,22 @@ impl Answer {
         }
     }
 
-    /// Writes the response for the engine, into a reused header map.
-    pub(super) fn into_response(
-        self,
-        id: RequestId,
-        close: bool,
-        mut headers: HeaderMap,
-    ) -> Response<Full<Bytes>> {
-        if let Ok(id) = HeaderValue::from_bytes(&id.to_hex()) {
-            headers.insert(X_REQUEST_ID.clone(), id);
-        }
+    /// Gives `add` the headers that depend on the answer, names in lower case; the length is not among them.
+    pub(super) fn headers(&self, add: &mut impl FnMut(&'static str, &[u8])) {
+        // A browser must not take an answer for a script or a page that it was not made as.
+        add("x-content-type-options", b"nosniff");
         if let Some(content_type) = self.content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            add("content-type", content_type.as_bytes());
         }
         if let Some(seconds) = self.retry_after_s {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            add("retry-after", decimal(seconds.into(), &mut [0; 20]));
         }
         if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+            add("allow", allow.as_bytes());
         }
         if self.no_store {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            add("cache-control", b"no-store");
         }
-        if let Some(cors) = self.cors {
-            cors.write(&mut headers);
-        }
-        if close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let mut response = Response::new(Full::new(self.body));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = headers;
-        response
     }
 }
 

@@ -1,7 +1,6 @@
 //! The client address of a record: as trusted proxies gave it (`X-Forwarded-For`), else the peer of the
 //! connection. Knows no records.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{list, number, switch};
@@ -9,8 +8,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Networks without public addresses (RFC 1918, 6598, 4193, loopback, link-local), where load balancers
 /// and other proxies are.
@@ -120,13 +117,16 @@ impl AddressPolicy {
         }
     }
 
-    /// The client's addresses from X-Forwarded-For. Several header lines are one list (RFC 9110, 5.3).
+    /// The client's addresses from the lines of X-Forwarded-For. Several header lines are one list (RFC 9110, 5.3).
     ///
     /// The list is read from its end, where the nearest proxy wrote, up to the first entry that is not an
     /// address: its author is not trusted about the entries before it either.
     #[must_use]
-    pub fn forwarded<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Forwarded<'a> {
-        let mut lines = headers.get_all(&X_FORWARDED_FOR).iter();
+    pub fn forwarded<'a>(
+        &self,
+        peer: IpAddr,
+        mut lines: impl Iterator<Item = &'a [u8]>,
+    ) -> Forwarded<'a> {
         let Some(first) = lines.next() else {
             return Forwarded::default();
         };
@@ -137,11 +137,9 @@ impl AddressPolicy {
                 ignored: Some(Ignored::UntrustedPeer),
             };
         }
-        let whole = lines
-            .map(HeaderValue::as_bytes)
-            .fold(Cow::Borrowed(first.as_bytes()), |list, line| {
-                Cow::Owned([&list, line].join(b", ".as_slice()))
-            });
+        let whole = lines.fold(Cow::Borrowed(first), |list, line| {
+            Cow::Owned([&list, line].join(b", ".as_slice()))
+        });
         let count = match self.hops {
             0 => ADDRESSES_MAX,
             hops => hops.min(ADDRESSES_MAX),
@@ -216,12 +214,9 @@ mod tests {
 
     fn chain(trusted: &[&str], hops: usize, peer: &str, lines: &[&str]) -> Option<String> {
         let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(&X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
-        }
+        let lines = lines.iter().map(|line| line.as_bytes());
         AddressPolicy::new(&trusted, hops)
-            .forwarded(peer.parse().unwrap(), &headers)
+            .forwarded(peer.parse().unwrap(), lines)
             .chain
             .map(|chain| String::from_utf8(chain.into_owned()).unwrap())
     }
@@ -323,10 +318,9 @@ mod tests {
             ),
             (many.as_str(), Some(bounded.as_str()), false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.append(&X_FORWARDED_FOR, HeaderValue::from_str(sent).unwrap());
             let policy = AddressPolicy::new(&["private".parse().unwrap()], 0);
-            let found = policy.forwarded(IpAddr::from([10, 0, 0, 1]), &headers);
+            let found =
+                policy.forwarded(IpAddr::from([10, 0, 0, 1]), [sent.as_bytes()].into_iter());
             let chain = found
                 .chain
                 .as_deref()

@@ -1,101 +1,115 @@
-//! One connection, from accept to its last byte: the engine, and the rules around it.
+//! One connection, from accept to its last byte.
 //!
-//! hyper parses and writes; [`framing`](super::framing) says what may reach it, [`conn_table`](super::conn_table)
-//! how long it may take, and this file what happens between a head and its answer.
+//! ```text
+//!  read -> head -> admitted? -> body -> handled -> answered -> read ...
+//! ```
+//!
+//! Bytes are read into a buffer that all connections of a core share. A request that is there as a whole is handled
+//! from it without a copy, and a connection that waits, for a client or for an ack, holds nothing but what was sent
+//! ahead. What has to be kept, for a request is not complete, counts into the core's byte budget.
 
 use super::Handler;
-use super::body::{Body, discard};
-use super::conn_table::{ConnState, ConnTable, End, Phase};
-use super::io::CheckedIo;
+use super::answer::{Answer, ErrorBody};
+use super::cors::{Cors, CorsPolicy};
+use super::h1::{self, About, Chunked, Closing, Framing, Known, Refusal};
+use super::head::{Body, BodyBytes, Head};
 use super::limits::HttpLimits;
 use super::proxied_address::client_of;
 use super::turns::Turns;
-use crate::clock;
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
-use crate::net::listener::ConnectionPermit;
-use crate::net::poller::Stream;
+use crate::error_code::{self as code, ErrorCode};
+use crate::net::listener::{Accepted, ConnectionPermit, give_way};
+use crate::net::socket::Stream;
 use bytes::Bytes;
-use http::header::EXPECT;
-use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
+use sluice_core::budget::{Permit, Source};
 use sluice_core::request::RequestId;
+use sluice_core::stats::EndpointLabel;
 use sluice_core::time::{Mono, Wall};
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// What all connections of one core share.
-pub(crate) struct Shared {
-    pub(super) context: Rc<WorkerContext>,
-    pub(super) limits: HttpLimits,
-    /// Where every read of this core lands first. It is worth its copy: the engine's own buffer
-    /// cannot be handed to the socket without unsafe code, and bytes must be checked before it has them.
-    pub(super) scratch: RefCell<Vec<u8>>,
-    conn_table: ConnTable,
-    turns: Turns,
-    ids: RefCell<[fastrand::Rng; 2]>,
+/// How long and for how many bytes a client that still sends after its last answer is read from.
+/// Closing a socket with unread bytes resets the connection, which can destroy an answer that the
+/// client has not read yet (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A connection over a cap has this long to send the head of a request, and gets its answer then.
+const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A body that is slow is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A buffer for answers that has become larger than this by one is not kept.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests that one connection may have answered at once before others get their turn.
+const REQUESTS_PER_TURN: u32 = 32;
+
+/// How the answers of all connections are made.
+#[derive(Clone, Debug)]
+pub struct AnswerSettings {
+    /// Pages that may read answers.
+    pub cors: CorsPolicy,
+    /// Bounds of Retry-After, seconds.
+    pub retry_after_s: RangeInclusive<u32>,
 }
 
-impl Shared {
-    /// The id of the next request.
-    pub(super) fn next_id(&self) -> RequestId {
-        let [high, low] = &mut *self.ids.borrow_mut();
-        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
-    }
-
-    fn count_open(&self) {
-        let open = self.conn_table.open() as u64;
-        self.context.stats.connections_open.set(open);
+impl Default for AnswerSettings {
+    /// No pages, a second.
+    fn default() -> AnswerSettings {
+        AnswerSettings {
+            cors: CorsPolicy::new(Vec::new(), Duration::ZERO),
+            retry_after_s: 1..=1,
+        }
     }
 }
 
 /// The HTTP side of one core.
 pub(crate) struct HttpServer<H> {
-    shared: Rc<Shared>,
-    handler: Rc<H>,
-    engine: http1::Builder,
+    pub(super) context: Rc<WorkerContext>,
+    pub(super) limits: HttpLimits,
+    pub(super) handler: H,
+    answers: AnswerSettings,
+    /// Where every read of this core lands first.
+    scratch: RefCell<Vec<u8>>,
+    /// Where every answer is written first.
+    out: RefCell<Vec<u8>>,
+    turns: Turns,
+    ids: RefCell<[fastrand::Rng; 2]>,
 }
 
 impl<H: Handler> HttpServer<H> {
-    pub(crate) fn new(context: Rc<WorkerContext>, limits: HttpLimits, handler: H) -> HttpServer<H> {
-        let mut engine = http1::Builder::new();
-        engine
-            // A client may end its side after its last request and still wait for the answer.
-            .half_close(true)
-            .max_buf_size(HttpLimits::READ_AHEAD_BYTES)
-            // One buffer, one send: answers are small.
-            .writev(false)
-            // hyper's timeout closes without an answer, needs a timer object per head, and does not
-            // start at the first byte; `conn_table` holds heads to their deadline instead.
-            .header_read_timeout(None);
+    pub(crate) fn new(
+        context: Rc<WorkerContext>,
+        limits: HttpLimits,
+        answers: AnswerSettings,
+        handler: H,
+    ) -> HttpServer<H> {
         HttpServer {
-            shared: Rc::new(Shared {
-                context,
-                limits,
-                scratch: RefCell::new(vec![0; HttpLimits::READ_AHEAD_BYTES]),
-                conn_table: ConnTable::default(),
-                turns: Turns::new(),
-                ids: RefCell::new([seeded(0), seeded(1)]),
-            }),
-            handler: Rc::new(handler),
-            engine,
+            turns: Turns::new(context.now()),
+            context,
+            limits,
+            handler,
+            answers,
+            scratch: RefCell::new(vec![0; HttpLimits::READ_BYTES]),
+            out: RefCell::default(),
+            ids: RefCell::new([seeded(0), seeded(1)]),
         }
     }
 
     /// Connections that are open on this core.
-    pub(crate) fn open(&self) -> usize {
-        self.shared.conn_table.open()
+    pub(crate) fn open(&self) -> u64 {
+        self.context.stats.connections_open.get() + self.context.overflow.get()
     }
 
     /// Lets the handler do what it does from time to time.
@@ -108,19 +122,18 @@ impl<H: Handler> HttpServer<H> {
         self.handler.end();
     }
 
-    /// Ends what is overdue; to be called every [`SWEEP_EVERY`](super::conn_table::SWEEP_EVERY).
-    pub(crate) fn sweep(&self, now: Mono) {
-        self.shared.conn_table.sweep(now, &self.shared.limits);
+    /// The id of the next request.
+    fn next_id(&self) -> RequestId {
+        let [high, low] = &mut *self.ids.borrow_mut();
+        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
     }
 
-    /// Ends every connection when it is idle.
-    pub(crate) fn end_all_soon(&self) {
-        self.shared.conn_table.end_all_soon();
-    }
-
-    /// Ends every connection, whatever is in progress.
-    pub(crate) fn end_all_now(&self) {
-        self.shared.conn_table.end_all_now();
+    /// 503 with Retry-After.
+    fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
+        Answer {
+            retry_after_s: Some(fastrand::u32(self.answers.retry_after_s.clone())),
+            ..Answer::from(&ErrorBody::new(code, message))
+        }
     }
 }
 
@@ -131,178 +144,53 @@ fn seeded(number: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(std::hash::RandomState::new().hash_one(number))
 }
 
-/// The head of one request.
-pub struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    peer: SocketAddr,
-    id: RequestId,
-    received_at: Mono,
-    received_wall: Wall,
-    state: Rc<ConnState>,
-}
-
-impl Head {
-    /// The method.
-    #[must_use]
-    pub fn method(&self) -> &Method {
-        &self.method
+/// Serves one accepted connection to its end, and gives its place back then.
+pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<H>>) {
+    let Accepted {
+        stream,
+        mut peer,
+        mut permit,
+        awaits_client,
+    } = accepted;
+    let context = &server.context;
+    let _open = Open::count(context, permit.is_some());
+    let mut is_over_cap = permit.is_none();
+    let limits = &server.limits;
+    let now = context.now();
+    let mut head_deadline = limits.head_deadline;
+    stream.rest(now);
+    stream.set_deadline(now + head_deadline);
+    if awaits_client {
+        // In a box: most of a connection's life is after it.
+        match Box::pin(client_of(&stream, peer, context)).await {
+            Some(client) => peer = client,
+            None => return,
+        }
+        if let Some(permit) = &mut permit
+            && let Err(cap) = permit.belongs_to(peer.ip())
+        {
+            permit.note_refusal(context, peer.ip(), cap);
+            is_over_cap = true;
+        }
     }
-
-    /// The request target as sent, at most [`HttpLimits::target_bytes_max`] bytes.
-    #[must_use]
-    pub fn uri(&self) -> &Uri {
-        &self.uri
+    if is_over_cap {
+        head_deadline = head_deadline.min(OVERFLOW_DEADLINE);
     }
-
-    /// Path and query as sent, `/` when the target names none.
-    #[must_use]
-    pub fn path_and_query(&self) -> &str {
-        self.uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str)
-    }
-
-    /// The header lines, at most [`HttpLimits::headers_max`]; a Transfer-Encoding is `chunked`, a Host is one.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    /// The peer of the connection.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// The id of this request, which the answer carries as `X-Request-ID`.
-    #[must_use]
-    pub fn id(&self) -> RequestId {
-        self.id
-    }
-
-    /// When the whole head was here.
-    #[must_use]
-    pub fn received_at(&self) -> Mono {
-        self.received_at
-    }
-
-    /// The same moment on the wall clock.
-    #[must_use]
-    pub fn received_wall(&self) -> Wall {
-        self.received_wall
-    }
-}
-
-impl Drop for Head {
-    fn drop(&mut self) {
-        // The answer is written into the same map, the next request is parsed into it: no
-        // allocation per request.
-        let mut headers = mem::take(&mut self.headers);
-        headers.clear();
-        *self.state.spare_headers.borrow_mut() = headers;
-    }
-}
-
-/// Serves one accepted connection to its end, and gives its slot back then.
-pub(crate) async fn serve<H: Handler>(
-    stream: Stream,
-    peer: SocketAddr,
-    mut permit: ConnectionPermit,
-    server: Rc<HttpServer<H>>,
-) {
-    let shared = Rc::clone(&server.shared);
-    let now = shared.context.now();
-    let state = Rc::new(ConnState::new(
-        now,
-        &shared.limits,
-        now + jittered(shared.limits.connection_life),
-    ));
-    let _slot = Slot::take(&shared, &state);
-    let Some(peer) = client_of(&stream, peer, &mut permit, &shared, &state).await else {
-        return;
+    let mut connection = Connection {
+        source: permit.as_ref().and_then(ConnectionPermit::source),
+        is_over_cap,
+        retire_at: now + jittered(limits.connection_life),
+        server: &server,
+        stream,
+        peer,
+        held: Vec::new(),
+        used: 0,
+        held_permit: None,
+        is_cut: false,
+        requests: 0,
     };
-    let mut io = CheckedIo::new(stream, Rc::clone(&shared), Rc::clone(&state));
-    while io.first_bytes().await {
-        // In a box, and dropped when the client rests: most connections are idle most of the time.
-        let mut engine = Box::new(server.engine.serve_connection(
-            io,
-            service_fn(|request| {
-                let handler = Rc::clone(&server.handler);
-                respond(
-                    handler,
-                    Rc::clone(&shared),
-                    Rc::clone(&state),
-                    peer,
-                    request,
-                )
-            }),
-        ));
-        state.has_engine.set(true);
-        let rests = drive(Pin::new(&mut *engine), &state).await;
-        state.has_engine.set(false);
-        let parts = engine.into_parts();
-        io = parts.io;
-        if !rests {
-            break;
-        }
-        io.take_back(&parts.read_buf);
-    }
-    io.finish().await;
-}
-
-/// Runs an engine until its connection ends, or has been idle long enough to drop the engine.
-async fn drive<S>(mut engine: Pin<&mut http1::Connection<CheckedIo, S>>, state: &ConnState) -> bool
-where
-    S: HttpService<Incoming, ResBody = Full<Bytes>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let mut is_closing = false;
-    poll_fn(|cx| {
-        state.register(cx.waker());
-        match state.end.get() {
-            End::Open if state.rest.take() && state.phase.get() == Phase::Idle => {
-                return Poll::Ready(true);
-            }
-            End::Open => {}
-            End::Now => return Poll::Ready(false),
-            End::Soon if is_closing => {}
-            End::Soon => {
-                is_closing = true;
-                engine.as_mut().graceful_shutdown();
-            }
-        }
-        if !clock::is_writable() {
-            return Poll::Ready(false);
-        }
-        // An error here is the client's: it is gone, or the framing or the deadline said why.
-        engine.as_mut().poll(cx).map(|_| false)
-    })
-    .await
-}
-
-/// Leaves the conn_table when the connection's task ends, however it ends.
-struct Slot {
-    slot: usize,
-    shared: Rc<Shared>,
-}
-
-impl Slot {
-    fn take(shared: &Rc<Shared>, state: &Rc<ConnState>) -> Slot {
-        let slot = shared.conn_table.insert(Rc::clone(state));
-        shared.count_open();
-        Slot {
-            slot,
-            shared: Rc::clone(shared),
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.conn_table.remove(self.slot);
-        self.shared.count_open();
+    if connection.run(head_deadline).await == Ending::Linger {
+        connection.linger().await;
     }
 }
 
@@ -310,85 +198,934 @@ fn jittered(life: Duration) -> Duration {
     life.mul_f64(1.0 - fastrand::f64() / 10.0)
 }
 
-/// Counts a request whose connection ended before its answer.
-struct AbortGuard(Option<Rc<Shared>>);
+/// Counts a connection while it is open: in the gauge, or among those over a cap.
+struct Open {
+    context: Rc<WorkerContext>,
+    is_in_gauge: bool,
+}
 
-impl AbortGuard {
-    fn is_over(&mut self) {
-        self.0 = None;
+impl Open {
+    fn count(context: &Rc<WorkerContext>, is_in_gauge: bool) -> Open {
+        let open = Open {
+            context: Rc::clone(context),
+            is_in_gauge,
+        };
+        open.change(|count| count + 1);
+        open
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        if self.is_in_gauge {
+            let gauge = &self.context.stats.connections_open;
+            gauge.set(change(gauge.get()));
+        } else {
+            self.context
+                .overflow
+                .set(change(self.context.overflow.get()));
+        }
     }
 }
 
-impl Drop for AbortGuard {
+impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            shared.context.stats.broken_off.increment();
+        self.change(|count| count.saturating_sub(1));
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// At once.
+    Close,
+    /// The client may still be sending: it gets time to read its last answer.
+    Linger,
+}
+
+/// What is kept of a request until it is answered.
+struct Request {
+    id: RequestId,
+    received_at: Mono,
+    received_wall: Wall,
+    minor: u8,
+    is_head: bool,
+    keeps_alive: bool,
+    endpoint: EndpointLabel,
+    cors: Option<Cors>,
+}
+
+/// What the bytes at the front of a connection are.
+enum Front<R, F> {
+    /// The beginning of a head, or nothing.
+    Incomplete,
+    /// A request that is here as a whole, and what its answer will be.
+    Whole { request: Request, answer: F },
+    /// A request whose body is not.
+    Partial {
+        request: Request,
+        route: R,
+        limit: usize,
+        framing: Framing,
+        head_bytes: usize,
+        waits: bool,
+    },
+    /// A request whose answer does not depend on its body. `left` bytes of that are still to come; `None`: it
+    /// cannot be told where it ends.
+    Early {
+        request: Request,
+        answer: Answer,
+        left: Option<u64>,
+    },
+    /// No request, or none that there is memory for.
+    Refused { answer: Answer, cors: Option<Cors> },
+}
+
+/// Why a body is not complete.
+enum BodyEnd {
+    /// The connection broke, or is to end.
+    Gone,
+    /// The client ended it early.
+    BrokenOff,
+    TooSlow {
+        limit: Duration,
+        actual: Duration,
+    },
+    TooLarge,
+    Malformed(Refusal),
+    /// There is no memory for it.
+    NoBudget,
+}
+
+/// The content of a body in chunks, and what was read behind it.
+struct Dechunked {
+    content: Vec<u8>,
+    next: Vec<u8>,
+}
+
+struct Connection<'s, H> {
+    server: &'s HttpServer<H>,
+    stream: Stream,
+    peer: SocketAddr,
+    /// For whom bytes are counted; `None` for trusted proxies.
+    source: Option<Source>,
+    is_over_cap: bool,
+    /// Bytes that were read: `used` of them are dealt with, the others are an incomplete request, or requests after
+    /// the present one.
+    held: Vec<u8>,
+    used: usize,
+    held_permit: Option<Permit>,
+    /// There was no memory to keep what follows the present request.
+    is_cut: bool,
+    requests: u32,
+    /// When the connection has lived long enough.
+    retire_at: Mono,
+}
+
+impl<'s, H: Handler> Connection<'s, H> {
+    /// Requests, until the connection ends. `head_deadline` is for the first.
+    async fn run(&mut self, head_deadline: Duration) -> Ending {
+        let server = self.server;
+        let mut idle_deadline = server.context.recent() + head_deadline;
+        let mut at_once = 0;
+        loop {
+            let front = match self.front(idle_deadline, head_deadline).await {
+                Ok(front) => front,
+                Err(ending) => return ending,
+            };
+            let (request, answer, left) = match front {
+                Front::Incomplete => return Ending::Close,
+                Front::Refused { answer, cors } => return self.refuse(answer, cors).await,
+                Front::Whole { request, answer } => {
+                    let Some(answer) = self.settled(answer).await else {
+                        server.context.stats.broken_off.increment();
+                        return Ending::Close;
+                    };
+                    (request, answer, Some(0))
+                }
+                Front::Early {
+                    request,
+                    answer,
+                    left,
+                } => (request, answer, left),
+                Front::Partial {
+                    request,
+                    route,
+                    limit,
+                    framing,
+                    head_bytes,
+                    waits,
+                } => {
+                    // In a box: a body that is not here with its head is waited for.
+                    let body = Box::pin(self.body(framing, head_bytes, limit, waits)).await;
+                    match body {
+                        Ok(body) => {
+                            let answer = self.handle(&request, route, head_bytes, body);
+                            let Some(answer) = self.settled(answer).await else {
+                                server.context.stats.broken_off.increment();
+                                return Ending::Close;
+                            };
+                            (request, answer, Some(0))
+                        }
+                        Err((BodyEnd::Gone, _)) => {
+                            server.context.stats.broken_off.increment();
+                            return Ending::Close;
+                        }
+                        Err((BodyEnd::BrokenOff, _)) => {
+                            server.context.stats.broken_off.increment();
+                            let answer = Answer {
+                                close: true,
+                                ..self.without_body(BodyEnd::BrokenOff, limit, framing)
+                            };
+                            // Not counted as an answer: it is counted already, and nobody may be there.
+                            self.write(&request, &answer, Closing::Close).await;
+                            return Ending::Close;
+                        }
+                        Err((end, left)) => {
+                            let answer = self.without_body(end, limit, framing);
+                            (request, answer, left)
+                        }
+                    }
+                }
+            };
+            let now = server.context.recent();
+            let may_discard =
+                left.is_some_and(|left| left <= HttpLimits::DISCARD_BYTES_MAX) && !answer.close;
+            let closing = if may_discard && self.goes_on(&request, now) {
+                Closing::KeepAlive
+            } else {
+                Closing::Close
+            };
+            let took = now.since(request.received_at);
+            let stats = &server.context.stats;
+            stats.answered(request.endpoint, answer.status.as_u16(), Some(took));
+            if !self.write(&request, &answer, closing).await {
+                return Ending::Close;
+            }
+            if closing == Closing::Close {
+                let is_sending =
+                    left != Some(0) || !self.unused().is_empty() || self.stream.may_have_more();
+                return if is_sending {
+                    Ending::Linger
+                } else {
+                    Ending::Close
+                };
+            }
+            if left != Some(0) && !self.discard(left.unwrap_or(0)).await {
+                return Ending::Close;
+            }
+            idle_deadline = (now + server.limits.idle).min(self.retire_at);
+            at_once += 1;
+            if at_once % REQUESTS_PER_TURN == 0 && !self.unused().is_empty() {
+                give_way().await;
+            }
+        }
+    }
+
+    /// Whether the connection may go on after this request.
+    fn goes_on(&self, request: &Request, now: Mono) -> bool {
+        request.keeps_alive
+            && !(self.is_over_cap || self.is_cut)
+            && !self.stream.is_to_leave()
+            && self.requests < self.server.limits.requests_per_connection_max
+            && now < self.retire_at
+            && self.server.context.drain.phase() == DrainPhase::Serving
+    }
+
+    /// Waits for a request, its body apart.
+    async fn front(
+        &mut self,
+        idle_deadline: Mono,
+        head_deadline: Duration,
+    ) -> Result<Front<H::Route, impl Future<Output = Answer> + use<'s, H>>, Ending> {
+        let server = self.server;
+        if server.turns.is_due(server.context.recent()) {
+            server.turns.look(&server.context).await;
+        }
+        if self.unused() == b"\r\n" {
+            // The empty line that old browsers send after a body (RFC 9112 section 2.2) is no head that begins.
+            self.use_up(2);
+        }
+        // When the head that is held began.
+        let mut begun = None;
+        if !self.unused().is_empty() {
+            match self.look(&[]) {
+                Front::Incomplete => begun = Some(server.context.recent()),
+                front => return Ok(front),
+            }
+        }
+        match begun {
+            Some(begun) => self.stream.set_deadline(begun + head_deadline),
+            None => {
+                self.stream.rest(server.context.recent());
+                self.stream.set_deadline(idle_deadline);
+            }
+        }
+        loop {
+            let read = poll_fn(|cx| {
+                let mut scratch = server.scratch.borrow_mut();
+                match ready!(self.poll_read(cx, &mut scratch)) {
+                    Ok(0) => Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                    Ok(_) if !server.context.wall_is_writable() => {
+                        Poll::Ready(Err(ErrorKind::Other.into()))
+                    }
+                    Ok(read) => Poll::Ready(Ok(self.look(&scratch[..read]))),
+                    Err(error) => Poll::Ready(Err(error)),
+                }
+            });
+            let front = match read.await {
+                Ok(front) => front,
+                // Nothing was begun, or nobody is there to hear of it.
+                Err(_) if begun.is_none() => return Err(Ending::Close),
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    let waited =
+                        begun.map_or(Duration::ZERO, |begun| server.context.now().since(begun));
+                    let error = ErrorBody::new(
+                        code::HEAD_TOO_SLOW,
+                        "the request head did not arrive in time (milliseconds)",
+                    )
+                    .over(millis(head_deadline), millis(waited));
+                    let cors = self.cors_of(self.unused());
+                    return Err(self.refuse(Answer::from(&error), cors).await);
+                }
+                Err(error) => {
+                    if error.kind() == ErrorKind::UnexpectedEof {
+                        server.context.stats.broken_off.increment();
+                    }
+                    return Err(Ending::Close);
+                }
+            };
+            match front {
+                Front::Incomplete => {
+                    if begun.is_none() {
+                        let now = server.context.now();
+                        begun = Some(now);
+                        self.stream.work();
+                        self.stream.set_deadline(now + head_deadline);
+                    }
+                }
+                front => return Ok(front),
+            }
+        }
+    }
+
+    /// What is held and not used up.
+    fn unused(&self) -> &[u8] {
+        self.held.get(self.used..).unwrap_or_default()
+    }
+
+    fn use_up(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.used >= self.held.len() {
+            // A connection at rest keeps no buffer.
+            self.held = Vec::new();
+            self.used = 0;
+            self.held_permit = None;
+        }
+    }
+
+    /// What is at the front of the connection once these bytes are there. Those that are not used up are held.
+    fn look(&mut self, bytes: &[u8]) -> Front<H::Route, impl Future<Output = Answer> + use<'s, H>> {
+        if self.unused().is_empty() {
+            let (front, used) = self.look_at(bytes);
+            let rest = &bytes[used..];
+            return if self.keep(rest) {
+                front
+            } else {
+                self.without_memory(front, rest)
+            };
+        }
+        let before = self.unused().len();
+        if !self.keep(bytes) {
+            return self.without_memory(Front::Incomplete, bytes);
+        }
+        if !bytes.is_empty() && !h1::may_complete(self.unused(), before, &self.server.limits) {
+            return Front::Incomplete;
+        }
+        let held = mem::take(&mut self.held);
+        let (front, used) = self.look_at(held.get(self.used..).unwrap_or_default());
+        self.held = held;
+        self.use_up(used);
+        front
+    }
+
+    /// What is done about bytes that there is no memory to keep.
+    fn without_memory<F>(&mut self, front: Front<H::Route, F>, lost: &[u8]) -> Front<H::Route, F> {
+        let overloaded = |this: &Self| this.without_body(BodyEnd::NoBudget, 0, Framing::Chunked);
+        match front {
+            Front::Incomplete => Front::Refused {
+                answer: overloaded(self),
+                cors: self.cors_of(lost),
+            },
+            Front::Partial {
+                request,
+                framing,
+                head_bytes,
+                ..
+            } => Front::Early {
+                request,
+                answer: overloaded(self),
+                left: match framing {
+                    Framing::Length(length) => {
+                        Some(length.saturating_sub((lost.len() - head_bytes) as u64))
+                    }
+                    Framing::Chunked => None,
+                },
+            },
+            // The request is answered; those that came behind it are not begun.
+            front => {
+                self.is_cut = true;
+                front
+            }
+        }
+    }
+
+    fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(self.stream.poll_read(cx, buffer))?;
+        self.server.context.stats.bytes_received.add(read as u64);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Keeps bytes for later, behind those that are kept already; `false` when there is no memory for them.
+    fn keep(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        self.held.drain(..self.used);
+        self.used = 0;
+        let needed = self.held.len() + bytes.len();
+        if !self.reserve(needed) {
+            return false;
+        }
+        if self.held.capacity() < needed {
+            self.held.reserve_exact(bytes.len());
+        }
+        self.held.extend_from_slice(bytes);
+        true
+    }
+
+    /// Counts what is held into the budget.
+    fn reserve(&mut self, bytes: usize) -> bool {
+        match &mut self.held_permit {
+            Some(permit) => permit.try_resize(bytes as u64),
+            None => {
+                let budget = &self.server.context.budget;
+                self.held_permit = budget.try_reserve(bytes as u64, self.source);
+                self.held_permit.is_some()
+            }
+        }
+    }
+
+    /// What these bytes are, and how many of them are used up. Handles a request that is there as a whole.
+    fn look_at(
+        &mut self,
+        bytes: &[u8],
+    ) -> (
+        Front<H::Route, impl Future<Output = Answer> + use<'s, H>>,
+        usize,
+    ) {
+        let server = self.server;
+        let head = match h1::decode(bytes, &server.limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => return (Front::Incomplete, 0),
+            Err(refusal) => {
+                let cors = self.cors_of(bytes);
+                let answer = Answer::from(&ErrorBody::from(refusal));
+                return (Front::Refused { answer, cors }, bytes.len());
+            }
+        };
+        self.requests += 1;
+        self.stream.work();
+        self.stream.set_deadline(Mono::NEVER);
+        let is_preflight = head.method() == "OPTIONS";
+        let (received_at, received_wall) = server.context.now_and_wall();
+        let mut request = Request {
+            id: server.next_id(),
+            endpoint: EndpointLabel::None,
+            received_at,
+            received_wall,
+            minor: head.minor(),
+            is_head: head.method() == "HEAD",
+            keeps_alive: head.keeps_alive(),
+            cors: server
+                .answers
+                .cors
+                .evaluate(head.only(Known::Origin), is_preflight),
+        };
+        let head_bytes = head.bytes();
+        let arrived = (bytes.len() - head_bytes) as u64;
+        let framing = head.framing();
+        let waits = head.waits_for_continue() && arrived == 0;
+        let admitted = if self.is_over_cap {
+            let message = "too many connections are open; send it again later";
+            Err(server.retry_later(code::TOO_MANY_CONNECTIONS, message))
+        } else {
+            server.handler.admit(&self.head_of(&request, head))
+        };
+        request.endpoint = match &admitted {
+            Ok(admitted) => admitted.endpoint,
+            Err(answer) => answer.endpoint,
+        };
+        let refused = match admitted {
+            Err(answer) => answer,
+            Ok(admitted) => match framing {
+                Framing::Length(length) if length > admitted.body_bytes_max as u64 => {
+                    too_large(admitted.body_bytes_max, Some(length))
+                }
+                Framing::Length(length) if length <= arrived => {
+                    // Not longer than what is here.
+                    let end = head_bytes + length as usize;
+                    let body = Body {
+                        bytes: BodyBytes::Borrowed(&bytes[head_bytes..end]),
+                        permit: None,
+                    };
+                    let head = self.head_of(&request, head);
+                    let answer = server.handler.handle(&head, admitted.route, body);
+                    return (Front::Whole { request, answer }, end);
+                }
+                framing => {
+                    let front = Front::Partial {
+                        request,
+                        route: admitted.route,
+                        limit: admitted.body_bytes_max,
+                        framing,
+                        head_bytes,
+                        waits,
+                    };
+                    return (front, 0);
+                }
+            },
+        };
+        let left = match framing {
+            // A client that waits for `100 Continue` may send the body all the same, or not.
+            Framing::Length(length) if length > arrived && waits => None,
+            Framing::Length(length) => Some(length.saturating_sub(arrived)),
+            Framing::Chunked => None,
+        };
+        let used = match framing {
+            Framing::Length(length) => bytes
+                .len()
+                .min(head_bytes.saturating_add(usize::try_from(length).unwrap_or(usize::MAX))),
+            Framing::Chunked => bytes.len(),
+        };
+        let front = Front::Early {
+            request,
+            answer: refused,
+            left,
+        };
+        (front, used)
+    }
+
+    fn head_of<'b>(&self, request: &Request, head: h1::RequestHead<'b>) -> Head<'b> {
+        Head {
+            head,
+            peer: self.peer,
+            source: self.source,
+            id: request.id,
+            received_at: request.received_at,
+            received_wall: request.received_wall,
+        }
+    }
+
+    /// CORS headers for the answer to a head that is not one.
+    fn cors_of(&self, bytes: &[u8]) -> Option<Cors> {
+        let is_preflight = bytes.starts_with(b"OPTIONS ");
+        let policy = &self.server.answers.cors;
+        policy.evaluate(h1::origin_of(bytes), is_preflight)
+    }
+
+    /// Handles a request whose body had to be waited for. What is held is its head and, where that has an announced
+    /// length, its body.
+    fn handle(
+        &mut self,
+        request: &Request,
+        route: H::Route,
+        head_bytes: usize,
+        body: Option<Dechunked>,
+    ) -> impl Future<Output = Answer> + use<'s, H> {
+        let server = self.server;
+        let whole = Bytes::from(mem::take(&mut self.held));
+        let permit = self.held_permit.take();
+        let content = match body {
+            None => whole.slice(head_bytes..),
+            Some(body) => {
+                self.is_cut = !self.keep(&body.next);
+                Bytes::from(body.content)
+            }
+        };
+        let body = Body {
+            bytes: BodyBytes::Owned(content),
+            permit,
+        };
+        // They were a head when they came, so they are one now.
+        let head = h1::decode(&whole, &server.limits).ok().flatten();
+        let answer = head.map(|head| {
+            let head = self.head_of(request, head);
+            server.handler.handle(&head, route, body)
+        });
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                None => Answer::from(&ErrorBody::new(code::BAD_HEAD, "the head is malformed")),
+            }
+        }
+    }
+
+    /// Waits for an answer; `None` when the connection is to end first.
+    async fn settled(&self, answer: impl Future<Output = Answer>) -> Option<Answer> {
+        let mut answer = pin!(answer);
+        poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if self.stream.is_to_end_now(cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Reads the rest of a request's body. What is held becomes the head and, of an announced length, the body;
+    /// the content of chunks is returned apart. With an error comes what is left of the body, if that is known.
+    async fn body(
+        &mut self,
+        framing: Framing,
+        head_bytes: usize,
+        limit: usize,
+        waits: bool,
+    ) -> Result<Option<Dechunked>, (BodyEnd, Option<u64>)> {
+        self.held.drain(..self.used);
+        self.used = 0;
+        if waits && !self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await {
+            return Err((BodyEnd::Gone, None));
+        }
+        let begun = self.server.context.now();
+        self.begin_body(begun);
+        match framing {
+            Framing::Length(length) => {
+                // Within the limit, which is a usize.
+                let end = head_bytes + usize::try_from(length).unwrap_or(limit);
+                let result = self.read_to(end, begun).await;
+                // A client that waited for `100 Continue` has had it.
+                result
+                    .map(|()| None)
+                    .map_err(|(why, left)| (why, Some(left as u64)))
+            }
+            Framing::Chunked => {
+                let read = self.read_chunks(head_bytes, limit, begun).await;
+                read.map(Some).map_err(|why| (why, None))
+            }
+        }
+    }
+
+    /// Reads until so many bytes are held, and not one more. With an error comes how many are still to come.
+    async fn read_to(&mut self, end: usize, begun: Mono) -> Result<(), (BodyEnd, usize)> {
+        let mut left = end - self.held.len();
+        let mut progress = 0;
+        while left > 0 {
+            let piece = self.piece(begun, progress, Some(left as u64), left, |this, bytes| {
+                (this.keep_body(bytes, end), bytes.len())
+            });
+            let (kept, read) = piece.await.map_err(|why| (why, left))?;
+            left -= read;
+            progress += read as u64;
+            if !kept {
+                return Err((BodyEnd::NoBudget, left));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a part of a request that ends after `end` bytes; `false` when there is no memory for it.
+    fn keep_body(&mut self, bytes: &[u8], end: usize) -> bool {
+        let at = self.held.len();
+        let needed = at + bytes.len();
+        if needed > self.held.capacity() {
+            // Doubled, by what has arrived: an announcement alone takes no memory.
+            let capacity = (2 * self.held.capacity()).clamp(needed, end.max(needed));
+            if !self.reserve(capacity) {
+                return false;
+            }
+            self.held.reserve_exact(capacity - at);
+        }
+        self.held.extend_from_slice(bytes);
+        true
+    }
+
+    /// Reads a body in chunks. Only the head remains held.
+    async fn read_chunks(
+        &mut self,
+        head_bytes: usize,
+        limit: usize,
+        begun: Mono,
+    ) -> Result<Dechunked, BodyEnd> {
+        let mut chunks = Chunked::new(self.server.limits.head_bytes_max);
+        let first = self.held.split_off(head_bytes);
+        let mut content = Vec::new();
+        let mut progress = 0;
+        let mut next = self.take_chunks(&mut chunks, &mut content, limit, &first)?;
+        drop(first);
+        while !chunks.is_complete() {
+            let piece = self.piece(begun, progress, None, usize::MAX, |this, bytes| {
+                let next = this.take_chunks(&mut chunks, &mut content, limit, bytes);
+                (next, bytes.len())
+            });
+            let (rest, read) = piece.await?;
+            next = rest?;
+            progress += read as u64;
+        }
+        Ok(Dechunked { content, next })
+    }
+
+    /// Adds what `bytes` have of a body in chunks, and returns what they have behind it.
+    fn take_chunks(
+        &mut self,
+        chunks: &mut Chunked,
+        content: &mut Vec<u8>,
+        limit: usize,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, BodyEnd> {
+        let mut rest = bytes;
+        while !rest.is_empty() && !chunks.is_complete() {
+            let piece = chunks.next(rest).map_err(BodyEnd::Malformed)?;
+            if piece.content.len() > limit - content.len() {
+                return Err(BodyEnd::TooLarge);
+            }
+            content.extend_from_slice(piece.content);
+            rest = &rest[piece.used..];
+        }
+        if !self.reserve(self.held.len() + content.capacity() + rest.len()) {
+            return Err(BodyEnd::NoBudget);
+        }
+        Ok(rest.to_vec())
+    }
+
+    /// Reads once for a body that began then, at most `most` bytes, and gives them to `take`; `progress` bytes of the
+    /// body have been read before, `left` are to come.
+    async fn piece<R>(
+        &mut self,
+        begun: Mono,
+        progress: u64,
+        left: Option<u64>,
+        most: usize,
+        mut take: impl FnMut(&mut Self, &[u8]) -> R,
+    ) -> Result<R, BodyEnd> {
+        let server = self.server;
+        loop {
+            let piece = poll_fn(|cx| {
+                let mut scratch = server.scratch.borrow_mut();
+                let most = most.min(scratch.len());
+                match ready!(self.poll_read(cx, &mut scratch[..most])) {
+                    Ok(0) => Poll::Ready(Ok(None)),
+                    Ok(read) => Poll::Ready(Ok(Some(take(self, &scratch[..read])))),
+                    Err(error) => Poll::Ready(Err(error)),
+                }
+            });
+            match piece.await {
+                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) => return Err(BodyEnd::BrokenOff),
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    let now = server.context.now();
+                    let limits = &server.limits;
+                    let elapsed = now.since(begun);
+                    let is_overdue = elapsed >= limits.body_deadline
+                        && !completes_in_time(elapsed, progress, left, limits);
+                    if is_overdue || is_slow(elapsed, progress, limits) {
+                        return Err(BodyEnd::TooSlow {
+                            limit: limits.body_deadline,
+                            actual: elapsed,
+                        });
+                    }
+                    let next = now + LOOK_EVERY;
+                    self.stream.set_deadline(if elapsed < limits.body_deadline {
+                        next.min(begun + limits.body_deadline)
+                    } else {
+                        next
+                    });
+                }
+                Err(_) => return Err(BodyEnd::Gone),
+            }
+        }
+    }
+
+    /// The answer to a request whose body did not come.
+    fn without_body(&self, end: BodyEnd, limit: usize, framing: Framing) -> Answer {
+        let error = match end {
+            BodyEnd::NoBudget => {
+                let stats = &self.server.context.stats;
+                stats.shed_budget.increment();
+                let message =
+                    "too many bytes are in flight; nothing was taken, send it again later";
+                return self.server.retry_later(code::OVERLOADED, message);
+            }
+            BodyEnd::TooLarge => {
+                let announced = match framing {
+                    Framing::Length(length) => Some(length),
+                    Framing::Chunked => None,
+                };
+                return too_large(limit, announced);
+            }
+            BodyEnd::TooSlow { limit, actual } => {
+                ErrorBody::new(code::BODY_TOO_SLOW, "the body did not arrive in time")
+                    .over(millis(limit), millis(actual))
+            }
+            BodyEnd::BrokenOff | BodyEnd::Gone => {
+                ErrorBody::new(code::BODY_BROKEN_OFF, "the body ended before its end")
+            }
+            BodyEnd::Malformed(refusal) => ErrorBody::from(refusal),
+        };
+        Answer {
+            close: true,
+            ..Answer::from(&error)
+        }
+    }
+
+    /// Answers what is no request, or none in time.
+    async fn refuse(&self, answer: Answer, cors: Option<Cors>) -> Ending {
+        let now = self.server.context.recent();
+        let status = answer.status.as_u16();
+        let stats = &self.server.context.stats;
+        stats.answered(EndpointLabel::None, status, None);
+        let request = Request {
+            id: self.server.next_id(),
+            received_at: now,
+            received_wall: Wall::default(),
+            minor: 1,
+            is_head: false,
+            keeps_alive: false,
+            endpoint: EndpointLabel::None,
+            cors,
+        };
+        self.write(&request, &answer, Closing::Close).await;
+        Ending::Linger
+    }
+
+    /// Writes an answer; `false` when the connection broke, or the client does not read.
+    async fn write(&self, request: &Request, answer: &Answer, closing: Closing) -> bool {
+        let server = self.server;
+        // Another connection that writes meanwhile makes a buffer of its own.
+        let mut out = server.out.take();
+        out.clear();
+        {
+            let date = server.context.date();
+            let about = About {
+                id: request.id,
+                minor: request.minor,
+                is_head: request.is_head,
+                closing,
+                cors: request.cors.as_ref(),
+                date: &date,
+            };
+            h1::encode(answer, &about, &mut out);
+        }
+        let is_written = self.write_all(&out).await;
+        if out.capacity() <= KEPT_BYTES_MAX {
+            server.out.replace(out);
+        }
+        is_written
+    }
+
+    async fn write_all(&self, bytes: &[u8]) -> bool {
+        let context = &self.server.context;
+        let mut rest = bytes;
+        let mut permit = None;
+        loop {
+            let write = poll_fn(|cx| {
+                if permit.is_none() {
+                    self.stream
+                        .set_deadline(context.recent() + self.server.limits.answer_deadline);
+                }
+                let written = self.stream.poll_write(cx, rest);
+                if written.is_pending() && permit.is_none() {
+                    // The kernel is full: from now on the rest is ours to keep.
+                    permit = context.budget.try_reserve(rest.len() as u64, self.source);
+                    if permit.is_none() {
+                        return Poll::Ready(Err(ErrorKind::OutOfMemory.into()));
+                    }
+                }
+                written
+            });
+            let written = match write.await {
+                Ok(written) if written > 0 => written,
+                _ => return false,
+            };
+            context.stats.bytes_sent.add(written as u64);
+            rest = rest.get(written..).unwrap_or_default();
+            if rest.is_empty() {
+                return true;
+            }
+        }
+    }
+
+    /// Reads past the rest of a body that was answered without it.
+    async fn discard(&mut self, mut left: u64) -> bool {
+        let begun = self.server.context.now();
+        self.begin_body(begun);
+        let mut progress = 0;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let piece = self.piece(begun, progress, Some(left), most, |_, bytes| {
+                bytes.len() as u64
+            });
+            let Ok(read) = piece.await else {
+                return false;
+            };
+            progress += read;
+            left -= read;
+        }
+        true
+    }
+
+    /// From now on the body has to keep its rate.
+    fn begin_body(&self, now: Mono) {
+        let limits = &self.server.limits;
+        let first_look = limits.body_grace.min(limits.body_deadline);
+        self.stream.set_deadline(now + first_look);
+    }
+
+    /// Ends what is sent, and gives the client time to read.
+    async fn linger(&self) {
+        let now = self.server.context.now();
+        self.stream.work();
+        self.stream.set_deadline(now + LINGER);
+        if self.stream.shutdown().is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES_MAX;
+        loop {
+            let read = poll_fn(|cx| {
+                let mut scratch = self.server.scratch.borrow_mut();
+                self.poll_read(cx, &mut scratch)
+            });
+            match read.await {
+                Ok(bytes) if bytes > 0 && bytes < left => left -= bytes,
+                _ => return,
+            }
         }
     }
 }
 
-/// Not an `async fn`: it would keep its arguments twice, and the engine copies the future.
-fn respond<H: Handler>(
-    handler: Rc<H>,
-    shared: Rc<Shared>,
-    state: Rc<ConnState>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
-    let (parts, incoming) = request.into_parts();
-    let waits_for_continue = parts.headers.contains_key(EXPECT);
-    let (received_at, received_wall) = shared.context.now_and_wall();
-    state.requests.set(state.requests.get() + 1);
-    state.body_overdue.set(false);
-    state.body_broken_off.set(false);
-    state.enter(Phase::Handler, Mono::NEVER);
+fn too_large(limit: usize, announced: Option<u64>) -> Answer {
+    let message = format!("the body is over the limit of {limit} bytes");
+    let error = ErrorBody::new(code::BODY_TOO_LARGE, message).over(limit as u64, announced);
+    Answer::from(&error)
+}
 
-    let head = Head {
-        method: parts.method,
-        uri: parts.uri,
-        headers: parts.headers,
-        peer,
-        id: shared.next_id(),
-        received_at,
-        received_wall,
-        state: Rc::clone(&state),
-    };
-    let mut body = Body::new(incoming, Rc::clone(&shared), Rc::clone(&state));
-    let mut abort_guard = AbortGuard(Some(Rc::clone(&shared)));
-    async move {
-        if shared.turns.is_due() {
-            shared.turns.look().await;
-        }
-        let answer = handler.handle(&head, &mut body).await;
-        let id = head.id;
-        // Both leave something for the connection: its header map, and what is unread of the body.
-        drop((head, body));
+/// Whether a body, at its average rate so far, is complete by the last deadline.
+fn completes_in_time(
+    elapsed: Duration,
+    progress: u64,
+    left: Option<u64>,
+    limits: &HttpLimits,
+) -> bool {
+    let last = limits.body_deadline_last;
+    left.is_some_and(|left| {
+        elapsed < last
+            && u128::from(left + progress) * elapsed.as_millis()
+                <= u128::from(progress) * last.as_millis()
+    })
+}
 
-        let mut close = answer.close
-            || state.body_broken_off.get()
-            || state.end.get() != End::Open
-            || state.requests.get() >= shared.limits.requests_per_connection_max
-            || shared.context.recent() >= state.retire_at
-            || shared.context.drain.phase() != DrainPhase::Serving;
-        let unread = state.unread.borrow_mut().take();
-        if let Some(unread) = unread
-            && !discard(unread, waits_for_continue, &shared, &state).await
-        {
-            close = true;
-            state.linger.set(true);
-        }
-        if !state.body_broken_off.get() {
-            abort_guard.is_over();
-            let took = shared.context.recent().since(received_at);
-            let stats = &shared.context.stats;
-            stats.answered(answer.endpoint, answer.status.as_u16(), Some(took));
-        }
-        state.answer_owed.set(true);
-        state.enter(
-            Phase::Answer,
-            shared.context.recent() + shared.limits.answer_deadline,
-        );
-        let headers = mem::take(&mut *state.spare_headers.borrow_mut());
-        Ok(answer.into_response(id, close, headers))
-    }
+fn is_slow(elapsed: Duration, progress: u64, limits: &HttpLimits) -> bool {
+    let due = u128::from(limits.body_bytes_per_second_min) * elapsed.as_millis() / 1000;
+    elapsed > limits.body_grace && u128::from(progress) < due
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

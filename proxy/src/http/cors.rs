@@ -2,12 +2,7 @@
 //! standard, section "CORS protocol"). Reads the `Origin` header only and refuses no request: a browser whose
 //! page may not read a response has still sent its event, and other clients send no Origin.
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
-    VARY,
-};
-use http::{HeaderMap, HeaderValue};
+use super::h1::decimal;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{list, seconds};
 use std::fmt;
@@ -19,11 +14,11 @@ use std::time::Duration;
 pub const ORIGIN_BYTES_MAX: usize = 300;
 
 /// Request headers that SDKs send and that need permission; the list of the replaced tier.
-const ALLOWED_HEADERS: &str = "Authorization,Cache-Control,Content-Encoding,Content-Type,DNT,\
+const ALLOWED_HEADERS: &[u8] = b"Authorization,Cache-Control,Content-Encoding,Content-Type,DNT,\
     If-Modified-Since,Keep-Alive,User-Agent,X-CustomHeader,X-Requested-With";
-const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
+const ALLOWED_METHODS: &[u8] = b"GET, POST, OPTIONS";
 /// Response headers that a script may read.
-const EXPOSED_HEADERS: &str = "Retry-After, X-Request-ID";
+const EXPOSED_HEADERS: &[u8] = b"Retry-After, X-Request-ID";
 
 /// Patterns of origins at most: each is compared with the Origin of each request.
 pub const ORIGINS_MAX: usize = 256;
@@ -272,16 +267,16 @@ impl OriginPattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
     origins: Vec<OriginPattern>,
-    max_age: HeaderValue,
+    max_age_s: u64,
 }
 
 /// The CORS headers of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
-    /// The request's origin, if its pages may.
-    origin: Option<HeaderValue>,
-    /// For a preflight: how long the browser may remember the response.
-    max_age: Option<HeaderValue>,
+    /// The request's origin, if its pages may: a copy, for the response may be made long after the request.
+    origin: Option<Box<str>>,
+    /// For a preflight: how many seconds the browser may remember the response.
+    max_age_s: Option<u64>,
 }
 
 impl CorsPolicy {
@@ -291,53 +286,46 @@ impl CorsPolicy {
     pub fn new(origins: Vec<OriginPattern>, max_age: Duration) -> CorsPolicy {
         CorsPolicy {
             origins,
-            max_age: HeaderValue::from(max_age.as_secs()),
+            max_age_s: max_age.as_secs(),
         }
     }
 
-    /// The CORS headers of the response to a request; `None` when the policy is off.
+    /// The CORS headers of the response to a request; `None` when the policy is off. `origin` is the request's only
+    /// Origin header: of two, neither can be trusted.
     #[must_use]
-    pub fn evaluate(&self, headers: &HeaderMap, is_preflight: bool) -> Option<Cors> {
+    pub fn evaluate(&self, origin: Option<&[u8]>, is_preflight: bool) -> Option<Cors> {
         if self.origins.is_empty() {
             return None;
         }
-        let mut lines = headers.get_all(ORIGIN).iter();
-        let origin = match (lines.next(), lines.next()) {
-            (Some(origin), None) => Some(origin),
-            // Two Origin headers: neither can be trusted.
-            _ => None,
-        };
+        let origin = origin.and_then(|origin| std::str::from_utf8(origin).ok());
         let origin = origin.filter(|origin| {
-            let origin = origin.to_str().ok().and_then(Origin::of);
+            let origin = Origin::of(origin);
             origin.is_some_and(|origin| self.origins.iter().any(|pattern| pattern.fits(&origin)))
         });
         Some(Cors {
-            max_age: (is_preflight && origin.is_some()).then(|| self.max_age.clone()),
-            origin: origin.cloned(),
+            max_age_s: (is_preflight && origin.is_some()).then_some(self.max_age_s),
+            origin: origin.map(Box::from),
         })
     }
 }
 
 impl Cors {
-    /// Adds the headers of an answer. `Vary` is there whatever the request's origin was: a cache must
-    /// not give one page's permission to another.
-    pub(super) fn write(self, headers: &mut HeaderMap) {
-        headers.insert(VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = self.origin else {
+    /// Gives `add` the headers of the answer, names in lower case. `Vary` is there whatever the request's origin was:
+    /// a cache must not give one page's permission to another.
+    pub(super) fn headers(&self, add: &mut impl FnMut(&'static str, &[u8])) {
+        add("vary", b"Origin");
+        let Some(origin) = &self.origin else {
             return;
         };
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        let fixed = |value| HeaderValue::from_static(value);
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, fixed("true"));
-        match self.max_age {
-            Some(max_age) => {
-                headers.insert(ACCESS_CONTROL_ALLOW_METHODS, fixed(ALLOWED_METHODS));
-                headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED_HEADERS));
-                headers.insert(ACCESS_CONTROL_MAX_AGE, max_age);
+        add("access-control-allow-origin", origin.as_bytes());
+        add("access-control-allow-credentials", b"true");
+        match self.max_age_s {
+            Some(max_age_s) => {
+                add("access-control-allow-methods", ALLOWED_METHODS);
+                add("access-control-allow-headers", ALLOWED_HEADERS);
+                add("access-control-max-age", decimal(max_age_s, &mut [0; 20]));
             }
-            None => {
-                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, fixed(EXPOSED_HEADERS));
-            }
+            None => add("access-control-expose-headers", EXPOSED_HEADERS),
         }
     }
 }
@@ -345,6 +333,7 @@ impl Cors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
 
     fn pattern(text: &str) -> OriginPattern {
         text.parse()
@@ -535,41 +524,43 @@ mod tests {
         assert!(Origin::of(&format!("https://{long}")).is_none());
     }
 
-    fn written(origins: &[&str], sent: &[&str], is_preflight: bool) -> Option<HeaderMap> {
+    fn written(
+        origins: &[&str],
+        sent: Option<&str>,
+        is_preflight: bool,
+    ) -> Option<HashMap<&'static str, String>> {
         let origins = origins.iter().map(|text| pattern(text)).collect();
         let policy = CorsPolicy::new(origins, Duration::from_secs(7_200));
-        let mut headers = HeaderMap::new();
-        for origin in sent {
-            headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
-        }
-        policy.evaluate(&headers, is_preflight).map(|cors| {
-            let mut headers = HeaderMap::new();
-            cors.write(&mut headers);
-            headers
-        })
+        let cors = policy.evaluate(sent.map(str::as_bytes), is_preflight)?;
+        let mut headers = HashMap::new();
+        cors.headers(&mut |name, value| {
+            let value = String::from_utf8(value.to_vec()).unwrap();
+            assert!(headers.insert(name, value).is_none());
+        });
+        Some(headers)
     }
 
     #[test]
     fn without_origins_there_is_no_word_of_it() {
-        assert_eq!(written(&[], &["https://a.example"], true), None);
+        assert_eq!(written(&[], Some("https://a.example"), true), None);
     }
 
     #[test]
     fn an_origin_that_may_is_echoed_with_credentials() {
-        let headers = written(&["https://a.example"], &["https://a.example"], false).unwrap();
+        let headers = written(&["https://a.example"], Some("https://a.example"), false).unwrap();
         assert_eq!(headers["access-control-allow-origin"], "https://a.example");
         assert_eq!(headers["access-control-allow-credentials"], "true");
         assert_eq!(headers["vary"], "Origin");
         assert!(!headers.contains_key("access-control-max-age"));
 
-        let headers = written(&["*"], &["https://a.example"], true).unwrap();
+        let headers = written(&["*"], Some("https://a.example"), true).unwrap();
         assert_eq!(headers["access-control-allow-origin"], "https://a.example");
         assert_eq!(headers["access-control-max-age"], "7200");
         assert_eq!(
             headers["access-control-allow-methods"],
             "GET, POST, OPTIONS"
         );
-        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        let allowed = &headers["access-control-allow-headers"];
         for name in ["Content-Type", "User-Agent", "X-Requested-With"] {
             assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
         }
@@ -578,10 +569,10 @@ mod tests {
     #[test]
     fn a_denied_or_missing_origin_gets_vary_alone() {
         for sent in [
-            &["https://b.example"][..],
-            &["https://a.example", "https://a.example"],
-            &["null"],
-            &[],
+            Some("https://b.example"),
+            Some("https://a.example, https://a.example"),
+            Some("null"),
+            None,
         ] {
             let headers = written(&["https://a.example"], sent, true).unwrap();
             assert_eq!(headers.len(), 1, "{sent:?}: {headers:?}");

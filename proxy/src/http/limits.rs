@@ -79,21 +79,19 @@ settings! {
 }
 
 impl HttpLimits {
-    /// The highest `head_bytes_max`: a head has to fit into the engine's buffer of
-    /// [`HttpLimits::READ_AHEAD_BYTES`].
+    /// The highest `head_bytes_max`: what a balancer passes on at most, cookies and signed claims included.
     pub const HEAD_BYTES_CEILING: usize = 32 * 1024;
-    /// The highest `headers_max`: the engine's table on the stack has 100 places.
+    /// The highest `headers_max`: what common proxies pass on at most.
     pub const HEADERS_CEILING: usize = 100;
     /// The highest `target_bytes_max`: the `http` crate holds a target's length in 16 bits.
     pub const TARGET_BYTES_CEILING: u64 = 65_534;
-    /// Bytes that are read ahead of the request being handled, per connection.
-    pub const READ_AHEAD_BYTES: usize = 64 * 1024;
+    /// Bytes that are read at once: a body of 16 KiB with its head. What comes with a request, beyond it, is what a
+    /// connection reads ahead at most.
+    pub const READ_BYTES: usize = 20 * 1024;
     /// The unread rest of a body that is read and thrown away after an early answer, so that the
     /// connection can go on; with more left, or an unknown rest, the connection is closed.
     pub const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 }
-
-const _: () = assert!(HttpLimits::HEAD_BYTES_CEILING < HttpLimits::READ_AHEAD_BYTES);
 
 impl Default for HttpLimits {
     fn default() -> Self {

@@ -2,32 +2,20 @@
 //! HTTP. Holds that header to the deadline of heads and counts it; parsing it is
 //! [`net::proxy_protocol`](crate::net::proxy_protocol)'s job.
 
-use super::conn::Shared;
-use super::conn_table::{ConnState, End};
-use crate::net::listener::ConnectionPermit;
-use crate::net::poller::Stream;
+use crate::context::WorkerContext;
 use crate::net::proxy_protocol::{NoClient, read_client};
+use crate::net::socket::Stream;
 use std::net::SocketAddr;
 
 /// The client of a new connection; `None` when the connection has to be closed: the header is missing
-/// or malformed, or the client has as many connections as it may.
+/// or malformed.
 pub(super) async fn client_of(
     stream: &Stream,
     peer: SocketAddr,
-    permit: &mut ConnectionPermit,
-    shared: &Shared,
-    state: &ConnState,
+    context: &WorkerContext,
 ) -> Option<SocketAddr> {
-    if !permit.awaits_client() {
-        return Some(peer);
-    }
-    let stats = &shared.context.stats;
-    let is_over = |waker: &_| {
-        state.register(waker);
-        state.end.get() != End::Open
-    };
-    // In a box: most of a connection's life is after it.
-    let client = match Box::pin(read_client(stream, is_over)).await {
+    let stats = &context.stats;
+    let client = match read_client(stream).await {
         Ok(client) => client.unwrap_or(peer),
         // Balancers connect to see whether anybody listens, and leave.
         Err(NoClient::Silent) => return None,
@@ -45,9 +33,5 @@ pub(super) async fn client_of(
             return None;
         }
     };
-    if let Err(cap) = permit.belongs_to(client.ip()) {
-        permit.note_refusal(&shared.context, client.ip(), cap);
-        return None;
-    }
     Some(client)
 }

@@ -1,10 +1,12 @@
 //! Listening sockets, the accept loop of a core, and the caps on open connections.
 
-use super::poller::{Listener, Poller, Stream};
+use super::socket::{Idle, Listener, Sockets, Stream};
 use crate::context::WorkerContext;
 use ipnet::IpNet;
+use sluice_core::budget::Source;
 use sluice_core::time::Mono;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -21,6 +23,23 @@ const BACKLOG: i32 = 4096;
 /// a full process neither spins nor sleeps long after a descriptor is free.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_millis(100);
+
+/// Above this part of the cap, in percent, each new connection ends the one of its core that is idle for the longest.
+const CROWDED_PERCENT: usize = 80;
+
+/// A connection that has been idle for less is not ended for a new one: it may be between two requests.
+const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Idle connections that one search finds, and the time between two searches of one core, which look at all of its
+/// connections.
+const IDLE_FOUND_MAX: usize = 1_024;
+const SEARCH_EVERY: Duration = Duration::from_millis(100);
+
+/// Connections over a cap that one core has open at once to tell them so; further ones are closed at accept.
+const OVERFLOW_MAX: u64 = 256;
+
+/// Clients of one IPv6 /48 may have this many times the connections of one client.
+const CLIENTS_PER_SITE: usize = 4;
 
 /// Connections accepted in a row before open ones get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
@@ -64,6 +83,8 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    // Without it the last segment of a response could wait 40 ms for the client's ACK. Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -83,7 +104,8 @@ pub(crate) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct OpenConnections {
     total: usize,
-    per_source: HashMap<IpAddr, usize>,
+    /// By client and by site.
+    per_source: HashMap<u128, usize>,
     /// When a refusal was last logged, and the number since.
     warned: Option<Mono>,
     refused: u64,
@@ -103,21 +125,30 @@ const WARN_EVERY: Duration = Duration::from_secs(1);
 
 impl OpenConnections {
     /// Counts a connection of this source; `false` if there are `most` already. With 0 there is no limit.
-    fn add(&mut self, source: IpAddr, most: usize) -> bool {
+    fn add(&mut self, source: Source, most: usize) -> bool {
         if most == 0 {
             return true;
         }
-        let open = self.per_source.entry(source).or_default();
-        let has_room = *open < most;
-        *open += usize::from(has_room);
-        has_room
+        let (client, site) = source.keys();
+        let of_site = most.saturating_mul(CLIENTS_PER_SITE);
+        let has_room = |key, most| self.per_source.get(&key).is_none_or(|open| *open < most);
+        if !has_room(client, most) || site.is_some_and(|site| !has_room(site, of_site)) {
+            return false;
+        }
+        for key in [Some(client), site].into_iter().flatten() {
+            *self.per_source.entry(key).or_default() += 1;
+        }
+        true
     }
 
-    fn remove(&mut self, source: IpAddr) {
-        if let Some(open) = self.per_source.get_mut(&source) {
-            *open -= 1;
-            if *open == 0 {
-                self.per_source.remove(&source);
+    fn remove(&mut self, source: Source) {
+        let (client, site) = source.keys();
+        for key in [Some(client), site].into_iter().flatten() {
+            if let Some(open) = self.per_source.get_mut(&key) {
+                *open -= 1;
+                if *open == 0 {
+                    self.per_source.remove(&key);
+                }
             }
         }
     }
@@ -151,31 +182,42 @@ impl ConnectionLimiter {
         if open.total >= self.connections_max {
             return Err(Cap::Process(self.connections_max));
         }
-        let source = if self.uses_proxy_protocol {
-            Source::Awaited
+        let counted = if self.uses_proxy_protocol {
+            Counted::Awaited
         } else {
             self.count(&mut open, peer)?
         };
         open.total += 1;
         Ok(ConnectionPermit {
             limiter: Arc::clone(self),
-            source,
+            counted,
         })
     }
 
+    /// Whether a header after accept names the client of each connection.
+    pub(crate) fn awaits_clients(&self) -> bool {
+        self.uses_proxy_protocol
+    }
+
+    /// Whether idle connections have to give way to new ones.
+    fn is_crowded(&self) -> bool {
+        // Two factors of at most a million.
+        self.open().total * 100 >= self.connections_max * CROWDED_PERCENT
+    }
+
     /// Counts a connection for its source, unless that is a trusted proxy.
-    fn count(&self, open: &mut OpenConnections, address: IpAddr) -> Result<Source, Cap> {
+    fn count(&self, open: &mut OpenConnections, address: IpAddr) -> Result<Counted, Cap> {
         let address = address.to_canonical();
         if self
             .trusted
             .iter()
             .any(|network| network.contains(&address))
         {
-            return Ok(Source::Uncounted);
+            return Ok(Counted::No);
         }
-        let source = source_of(address);
+        let source = Source::from(address);
         if open.add(source, self.per_source_max) {
-            Ok(Source::Counted(source))
+            Ok(Counted::For(source))
         } else {
             Err(Cap::Source(self.per_source_max))
         }
@@ -216,17 +258,9 @@ impl ConnectionLimiter {
                 limit,
                 %peer,
                 refused,
-                "closed a connection over a cap; proxies of your own belong into client_address.trusted"
+                "refused a connection over a cap; proxies of your own belong into client_address.trusted"
             );
         }
-    }
-}
-
-/// An IPv4 address, or an IPv6 /64: the least that one client has.
-fn source_of(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -234,31 +268,34 @@ fn source_of(peer: IpAddr) -> IpAddr {
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    source: Source,
+    counted: Counted,
 }
 
-/// The source that a connection counts for.
+/// Whom a connection counts for.
 #[derive(Debug)]
-enum Source {
+enum Counted {
     /// Its PROXY header has not arrived yet.
     Awaited,
     /// A client.
-    Counted(IpAddr),
-    /// None: the peer is a trusted proxy.
-    Uncounted,
+    For(Source),
+    /// Nobody: the peer is a trusted proxy.
+    No,
 }
 
 impl ConnectionPermit {
-    /// Whether a PROXY header will name the client.
-    pub(crate) fn awaits_client(&self) -> bool {
-        matches!(self.source, Source::Awaited)
-    }
-
     /// Assigns the connection to a client, unless that has reached its cap.
     pub(crate) fn belongs_to(&mut self, client: IpAddr) -> Result<(), Cap> {
         let mut open = self.limiter.open();
-        self.source = self.limiter.count(&mut open, client)?;
+        self.counted = self.limiter.count(&mut open, client)?;
         Ok(())
+    }
+
+    /// The client that the connection counts for; `None` for a trusted proxy, which has many.
+    pub(crate) fn source(&self) -> Option<Source> {
+        match self.counted {
+            Counted::For(source) => Some(source),
+            Counted::Awaited | Counted::No => None,
+        }
     }
 
     /// See [`ConnectionLimiter::note_refusal`].
@@ -271,7 +308,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.limiter.open();
         open.total = open.total.saturating_sub(1);
-        if let Source::Counted(source) = self.source {
+        if let Counted::For(source) = self.counted {
             open.remove(source);
         }
     }
@@ -288,38 +325,61 @@ pub(crate) fn half_of_descriptors() -> Option<usize> {
     Some(soft / 2)
 }
 
+/// A connection as it was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: Stream,
+    pub(crate) peer: SocketAddr,
+    /// `None`: it is over a cap, and there only to be told so.
+    pub(crate) permit: Option<ConnectionPermit>,
+    /// A PROXY header comes first, and names the client.
+    pub(crate) awaits_client: bool,
+}
+
 /// Where one core accepts. Made on its own thread.
-pub(crate) struct Acceptor(Listener);
+pub(crate) struct Acceptor {
+    listener: Listener,
+    sockets: Rc<Sockets>,
+    context: Rc<WorkerContext>,
+    limiter: Arc<ConnectionLimiter>,
+    /// What the last search for idle connections found, the longest idle one last, and when that was.
+    idle: RefCell<Vec<Idle>>,
+    searched: Cell<Option<Mono>>,
+}
 
 impl Acceptor {
     pub(crate) fn new(
-        poller: &Rc<Poller>,
         listener: std::net::TcpListener,
+        sockets: &Rc<Sockets>,
+        context: &Rc<WorkerContext>,
+        limiter: &Arc<ConnectionLimiter>,
     ) -> io::Result<Acceptor> {
-        Listener::new(poller, listener).map(Acceptor)
+        Ok(Acceptor {
+            listener: Listener::new(sockets, listener)?,
+            sockets: Rc::clone(sockets),
+            context: Rc::clone(context),
+            limiter: Arc::clone(limiter),
+            idle: RefCell::default(),
+            searched: Cell::new(None),
+        })
     }
 
-    /// Stops accepting and returns the connections already in the kernel's queue, which are still served.
-    pub(crate) fn close(&self) -> Vec<(Stream, SocketAddr)> {
-        let waiting = std::iter::from_fn(|| self.0.accept().ok()).collect();
-        self.0.close();
-        waiting
+    /// Stops accepting, and serves the connections already in the kernel's queue.
+    pub(crate) fn close(&self, serve: &impl Fn(Accepted)) {
+        while let Ok((stream, peer)) = self.listener.accept() {
+            self.accept_one(stream, peer, serve);
+        }
+        self.listener.close();
     }
 
     /// Accepts until the acceptor is closed.
-    pub(crate) async fn accept(
-        &self,
-        context: &WorkerContext,
-        limiter: &Arc<ConnectionLimiter>,
-        serve: impl Fn(Stream, SocketAddr, ConnectionPermit),
-    ) {
+    pub(crate) async fn accept(&self, serve: impl Fn(Accepted)) {
         let mut back_off = BACK_OFF_FIRST;
         let mut accepted = 0;
-        while context.accepts() {
-            match poll_fn(|cx| self.0.poll_accept(cx)).await {
+        while self.context.accepts() {
+            match poll_fn(|cx| self.listener.poll_accept(cx)).await {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF_FIRST;
-                    accept_one(context, limiter, stream, peer, &serve);
+                    self.accept_one(stream, peer, &serve);
                     accepted += 1;
                     if accepted % ACCEPTS_PER_TURN == 0 {
                         give_way().await;
@@ -327,19 +387,70 @@ impl Acceptor {
                 }
                 // The client has already gone.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(_) if !context.accepts() => return,
+                Err(_) if !self.context.accepts() => return,
                 Err(_) => {
-                    context.stats.accept_errors.increment();
+                    self.context.stats.accept_errors.increment();
                     monoio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF_LAST);
                 }
             }
         }
     }
+
+    /// Admits one connection, lets it be told that there are too many, or closes it.
+    fn accept_one(&self, stream: Stream, peer: SocketAddr, serve: &impl Fn(Accepted)) {
+        let stats = &self.context.stats;
+        let permit = match self.limiter.enter(peer.ip()) {
+            Ok(permit) => {
+                stats.connections_accepted.increment();
+                Some(permit)
+            }
+            Err(cap) => {
+                self.limiter.note_refusal(&self.context, peer.ip(), cap);
+                None
+            }
+        };
+        if self.limiter.is_crowded() {
+            self.make_room();
+        }
+        if permit.is_none() && self.context.overflow.get() >= OVERFLOW_MAX {
+            return;
+        }
+        serve(Accepted {
+            stream,
+            peer,
+            permit,
+            awaits_client: self.limiter.awaits_clients(),
+        });
+    }
+
+    /// Ends the connection of this core that has been idle for the longest, if any is.
+    fn make_room(&self) {
+        let now = self.context.recent();
+        loop {
+            let longest = self.idle.borrow_mut().pop();
+            if let Some(idle) = longest {
+                if self.sockets.ask_to_leave(idle) {
+                    self.context.stats.connections_evicted.increment();
+                    return;
+                }
+                continue;
+            }
+            let is_due = |at| now.since(at) >= SEARCH_EVERY;
+            if !self.searched.get().is_none_or(is_due) {
+                return;
+            }
+            self.searched.set(Some(now));
+            let found = self
+                .sockets
+                .longest_idle(now, IDLE_AT_LEAST, IDLE_FOUND_MAX);
+            self.idle.replace(found);
+        }
+    }
 }
 
 /// Lets the other tasks of this core run.
-async fn give_way() {
+pub(crate) async fn give_way() {
     let mut given = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut given, true) {
@@ -349,23 +460,6 @@ async fn give_way() {
         Poll::Pending
     })
     .await;
-}
-
-/// Admits one connection, or closes it.
-pub(crate) fn accept_one(
-    context: &WorkerContext,
-    limiter: &Arc<ConnectionLimiter>,
-    stream: Stream,
-    peer: SocketAddr,
-    serve: &impl Fn(Stream, SocketAddr, ConnectionPermit),
-) {
-    match limiter.enter(peer.ip()) {
-        Err(cap) => limiter.note_refusal(context, peer.ip(), cap),
-        Ok(permit) => {
-            context.stats.connections_accepted.increment();
-            serve(stream, peer, permit);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@
 //! Reads not a byte beyond the header, so that no part of the request is lost. Whether to trust a header is
 //! decided by the caller.
 
-use super::poller::Stream;
+use super::socket::Stream;
 use ppp::v2::{Addresses, Command, Header, ParseError, Protocol};
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::task::{Poll, Waker};
 
 /// Bytes of signature, command, family and length, which every header has.
 const FIXED_BYTES: usize = 16;
@@ -47,15 +45,11 @@ pub(crate) enum NoClient {
 }
 
 /// Reads the header that begins a connection. Returns the client it names, or `None` if it names none (a
-/// balancer's own connection, or an unspecified family) and the peer is the client. `is_over` tells whether
-/// the time is over, and wakes the waker when it is.
+/// balancer's own connection, or an unspecified family) and the peer is the client.
 ///
 /// # Errors
 /// See [`NoClient`]. The bytes read are lost, so the connection has to be closed.
-pub(crate) async fn read_client(
-    stream: &Stream,
-    mut is_over: impl FnMut(&Waker) -> bool,
-) -> Result<Option<SocketAddr>, NoClient> {
+pub(crate) async fn read_client(stream: &Stream) -> Result<Option<SocketAddr>, NoClient> {
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut filled = 0;
     loop {
@@ -63,12 +57,7 @@ pub(crate) async fn read_client(
             Progress::Complete(client) => return Ok(client),
             Progress::Needs(needed) => needed,
         };
-        let read = poll_fn(|cx| {
-            if is_over(cx.waker()) {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            stream.poll_read(cx, &mut bytes[filled..needed])
-        });
+        let read = poll_fn(|cx| stream.poll_read(cx, &mut bytes[filled..needed]));
         match read.await {
             Ok(read) if read > 0 => filled += read,
             _ if filled == 0 => return Err(NoClient::Silent),

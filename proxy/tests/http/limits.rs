@@ -1,6 +1,6 @@
 //! Every limit of a connection: at it, a client is served; beyond it, it is told, and let go.
 
-use crate::server::{Client, Server, drip, drivers, post};
+use crate::server::{Client, Server, answers_to_any_origin, drip, drivers, post};
 use sluice_proxy::http::HttpLimits;
 use sluice_proxy::worker::{Driver, StartError};
 use std::net::Shutdown;
@@ -347,19 +347,32 @@ fn a_connection_ends_with_its_last_request_and_its_life() {
 }
 
 #[test]
-fn connections_over_a_cap_are_closed_at_accept_and_counted() {
+fn connections_over_a_cap_are_503_with_cors_and_counted() {
     let per_source: fn(&mut HttpLimits) = |limits| limits.connections_per_source_max = 2;
     let in_all: fn(&mut HttpLimits) = |limits| {
         limits.connections_max = 2;
         limits.connections_per_source_max = 0;
     };
     for cap in [per_source, in_all] {
-        let server = Server::with_limits(cap);
+        let server = Server::start(|settings| {
+            cap(&mut settings.limits);
+            settings.answers = answers_to_any_origin();
+        });
         let mut first = server.connect();
         let mut second = server.connect();
         assert_eq!(first.ask(GET).status, 200);
         assert_eq!(second.ask(GET).status, 200);
         let mut third = server.connect();
+        let answer =
+            third.ask("GET /length HTTP/1.1\r\nHost: test\r\nOrigin: https://a.example\r\n\r\n");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (503, "too_many_connections")
+        );
+        assert_eq!(answer.header("retry-after"), Some("7"));
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://a.example"));
+        assert!(answer.closes());
         assert!(third.ended());
         let capped = server.count(|stats| {
             stats.connections_capped.get() + stats.connections_capped_by_address.get()
@@ -372,6 +385,151 @@ fn connections_over_a_cap_are_closed_at_accept_and_counted() {
         let mut fourth = server.connect();
         assert_eq!(fourth.ask(GET).status, 200);
         assert_eq!(second.ask(GET).status, 200);
+    }
+}
+
+#[test]
+fn a_silent_connection_over_a_cap_is_closed_soon() {
+    let server = Server::with_limits(|limits| limits.connections_per_source_max = 1);
+    let mut first = server.connect();
+    assert_eq!(first.ask(GET).status, 200);
+    let mut second = server.connect();
+    assert!(second.ended());
+    assert_eq!(server.answered(503) + server.answered(408), 0);
+    assert_eq!(first.ask(GET).status, 200);
+}
+
+#[test]
+fn new_connections_end_the_longest_idle_ones_above_80_percent() {
+    let server = Server::with_limits(|limits| {
+        limits.connections_max = 10;
+        limits.connections_per_source_max = 0;
+    });
+    let mut silent: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    let mut served: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut served {
+        assert_eq!(client.ask(GET).status, 200);
+    }
+    let mut busy = server.connect();
+    busy.send("GET /never HTTP/1.1\r\nHost: test\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(1_300));
+    assert_eq!(served[0].ask(GET).status, 200, "it is not idle any more");
+    let mut new: Vec<Client> = Vec::new();
+    for number in 0..6 {
+        new.push(server.connect());
+        assert_eq!(new[number].ask(GET).status, 200, "{number}");
+    }
+    assert_eq!(server.count(|stats| stats.connections_evicted.get()), 6);
+    assert!(silent.iter_mut().all(Client::ended));
+    assert!(served[1..].iter_mut().all(Client::ended));
+    assert_eq!(new[0].ask(GET).status, 200);
+    assert_eq!(served[0].ask(GET).status, 200);
+    assert!(!busy.readable(Duration::from_millis(50)), "it is at work");
+}
+
+#[test]
+fn every_refusal_of_a_malformed_request_carries_cors() {
+    let server = Server::start(|settings| {
+        settings.limits.head_deadline = SHORT;
+        settings.answers = answers_to_any_origin();
+    });
+    let origin = "Origin: https://a.example\r\n";
+    let long = "x".repeat(40_000);
+    for (request, status) in [
+        (format!("GET / HTTP/1.1\r\n{origin}\r\n"), 400),
+        (
+            format!(
+                "GET /{} HTTP/1.1\r\nHost: a\r\n{origin}\r\n",
+                &long[..9_000]
+            ),
+            414,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{origin}X: {long}\r\n\r\n"),
+            431,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{origin}Transfer-Encoding: x\r\n\r\n"),
+            501,
+        ),
+        (format!("GET / HTTP/3.0\r\nHost: a\r\n{origin}\r\n"), 505),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{origin}"), 408),
+        (
+            format!("POST /echo HTTP/1.1\r\nHost: a\r\n{origin}Content-Length: 2000000\r\n\r\n"),
+            413,
+        ),
+        (
+            format!(
+                "POST /echo HTTP/1.1\r\nHost: a\r\n{origin}Transfer-Encoding: chunked\r\n\r\nx"
+            ),
+            400,
+        ),
+    ] {
+        let mut client = server.connect();
+        client.try_send(&request);
+        let answer = client.read();
+        assert_eq!(answer.status, status);
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("https://a.example"),
+            "{status}"
+        );
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{status}"
+        );
+        assert!(answer.header("x-request-id").is_some() && answer.header("date").is_some());
+        assert!(answer.closes());
+    }
+}
+
+#[test]
+fn announced_bodies_take_no_memory_before_they_arrive() {
+    let server = Server::start(|settings| settings.budget_bytes = 1 << 20);
+    let mut announced: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    for client in &mut announced {
+        client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    }
+    let mut client = server.connect();
+    for _ in 0..10 {
+        assert_eq!(client.ask(&post("/length", "hello")).text(), "5");
+    }
+    let large = "x".repeat(300_000);
+    let mut other = server.connect_from([127, 0, 0, 2]);
+    assert_eq!(other.ask(&post("/length", &large)).text(), "300000");
+}
+
+#[test]
+fn one_address_holds_at_most_an_eighth_of_the_budget() {
+    let greedy = "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    let server = Server::start(|settings| {
+        settings.budget_bytes = 8 << 20;
+        settings.trusted = vec!["127.0.0.2/32".parse().unwrap()];
+    });
+    let mut first = server.connect();
+    first.send(greedy);
+    first.send("x".repeat(900_000));
+    while server.count(|stats| stats.bytes_received.get()) < 900_000 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for _ in 0..3 {
+        let mut next = server.connect();
+        next.send(greedy);
+        next.try_send("x".repeat(900_000));
+        let answer = next.read();
+        assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+    }
+    first.send("x".repeat(100_000));
+    assert_eq!(first.read().text(), "1000000");
+    // A trusted proxy, which has many clients, is not held to it.
+    let mut trusted: Vec<Client> = (0..4)
+        .map(|_| server.connect_from([127, 0, 0, 2]))
+        .collect();
+    for client in &mut trusted {
+        client.send(greedy);
+        client.send("x".repeat(1_000_000));
+        assert_eq!(client.read().text(), "1000000");
     }
 }
 

@@ -1,14 +1,18 @@
 //! A server with a small handler, and a client that writes what it is told.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
+use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Mono;
 use sluice_proxy::clock::Clock;
 use sluice_proxy::drain_phase::Drain;
-use sluice_proxy::http::{Answer, Body, Handler, Head, HttpLimits};
+use sluice_proxy::http::{
+    Admitted, Answer, AnswerSettings, Body, CorsPolicy, Handler, Head, HttpLimits,
+};
 use sluice_proxy::worker::{
     Driver, ListenSettings, StartError, WorkerSettings, Workers, run_workers,
 };
 use std::cell::Cell;
+use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -24,57 +28,69 @@ pub(crate) struct Demo {
 }
 
 impl Handler for Demo {
-    async fn handle(&self, head: &Head, body: &mut Body) -> Answer {
-        match head.uri().path() {
-            // The body, read within the limit.
-            "/echo" => match body.read(self.limits.body_bytes_max).await {
-                Ok(bytes) => Answer {
-                    body: bytes,
+    type Route = ();
+
+    fn admit(&self, head: &Head<'_>) -> Result<Admitted<()>, Answer> {
+        match head.path() {
+            // An answer without a look at the body.
+            "/early" => Err(Answer::empty(StatusCode::FORBIDDEN)),
+            "/post-only" if head.method() != "POST" => Err(Answer {
+                allow: Some("POST"),
+                ..Answer::empty(StatusCode::METHOD_NOT_ALLOWED)
+            }),
+            _ => Ok(Admitted {
+                body_bytes_max: self.limits.body_bytes_max,
+                endpoint: EndpointLabel::None,
+                route: (),
+            }),
+        }
+    }
+
+    fn handle<'s>(
+        &'s self,
+        head: &Head<'_>,
+        (): (),
+        body: Body<'_>,
+    ) -> impl Future<Output = Answer> + use<'s> {
+        let path = head.path().to_owned();
+        let peer = head.peer();
+        let body = body.into_bytes();
+        async move {
+            match path.as_str() {
+                "/echo" => Answer {
+                    body,
                     ..Answer::empty(StatusCode::OK)
                 },
-                Err(error) => Answer::from(error),
-            },
-            // Its length only.
-            "/length" => match body.read(self.limits.body_bytes_max).await {
-                Ok(bytes) => Answer::json(StatusCode::OK, bytes.len().to_string()),
-                Err(error) => Answer::from(error),
-            },
-            // An answer without a look at the body.
-            "/early" => Answer::empty(StatusCode::FORBIDDEN),
-            // The body again, after a while.
-            "/late-echo" => match body.read(self.limits.body_bytes_max).await {
-                Ok(bytes) => {
+                // Its length only.
+                "/length" => Answer::json(StatusCode::OK, body.len().to_string()),
+                // The body again, after a while.
+                "/late-echo" => {
                     monoio::time::sleep(Duration::from_millis(20)).await;
                     Answer {
-                        body: bytes,
+                        body,
                         ..Answer::empty(StatusCode::OK)
                     }
                 }
-                Err(error) => Answer::from(error),
-            },
-            // An answer that takes longer than a sweep.
-            "/very-late" => {
-                monoio::time::sleep(Duration::from_millis(600)).await;
-                Answer::empty(StatusCode::OK)
+                // An answer that takes longer than a sweep.
+                "/very-late" => {
+                    monoio::time::sleep(Duration::from_millis(600)).await;
+                    Answer::empty(StatusCode::OK)
+                }
+                "/ticks" => Answer::json(StatusCode::OK, self.ticks.get().to_string()),
+                // An answer that never comes.
+                "/never" => std::future::pending().await,
+                "/peer" => Answer::json(StatusCode::OK, peer.to_string()),
+                "/large" => Answer::json(StatusCode::OK, vec![b'x'; 32 * 1024 * 1024]),
+                "/close" => Answer {
+                    close: true,
+                    ..Answer::empty(StatusCode::OK)
+                },
+                "/busy" => Answer {
+                    retry_after_s: Some(3),
+                    ..Answer::empty(StatusCode::SERVICE_UNAVAILABLE)
+                },
+                _ => Answer::empty(StatusCode::NOT_FOUND),
             }
-            "/ticks" => Answer::json(StatusCode::OK, self.ticks.get().to_string()),
-            // An answer that never comes.
-            "/never" => std::future::pending().await,
-            "/peer" => Answer::json(StatusCode::OK, head.peer().to_string()),
-            "/large" => Answer::json(StatusCode::OK, vec![b'x'; 32 * 1024 * 1024]),
-            "/close" => Answer {
-                close: true,
-                ..Answer::empty(StatusCode::OK)
-            },
-            "/busy" => Answer {
-                retry_after_s: Some(3),
-                ..Answer::empty(StatusCode::SERVICE_UNAVAILABLE)
-            },
-            "/post-only" if head.method() != Method::POST => Answer {
-                allow: Some("POST"),
-                ..Answer::empty(StatusCode::METHOD_NOT_ALLOWED)
-            },
-            _ => Answer::empty(StatusCode::NOT_FOUND),
         }
     }
 
@@ -108,6 +124,8 @@ impl Server {
             },
             has_cpu_quota: false,
             limits: HttpLimits::default(),
+            answers: AnswerSettings::default(),
+            budget_bytes: 256 << 20,
             trusted: Vec::new(),
             outputs: 0,
             clock,
@@ -133,6 +151,15 @@ impl Server {
 
     pub(crate) fn connect(&self) -> Client {
         Client::over(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// A client of another address of this host.
+    pub(crate) fn connect_from(&self, address: [u8; 4]) -> Client {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        Client::over(socket.into())
     }
 
     /// The sum over the cores.
@@ -357,4 +384,12 @@ pub(crate) fn drip(client: &mut Client, bytes: &str) -> Reply {
         client.try_send([bytes.next().unwrap_or(b'x')]);
     }
     panic!("a dripping request was not ended");
+}
+
+/// Pages of every origin may read the answers; a client is to wait for 7 seconds.
+pub(crate) fn answers_to_any_origin() -> AnswerSettings {
+    AnswerSettings {
+        cors: CorsPolicy::new(vec!["*".parse().unwrap()], Duration::from_secs(60)),
+        retry_after_s: 7..=7,
+    }
 }

@@ -80,13 +80,13 @@ fn an_exhausted_byte_budget_is_503_with_bodies_unread() {
            [limits]\nbody_bytes_max = 131072\nin_flight_bytes_max = 1048576\n";
     let proxy = Proxy::start(dir.path(), &settings);
 
-    // Eight large bodies on their way, halfway: the budget is used up.
+    // Eight large bodies on their way, nearly here: the budget is used up by what has arrived.
     let mut ids = Vec::new();
     let mut inside: Vec<_> = (0..8)
         .map(|_| {
             let id = new_id();
             let request = post(EVENTS, event(&id, BODY));
-            let (now, later) = request.split_at(request.len() / 2);
+            let (now, later) = request.split_at(request.len() - 10);
             let mut client = proxy.connect();
             client.send(now);
             ids.push(id);
@@ -94,7 +94,7 @@ fn an_exhausted_byte_budget_is_503_with_bodies_unread() {
         })
         .collect();
     wait_until("the budget is used up", || {
-        proxy.metrics().get("sluice_in_flight_bytes") == 8 * BODY as u64
+        proxy.metrics().get("sluice_in_flight_bytes") >= 8 * BODY as u64
     });
 
     // A little that is left unread is thrown away, and the connection goes on.
@@ -107,16 +107,18 @@ fn an_exhausted_byte_budget_is_503_with_bodies_unread() {
     // Much is not read: the answer comes first, then the connection ends.
     let mut large = proxy.connect();
     let request = post(EVENTS, event(&new_id(), BODY));
-    large.send(&request[..request.len() - BODY]);
+    // An announcement takes nothing; what arrives does.
+    let (now, later) = request.split_at(request.len() - BODY + 20_000);
+    large.send(now);
     let answer = large.read();
     answer.assert_retry_later(&["overloaded"]);
     assert!(answer.closes());
-    large.try_send(&request[request.len() - BODY..]);
+    large.try_send(later);
     assert!(large.ended());
     // So with a body of unknown length.
     let mut chunked = proxy.connect();
     chunked.send(post_chunked(EVENTS));
-    chunked.send(chunk(event(&new_id(), 500).as_bytes()));
+    chunked.send(chunk(event(&new_id(), 9_000).as_bytes()));
     let answer = chunked.read();
     answer.assert_retry_later(&["overloaded"]);
     assert!(answer.closes());

@@ -111,12 +111,15 @@ pub const FAMILIES: &[Family] = &[
         "Client connections accepted.",
         Worker(|worker| worker.connections_accepted.get())),
     family("sluice_connections_capped_total", Counter, "connections", &["cap"],
-        "Client connections closed because a cap was reached: that of the process, or of their address.",
+        "Client connections refused, with 503 to their first request, because a cap was reached: that of the process, or of their address.",
         WorkerBy(&[
             ("process", |worker| worker.connections_capped.get()),
             ("address", |worker| worker.connections_capped_by_address.get()),
         ]))
         .alarms(&["SluiceConnectionsCapped"]),
+    family("sluice_connections_evicted_total", Counter, "connections", NONE,
+        "Client connections closed for new ones, at over 80 % of the limit: those that were idle for the longest.",
+        Worker(|worker| worker.connections_evicted.get())),
     family("sluice_proxy_headers_refused_total", Counter, "connections", NONE,
         "Connections closed because they did not begin with the PROXY protocol header that is required.",
         Worker(|worker| worker.proxy_headers_refused.get())),

@@ -1,6 +1,7 @@
 use super::*;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use std::future::poll_fn;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::task::ready;
 
@@ -10,11 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Runs `test` on both drivers, with a client that is connected to what it gets.
 fn with_pair<F: Future<Output = ()>>(test: impl Fn(TcpStream, Stream) -> F) {
     let serve = async || {
-        let poller = Rc::new(Poller::new().unwrap());
-        drop(monoio::spawn(Rc::clone(&poller).run().unwrap()));
+        let sockets = Rc::new(Sockets::new().unwrap());
+        drop(monoio::spawn(Rc::clone(&sockets).run().unwrap()));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let listener = Listener::new(&poller, listener).unwrap();
+        let listener = Listener::new(&sockets, listener).unwrap();
         let client = TcpStream::connect(address).unwrap();
         let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
@@ -74,7 +75,7 @@ fn a_short_read_waits_for_the_next_byte() {
     with_pair(async |mut client, stream| {
         client.write_all(b"abc").unwrap();
         assert_eq!(read(&stream, 64).await, b"abc");
-        assert!(!stream.registration.readiness.readable.get());
+        assert!(!stream.0.slot.readable.get());
         client.write_all(b"def").unwrap();
         assert_eq!(read(&stream, 64).await, b"def");
     });
@@ -123,11 +124,11 @@ fn a_writer_waits_until_the_client_has_made_room() {
 #[test]
 fn a_closed_listener_wakes_waiters_and_frees_its_slot() {
     with_pair(async |_client, stream| {
-        let poller = Rc::clone(&stream.registration.poller);
+        let sockets = Rc::clone(&stream.0.sockets);
         drop(stream);
-        let before = poller.sockets.borrow().len();
+        let before = sockets.slots.borrow().len();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listener = Rc::new(Listener::new(&poller, socket).unwrap());
+        let listener = Rc::new(Listener::new(&sockets, socket).unwrap());
         let same = Rc::clone(&listener);
         drop(monoio::spawn(async move {
             monoio::time::sleep(Duration::from_millis(5)).await;
@@ -136,6 +137,6 @@ fn a_closed_listener_wakes_waiters_and_frees_its_slot() {
         let accepted = poll_fn(|cx| listener.poll_accept(cx)).await;
         assert!(accepted.is_err());
         drop(listener);
-        assert_eq!(poller.sockets.borrow().len(), before);
+        assert_eq!(sockets.slots.borrow().len(), before);
     });
 }
