@@ -4,6 +4,7 @@
 //! connection. What a request is for is a [`Handler`]'s business.
 
 mod answer;
+mod body;
 mod client_addr;
 mod conn;
 mod cors;

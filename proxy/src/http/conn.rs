@@ -10,8 +10,9 @@
 
 use super::Handler;
 use super::answer::{Answer, ErrorBody};
+use super::body::{BodyEnd, Dechunked, too_large};
 use super::cors::{Cors, CorsPolicy};
-use super::h1::{self, About, Chunked, Closing, Framing, Known, Refusal};
+use super::h1::{self, About, Closing, Framing, Known};
 use super::head::{Body, BodyBytes, Head};
 use super::limits::HttpLimits;
 use super::proxied_address::client_of;
@@ -46,9 +47,6 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A connection over a cap has this long to send the head of a request, and gets its answer then.
 const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A body that is slow is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
 /// A buffer for answers that has become larger than this by one is not kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -81,7 +79,7 @@ pub(crate) struct HttpServer<H> {
     pub(super) handler: H,
     answers: AnswerSettings,
     /// Where every read of this core lands first.
-    scratch: RefCell<Vec<u8>>,
+    pub(super) scratch: RefCell<Vec<u8>>,
     /// Where every answer is written first.
     out: RefCell<Vec<u8>>,
     turns: Turns,
@@ -129,7 +127,7 @@ impl<H: Handler> HttpServer<H> {
     }
 
     /// 503 with Retry-After.
-    fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
+    pub(super) fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
         Answer {
             retry_after_s: Some(fastrand::u32(self.answers.retry_after_s.clone())),
             ..Answer::from(&ErrorBody::new(code, message))
@@ -279,39 +277,17 @@ enum Front<R, F> {
     Refused { answer: Answer, cors: Option<Cors> },
 }
 
-/// Why a body is not complete.
-enum BodyEnd {
-    /// The connection broke, or is to end.
-    Gone,
-    /// The client ended it early.
-    BrokenOff,
-    TooSlow {
-        limit: Duration,
-        actual: Duration,
-    },
-    TooLarge,
-    Malformed(Refusal),
-    /// There is no memory for it.
-    NoBudget,
-}
-
-/// The content of a body in chunks, and what was read behind it.
-struct Dechunked {
-    content: Vec<u8>,
-    next: Vec<u8>,
-}
-
-struct Connection<'s, H> {
-    server: &'s HttpServer<H>,
-    stream: Stream,
+pub(super) struct Connection<'s, H> {
+    pub(super) server: &'s HttpServer<H>,
+    pub(super) stream: Stream,
     peer: SocketAddr,
     /// For whom bytes are counted; `None` for trusted proxies.
     source: Option<Source>,
     is_over_cap: bool,
     /// Bytes that were read: `used` of them are dealt with, the others are an incomplete request, or requests after
     /// the present one.
-    held: Vec<u8>,
-    used: usize,
+    pub(super) held: Vec<u8>,
+    pub(super) used: usize,
     held_permit: Option<Permit>,
     /// There was no memory to keep what follows the present request.
     is_cut: bool,
@@ -578,7 +554,7 @@ impl<'s, H: Handler> Connection<'s, H> {
         }
     }
 
-    fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(self.stream.poll_read(cx, buffer))?;
         self.server.context.stats.bytes_received.add(read as u64);
         Poll::Ready(Ok(read))
@@ -603,7 +579,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 
     /// Counts what is held into the budget.
-    fn reserve(&mut self, bytes: usize) -> bool {
+    pub(super) fn reserve(&mut self, bytes: usize) -> bool {
         match &mut self.held_permit {
             Some(permit) => permit.try_resize(bytes as u64),
             None => {
@@ -780,201 +756,6 @@ impl<'s, H: Handler> Connection<'s, H> {
         .await
     }
 
-    /// Reads the rest of a request's body. What is held becomes the head and, of an announced length, the body;
-    /// the content of chunks is returned apart. With an error comes what is left of the body, if that is known.
-    async fn body(
-        &mut self,
-        framing: Framing,
-        head_bytes: usize,
-        limit: usize,
-        waits: bool,
-    ) -> Result<Option<Dechunked>, (BodyEnd, Option<u64>)> {
-        self.held.drain(..self.used);
-        self.used = 0;
-        if waits && !self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await {
-            return Err((BodyEnd::Gone, None));
-        }
-        let begun = self.server.context.now();
-        self.begin_body(begun);
-        match framing {
-            Framing::Length(length) => {
-                // Within the limit, which is a usize.
-                let end = head_bytes + usize::try_from(length).unwrap_or(limit);
-                let result = self.read_to(end, begun).await;
-                // A client that waited for `100 Continue` has had it.
-                result
-                    .map(|()| None)
-                    .map_err(|(why, left)| (why, Some(left as u64)))
-            }
-            Framing::Chunked => {
-                let read = self.read_chunks(head_bytes, limit, begun).await;
-                read.map(Some).map_err(|why| (why, None))
-            }
-        }
-    }
-
-    /// Reads until so many bytes are held, and not one more. With an error comes how many are still to come.
-    async fn read_to(&mut self, end: usize, begun: Mono) -> Result<(), (BodyEnd, usize)> {
-        let mut left = end - self.held.len();
-        let mut progress = 0;
-        while left > 0 {
-            let piece = self.piece(begun, progress, Some(left as u64), left, |this, bytes| {
-                (this.keep_body(bytes, end), bytes.len())
-            });
-            let (kept, read) = piece.await.map_err(|why| (why, left))?;
-            left -= read;
-            progress += read as u64;
-            if !kept {
-                return Err((BodyEnd::NoBudget, left));
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps a part of a request that ends after `end` bytes; `false` when there is no memory for it.
-    fn keep_body(&mut self, bytes: &[u8], end: usize) -> bool {
-        let at = self.held.len();
-        let needed = at + bytes.len();
-        if needed > self.held.capacity() {
-            // Doubled, by what has arrived: an announcement alone takes no memory.
-            let capacity = (2 * self.held.capacity()).clamp(needed, end.max(needed));
-            if !self.reserve(capacity) {
-                return false;
-            }
-            self.held.reserve_exact(capacity - at);
-        }
-        self.held.extend_from_slice(bytes);
-        true
-    }
-
-    /// Reads a body in chunks. Only the head remains held.
-    async fn read_chunks(
-        &mut self,
-        head_bytes: usize,
-        limit: usize,
-        begun: Mono,
-    ) -> Result<Dechunked, BodyEnd> {
-        let mut chunks = Chunked::new(self.server.limits.head_bytes_max);
-        let first = self.held.split_off(head_bytes);
-        let mut content = Vec::new();
-        let mut progress = 0;
-        let mut next = self.take_chunks(&mut chunks, &mut content, limit, &first)?;
-        drop(first);
-        while !chunks.is_complete() {
-            let piece = self.piece(begun, progress, None, usize::MAX, |this, bytes| {
-                let next = this.take_chunks(&mut chunks, &mut content, limit, bytes);
-                (next, bytes.len())
-            });
-            let (rest, read) = piece.await?;
-            next = rest?;
-            progress += read as u64;
-        }
-        Ok(Dechunked { content, next })
-    }
-
-    /// Adds what `bytes` have of a body in chunks, and returns what they have behind it.
-    fn take_chunks(
-        &mut self,
-        chunks: &mut Chunked,
-        content: &mut Vec<u8>,
-        limit: usize,
-        bytes: &[u8],
-    ) -> Result<Vec<u8>, BodyEnd> {
-        let mut rest = bytes;
-        while !rest.is_empty() && !chunks.is_complete() {
-            let piece = chunks.next(rest).map_err(BodyEnd::Malformed)?;
-            if piece.content.len() > limit - content.len() {
-                return Err(BodyEnd::TooLarge);
-            }
-            content.extend_from_slice(piece.content);
-            rest = &rest[piece.used..];
-        }
-        if !self.reserve(self.held.len() + content.capacity() + rest.len()) {
-            return Err(BodyEnd::NoBudget);
-        }
-        Ok(rest.to_vec())
-    }
-
-    /// Reads once for a body that began then, at most `most` bytes, and gives them to `take`; `progress` bytes of the
-    /// body have been read before, `left` are to come.
-    async fn piece<R>(
-        &mut self,
-        begun: Mono,
-        progress: u64,
-        left: Option<u64>,
-        most: usize,
-        mut take: impl FnMut(&mut Self, &[u8]) -> R,
-    ) -> Result<R, BodyEnd> {
-        let server = self.server;
-        loop {
-            let piece = poll_fn(|cx| {
-                let mut scratch = server.scratch.borrow_mut();
-                let most = most.min(scratch.len());
-                match ready!(self.poll_read(cx, &mut scratch[..most])) {
-                    Ok(0) => Poll::Ready(Ok(None)),
-                    Ok(read) => Poll::Ready(Ok(Some(take(self, &scratch[..read])))),
-                    Err(error) => Poll::Ready(Err(error)),
-                }
-            });
-            match piece.await {
-                Ok(Some(taken)) => return Ok(taken),
-                Ok(None) => return Err(BodyEnd::BrokenOff),
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    let now = server.context.now();
-                    let limits = &server.limits;
-                    let elapsed = now.since(begun);
-                    let is_overdue = elapsed >= limits.body_deadline
-                        && !completes_in_time(elapsed, progress, left, limits);
-                    if is_overdue || is_slow(elapsed, progress, limits) {
-                        return Err(BodyEnd::TooSlow {
-                            limit: limits.body_deadline,
-                            actual: elapsed,
-                        });
-                    }
-                    let next = now + LOOK_EVERY;
-                    self.stream.set_deadline(if elapsed < limits.body_deadline {
-                        next.min(begun + limits.body_deadline)
-                    } else {
-                        next
-                    });
-                }
-                Err(_) => return Err(BodyEnd::Gone),
-            }
-        }
-    }
-
-    /// The answer to a request whose body did not come.
-    fn without_body(&self, end: BodyEnd, limit: usize, framing: Framing) -> Answer {
-        let error = match end {
-            BodyEnd::NoBudget => {
-                let stats = &self.server.context.stats;
-                stats.shed_budget.increment();
-                let message =
-                    "too many bytes are in flight; nothing was taken, send it again later";
-                return self.server.retry_later(code::OVERLOADED, message);
-            }
-            BodyEnd::TooLarge => {
-                let announced = match framing {
-                    Framing::Length(length) => Some(length),
-                    Framing::Chunked => None,
-                };
-                return too_large(limit, announced);
-            }
-            BodyEnd::TooSlow { limit, actual } => {
-                ErrorBody::new(code::BODY_TOO_SLOW, "the body did not arrive in time")
-                    .over(millis(limit), millis(actual))
-            }
-            BodyEnd::BrokenOff | BodyEnd::Gone => {
-                ErrorBody::new(code::BODY_BROKEN_OFF, "the body ended before its end")
-            }
-            BodyEnd::Malformed(refusal) => ErrorBody::from(refusal),
-        };
-        Answer {
-            close: true,
-            ..Answer::from(&error)
-        }
-    }
-
     /// Answers what is no request, or none in time.
     async fn refuse(&self, answer: Answer, cors: Option<Cors>) -> Ending {
         let now = self.server.context.recent();
@@ -1020,7 +801,7 @@ impl<'s, H: Handler> Connection<'s, H> {
         is_written
     }
 
-    async fn write_all(&self, bytes: &[u8]) -> bool {
+    pub(super) async fn write_all(&self, bytes: &[u8]) -> bool {
         let context = &self.server.context;
         let mut rest = bytes;
         let mut permit = None;
@@ -1052,32 +833,6 @@ impl<'s, H: Handler> Connection<'s, H> {
         }
     }
 
-    /// Reads past the rest of a body that was answered without it.
-    async fn discard(&mut self, mut left: u64) -> bool {
-        let begun = self.server.context.now();
-        self.begin_body(begun);
-        let mut progress = 0;
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let piece = self.piece(begun, progress, Some(left), most, |_, bytes| {
-                bytes.len() as u64
-            });
-            let Ok(read) = piece.await else {
-                return false;
-            };
-            progress += read;
-            left -= read;
-        }
-        true
-    }
-
-    /// From now on the body has to keep its rate.
-    fn begin_body(&self, now: Mono) {
-        let limits = &self.server.limits;
-        let first_look = limits.body_grace.min(limits.body_deadline);
-        self.stream.set_deadline(now + first_look);
-    }
-
     /// Ends what is sent, and gives the client time to read.
     async fn linger(&self) {
         let now = self.server.context.now();
@@ -1100,32 +855,6 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 }
 
-fn too_large(limit: usize, announced: Option<u64>) -> Answer {
-    let message = format!("the body is over the limit of {limit} bytes");
-    let error = ErrorBody::new(code::BODY_TOO_LARGE, message).over(limit as u64, announced);
-    Answer::from(&error)
-}
-
-/// Whether a body, at its average rate so far, is complete by the last deadline.
-fn completes_in_time(
-    elapsed: Duration,
-    progress: u64,
-    left: Option<u64>,
-    limits: &HttpLimits,
-) -> bool {
-    let last = limits.body_deadline_last;
-    left.is_some_and(|left| {
-        elapsed < last
-            && u128::from(left + progress) * elapsed.as_millis()
-                <= u128::from(progress) * last.as_millis()
-    })
-}
-
-fn is_slow(elapsed: Duration, progress: u64, limits: &HttpLimits) -> bool {
-    let due = u128::from(limits.body_bytes_per_second_min) * elapsed.as_millis() / 1000;
-    elapsed > limits.body_grace && u128::from(progress) < due
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
