@@ -1,8 +1,9 @@
-//! Sockets: listening, connection limits, proxied addresses, readiness. Knows no HTTP.
+//! Sockets: listening, connection limits, proxied addresses, readiness, TLS. Knows no HTTP.
 
 pub(crate) mod listener;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
+pub mod tls;
 
 pub use listener::{BindError, bind};
 #[cfg(fuzzing)]
