@@ -1,7 +1,7 @@
 //! Sockets: listening, connection limits, proxied addresses, readiness, TLS. Knows no HTTP.
 
 pub(crate) mod listener;
-pub(crate) mod proxy_protocol;
+pub mod proxy_protocol;
 pub(crate) mod socket;
 pub mod tls;
 

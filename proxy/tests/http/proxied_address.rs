@@ -85,6 +85,28 @@ fn the_proxied_client_is_the_peer_of_the_request() {
 }
 
 #[test]
+fn a_header_of_version_1_names_the_client_at_any_cut() {
+    let server = start(|_| {});
+    let line = b"PROXY TCP4 203.0.113.9 10.0.0.1 54321 8088\r\n";
+    let whole = [line, ASK.as_bytes(), ASK.as_bytes()].concat();
+    for cut in 0..line.len() + 3 {
+        let mut client = server.connect();
+        client.send(&whole[..cut]);
+        if cut % 8 == 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client.send(&whole[cut..]);
+        assert_eq!(peer_of(&mut client), CLIENT);
+        assert_eq!(peer_of(&mut client), CLIENT);
+    }
+    let mut client = server.connect();
+    client.send([b"PROXY UNKNOWN\r\n", ASK.as_bytes()].concat());
+    let own = client.stream.local_addr().unwrap();
+    assert_eq!(peer_of(&mut client), own.to_string());
+    assert_eq!(refused(&server), 0);
+}
+
+#[test]
 fn an_ipv6_client_is_announced_too() {
     let server = start(|_| {});
     let mut payload = vec![0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
@@ -120,7 +142,7 @@ fn connections_without_a_proxy_header_are_closed_and_counted() {
         too_long[14..16].copy_from_slice(&1_009_u16.to_be_bytes());
         let garbage: Vec<Vec<u8>> = vec![
             ASK.into(),
-            b"PROXY TCP4 203.0.113.9 10.0.0.1 54321 8088\r\n".to_vec(),
+            b"PROXY TCP4 203.0.113.9 10.0.0.1 54321\r\n".to_vec(),
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
             header(0x31, 0x11, &[9; 12]),
             header(0x21, 0x11, &[9; 8]),
