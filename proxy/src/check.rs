@@ -2,7 +2,9 @@
 
 use crate::clock;
 use crate::config::Config;
+use crate::listeners::{ListenAddress, ListenerSettings};
 use crate::net;
+use crate::net::tls::{Tls, TlsSettings};
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 use sluice_sinks::output::{AckMode, Output};
@@ -78,6 +80,11 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
         usable: true,
     };
     report.ports(config);
+    for listener in &config.listeners {
+        if let Some(tls) = &listener.tls {
+            report.certificates(listener, tls);
+        }
+    }
     report.warnings(config);
     for output in &config.outputs {
         let is_tried = output.sink.is_local() || !offline;
@@ -117,18 +124,55 @@ impl Report {
     /// Whether the ports are free. Sluice shares ports with other processes of its user, so that an upgrade can
     /// overlap. Two proxies on one port by mistake would split the traffic, so this binds without sharing first.
     fn ports(&mut self, config: &Config) {
-        let admin = config.admin.address.map(|address| ("admin", address));
-        for (name, address) in [("listen", config.listen.address)].into_iter().chain(admin) {
-            match port(address) {
+        let listeners = config.listeners.iter();
+        let listeners = listeners.map(|one| (one.address_key(), one.address.clone()));
+        let admin = config.admin.address.map(ListenAddress::Tcp);
+        let admin = admin.map(|address| ("admin.address".to_owned(), address));
+        for (key, address) in listeners.chain(admin) {
+            let free = match &address {
+                ListenAddress::Tcp(address) => port(*address),
+                ListenAddress::Unix(path) => writable(path.parent().unwrap_or(path)).map(|()| true),
+            };
+            match free {
                 Ok(true) => {}
                 Ok(false) => self.line(format_args!(
-                    "warning: {name}.address {address} is in use by a process that shares it: \
+                    "warning: {key} {address} is in use by a process that shares it: \
                      right for an upgrade, wrong for two proxies"
                 )),
                 Err(error) => {
                     self.usable = false;
-                    self.line(format_args!("{name}.address {address} FAILED: {error}"));
+                    self.line(format_args!("{key} {address} FAILED: {error}"));
                 }
+            }
+        }
+    }
+
+    /// Whether the listener's files make TLS.
+    fn certificates(&mut self, listener: &ListenerSettings, tls: &TlsSettings) {
+        let name = &listener.name;
+        let loaded = match Tls::load(name, tls, listener.protocols(), clock::wall) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.usable = false;
+                self.line(format_args!("listener {name} TLS FAILED: {error}"));
+                return;
+            }
+        };
+        for certificate in loaded.certificates() {
+            let days = certificate.seconds_left(clock::wall()) / (24 * 3_600);
+            let names = match &*certificate.names.join(", ") {
+                "" => "no DNS name".to_owned(),
+                names => names.to_owned(),
+            };
+            self.line(format_args!(
+                "listener {name} TLS ok: {} for {names}, expires in {days} days",
+                certificate.file.display()
+            ));
+            if certificate.expires_soon(clock::wall()) {
+                self.line(format_args!(
+                    "warning: {} expires in {days} days",
+                    certificate.file.display()
+                ));
             }
         }
     }

@@ -29,7 +29,9 @@ use crate::drain::DrainSettings;
 use crate::host_info::HostInfo;
 use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
+use crate::listeners::{self, ListenerSettings, NamedSettings, PeerSettings};
 use crate::logging::LogSettings;
+use crate::net::tls::TlsSettings;
 use crate::scheduling::ProcessSettings;
 use crate::worker::{Driver, ListenSettings};
 use resolve::Wrong;
@@ -82,12 +84,16 @@ const fn section(
     }
 }
 
-/// All sections but those of outputs.
+/// All sections but those of outputs and of further listeners.
 pub const SECTIONS: &[Section] = &[
     section(
         "listen",
         "Where and how requests come in.",
-        &[ListenSettings::SETTINGS],
+        &[
+            ListenSettings::SETTINGS,
+            PeerSettings::SETTINGS,
+            TlsSettings::SETTINGS,
+        ],
     ),
     section(
         "limits",
@@ -125,11 +131,21 @@ pub const SECTIONS: &[Section] = &[
     ),
 ];
 
+/// The settings of `[listeners.<name>]`.
+pub const LISTENER_GROUPS: &[&[Setting]] = &[
+    NamedSettings::SETTINGS,
+    PeerSettings::SETTINGS,
+    TlsSettings::SETTINGS,
+];
+
 /// The whole configuration, every value present.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where and how requests come in.
     pub listen: ListenSettings,
+    /// All listeners: first the one of `listen`, then the others in the order of their names; at most
+    /// [`LISTENERS_MAX`](listeners::LISTENERS_MAX).
+    pub listeners: Vec<ListenerSettings>,
     /// What a client may send, and how long it may take.
     pub limits: HttpLimits,
     /// Limits of bodies and events.
@@ -225,9 +241,13 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let sections = SECTIONS.iter().map(|section| section.name.to_owned());
+        let listeners = self.listeners.iter().map(|listener| &listener.name);
+        let listeners = listeners
+            .filter(|name| *name != listeners::FIRST)
+            .map(|name| format!("{}.{name}", known::LISTENERS));
         let outputs = self.outputs.iter();
         let outputs = outputs.map(|output| format!("{}.{}", known::OUTPUTS, output.name));
-        for section in sections.chain(outputs) {
+        for section in sections.chain(listeners).chain(outputs) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{between}[{section}]");

@@ -20,6 +20,7 @@ pub mod error_code;
 pub mod host_info;
 pub mod http;
 pub mod ingest;
+pub mod listeners;
 pub mod log_writer;
 pub mod logging;
 pub mod net;

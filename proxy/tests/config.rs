@@ -12,6 +12,8 @@ mod firehose;
 mod front;
 #[path = "config/kafka.rs"]
 mod kafka;
+#[path = "config/listeners.rs"]
+mod listeners;
 #[path = "config/reference.rs"]
 mod reference;
 #[path = "config/s3.rs"]

@@ -1,5 +1,5 @@
 //! The overlay of `SLUICE_*` variables: `SLUICE_LISTEN__ADDRESS` is `listen.address`,
-//! `SLUICE_OUTPUTS__MAIN__TYPE` is `outputs.main.type`. Reads no environment itself.
+//! `SLUICE_OUTPUTS__MAIN__TYPE` is `outputs.main.type`; listeners have names, too. Reads no environment itself.
 
 use super::error::ConfigError;
 use super::known;
@@ -55,8 +55,8 @@ fn is_service_link(name: &str, value: &str) -> bool {
             || (rest.ends_with("PORT") && value.contains("://")))
 }
 
-/// The path of the setting that a variable names: section and key, or `outputs`, name and key. No key
-/// contains `__`; the name of an output may.
+/// The path of the setting that a variable names: section and key, or `outputs` or `listeners`, name and key.
+/// No key contains `__`; a name may.
 fn path_of(name: &str) -> Result<String, ConfigError> {
     let unknown = |detail: String| ConfigError::UnknownVariable {
         name: name.to_owned(),
@@ -70,11 +70,11 @@ fn path_of(name: &str) -> Result<String, ConfigError> {
         .split_once("__")
         .ok_or_else(|| unknown(String::new()))?;
     let (section, key) = match section {
-        known::OUTPUTS => {
-            let (output, key) = rest
+        named if known::NAMED.contains(&named) => {
+            let (name, key) = rest
                 .rsplit_once("__")
                 .ok_or_else(|| unknown(String::new()))?;
-            (format!("{section}.{output}"), key)
+            (format!("{section}.{name}"), key)
         }
         _ if !known::is_section(section) => {
             return Err(unknown(format!(": {}", known::unknown_section(section))));

@@ -28,7 +28,7 @@ pub enum ConfigError {
     /// A variable begins with `SLUICE_` but names no key.
     #[error(
         "environment variable {name} names no setting (they are written SLUICE_<SECTION>__<KEY>, \
-         SLUICE_OUTPUTS__<NAME>__<KEY> and SLUICE_CONFIG){detail}"
+         SLUICE_OUTPUTS__<NAME>__<KEY>, SLUICE_LISTENERS__<NAME>__<KEY> and SLUICE_CONFIG){detail}"
     )]
     UnknownVariable {
         /// The variable.

@@ -42,25 +42,30 @@ impl Found<'_> {
             let at = line(self.text, name.span().start);
             let name: &str = name.get_ref();
             match value.get_ref() {
-                DeValue::Table(outputs) if name == known::OUTPUTS => self.outputs(outputs),
+                DeValue::Table(sections) if known::NAMED.contains(&name) => {
+                    self.named(name, sections);
+                }
                 DeValue::Table(table) if known::is_section(name) => self.keys(name, table),
                 _ => self.unknown.push((at, known::unknown_section(name))),
             }
         }
     }
 
-    fn outputs(&mut self, outputs: &DeTable<'_>) {
-        for (name, value) in outputs {
+    /// The sections of outputs, or of listeners.
+    fn named(&mut self, section: &str, sections: &DeTable<'_>) {
+        for (name, value) in sections {
             let at = line(self.text, name.span().start);
             let name: &str = name.get_ref();
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    self.tree.outputs.insert(name.to_owned());
-                    self.keys(&format!("{}.{name}", known::OUTPUTS), table);
+                    let names = match section {
+                        known::LISTENERS => &mut self.tree.listeners,
+                        _ => &mut self.tree.outputs,
+                    };
+                    names.insert(name.to_owned());
+                    self.keys(&format!("{section}.{name}"), table);
                 }
-                _ => self
-                    .unknown
-                    .push((at, known::unknown_key(known::OUTPUTS, name))),
+                _ => self.unknown.push((at, known::unknown_key(section, name))),
             }
         }
     }

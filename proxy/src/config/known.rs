@@ -1,12 +1,19 @@
 //! Which sections and keys there are, and which of them a misspelt one may mean.
 
-use super::{SECTIONS, Section};
+use super::{LISTENER_GROUPS, SECTIONS, Section};
+use crate::listeners;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{OutputType, TYPE_SETTING};
 use std::fmt;
 
 /// The section of the outputs' sections.
 pub(super) const OUTPUTS: &str = "outputs";
+
+/// The section of the listeners' sections.
+pub(super) const LISTENERS: &str = listeners::SECTION;
+
+/// Sections of sections.
+pub(super) const NAMED: [&str; 2] = [OUTPUTS, LISTENERS];
 
 /// A similarity from which a name is suggested for another.
 const SIMILAR: f64 = 0.8;
@@ -43,7 +50,7 @@ pub(super) fn is_section(name: &str) -> bool {
     SECTIONS.iter().any(|section| section.name == name)
 }
 
-/// The keys of a section, `outputs.<name>` included.
+/// The keys of a section, `outputs.<name>` and `listeners.<name>` included.
 fn keys(section: &str) -> Vec<&'static str> {
     if section.starts_with("outputs.") {
         let settings = TYPES.iter().flat_map(OutputType::all_settings);
@@ -52,6 +59,10 @@ fn keys(section: &str) -> Vec<&'static str> {
         keys.sort_unstable();
         keys.dedup();
         return keys;
+    }
+    if section.starts_with("listeners.") {
+        let settings = LISTENER_GROUPS.iter().flat_map(|group| group.iter());
+        return settings.map(|setting| setting.key).collect();
     }
     let paths = SECTIONS.iter().flat_map(Section::settings);
     paths
@@ -71,7 +82,7 @@ pub(super) fn unknown_section(name: &str) -> Unknown {
     unknown(
         format!("section `{name}`"),
         name,
-        names.chain([OUTPUTS]).collect(),
+        names.chain(NAMED).collect(),
     )
 }
 

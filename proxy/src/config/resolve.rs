@@ -10,6 +10,7 @@ use crate::drain::DrainSettings;
 use crate::host_info::HostInfo;
 use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
+use crate::listeners::{self, ListenerSettings};
 use crate::logging::LogSettings;
 use crate::scheduling::ProcessSettings;
 use crate::worker::ListenSettings;
@@ -93,6 +94,9 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     let cors = CorsSettings::read(reader);
     reader.enter("client_address");
     let client_address = ClientAddressSettings::read(reader);
+    let trusted = &client_address.trusted;
+    let mut listeners = vec![ListenerSettings::first(reader, &listen, trusted)];
+    listeners.extend(ListenerSettings::others(reader, trusted));
     reader.enter("admit");
     let admit = AdmitSettings::read(reader);
     reader.enter("ack");
@@ -104,6 +108,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     reader.enter("admin");
     let admin = AdminSettings::read(reader);
     listen.check_admin(reader, admin.address);
+    listeners::check_addresses(reader, &listeners, admin.address);
     reader.enter("log");
     let log = LogSettings::read(reader);
     reader.enter("process");
@@ -124,6 +129,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     }
     Ok(Config {
         listen,
+        listeners,
         limits,
         ingest,
         paths,

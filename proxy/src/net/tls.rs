@@ -25,6 +25,7 @@ mod tickets;
 pub use certificates::{CertificateInfo, FILE_BYTES_MAX};
 pub use error::TlsError;
 pub use session::{HandshakeError, Socket, TlsSession, UNSENT_BYTES_MAX, is_plain_http};
+pub(crate) use settings::counted;
 pub use settings::{CERTIFICATES_MAX, ClientCertificates, TlsSettings, TlsVersion};
 pub use subject::{SUBJECT_BYTES_MAX, SubjectError};
 pub use tickets::KEYS_MAX;

@@ -21,7 +21,7 @@ settings! {
         /// Whether each worker is pinned to its core; `auto`: where there is a worker for each available core and no
         /// CPU quota, so that nobody else is on it.
         pin: Pinning = Pinning::Auto, checked("auto, `true` or `false`");
-        /// Whether connections begin with a PROXY protocol header, version 2.
+        /// Whether connections begin with a PROXY protocol header, version 1 or 2.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, word::<ProxyProtocol>();
     }
 }
@@ -62,7 +62,7 @@ impl ListenSettings {
 }
 
 keyword_enum! {
-    /// Whether connections begin with a PROXY protocol header, version 2. There is no
+    /// Whether connections begin with a PROXY protocol header, version 1 or 2. There is no
     /// "optional": any client could then choose its address by sending one.
     ProxyProtocol, "one of off, required" {
         /// They do not; a header is a malformed request.

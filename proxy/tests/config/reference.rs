@@ -1,7 +1,8 @@
 //! The reference page is made of the declarations.
 
 use super::load;
-use sluice_proxy::config::{OUTPUTS_MAX, SECTIONS};
+use sluice_proxy::config::{LISTENER_GROUPS, OUTPUTS_MAX, SECTIONS};
+use sluice_proxy::listeners::LISTENERS_MAX;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{Delivery, OutputType, TYPE_SETTING, Timing};
 use sluice_sinks::settings::{Kind, Setting};
@@ -13,9 +14,9 @@ const HEAD: &str = "\
 # Settings reference
 
 A file in TOML (`--config FILE` or `SLUICE_CONFIG`). A variable `SLUICE_<SECTION>__<KEY>` overrides the file, for instance
-`SLUICE_LISTEN__ADDRESS`, for outputs `SLUICE_OUTPUTS__<NAME>__<KEY>`; flags override both. An unknown key is refused with its
-line and the nearest names, a number out of its bounds with both, a contradiction with both values. `sluice check` prints
-every setting in force. Settings are read at start.
+`SLUICE_LISTEN__ADDRESS`, for outputs `SLUICE_OUTPUTS__<NAME>__<KEY>`, for listeners `SLUICE_LISTENERS__<NAME>__<KEY>`; flags
+override both. An unknown key is refused with its line and the nearest names, a number out of its bounds with both, a
+contradiction with both values. `sluice check` prints every setting in force. Settings are read at start.
 
 This page is generated from the code: `UPDATE_REFERENCE=1 cargo test --workspace --test config reference` rewrites it.
 ";
@@ -63,6 +64,7 @@ fn row(page: &mut String, key: &str, setting: &Setting, default: &str) {
 fn page() -> String {
     let mut page = HEAD.to_owned();
     sections(&mut page);
+    listeners(&mut page);
     outputs(&mut page);
     page
 }
@@ -92,6 +94,26 @@ fn sections(page: &mut String) {
                 );
             }
         }
+    }
+}
+
+fn listeners(page: &mut String) {
+    let example = "[listeners.internal]\naddress = \"127.0.0.1:8443\"\n";
+    let _ = write!(
+        page,
+        "\n## `[listeners.<name>]`\n\n\
+         Listeners besides that of `[listen]`, up to {} of them, each with a name of 1 to 32 of a-z, 0-9, _ and -, other than\n\
+         `listen`. Every worker accepts from all listeners.\n\n```toml\n{example}```\n\n{COLUMNS}",
+        LISTENERS_MAX - 1
+    );
+    let printed: toml::Table = load(example).unwrap().to_toml().parse().unwrap();
+    let printed = &printed["listeners"]["internal"];
+    for setting in LISTENER_GROUPS.iter().flat_map(|group| group.iter()) {
+        let default = match setting.form.needed {
+            Some(_) => "none: it has to be set".to_owned(),
+            None => default(setting, printed.get(setting.key)),
+        };
+        row(page, setting.key, setting, &default);
     }
 }
 
@@ -170,7 +192,11 @@ fn every_setting_says_what_it_means() {
     let sections = SECTIONS
         .iter()
         .flat_map(|section| section.groups.iter().flat_map(|group| group.iter()));
-    for setting in sections.chain(TYPES.iter().flat_map(OutputType::all_settings)) {
+    let listeners = LISTENER_GROUPS.iter().flat_map(|group| group.iter());
+    for setting in sections
+        .chain(listeners)
+        .chain(TYPES.iter().flat_map(OutputType::all_settings))
+    {
         let sentence = setting.sentence;
         assert!(
             sentence.len() > 10 && sentence.ends_with('.'),

@@ -69,6 +69,12 @@ impl Reader {
         self.tree.outputs.iter().cloned().collect()
     }
 
+    /// The names of the listeners that were written besides the first, in order.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<String> {
+        self.tree.listeners.iter().cloned().collect()
+    }
+
     /// Reports a value that cannot be read at all.
     pub fn unreadable(&mut self, key: &str, why: &str) {
         let path = self.path(key);

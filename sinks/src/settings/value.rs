@@ -407,17 +407,24 @@ pub struct Tree {
     pub values: BTreeMap<String, Written>,
     /// The names of outputs, also of those without a value.
     pub outputs: BTreeSet<String>,
+    /// The names of listeners besides the first, also of those without a value.
+    pub listeners: BTreeSet<String>,
 }
 
 impl Tree {
     /// Writes a value, in the place of an earlier one.
     pub fn set(&mut self, path: impl Into<String>, value: Value, origin: Origin) {
         let path = path.into();
-        let output = path
-            .strip_prefix("outputs.")
-            .and_then(|rest| rest.rsplit_once('.'));
-        if let Some((name, _)) = output {
-            self.outputs.insert(name.to_owned());
+        for (prefix, names) in [
+            ("outputs.", &mut self.outputs),
+            ("listeners.", &mut self.listeners),
+        ] {
+            let named = path
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.rsplit_once('.'));
+            if let Some((name, _)) = named {
+                names.insert(name.to_owned());
+            }
         }
         self.values.insert(path, Written { value, origin });
     }
