@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Below the options: where the same settings can be written.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
-  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [outputs.<name>]
+  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [listeners.<name>] [outputs.<name>]
   variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
             SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
 `sluice check` prints every setting with its value in force, in the form of a file.
@@ -143,6 +143,10 @@ impl Health {
             config.listen.address,
             &config.paths.health,
             config.listen.proxy_protocol,
+            config
+                .listeners
+                .first()
+                .is_some_and(|first| first.tls.is_some()),
         ))
     }
 }
@@ -188,6 +192,7 @@ mod tests {
             "[admin]",
             "[log]",
             "[process]",
+            "[listeners.<name>]",
             "[outputs.<name>]",
             "run",
             "check",

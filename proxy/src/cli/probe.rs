@@ -1,7 +1,8 @@
-//! One GET over plain HTTP/1.1 for its status: the health check of images without curl.
-//! No redirects, no TLS, no body.
+//! One GET over HTTP/1.1 for its status: the health check of images without curl. Within TLS where it asks a
+//! listener that speaks TLS, whose certificate it does not check. No redirects, no body.
 
 use crate::net::proxy_protocol::LOCAL_HEADER;
+use crate::net::tls;
 use crate::worker::ProxyProtocol;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -24,12 +25,19 @@ pub struct Target {
     path: String,
     /// Whether it requires a PROXY header.
     wants_header: bool,
+    /// Whether it speaks TLS.
+    speaks_tls: bool,
 }
 
 impl Target {
     /// The listener of a proxy on this machine; one that listens on all addresses is asked on loopback.
     #[must_use]
-    pub fn of(listener: SocketAddr, path: &str, proxy_protocol: ProxyProtocol) -> Target {
+    pub fn of(
+        listener: SocketAddr,
+        path: &str,
+        proxy_protocol: ProxyProtocol,
+        speaks_tls: bool,
+    ) -> Target {
         let ip = match listener.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -39,6 +47,7 @@ impl Target {
             authority: SocketAddr::new(ip, listener.port()).to_string(),
             path: path.to_owned(),
             wants_header: proxy_protocol == ProxyProtocol::Required,
+            speaks_tls,
         }
     }
 
@@ -57,22 +66,15 @@ impl Target {
         if self.wants_header {
             stream.write_all(&LOCAL_HEADER)?;
         }
-        stream.write_all(request.as_bytes())?;
-
-        // `HTTP/1.1 200`; the rest is not needed.
-        let mut line = [0; 12];
-        let mut filled = 0;
-        while filled < line.len() {
-            stream.set_read_timeout(Some(left(end)?))?;
-            match stream.read(&mut line[filled..])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => filled += read,
+        stream.set_read_timeout(Some(left(end)?))?;
+        match self.speaks_tls {
+            false => status(&mut stream, &request, end, |stream| stream),
+            true => {
+                let host = stream.peer_addr()?.ip();
+                let mut stream = tls::probe::connect(stream, host)?;
+                status(&mut stream, &request, end, |stream| &stream.sock)
             }
         }
-        std::str::from_utf8(&line)
-            .ok()
-            .and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
     }
 
     /// Connects to the first of the host's addresses that accepts.
@@ -86,6 +88,30 @@ impl Target {
         }
         Err(last)
     }
+}
+
+/// Sends a request and reads the status of its response. `socket` is what the stream reads from.
+fn status<S: Read + Write>(
+    stream: &mut S,
+    request: &str,
+    end: Instant,
+    socket: fn(&S) -> &TcpStream,
+) -> io::Result<u16> {
+    stream.write_all(request.as_bytes())?;
+    // `HTTP/1.1 200`; the rest is not needed.
+    let mut line = [0; 12];
+    let mut filled = 0;
+    while filled < line.len() {
+        socket(stream).set_read_timeout(Some(left(end)?))?;
+        match stream.read(&mut line[filled..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
+        }
+    }
+    std::str::from_utf8(&line)
+        .ok()
+        .and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
 /// The time until the deadline. Zero is an error: to the socket calls it means no time-out.
@@ -127,13 +153,15 @@ impl FromStr for Target {
             },
             path: if path.is_empty() { "/" } else { path }.to_owned(),
             wants_header: false,
+            speaks_tls: false,
         })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.speaks_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -181,7 +209,7 @@ mod tests {
             ("[::]:1", "http://[::1]:1/h"),
             ("10.0.0.1:1", "http://10.0.0.1:1/h"),
         ] {
-            let target = Target::of(listener.parse().unwrap(), "/h", ProxyProtocol::Off);
+            let target = Target::of(listener.parse().unwrap(), "/h", ProxyProtocol::Off, false);
             assert_eq!(target.to_string(), expected);
         }
     }
@@ -195,7 +223,8 @@ mod tests {
     fn ask_in_parts(parts: &[&'static [u8]]) -> (io::Result<u16>, String) {
         let parts = parts.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = Target::of(listener.local_addr().unwrap(), "/h", ProxyProtocol::Off);
+        let address = listener.local_addr().unwrap();
+        let target = Target::of(address, "/h", ProxyProtocol::Off, false);
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 256];
@@ -231,5 +260,50 @@ mod tests {
         ] {
             assert!(ask(answer).0.is_err(), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn a_listener_that_speaks_tls_is_asked_within_tls() {
+        let own = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, contents: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            vec![path.to_str().unwrap().to_owned()]
+        };
+        let settings = tls::TlsSettings {
+            certificate_files: file("crt", own.cert.pem()),
+            key_files: file("key", own.signing_key.serialize_pem()),
+            ..tls::TlsSettings::default()
+        };
+        let wall = crate::clock::wall;
+        let tls = tls::Tls::load("listen", &settings, tls::Protocols::Http1, wall).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::of(address, "/h", ProxyProtocol::Off, true);
+        assert_eq!(target.to_string(), format!("https://{address}/h"));
+        let server = thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            tls::probe::answer_once(&tls, socket, b"HTTP/1.1 200 OK\r\n\r\n")
+        });
+        assert_eq!(target.ask().unwrap(), 200);
+        let request = server.join().unwrap();
+        assert!(request.starts_with("GET /h HTTP/1.1\r\n"), "{request}");
+        // Without TLS, the answer is none that it could read.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::of(
+            listener.local_addr().unwrap(),
+            "/h",
+            ProxyProtocol::Off,
+            true,
+        );
+        let server = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+        });
+        assert!(target.ask().is_err());
+        server.join().unwrap();
     }
 }

@@ -17,6 +17,7 @@
 
 mod certificates;
 mod error;
+pub(crate) mod probe;
 mod session;
 mod settings;
 mod subject;
