@@ -205,6 +205,12 @@ pub struct WorkerStats {
     pub connections_evicted: Counter,
     /// Connections closed because the required PROXY header was missing or invalid.
     pub proxy_headers_refused: Counter,
+    /// TLS handshakes from the beginning.
+    pub tls_full: Counter,
+    /// TLS handshakes that a ticket shortened.
+    pub tls_resumed: Counter,
+    /// TLS handshakes that failed, or took too long.
+    pub tls_failed: Counter,
     /// Errors of accept(2), mostly from exhausted descriptors.
     pub accept_errors: Counter,
     /// Connections open now.
@@ -264,6 +270,9 @@ impl WorkerStats {
             connections_capped_by_address: Counter::default(),
             connections_evicted: Counter::default(),
             proxy_headers_refused: Counter::default(),
+            tls_full: Counter::default(),
+            tls_resumed: Counter::default(),
+            tls_failed: Counter::default(),
             accept_errors: Counter::default(),
             connections_open: Gauge::default(),
             bytes_received: Counter::default(),

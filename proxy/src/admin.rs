@@ -130,7 +130,8 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
         warn!(%address, "the admin port is shared with another process");
     }
     let none = || io::Error::other("no listener was bound");
-    listeners.into_iter().next().ok_or_else(none)
+    let listener = listeners.into_iter().next().ok_or_else(none)?;
+    Ok(listener.into())
 }
 
 /// The data that responses are made from.

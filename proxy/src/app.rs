@@ -15,8 +15,10 @@ use crate::config::Config;
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::host_info;
-use crate::http::{AddressPolicy, AnswerSettings, CorsPolicy, HttpLimits, Network};
+use crate::http::{AddressPolicy, AnswerSettings, CorsPolicy, HttpLimits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
+use crate::listeners::Listener;
+use crate::net::tls::{Tls, TlsError};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
@@ -48,6 +50,9 @@ use tracing::{error, info, warn};
 /// admission.
 const QUEUE_SUBMISSIONS: usize = 1_024;
 
+/// How often files of TLS are looked at.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
+
 /// How long a writer has to report after the drain deadline.
 const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,14 @@ pub enum AppError {
     /// A writer or its sink did not start.
     #[error(transparent)]
     Writer(#[from] writer::StartError),
+    /// A file of a listener's TLS is missing or broken.
+    #[error("listener {listener}: {source}")]
+    Tls {
+        /// Its name.
+        listener: String,
+        /// What is wrong.
+        source: TlsError,
+    },
     /// The listeners did not start.
     #[error(transparent)]
     Worker(#[from] worker::StartError),
@@ -114,16 +127,35 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
 
     let clock = Clock::start();
     let drain = Arc::new(Drain::default());
+    let listeners = load_listeners(config)?;
     let names = config.outputs.iter().map(|output| output.name.clone());
     let readiness = Arc::new(Readiness::new(names));
     let outputs = start_outputs(config, clock, &readiness)?;
-    let workers = start_workers(config, clock, &drain, &outputs)?;
-    let admin = start_admin(config, clock, &readiness, &workers, &outputs)
+    let workers = start_workers(config, clock, &drain, &outputs, &listeners)?;
+    let admin = start_admin(config, clock, &readiness, &workers, &outputs, &listeners)
         .map_err(system("serve the admin port"))?;
-    info!(address = %workers.address, "accepting requests");
+    for (address, listener) in workers.addresses.iter().zip(&listeners) {
+        info!(
+            %address,
+            listener = listener.settings.name,
+            tls = listener.tls.is_some(),
+            http2 = listener.settings.http2.word(),
+            proxy_protocol = listener.settings.proxy_protocol.word(),
+            "accepting requests"
+        );
+    }
     readiness.enter(Phase::Serving);
 
-    runtime.block_on(signals.wait_for_end());
+    let tls: Vec<_> = listeners
+        .into_iter()
+        .filter_map(|listener| listener.tls)
+        .collect();
+    runtime.block_on(async {
+        tokio::select! {
+            () = signals.wait_for_end() => {}
+            () = maintain(&tls) => {}
+        }
+    });
     readiness.enter(Phase::Draining);
     let clean = shut_down(config, clock, &drain, workers, outputs);
     if let Some(admin) = admin {
@@ -177,6 +209,28 @@ impl Signals {
                     info!("SIGHUP: settings cannot be reloaded, the process goes on with those it has");
                 }
             }
+        }
+    }
+}
+
+/// Loads what the listeners need of their files.
+fn load_listeners(config: &Config) -> Result<Vec<Listener>, AppError> {
+    let listeners = config.listeners.iter().cloned();
+    listeners
+        .map(|settings| {
+            let listener = settings.name.clone();
+            Listener::load(settings).map_err(|source| AppError::Tls { listener, source })
+        })
+        .collect()
+}
+
+/// Takes changed certificates and keys, for ever. On the main thread, which has nothing else to do, and may wait for
+/// a disk.
+async fn maintain(tls: &[Arc<Tls>]) {
+    loop {
+        tokio::time::sleep(MAINTAIN_EVERY).await;
+        for tls in tls {
+            tls.maintain(clock::wall());
         }
     }
 }
@@ -275,6 +329,7 @@ fn start_admin(
     readiness: &Arc<Readiness>,
     workers: &Workers,
     outputs: &[RunningOutput],
+    listeners: &[Listener],
 ) -> io::Result<Option<Admin>> {
     let Some(address) = config.admin.address else {
         return Ok(None);
@@ -296,6 +351,10 @@ fn start_admin(
             body_bytes_max: config.limits.body_bytes_max as u64,
             ack_deadline: config.ack.deadline,
         },
+        tls: listeners
+            .iter()
+            .filter_map(|listener| Some((listener.settings.name.clone(), listener.tls.clone()?)))
+            .collect(),
         readiness: Arc::clone(readiness),
         // Milliseconds after the process started, which is close enough for an alarm.
         started: clock::wall(),
@@ -312,6 +371,7 @@ fn start_workers(
     clock: Clock,
     drain: &Arc<Drain>,
     outputs: &[RunningOutput],
+    listeners: &[Listener],
 ) -> Result<Workers, AppError> {
     let settings = WorkerSettings {
         listen: config.listen.clone(),
@@ -326,12 +386,7 @@ fn start_workers(
             retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,
         },
         budget_bytes: config.ingest.in_flight_bytes_max / config.listen.workers as u64,
-        trusted: config
-            .client_address
-            .trusted
-            .iter()
-            .flat_map(Network::nets)
-            .collect(),
+        listeners: listeners.to_vec(),
         outputs: config.outputs.len(),
         clock,
         drain: Arc::clone(drain),
@@ -403,7 +458,7 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
     };
     IngestSettings {
         paths: config.paths.clone(),
-        addresses: AddressPolicy::new(&config.client_address.trusted, config.client_address.hops),
+        addresses: AddressPolicy::new(config.client_address.hops),
         admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),

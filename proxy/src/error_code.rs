@@ -108,6 +108,7 @@ error_codes! {
     REPEATED_TRANSFER_ENCODING BAD_REQUEST Mend "repeated_transfer_encoding" "The body is said to be chunked more than once.";
     TRANSFER_ENCODING_IN_HTTP_1_0 BAD_REQUEST Mend "transfer_encoding_in_http_1_0" "An HTTP/1.0 request has a Transfer-Encoding.";
     TRANSFER_ENCODING_NOT_IMPLEMENTED NOT_IMPLEMENTED Mend "transfer_encoding_not_implemented" "The Transfer-Encoding is not `chunked`.";
+    PLAIN_HTTP BAD_REQUEST Mend "plain_http" "The port speaks HTTP over TLS, and the request came without TLS.";
     METHOD_NOT_IMPLEMENTED NOT_IMPLEMENTED Mend "method_not_implemented" "The method is CONNECT or TRACE.";
     HTTP2_NOT_OFFERED BAD_REQUEST Mend "http2_not_offered" "The client speaks HTTP/2 without asking.";
     HTTP_VERSION_NOT_SUPPORTED HTTP_VERSION_NOT_SUPPORTED Mend "http_version_not_supported" "The version is neither HTTP/1.1 nor HTTP/1.0.";

@@ -9,9 +9,11 @@ mod client_addr;
 mod conn;
 mod cors;
 mod h1;
+mod h2;
 mod head;
 mod limits;
 mod proxied_address;
+mod transport;
 mod turns;
 
 pub use answer::{Answer, ErrorBody};

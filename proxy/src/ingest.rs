@@ -71,7 +71,7 @@ const INLINE_PACKED_BYTES_MAX: usize = 16 << 10;
 pub struct IngestSettings {
     /// Paths of the endpoints.
     pub paths: Paths,
-    /// Which proxies are trusted about the client's address.
+    /// How much of X-Forwarded-For is taken.
     pub addresses: AddressPolicy,
     /// Which requests for events are admitted.
     pub admit: Admit,
@@ -423,7 +423,7 @@ impl Ingest {
         let forwarded = self
             .settings
             .addresses
-            .forwarded(peer, head.all(Known::ForwardedFor));
+            .forwarded(head.is_from_trusted_peer(), head.all(Known::ForwardedFor));
         match forwarded.ignored {
             None => {}
             Some(Ignored::NotAnAddress) => self.stats.forwarded_for_invalid.increment(),

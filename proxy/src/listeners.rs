@@ -3,8 +3,10 @@
 //! `[listen]` is the first one; it also says how many workers there are, and every worker accepts from all
 //! listeners. Each further one has a section `[listeners.<name>]`.
 
+use crate::clock;
 use crate::http::{NETWORKS_MAX, Network};
-use crate::net::tls::{self, Protocols, TlsSettings};
+use crate::net::listener::ListenerRules;
+use crate::net::tls::{self, Protocols, Tls, TlsError, TlsSettings};
 use crate::worker::{ListenSettings, ProxyProtocol};
 use sluice_sinks::settings::{
     Fault, Form, Given, Problem, Reader, SettingValue, Value, checked, is_word, list, word,
@@ -14,6 +16,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Listeners at most, the first one included.
 pub const LISTENERS_MAX: usize = 16;
@@ -194,6 +199,48 @@ impl ListenerSettings {
 
     fn given(&self) -> Given {
         Given::new(self.address_key(), self.address.to_string())
+    }
+}
+
+/// A listener and what it has loaded.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its settings.
+    pub settings: ListenerSettings,
+    /// Its certificates and keys.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    /// Reads the files of its TLS.
+    ///
+    /// # Errors
+    /// A file is missing or broken; see [`Tls::load`].
+    pub fn load(settings: ListenerSettings) -> Result<Listener, TlsError> {
+        let protocols = settings.protocols();
+        let load = |tls| Tls::load(&settings.name, tls, protocols, clock::wall);
+        let tls = settings.tls.as_ref().map(load).transpose()?;
+        Ok(Listener {
+            tls: tls.map(Arc::new),
+            settings,
+        })
+    }
+
+    /// What it decides about its connections, for one core.
+    pub(crate) fn rules(&self) -> ListenerRules {
+        let settings = &self.settings;
+        let nets = |networks: &[Network]| networks.iter().flat_map(Network::nets).collect();
+        let tls = settings.tls.as_ref();
+        let is_required = settings.proxy_protocol == ProxyProtocol::Required;
+        ListenerRules {
+            tls: self.tls.clone(),
+            handshake_deadline: tls.map_or(Duration::ZERO, |tls| tls.handshake_deadline),
+            handshakes: Semaphore::new(tls.map_or(0, |tls| tls.handshakes_max)),
+            proxy_protocol_from: is_required.then(|| nets(&settings.proxy_protocol_from)),
+            trusted: nets(&settings.trusted),
+            http2_prior_knowledge: settings.http2 == Http2::PriorKnowledge,
+            is_unix: matches!(settings.address, ListenAddress::Unix(_)),
+        }
     }
 }
 

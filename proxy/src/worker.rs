@@ -14,15 +14,16 @@ use crate::clock::Clock;
 use crate::context::{TICK, WorkerContext};
 use crate::drain_phase::{Drain, DrainPhase};
 use crate::http::{AnswerSettings, Handler, HttpLimits, HttpServer, serve};
+use crate::listeners::{ListenAddress, Listener};
 use crate::net::listener::{self, Accepted, Acceptor, BindError, ConnectionLimiter};
 use crate::net::socket::{SWEEP_EVERY, Sockets};
-use ipnet::IpNet;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::Mono;
 use sluice_sinks::settings::Problem;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -69,7 +70,7 @@ pub struct WorkerPanicked {
 /// Everything the cores need to start.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
-    /// Where and how requests come in.
+    /// How many cores there are, and on which driver. Its address is that of the first listener.
     pub listen: ListenSettings,
     /// Whether a CPU quota bounds the process to less than its cores.
     pub has_cpu_quota: bool,
@@ -79,8 +80,8 @@ pub struct WorkerSettings {
     pub answers: AnswerSettings,
     /// Each core's share of the bytes in flight.
     pub budget_bytes: u64,
-    /// Trusted proxies, which the cap per address does not count.
-    pub trusted: Vec<IpNet>,
+    /// Where they listen; every core accepts from all of them.
+    pub listeners: Vec<Listener>,
     /// How many outputs each core counts for.
     pub outputs: usize,
     /// The process's clock.
@@ -92,8 +93,8 @@ pub struct WorkerSettings {
 /// The running cores.
 #[derive(Debug)]
 pub struct Workers {
-    /// Where they listen, with the port that the kernel chose.
-    pub address: SocketAddr,
+    /// Where they listen, in the order of the listeners, with the ports that the kernel chose.
+    pub addresses: Vec<ListenAddress>,
     /// Their counters, one block per core.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Which driver runs.
@@ -104,6 +105,15 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// The first address that is one of TCP.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        })
+    }
+
     /// Waits until every core has returned, which they do after [`Drain::drain`].
     ///
     /// # Errors
@@ -140,7 +150,25 @@ pub fn run_workers<H: Handler>(
     };
 
     let pin = pinning::decide(listen.pin, count, cores.len(), settings.has_cpu_quota);
-    let (address, listeners) = listener::bind(listen.address, count)?;
+    let mut addresses = Vec::with_capacity(settings.listeners.len());
+    // For each core, a socket of each listener.
+    let mut sockets: Vec<Vec<(OwnedFd, Listener)>> = (0..count).map(|_| Vec::new()).collect();
+    for listener in &settings.listeners {
+        let (address, opened) = match &listener.settings.address {
+            ListenAddress::Tcp(address) => {
+                let (bound, opened) = listener::bind(*address, count)?;
+                (ListenAddress::Tcp(bound), opened)
+            }
+            ListenAddress::Unix(path) => {
+                let opened = listener::bind_unix(path, count)?;
+                (listener.settings.address.clone(), opened)
+            }
+        };
+        addresses.push(address);
+        for (core, socket) in sockets.iter_mut().zip(opened) {
+            core.push((socket, listener.clone()));
+        }
+    }
 
     let connections_max = listener::half_of_descriptors()
         .map_or(settings.limits.connections_max, |half| {
@@ -156,14 +184,12 @@ pub fn run_workers<H: Handler>(
     let limiter = Arc::new(ConnectionLimiter::new(
         connections_max,
         settings.limits.connections_per_source_max,
-        settings.trusted.clone(),
-        listen.proxy_protocol == ProxyProtocol::Required,
     ));
 
     let (report, reports) = mpsc::channel();
     let mut stats = Vec::with_capacity(count);
     let mut threads = Vec::with_capacity(count);
-    for (index, listener) in listeners.into_iter().enumerate() {
+    for (index, listeners) in sockets.into_iter().enumerate() {
         let block = Arc::new(WorkerStats::new(settings.outputs));
         block.driver.set(driver.number());
         stats.push(Arc::clone(&block));
@@ -171,7 +197,7 @@ pub fn run_workers<H: Handler>(
             index,
             core: pin.is_yes().then(|| cores.get(index).copied()).flatten(),
             driver,
-            listeners: vec![listener],
+            listeners,
             limits: settings.limits,
             answers: settings.answers.clone(),
             budget_bytes: settings.budget_bytes,
@@ -218,7 +244,7 @@ pub fn run_workers<H: Handler>(
         "listening"
     );
     Ok(Workers {
-        address,
+        addresses,
         stats,
         driver,
         connections_max,
@@ -231,7 +257,7 @@ struct Start {
     index: usize,
     core: Option<core_affinity::CoreId>,
     driver: DriverKind,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(OwnedFd, Listener)>,
     limits: HttpLimits,
     answers: AnswerSettings,
     budget_bytes: u64,
@@ -298,8 +324,10 @@ impl Start {
         };
         let opened = Sockets::new().map(Rc::new).and_then(|sockets| {
             drop(monoio::spawn(Rc::clone(&sockets).run()?));
-            let open =
-                |listener| Acceptor::new(listener, &sockets, &context, &self.limiter).map(Rc::new);
+            let open = |(socket, listener): (OwnedFd, Listener)| {
+                let rules = listener.rules();
+                Acceptor::new(socket, rules, &sockets, &context, &self.limiter).map(Rc::new)
+            };
             let acceptors: io::Result<Vec<_>> = self.listeners.into_iter().map(open).collect();
             Ok((sockets, acceptors?))
         });

@@ -12,6 +12,7 @@ use sluice_proxy::admin::metrics::{
     FAMILIES, Format, Kind, LimitGauges, OutputSource, Sources, render,
 };
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
+use sluice_proxy::net::tls::{Protocols, Tls, TlsSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -174,6 +175,29 @@ fn wall() -> Wall {
     }
 }
 
+fn tls() -> Tls {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (
+        directory.path().join("a.crt"),
+        directory.path().join("a.key"),
+    );
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let settings = TlsSettings {
+        certificate_files: vec![certificate.display().to_string()],
+        key_files: vec![key.display().to_string()],
+        ..TlsSettings::default()
+    };
+    Tls::load(
+        "listen",
+        &settings,
+        Protocols::Http1,
+        sluice_proxy::clock::wall,
+    )
+    .unwrap()
+}
+
 fn sources() -> Sources {
     let workers: Vec<_> = [1_u64, 10]
         .into_iter()
@@ -186,6 +210,9 @@ fn sources() -> Sources {
             stats.forwarded_for_untrusted.add(31 * n);
             stats.forwarded_for_invalid.add(32 * n);
             stats.proxy_headers_refused.add(18 * n);
+            stats.tls_full.add(36 * n);
+            stats.tls_resumed.add(37 * n);
+            stats.tls_failed.add(38 * n);
             stats.accept_errors.add(3 * n);
             stats.connections_open.set(4 * n);
             for status in [100, 200, 200, 418, 503, 599, 600, 99] {
@@ -250,6 +277,7 @@ fn sources() -> Sources {
     stage.attempted(Some(Cause::Throttled));
     Sources {
         workers,
+        tls: vec![("listen".to_owned(), Arc::new(tls()))],
         outputs: vec![
             OutputSource {
                 name: "main".to_owned(),
@@ -379,6 +407,7 @@ fn an_observation_is_in_every_bucket_from_its_own_up() {
 #[test]
 fn common_statuses_have_series_from_the_start() {
     let idle = Sources {
+        tls: Vec::new(),
         workers: vec![Arc::new(WorkerStats::new(0))],
         outputs: Vec::new(),
         limits: LimitGauges::default(),

@@ -8,6 +8,7 @@ mod process;
 mod table;
 
 use super::health::Readiness;
+use crate::net::tls::Tls;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{
     BillingStats, Counter, Histogram, OutputStats, StagingStats, WorkerStats, WriterStats,
@@ -26,6 +27,8 @@ pub struct Sources {
     pub outputs: Vec<OutputSource>,
     /// Limits, to compare usage with.
     pub limits: LimitGauges,
+    /// TLS of the listeners that have it, by their names.
+    pub tls: Vec<(String, Arc<Tls>)>,
     /// Whether traffic should come here.
     pub readiness: Arc<Readiness>,
     /// When the process started.

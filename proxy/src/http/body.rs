@@ -13,7 +13,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 /// A body that is slow is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a body is not complete.
 pub(super) enum BodyEnd {
@@ -181,20 +181,20 @@ impl<H: Handler> Connection<'_, H> {
                     let now = server.context.now();
                     let limits = &server.limits;
                     let elapsed = now.since(begun);
-                    let is_overdue = elapsed >= limits.body_deadline
-                        && !completes_in_time(elapsed, progress, left, limits);
-                    if is_overdue || is_slow(elapsed, progress, limits) {
+                    if is_too_slow(elapsed, progress, left, limits) {
                         return Err(BodyEnd::TooSlow {
                             limit: limits.body_deadline,
                             actual: elapsed,
                         });
                     }
                     let next = now + LOOK_EVERY;
-                    self.stream.set_deadline(if elapsed < limits.body_deadline {
-                        next.min(begun + limits.body_deadline)
-                    } else {
-                        next
-                    });
+                    self.transport
+                        .stream()
+                        .set_deadline(if elapsed < limits.body_deadline {
+                            next.min(begun + limits.body_deadline)
+                        } else {
+                            next
+                        });
                 }
                 Err(_) => return Err(BodyEnd::Gone),
             }
@@ -205,11 +205,7 @@ impl<H: Handler> Connection<'_, H> {
     pub(super) fn without_body(&self, end: BodyEnd, limit: usize, framing: Framing) -> Answer {
         let error = match end {
             BodyEnd::NoBudget => {
-                let stats = &self.server.context.stats;
-                stats.shed_budget.increment();
-                let message =
-                    "too many bytes are in flight; nothing was taken, send it again later";
-                return self.server.retry_later(code::OVERLOADED, message);
+                return self.server.overloaded();
             }
             BodyEnd::TooLarge => {
                 let announced = match framing {
@@ -256,7 +252,7 @@ impl<H: Handler> Connection<'_, H> {
     fn begin_body(&self, now: Mono) {
         let limits = &self.server.limits;
         let first_look = limits.body_grace.min(limits.body_deadline);
-        self.stream.set_deadline(now + first_look);
+        self.transport.stream().set_deadline(now + first_look);
     }
 }
 
@@ -264,6 +260,18 @@ pub(super) fn too_large(limit: usize, announced: Option<u64>) -> Answer {
     let message = format!("the body is over the limit of {limit} bytes");
     let error = ErrorBody::new(code::BODY_TOO_LARGE, message).over(limit as u64, announced);
     Answer::from(&error)
+}
+
+/// Whether a body of which so much has come in this time is given up.
+pub(super) fn is_too_slow(
+    elapsed: Duration,
+    progress: u64,
+    left: Option<u64>,
+    limits: &HttpLimits,
+) -> bool {
+    let is_overdue =
+        elapsed >= limits.body_deadline && !completes_in_time(elapsed, progress, left, limits);
+    is_overdue || is_slow(elapsed, progress, limits)
 }
 
 /// Whether a body, at its average rate so far, is complete by the last deadline.

@@ -99,39 +99,35 @@ impl fmt::Display for Network {
     }
 }
 
-/// Which proxies are trusted, and how much of the header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How much of the header is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPolicy {
-    trusted: Vec<IpNet>,
     hops: usize,
 }
 
 impl AddressPolicy {
-    /// `trusted` peers may set the header. `hops` is the number of trusted proxies that append to it: only this
-    /// many addresses at its end are known to be true; 0 takes all of it.
+    /// `hops` is the number of trusted proxies that append to the header: only this many addresses at its end are
+    /// known to be true; 0 takes all of it.
     #[must_use]
-    pub fn new(trusted: &[Network], hops: usize) -> AddressPolicy {
-        AddressPolicy {
-            trusted: trusted.iter().flat_map(Network::nets).collect(),
-            hops,
-        }
+    pub fn new(hops: usize) -> AddressPolicy {
+        AddressPolicy { hops }
     }
 
     /// The client's addresses from the lines of X-Forwarded-For. Several header lines are one list (RFC 9110, 5.3).
     ///
     /// The list is read from its end, where the nearest proxy wrote, up to the first entry that is not an
-    /// address: its author is not trusted about the entries before it either.
+    /// address: its author is not trusted about the entries before it either. Of a peer that is not trusted, nothing is
+    /// taken.
     #[must_use]
     pub fn forwarded<'a>(
-        &self,
-        peer: IpAddr,
+        self,
+        is_trusted: bool,
         mut lines: impl Iterator<Item = &'a [u8]>,
     ) -> Forwarded<'a> {
         let Some(first) = lines.next() else {
             return Forwarded::default();
         };
-        let peer = peer.to_canonical();
-        if !self.trusted.iter().any(|network| network.contains(&peer)) {
+        if !is_trusted {
             return Forwarded {
                 chain: None,
                 ignored: Some(Ignored::UntrustedPeer),
@@ -215,8 +211,11 @@ mod tests {
     fn chain(trusted: &[&str], hops: usize, peer: &str, lines: &[&str]) -> Option<String> {
         let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
         let lines = lines.iter().map(|line| line.as_bytes());
-        AddressPolicy::new(&trusted, hops)
-            .forwarded(peer.parse().unwrap(), lines)
+        let peer: IpAddr = peer.parse().unwrap();
+        let mut trusted = trusted.iter().flat_map(Network::nets);
+        let is_trusted = trusted.any(|network| network.contains(&peer.to_canonical()));
+        AddressPolicy::new(hops)
+            .forwarded(is_trusted, lines)
             .chain
             .map(|chain| String::from_utf8(chain.into_owned()).unwrap())
     }
@@ -318,9 +317,7 @@ mod tests {
             ),
             (many.as_str(), Some(bounded.as_str()), false),
         ] {
-            let policy = AddressPolicy::new(&["private".parse().unwrap()], 0);
-            let found =
-                policy.forwarded(IpAddr::from([10, 0, 0, 1]), [sent.as_bytes()].into_iter());
+            let found = AddressPolicy::new(0).forwarded(true, [sent.as_bytes()].into_iter());
             let chain = found
                 .chain
                 .as_deref()

@@ -8,20 +8,24 @@
 //! from it without a copy, and a connection that waits, for a client or for an ack, holds nothing but what was sent
 //! ahead. What has to be kept, for a request is not complete, counts into the core's byte budget.
 
-use super::Handler;
 use super::answer::{Answer, ErrorBody};
 use super::body::{BodyEnd, Dechunked, too_large};
 use super::cors::{Cors, CorsPolicy};
 use super::h1::{self, About, Closing, Framing, Known};
+use super::h2;
 use super::head::{Body, BodyBytes, Head};
 use super::limits::HttpLimits;
 use super::proxied_address::client_of;
+use super::transport::Transport;
 use super::turns::Turns;
+use super::{Admitted, Handler};
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
 use crate::error_code::{self as code, ErrorCode};
-use crate::net::listener::{Accepted, ConnectionPermit, give_way};
+use crate::net::listener::{Accepted, ConnectionPermit, ListenerRules, give_way};
+use crate::net::proxy_protocol::Notes;
 use crate::net::socket::Stream;
+use crate::net::tls::{HandshakeError, Tls};
 use bytes::Bytes;
 use sluice_core::budget::{Permit, Source};
 use sluice_core::request::RequestId;
@@ -82,7 +86,7 @@ pub(crate) struct HttpServer<H> {
     pub(super) scratch: RefCell<Vec<u8>>,
     /// Where every answer is written first.
     out: RefCell<Vec<u8>>,
-    turns: Turns,
+    pub(super) turns: Turns,
     ids: RefCell<[fastrand::Rng; 2]>,
 }
 
@@ -126,6 +130,70 @@ impl<H: Handler> HttpServer<H> {
         RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
     }
 
+    /// What is kept of a request that has come just now.
+    pub(super) fn request(&self, head: &h1::RequestHead<'_>) -> Request {
+        let (received_at, received_wall) = self.context.now_and_wall();
+        let is_preflight = head.method() == "OPTIONS";
+        Request {
+            id: self.next_id(),
+            received_at,
+            received_wall,
+            minor: head.minor(),
+            is_head: head.method() == "HEAD",
+            keeps_alive: head.keeps_alive(),
+            endpoint: EndpointLabel::None,
+            cors: self.cors(head.only(Known::Origin), is_preflight),
+        }
+    }
+
+    /// The same for what is no request.
+    pub(super) fn refused(&self, cors: Option<Cors>) -> Request {
+        Request {
+            id: self.next_id(),
+            received_at: self.context.recent(),
+            received_wall: Wall::default(),
+            minor: 1,
+            is_head: false,
+            keeps_alive: false,
+            endpoint: EndpointLabel::None,
+            cors,
+        }
+    }
+
+    /// Asks the handler, and notes the counter of the answer.
+    pub(super) fn admit(
+        &self,
+        request: &mut Request,
+        peer: &Peer,
+        head: h1::RequestHead<'_>,
+    ) -> Result<Admitted<H::Route>, Answer> {
+        let admitted = self.handler.admit(&peer.head_of(request, head));
+        request.endpoint = match &admitted {
+            Ok(admitted) => admitted.endpoint,
+            Err(answer) => answer.endpoint,
+        };
+        admitted
+    }
+
+    pub(super) fn cors(&self, origin: Option<&[u8]>, is_preflight: bool) -> Option<Cors> {
+        self.answers.cors.evaluate(origin, is_preflight)
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(&self, request: &Request, answer: &Answer) {
+        let took = self.context.recent().since(request.received_at);
+        let took = Some(took).filter(|_| request.received_wall != Wall::default());
+        let stats = &self.context.stats;
+        stats.answered(request.endpoint, answer.status.as_u16(), took);
+    }
+
+    /// The answer where the byte budget is used up.
+    pub(super) fn overloaded(&self) -> Answer {
+        self.context.stats.shed_budget.increment();
+        let message = "too many bytes are in flight; nothing was taken, send it again later";
+        self.retry_later(code::OVERLOADED, message)
+    }
+
     /// 503 with Retry-After.
     pub(super) fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
         Answer {
@@ -146,40 +214,58 @@ fn seeded(number: u64) -> fastrand::Rng {
 pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<H>>) {
     let Accepted {
         stream,
-        mut peer,
+        peer: address,
         mut permit,
-        awaits_client,
+        rules,
     } = accepted;
     let context = &server.context;
     let _open = Open::count(context, permit.is_some());
     let mut is_over_cap = permit.is_none();
     let limits = &server.limits;
     let now = context.now();
-    let mut head_deadline = limits.head_deadline;
     stream.rest(now);
-    stream.set_deadline(now + head_deadline);
-    if awaits_client {
+    stream.set_deadline(now + limits.head_deadline);
+    let mut peer = Peer::new(address, &rules);
+    if rules.proxy_protocol_from.is_some() {
         // In a box: most of a connection's life is after it.
-        match Box::pin(client_of(&stream, peer, context)).await {
-            Some(client) => peer = client,
+        match Box::pin(client_of(&stream, address, &rules, context)).await {
+            Some(proxied) => {
+                peer = Peer::new(proxied.client, &rules);
+                peer.notes = proxied.notes;
+            }
             None => return,
         }
         if let Some(permit) = &mut permit
-            && let Err(cap) = permit.belongs_to(peer.ip())
+            && let Err(cap) = permit.belongs_to(peer.address.ip(), &rules)
         {
-            permit.note_refusal(context, peer.ip(), cap);
+            permit.note_refusal(context, peer.address.ip(), cap);
             is_over_cap = true;
         }
     }
-    if is_over_cap {
-        head_deadline = head_deadline.min(OVERFLOW_DEADLINE);
+    let transport = match &rules.tls {
+        None => Transport::plain(stream),
+        Some(tls) => match Box::pin(secure(stream, tls, &rules, &server)).await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
+    peer.subject = transport.client_subject();
+    peer.source = permit.as_ref().and_then(ConnectionPermit::source);
+    let retire_at = now + jittered(limits.connection_life);
+    if transport.speaks_http2() && !is_over_cap {
+        return Box::pin(h2::serve(transport, Vec::new(), peer, server, retire_at)).await;
     }
+    let head_deadline = if is_over_cap {
+        limits.head_deadline.min(OVERFLOW_DEADLINE)
+    } else {
+        limits.head_deadline
+    };
     let mut connection = Connection {
-        source: permit.as_ref().and_then(ConnectionPermit::source),
         is_over_cap,
-        retire_at: now + jittered(limits.connection_life),
+        may_begin_with_http2: rules.http2_prior_knowledge && !is_over_cap,
+        retire_at,
         server: &server,
-        stream,
+        transport,
         peer,
         held: Vec::new(),
         used: 0,
@@ -187,8 +273,138 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
         is_cut: false,
         requests: 0,
     };
-    if connection.run(head_deadline).await == Ending::Linger {
-        connection.linger().await;
+    match connection.run(head_deadline).await {
+        Ending::Close => {
+            if connection.transport.says_goodbye() {
+                connection.say_goodbye().await;
+            }
+        }
+        Ending::Linger => connection.linger().await,
+        Ending::Http2 => {
+            let Connection {
+                transport,
+                held,
+                peer,
+                ..
+            } = connection;
+            Box::pin(h2::serve(
+                transport,
+                held,
+                peer,
+                Rc::clone(&server),
+                retire_at,
+            ))
+            .await;
+        }
+    }
+}
+
+/// Shakes hands; `None` when there is no TLS with this client, who has been told so if it can be.
+async fn secure<H: Handler>(
+    stream: Stream,
+    tls: &Tls,
+    rules: &ListenerRules,
+    server: &HttpServer<H>,
+) -> Option<Transport> {
+    let context = &server.context;
+    stream.set_deadline(context.now() + rules.handshake_deadline);
+    // The first byte, before a place is taken by a connection that never sends one.
+    let turn = {
+        let mut turn = pin!(rules.handshakes.acquire());
+        poll_fn(|cx| match turn.as_mut().poll(cx) {
+            Poll::Pending if stream.is_overdue_or_ends(cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(permit) => Poll::Ready(permit.ok()),
+        })
+        .await
+    };
+    if turn.is_none() {
+        context.stats.tls_failed.increment();
+        return None;
+    }
+    let secured = Transport::secured(stream, tls).await;
+    drop(turn);
+    let stats = &context.stats;
+    match secured {
+        Ok(transport) => {
+            if transport.is_resumed() {
+                stats.tls_resumed.increment();
+            } else {
+                stats.tls_full.increment();
+            }
+            transport
+                .stream()
+                .set_deadline(context.now() + server.limits.head_deadline);
+            Some(transport)
+        }
+        // Balancers connect to see whether anybody listens, and leave.
+        Err((_, HandshakeError::Ended)) => None,
+        Err((stream, HandshakeError::PlainHttp)) => {
+            stats.tls_failed.increment();
+            let error = ErrorBody::new(
+                code::PLAIN_HTTP,
+                "this port speaks HTTP over TLS: begin with https://",
+            );
+            let request = server.refused(None);
+            let answer = Answer::from(&error);
+            server.count(&request, &answer);
+            let connection = Connection::refusing(server, Transport::plain(stream));
+            connection.write(&request, &answer, Closing::Close).await;
+            connection.linger().await;
+            None
+        }
+        Err(_) => {
+            stats.tls_failed.increment();
+            None
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// The peer, or the client that a PROXY header named.
+    pub(super) address: SocketAddr,
+    /// For whom bytes are counted; `None` for trusted proxies.
+    pub(super) source: Option<Source>,
+    /// Its X-Forwarded-For is believed.
+    pub(super) is_trusted: bool,
+    /// Whom its certificate names.
+    pub(super) subject: Option<Box<str>>,
+    /// What a PROXY header said besides.
+    pub(super) notes: Option<Box<Notes>>,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, rules: &ListenerRules) -> Peer {
+        Peer {
+            address,
+            source: None,
+            is_trusted: rules.trusts(address.ip()),
+            subject: None,
+            notes: None,
+        }
+    }
+
+    /// Of no importance.
+    fn nobody() -> Peer {
+        Peer {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            source: None,
+            is_trusted: false,
+            subject: None,
+            notes: None,
+        }
+    }
+
+    pub(super) fn head_of<'b>(&'b self, request: &Request, head: h1::RequestHead<'b>) -> Head<'b> {
+        Head {
+            head,
+            peer: self,
+            id: request.id,
+            received_at: request.received_at,
+            received_wall: request.received_wall,
+        }
     }
 }
 
@@ -237,10 +453,12 @@ enum Ending {
     Close,
     /// The client may still be sending: it gets time to read its last answer.
     Linger,
+    /// The connection goes on in HTTP/2, with what is held.
+    Http2,
 }
 
 /// What is kept of a request until it is answered.
-struct Request {
+pub(super) struct Request {
     id: RequestId,
     received_at: Mono,
     received_wall: Wall,
@@ -249,6 +467,20 @@ struct Request {
     keeps_alive: bool,
     endpoint: EndpointLabel,
     cors: Option<Cors>,
+}
+
+impl Request {
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    pub(super) fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
+    }
 }
 
 /// What the bytes at the front of a connection are.
@@ -273,17 +505,19 @@ enum Front<R, F> {
         answer: Answer,
         left: Option<u64>,
     },
+    /// The connection goes on in HTTP/2.
+    Http2,
     /// No request, or none that there is memory for.
     Refused { answer: Answer, cors: Option<Cors> },
 }
 
 pub(super) struct Connection<'s, H> {
     pub(super) server: &'s HttpServer<H>,
-    pub(super) stream: Stream,
-    peer: SocketAddr,
-    /// For whom bytes are counted; `None` for trusted proxies.
-    source: Option<Source>,
+    pub(super) transport: Transport,
+    peer: Peer,
     is_over_cap: bool,
+    /// HTTP/2 may begin without a word before it (RFC 9113 section 3.3).
+    may_begin_with_http2: bool,
     /// Bytes that were read: `used` of them are dealt with, the others are an incomplete request, or requests after
     /// the present one.
     pub(super) held: Vec<u8>,
@@ -297,6 +531,23 @@ pub(super) struct Connection<'s, H> {
 }
 
 impl<'s, H: Handler> Connection<'s, H> {
+    /// A connection that gets one answer.
+    fn refusing(server: &'s HttpServer<H>, transport: Transport) -> Connection<'s, H> {
+        Connection {
+            server,
+            transport,
+            peer: Peer::nobody(),
+            is_over_cap: true,
+            may_begin_with_http2: false,
+            held: Vec::new(),
+            used: 0,
+            held_permit: None,
+            is_cut: false,
+            requests: 0,
+            retire_at: Mono::NEVER,
+        }
+    }
+
     /// Requests, until the connection ends. `head_deadline` is for the first.
     async fn run(&mut self, head_deadline: Duration) -> Ending {
         let server = self.server;
@@ -309,6 +560,7 @@ impl<'s, H: Handler> Connection<'s, H> {
             };
             let (request, answer, left) = match front {
                 Front::Incomplete => return Ending::Close,
+                Front::Http2 => return Ending::Http2,
                 Front::Refused { answer, cors } => return self.refuse(answer, cors).await,
                 Front::Whole { request, answer } => {
                     let Some(answer) = self.settled(answer).await else {
@@ -370,15 +622,14 @@ impl<'s, H: Handler> Connection<'s, H> {
             } else {
                 Closing::Close
             };
-            let took = now.since(request.received_at);
-            let stats = &server.context.stats;
-            stats.answered(request.endpoint, answer.status.as_u16(), Some(took));
+            server.count(&request, &answer);
             if !self.write(&request, &answer, closing).await {
                 return Ending::Close;
             }
             if closing == Closing::Close {
-                let is_sending =
-                    left != Some(0) || !self.unused().is_empty() || self.stream.may_have_more();
+                let is_sending = left != Some(0)
+                    || !self.unused().is_empty()
+                    || self.transport.stream().may_have_more();
                 return if is_sending {
                     Ending::Linger
                 } else {
@@ -400,7 +651,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     fn goes_on(&self, request: &Request, now: Mono) -> bool {
         request.keeps_alive
             && !(self.is_over_cap || self.is_cut)
-            && !self.stream.is_to_leave()
+            && !self.transport.stream().is_to_leave()
             && self.requests < self.server.limits.requests_per_connection_max
             && now < self.retire_at
             && self.server.context.drain.phase() == DrainPhase::Serving
@@ -429,10 +680,10 @@ impl<'s, H: Handler> Connection<'s, H> {
             }
         }
         match begun {
-            Some(begun) => self.stream.set_deadline(begun + head_deadline),
+            Some(begun) => self.transport.stream().set_deadline(begun + head_deadline),
             None => {
-                self.stream.rest(server.context.recent());
-                self.stream.set_deadline(idle_deadline);
+                self.transport.stream().rest(server.context.recent());
+                self.transport.stream().set_deadline(idle_deadline);
             }
         }
         loop {
@@ -474,8 +725,8 @@ impl<'s, H: Handler> Connection<'s, H> {
                     if begun.is_none() {
                         let now = server.context.now();
                         begun = Some(now);
-                        self.stream.work();
-                        self.stream.set_deadline(now + head_deadline);
+                        self.transport.stream().work();
+                        self.transport.stream().set_deadline(now + head_deadline);
                     }
                 }
                 front => return Ok(front),
@@ -555,7 +806,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 
     pub(super) fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = ready!(self.stream.poll_read(cx, buffer))?;
+        let read = ready!(self.transport.poll_read(cx, buffer))?;
         self.server.context.stats.bytes_received.add(read as u64);
         Poll::Ready(Ok(read))
     }
@@ -584,7 +835,7 @@ impl<'s, H: Handler> Connection<'s, H> {
             Some(permit) => permit.try_resize(bytes as u64),
             None => {
                 let budget = &self.server.context.budget;
-                self.held_permit = budget.try_reserve(bytes as u64, self.source);
+                self.held_permit = budget.try_reserve(bytes as u64, self.peer.source);
                 self.held_permit.is_some()
             }
         }
@@ -599,6 +850,18 @@ impl<'s, H: Handler> Connection<'s, H> {
         usize,
     ) {
         let server = self.server;
+        if self.may_begin_with_http2 && self.requests == 0 {
+            let common = bytes.len().min(h2::PREFACE.len());
+            if bytes[..common] == h2::PREFACE[..common] {
+                let is_whole = common == h2::PREFACE.len();
+                let front = if is_whole {
+                    Front::Http2
+                } else {
+                    Front::Incomplete
+                };
+                return (front, 0);
+            }
+        }
         let head = match h1::decode(bytes, &server.limits) {
             Ok(Some(head)) => head,
             Ok(None) => return (Front::Incomplete, 0),
@@ -609,23 +872,9 @@ impl<'s, H: Handler> Connection<'s, H> {
             }
         };
         self.requests += 1;
-        self.stream.work();
-        self.stream.set_deadline(Mono::NEVER);
-        let is_preflight = head.method() == "OPTIONS";
-        let (received_at, received_wall) = server.context.now_and_wall();
-        let mut request = Request {
-            id: server.next_id(),
-            endpoint: EndpointLabel::None,
-            received_at,
-            received_wall,
-            minor: head.minor(),
-            is_head: head.method() == "HEAD",
-            keeps_alive: head.keeps_alive(),
-            cors: server
-                .answers
-                .cors
-                .evaluate(head.only(Known::Origin), is_preflight),
-        };
+        self.transport.stream().work();
+        self.transport.stream().set_deadline(Mono::NEVER);
+        let mut request = server.request(&head);
         let head_bytes = head.bytes();
         let arrived = (bytes.len() - head_bytes) as u64;
         let framing = head.framing();
@@ -634,11 +883,7 @@ impl<'s, H: Handler> Connection<'s, H> {
             let message = "too many connections are open; send it again later";
             Err(server.retry_later(code::TOO_MANY_CONNECTIONS, message))
         } else {
-            server.handler.admit(&self.head_of(&request, head))
-        };
-        request.endpoint = match &admitted {
-            Ok(admitted) => admitted.endpoint,
-            Err(answer) => answer.endpoint,
+            server.admit(&mut request, &self.peer, head)
         };
         let refused = match admitted {
             Err(answer) => answer,
@@ -653,7 +898,7 @@ impl<'s, H: Handler> Connection<'s, H> {
                         bytes: BodyBytes::Borrowed(&bytes[head_bytes..end]),
                         permit: None,
                     };
-                    let head = self.head_of(&request, head);
+                    let head = self.peer.head_of(&request, head);
                     let answer = server.handler.handle(&head, admitted.route, body);
                     return (Front::Whole { request, answer }, end);
                 }
@@ -690,22 +935,10 @@ impl<'s, H: Handler> Connection<'s, H> {
         (front, used)
     }
 
-    fn head_of<'b>(&self, request: &Request, head: h1::RequestHead<'b>) -> Head<'b> {
-        Head {
-            head,
-            peer: self.peer,
-            source: self.source,
-            id: request.id,
-            received_at: request.received_at,
-            received_wall: request.received_wall,
-        }
-    }
-
     /// CORS headers for the answer to a head that is not one.
     fn cors_of(&self, bytes: &[u8]) -> Option<Cors> {
         let is_preflight = bytes.starts_with(b"OPTIONS ");
-        let policy = &self.server.answers.cors;
-        policy.evaluate(h1::origin_of(bytes), is_preflight)
+        self.server.cors(h1::origin_of(bytes), is_preflight)
     }
 
     /// Handles a request whose body had to be waited for. What is held is its head and, where that has an announced
@@ -734,7 +967,7 @@ impl<'s, H: Handler> Connection<'s, H> {
         // They were a head when they came, so they are one now.
         let head = h1::decode(&whole, &server.limits).ok().flatten();
         let answer = head.map(|head| {
-            let head = self.head_of(request, head);
+            let head = self.peer.head_of(request, head);
             server.handler.handle(&head, route, body)
         });
         async move {
@@ -750,7 +983,7 @@ impl<'s, H: Handler> Connection<'s, H> {
         let mut answer = pin!(answer);
         poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending if self.stream.is_to_end_now(cx) => Poll::Ready(None),
+            Poll::Pending if self.transport.stream().is_to_end_now(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
@@ -758,20 +991,8 @@ impl<'s, H: Handler> Connection<'s, H> {
 
     /// Answers what is no request, or none in time.
     async fn refuse(&self, answer: Answer, cors: Option<Cors>) -> Ending {
-        let now = self.server.context.recent();
-        let status = answer.status.as_u16();
-        let stats = &self.server.context.stats;
-        stats.answered(EndpointLabel::None, status, None);
-        let request = Request {
-            id: self.server.next_id(),
-            received_at: now,
-            received_wall: Wall::default(),
-            minor: 1,
-            is_head: false,
-            keeps_alive: false,
-            endpoint: EndpointLabel::None,
-            cors,
-        };
+        let request = self.server.refused(cors);
+        self.server.count(&request, &answer);
         self.write(&request, &answer, Closing::Close).await;
         Ending::Linger
     }
@@ -808,13 +1029,16 @@ impl<'s, H: Handler> Connection<'s, H> {
         loop {
             let write = poll_fn(|cx| {
                 if permit.is_none() {
-                    self.stream
+                    self.transport
+                        .stream()
                         .set_deadline(context.recent() + self.server.limits.answer_deadline);
                 }
-                let written = self.stream.poll_write(cx, rest);
+                let written = self.transport.poll_write(cx, rest);
                 if written.is_pending() && permit.is_none() {
                     // The kernel is full: from now on the rest is ours to keep.
-                    permit = context.budget.try_reserve(rest.len() as u64, self.source);
+                    permit = context
+                        .budget
+                        .try_reserve(rest.len() as u64, self.peer.source);
                     if permit.is_none() {
                         return Poll::Ready(Err(ErrorKind::OutOfMemory.into()));
                     }
@@ -828,17 +1052,27 @@ impl<'s, H: Handler> Connection<'s, H> {
             context.stats.bytes_sent.add(written as u64);
             rest = rest.get(written..).unwrap_or_default();
             if rest.is_empty() {
-                return true;
+                return poll_fn(|cx| self.transport.poll_flush(cx)).await.is_ok();
             }
         }
+    }
+
+    /// Says that the connection ends here, if the socket takes it at once.
+    async fn say_goodbye(&self) {
+        poll_fn(|cx| {
+            // Whether it is taken or not, the connection is over.
+            let _ = self.transport.poll_close(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Ends what is sent, and gives the client time to read.
     async fn linger(&self) {
         let now = self.server.context.now();
-        self.stream.work();
-        self.stream.set_deadline(now + LINGER);
-        if self.stream.shutdown().is_err() {
+        self.transport.stream().work();
+        self.transport.stream().set_deadline(now + LINGER);
+        if poll_fn(|cx| self.transport.poll_close(cx)).await.is_err() {
             return;
         }
         let mut left = LINGER_BYTES_MAX;

@@ -1,6 +1,8 @@
 //! A request as handlers see it, whichever version of HTTP it came in.
 
+use super::conn::Peer;
 use super::h1::RequestHead;
+use crate::net::proxy_protocol::Notes;
 use bytes::Bytes;
 use sluice_core::budget::{Permit, Source};
 use sluice_core::request::RequestId;
@@ -12,8 +14,7 @@ use std::ops::Deref;
 #[derive(Debug)]
 pub struct Head<'b> {
     pub(super) head: RequestHead<'b>,
-    pub(super) peer: SocketAddr,
-    pub(super) source: Option<Source>,
+    pub(super) peer: &'b Peer,
     pub(super) id: RequestId,
     pub(super) received_at: Mono,
     pub(super) received_wall: Wall,
@@ -31,13 +32,31 @@ impl Head<'_> {
     /// The peer of the connection, or the client that a PROXY header named.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.peer.address
     }
 
     /// For whom the bytes of this request are counted; `None` for a trusted proxy, which has many clients.
     #[must_use]
     pub fn source(&self) -> Option<Source> {
-        self.source
+        self.peer.source
+    }
+
+    /// Whether the peer is a proxy that is believed about its clients' addresses.
+    #[must_use]
+    pub fn is_from_trusted_peer(&self) -> bool {
+        self.peer.is_trusted
+    }
+
+    /// Whom the client's certificate names (RFC 4514), where the listener asks for one.
+    #[must_use]
+    pub fn client_subject(&self) -> Option<&str> {
+        self.peer.subject.as_deref()
+    }
+
+    /// What a PROXY header said besides the client's address: the VPC endpoint, the client's TLS.
+    #[must_use]
+    pub fn proxy_notes(&self) -> Option<&Notes> {
+        self.peer.notes.as_deref()
     }
 
     /// The id of this request, which the answer carries as `X-Request-ID`.

@@ -3,35 +3,52 @@
 //! [`net::proxy_protocol`](crate::net::proxy_protocol)'s job.
 
 use crate::context::WorkerContext;
-use crate::net::proxy_protocol::{NoClient, read_client};
+use crate::net::listener::ListenerRules;
+use crate::net::proxy_protocol::{NoClient, Notes, read_header};
 use crate::net::socket::Stream;
+use std::fmt::Display;
 use std::net::SocketAddr;
 
+/// Who connected to the proxy in front.
+pub(super) struct Proxied {
+    pub(super) client: SocketAddr,
+    pub(super) notes: Option<Box<Notes>>,
+}
+
 /// The client of a new connection; `None` when the connection has to be closed: the header is missing
-/// or malformed.
+/// or malformed, or the peer may not send one.
 pub(super) async fn client_of(
     stream: &Stream,
     peer: SocketAddr,
+    rules: &ListenerRules,
     context: &WorkerContext,
-) -> Option<SocketAddr> {
-    let stats = &context.stats;
-    let client = match read_client(stream).await {
-        Ok(client) => client.unwrap_or(peer),
+) -> Option<Proxied> {
+    if !rules.may_announce(peer.ip()) {
+        refuse(context, peer, &"proxy_protocol_from does not list the peer");
+        return None;
+    }
+    match read_header(stream).await {
+        Ok(header) => Some(Proxied {
+            client: header.client.unwrap_or(peer),
+            notes: header.notes,
+        }),
         // Balancers connect to see whether anybody listens, and leave.
-        Err(NoClient::Silent) => return None,
+        Err(NoClient::Silent) => None,
         Err(error) => {
-            // Logged once per core: where balancer and setting disagree, every connection fails.
-            if stats.proxy_headers_refused.get() == 0 {
-                tracing::warn!(
-                    %peer,
-                    %error,
-                    "closed a connection without the header that listen.proxy_protocol requires; \
-                     further ones are counted only"
-                );
-            }
-            stats.proxy_headers_refused.increment();
-            return None;
+            refuse(context, peer, &error);
+            None
         }
-    };
-    Some(client)
+    }
+}
+
+fn refuse(context: &WorkerContext, peer: SocketAddr, reason: &dyn Display) {
+    // Logged once per core: where balancer and setting disagree, every connection fails.
+    if context.stats.proxy_headers_refused.get() == 0 {
+        tracing::warn!(
+            %peer,
+            %reason,
+            "closed a connection without the header that proxy_protocol requires; further ones are counted only"
+        );
+    }
+    context.stats.proxy_headers_refused.increment();
 }

@@ -1,6 +1,7 @@
 //! Listening sockets, the accept loop of a core, and the caps on open connections.
 
 use super::socket::{Idle, Listener, Sockets, Stream};
+use super::tls::Tls;
 use crate::context::WorkerContext;
 use ipnet::IpNet;
 use sluice_core::budget::Source;
@@ -11,10 +12,15 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
 const BACKLOG: i32 = 4096;
@@ -49,7 +55,7 @@ const ACCEPTS_PER_TURN: u32 = 16;
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
     /// The address as configured.
-    pub address: SocketAddr,
+    pub address: String,
     /// The system's error.
     pub source: io::Error,
 }
@@ -59,19 +65,78 @@ pub struct BindError {
 ///
 /// # Errors
 /// The address is in use, not one of this host, or not permitted.
-pub fn bind(
-    address: SocketAddr,
-    count: usize,
-) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
-    let fail = |source| BindError { address, source };
+pub fn bind(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), BindError> {
+    let fail = |source| BindError {
+        address: address.to_string(),
+        source,
+    };
     let mut bound = address;
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let listener = bind_one(bound).map_err(fail)?;
         bound = listener.local_addr().map_err(fail)?;
-        listeners.push(listener);
+        listeners.push(listener.into());
     }
     Ok((bound, listeners))
+}
+
+/// Opens a unix socket, `count` times the same: the cores share its queue of new connections. An older socket of
+/// that name goes, as one that is left behind by a process that is gone would otherwise stand in the way; one that
+/// is in use loses its name only.
+///
+/// # Errors
+/// The directory is missing or not permitted, or there is a file of that name that is no socket.
+pub(crate) fn bind_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, BindError> {
+    let fail = |source| BindError {
+        address: format!("unix:{}", path.display()),
+        source,
+    };
+    let is_socket = |data: std::fs::Metadata| data.file_type().is_socket();
+    if std::fs::symlink_metadata(path).is_ok_and(is_socket) {
+        std::fs::remove_file(path).map_err(fail)?;
+    }
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    let listener = OwnedFd::from(listener);
+    let copies = (1..count).map(|_| listener.try_clone());
+    let mut listeners: Vec<OwnedFd> = copies.collect::<io::Result<_>>().map_err(fail)?;
+    listeners.push(listener);
+    Ok(listeners)
+}
+
+/// What a listener decides about its connections. Each core has its own.
+pub(crate) struct ListenerRules {
+    /// TLS, where the listener speaks it.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// A handshake that takes longer is given up.
+    pub(crate) handshake_deadline: Duration,
+    /// Handshakes that may be under way on the core.
+    pub(crate) handshakes: Semaphore,
+    /// Where a PROXY header begins each connection: who may send one.
+    pub(crate) proxy_protocol_from: Option<Vec<IpNet>>,
+    /// Proxies whose X-Forwarded-For is believed; each carries the connections of many clients.
+    pub(crate) trusted: Vec<IpNet>,
+    /// A connection may begin with HTTP/2.
+    pub(crate) http2_prior_knowledge: bool,
+    /// Peers have no addresses; the socket's directory decides who reaches it.
+    pub(crate) is_unix: bool,
+}
+
+impl ListenerRules {
+    /// Whether this peer is believed about its clients.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.is_unix || is_in(&self.trusted, peer)
+    }
+
+    /// Whether this peer may name a client by a PROXY header.
+    pub(crate) fn may_announce(&self, peer: IpAddr) -> bool {
+        let from = self.proxy_protocol_from.as_deref().unwrap_or_default();
+        self.is_unix || is_in(from, peer)
+    }
+}
+
+fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -95,9 +160,6 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct ConnectionLimiter {
     connections_max: usize,
     per_source_max: usize,
-    /// Trusted proxies: each carries the connections of many clients.
-    trusted: Vec<IpNet>,
-    uses_proxy_protocol: bool,
     open: Mutex<OpenConnections>,
 }
 
@@ -155,19 +217,11 @@ impl OpenConnections {
 }
 
 impl ConnectionLimiter {
-    /// `per_source_max` 0 counts no sources. With `uses_proxy_protocol` the peer is a balancer, and a
-    /// header after accept names the client ([`proxy_protocol`](super::proxy_protocol)).
-    pub(crate) fn new(
-        connections_max: usize,
-        per_source_max: usize,
-        trusted: Vec<IpNet>,
-        uses_proxy_protocol: bool,
-    ) -> ConnectionLimiter {
+    /// `per_source_max` 0 counts no sources.
+    pub(crate) fn new(connections_max: usize, per_source_max: usize) -> ConnectionLimiter {
         ConnectionLimiter {
             connections_max,
             per_source_max,
-            trusted,
-            uses_proxy_protocol,
             open: Mutex::default(),
         }
     }
@@ -177,26 +231,25 @@ impl ConnectionLimiter {
     }
 
     /// Admits a connection until the permit is dropped, or returns the cap that was reached.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Cap> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        rules: &ListenerRules,
+    ) -> Result<ConnectionPermit, Cap> {
         let mut open = self.open();
         if open.total >= self.connections_max {
             return Err(Cap::Process(self.connections_max));
         }
-        let counted = if self.uses_proxy_protocol {
+        let counted = if rules.proxy_protocol_from.is_some() {
             Counted::Awaited
         } else {
-            self.count(&mut open, peer)?
+            self.count(&mut open, peer, rules)?
         };
         open.total += 1;
         Ok(ConnectionPermit {
             limiter: Arc::clone(self),
             counted,
         })
-    }
-
-    /// Whether a header after accept names the client of each connection.
-    pub(crate) fn awaits_clients(&self) -> bool {
-        self.uses_proxy_protocol
     }
 
     /// Whether idle connections have to give way to new ones.
@@ -206,13 +259,13 @@ impl ConnectionLimiter {
     }
 
     /// Counts a connection for its source, unless that is a trusted proxy.
-    fn count(&self, open: &mut OpenConnections, address: IpAddr) -> Result<Counted, Cap> {
-        let address = address.to_canonical();
-        if self
-            .trusted
-            .iter()
-            .any(|network| network.contains(&address))
-        {
+    fn count(
+        &self,
+        open: &mut OpenConnections,
+        address: IpAddr,
+        rules: &ListenerRules,
+    ) -> Result<Counted, Cap> {
+        if rules.trusts(address) {
             return Ok(Counted::No);
         }
         let source = Source::from(address);
@@ -284,9 +337,9 @@ enum Counted {
 
 impl ConnectionPermit {
     /// Assigns the connection to a client, unless that has reached its cap.
-    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> Result<(), Cap> {
+    pub(crate) fn belongs_to(&mut self, client: IpAddr, rules: &ListenerRules) -> Result<(), Cap> {
         let mut open = self.limiter.open();
-        self.counted = self.limiter.count(&mut open, client)?;
+        self.counted = self.limiter.count(&mut open, client, rules)?;
         Ok(())
     }
 
@@ -331,13 +384,13 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// `None`: it is over a cap, and there only to be told so.
     pub(crate) permit: Option<ConnectionPermit>,
-    /// A PROXY header comes first, and names the client.
-    pub(crate) awaits_client: bool,
+    pub(crate) rules: Rc<ListenerRules>,
 }
 
 /// Where one core accepts. Made on its own thread.
 pub(crate) struct Acceptor {
     listener: Listener,
+    rules: Rc<ListenerRules>,
     sockets: Rc<Sockets>,
     context: Rc<WorkerContext>,
     limiter: Arc<ConnectionLimiter>,
@@ -348,13 +401,15 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
-        listener: std::net::TcpListener,
+        listener: OwnedFd,
+        rules: ListenerRules,
         sockets: &Rc<Sockets>,
         context: &Rc<WorkerContext>,
         limiter: &Arc<ConnectionLimiter>,
     ) -> io::Result<Acceptor> {
         Ok(Acceptor {
             listener: Listener::new(sockets, listener)?,
+            rules: Rc::new(rules),
             sockets: Rc::clone(sockets),
             context: Rc::clone(context),
             limiter: Arc::clone(limiter),
@@ -400,7 +455,7 @@ impl Acceptor {
     /// Admits one connection, lets it be told that there are too many, or closes it.
     fn accept_one(&self, stream: Stream, peer: SocketAddr, serve: &impl Fn(Accepted)) {
         let stats = &self.context.stats;
-        let permit = match self.limiter.enter(peer.ip()) {
+        let permit = match self.limiter.enter(peer.ip(), &self.rules) {
             Ok(permit) => {
                 stats.connections_accepted.increment();
                 Some(permit)
@@ -420,7 +475,7 @@ impl Acceptor {
             stream,
             peer,
             permit,
-            awaits_client: self.limiter.awaits_clients(),
+            rules: Rc::clone(&self.rules),
         });
     }
 
@@ -467,14 +522,26 @@ mod tests {
     use super::*;
 
     fn limiter(per_source_max: usize) -> Arc<ConnectionLimiter> {
-        let trusted = vec!["10.0.0.0/8".parse().unwrap()];
-        Arc::new(ConnectionLimiter::new(100, per_source_max, trusted, false))
+        Arc::new(ConnectionLimiter::new(100, per_source_max))
+    }
+
+    fn rules() -> ListenerRules {
+        ListenerRules {
+            tls: None,
+            handshake_deadline: Duration::ZERO,
+            handshakes: Semaphore::new(1),
+            proxy_protocol_from: None,
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+            http2_prior_knowledge: false,
+            is_unix: false,
+        }
     }
 
     #[test]
     fn a_trusted_proxy_is_exempt_from_the_address_cap() {
         let limiter = limiter(2);
-        let enter = |peer: &str| limiter.enter(peer.parse().unwrap());
+        let rules = rules();
+        let enter = |peer: &str| limiter.enter(peer.parse().unwrap(), &rules);
         let balancer: Vec<_> = (0..9).map(|_| enter("10.1.2.3")).collect();
         let mapped = enter("::ffff:10.1.2.3");
         assert!(balancer.iter().all(Result::is_ok) && mapped.is_ok());

@@ -130,17 +130,17 @@ pub enum NoClient {
     MalformedLine(#[from] v1::BinaryParseError),
 }
 
-/// Reads the header that begins a connection. Returns the client it names, or `None` if it names none (a
-/// balancer's own connection, or an unspecified family) and the peer is the client.
+/// Reads the header that begins a connection. One that names no client (a balancer's own connection, or an
+/// unspecified family) leaves the peer as the client.
 ///
 /// # Errors
 /// See [`NoClient`]. The bytes read are lost, so the connection has to be closed.
-pub(crate) async fn read_client(stream: &Stream) -> Result<Option<SocketAddr>, NoClient> {
+pub(crate) async fn read_header(stream: &Stream) -> Result<ProxyHeader, NoClient> {
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut filled = 0;
     loop {
         let needed = match decode(&bytes[..filled])? {
-            Progress::Complete(header) => return Ok(header.client),
+            Progress::Complete(header) => return Ok(header),
             Progress::Needs(needed) => needed,
         };
         let read = poll_fn(|cx| stream.poll_read(cx, &mut bytes[filled..needed]));

@@ -66,6 +66,8 @@ struct Slot {
     /// Since when no request is in progress; [`Mono::NEVER`] while there is one.
     idle_since: Cell<Mono>,
     ask: Cell<Ask>,
+    /// The task looks at deadline and ask by itself; its reads and writes do not end for them.
+    judges_itself: Cell<bool>,
     /// Kept after a wake: a socket belongs to one task all its life.
     waker: RefCell<Option<Waker>>,
 }
@@ -84,6 +86,7 @@ impl Slot {
             overdue: Cell::new(false),
             idle_since: Cell::new(Mono::NEVER),
             ask: Cell::new(Ask::Nothing),
+            judges_itself: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -128,7 +131,7 @@ impl Slot {
     fn ask(&self, what: Ask) {
         if self.ask.get() < what {
             self.ask.set(what);
-            if what == Ask::EndNow || self.is_idle() {
+            if what == Ask::EndNow || self.is_idle() || self.judges_itself.get() {
                 self.wake();
             }
         }
@@ -138,6 +141,7 @@ impl Slot {
     fn end(&self) -> Option<ErrorKind> {
         match self.ask.get() {
             Ask::EndNow => Some(ErrorKind::ConnectionAborted),
+            _ if self.judges_itself.get() => None,
             Ask::Leave if self.is_idle() => Some(ErrorKind::ConnectionAborted),
             _ if self.overdue.get() => Some(ErrorKind::TimedOut),
             _ => None,
@@ -379,6 +383,23 @@ impl Stream {
         self.0.slot.idle_since.set(Mono::NEVER);
     }
 
+    /// From now on, reads and writes do not end past the deadline, or for [`Sockets::end_all_soon`]: the task is woken
+    /// and looks.
+    pub(crate) fn judge_by_itself(&self) {
+        self.0.slot.judges_itself.set(true);
+    }
+
+    /// Whether the deadline has passed.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.0.slot.overdue.get()
+    }
+
+    /// Whether the deadline has passed, or the connection is to end; the task is woken when it is so.
+    pub(crate) fn is_overdue_or_ends(&self, cx: &Context<'_>) -> bool {
+        self.0.slot.register(cx.waker());
+        self.0.slot.end().is_some()
+    }
+
     /// Whether the connection is to end after what is in progress.
     pub(crate) fn is_to_leave(&self) -> bool {
         self.0.slot.ask.get() != Ask::Nothing
@@ -395,12 +416,9 @@ impl Stream {
 pub(crate) struct Listener(Socket);
 
 impl Listener {
-    pub(crate) fn new(
-        sockets: &Rc<Sockets>,
-        socket: std::net::TcpListener,
-    ) -> io::Result<Listener> {
-        socket.set_nonblocking(true)?;
-        Ok(Listener(sockets.add(socket.into())))
+    pub(crate) fn new(sockets: &Rc<Sockets>, socket: OwnedFd) -> io::Result<Listener> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Listener(sockets.add(socket)))
     }
 
     /// The next connection and its peer.
@@ -417,7 +435,7 @@ impl Listener {
     pub(crate) fn accept(&self) -> rustix::io::Result<(Stream, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (socket, peer) = rustix::net::acceptfrom_with(&self.0.socket, flags)?;
-        // Fails only if the peer has gone.
+        // Fails for unix sockets, which have none, and if the peer has gone.
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let peer = peer
             .and_then(|peer| SocketAddr::try_from(peer).ok())

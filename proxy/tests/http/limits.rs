@@ -540,7 +540,7 @@ fn what_cannot_start_says_what_and_where() {
     let error = Server::try_start(|settings| settings.listen.address = address)
         .err()
         .unwrap();
-    assert!(matches!(&error, StartError::Bind(error) if error.address == address));
+    assert!(matches!(&error, StartError::Bind(error) if error.address == address.to_string()));
     assert!(error.to_string().contains(&address.to_string()));
 
     let error = Server::try_start(|settings| settings.limits.head_bytes_max = 32 * 1024 + 1);

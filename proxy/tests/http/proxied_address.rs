@@ -1,8 +1,8 @@
 //! Behind a balancer that announces whose a connection is: the header is read to its last byte and not a
 //! byte further, or the connection is closed.
 
-use crate::server::{Client, Server, drivers, post};
-use sluice_proxy::worker::{ProxyProtocol, WorkerSettings};
+use crate::server::{Client, Server, Settings, drivers, post};
+use sluice_proxy::worker::ProxyProtocol;
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn announced() -> Vec<u8> {
     from([203, 0, 113, 9])
 }
 
-fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
+fn start(change: impl FnOnce(&mut Settings)) -> Server {
     Server::start(|settings| {
         settings.listen.proxy_protocol = ProxyProtocol::Required;
         change(settings);

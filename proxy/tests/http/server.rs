@@ -1,13 +1,17 @@
 //! A server with a small handler, and a client that writes what it is told.
 
 use http::StatusCode;
+use ipnet::IpNet;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Mono;
 use sluice_proxy::clock::Clock;
 use sluice_proxy::drain_phase::Drain;
+use sluice_proxy::http::Network;
 use sluice_proxy::http::{
     Admitted, Answer, AnswerSettings, Body, CorsPolicy, Handler, Head, HttpLimits,
 };
+use sluice_proxy::listeners::{Http2, ListenAddress, Listener, ListenerSettings};
+use sluice_proxy::net::tls::TlsSettings;
 use sluice_proxy::worker::{
     Driver, ListenSettings, StartError, WorkerSettings, Workers, run_workers,
 };
@@ -15,6 +19,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,39 +111,76 @@ pub(crate) struct Server {
     pub(crate) workers: Option<Workers>,
 }
 
+/// What a test may change before the server starts.
+pub(crate) struct Settings {
+    pub(crate) listen: ListenSettings,
+    pub(crate) limits: HttpLimits,
+    pub(crate) answers: AnswerSettings,
+    pub(crate) budget_bytes: u64,
+    /// Of the one listener.
+    pub(crate) trusted: Vec<IpNet>,
+    pub(crate) http2: Http2,
+    pub(crate) tls: Option<TlsSettings>,
+    pub(crate) unix: Option<PathBuf>,
+}
+
 impl Server {
-    pub(crate) fn start(change: impl FnOnce(&mut WorkerSettings)) -> Server {
+    pub(crate) fn start(change: impl FnOnce(&mut Settings)) -> Server {
         Server::try_start(change).unwrap()
     }
 
-    pub(crate) fn try_start(
-        change: impl FnOnce(&mut WorkerSettings),
-    ) -> Result<Server, StartError> {
+    pub(crate) fn try_start(change: impl FnOnce(&mut Settings)) -> Result<Server, StartError> {
         let clock = Clock::start();
         let drain = Arc::new(Drain::default());
-        let mut settings = WorkerSettings {
+        let mut settings = Settings {
             listen: ListenSettings {
                 address: "127.0.0.1:0".parse().unwrap(),
                 workers: 1,
                 ..ListenSettings::default()
             },
-            has_cpu_quota: false,
             limits: HttpLimits::default(),
             answers: AnswerSettings::default(),
             budget_bytes: 256 << 20,
             trusted: Vec::new(),
+            http2: Http2::Off,
+            tls: None,
+            unix: None,
+        };
+        change(&mut settings);
+        let networks = settings.trusted.iter();
+        let address = settings.unix.map_or(
+            ListenAddress::Tcp(settings.listen.address),
+            ListenAddress::Unix,
+        );
+        let listener = ListenerSettings {
+            name: "listen".to_owned(),
+            address,
+            proxy_protocol: settings.listen.proxy_protocol,
+            proxy_protocol_from: vec![Network::private()],
+            trusted: networks
+                .map(|net| net.to_string().parse().unwrap())
+                .collect(),
+            http2: settings.http2,
+            tls: settings.tls,
+        };
+        let limits = settings.limits;
+        let settings = WorkerSettings {
+            listen: settings.listen,
+            has_cpu_quota: false,
+            limits,
+            answers: settings.answers,
+            budget_bytes: settings.budget_bytes,
+            listeners: vec![Listener::load(listener).unwrap()],
             outputs: 0,
             clock,
             drain: Arc::clone(&drain),
         };
-        change(&mut settings);
-        let limits = settings.limits;
         let workers = run_workers(&settings, move |_| Demo {
             limits,
             ticks: Cell::new(0),
         })?;
         Ok(Server {
-            address: workers.address,
+            address: workers.address().unwrap_or(settings.listen.address),
             drain,
             clock,
             workers: Some(workers),

@@ -123,6 +123,19 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_proxy_headers_refused_total", Counter, "connections", NONE,
         "Connections closed because they did not begin with the PROXY protocol header that is required.",
         Worker(|worker| worker.proxy_headers_refused.get())),
+    family("sluice_tls_handshakes_total", Counter, "handshakes", &["result"],
+        "TLS handshakes: full, resumed by a ticket, or failed.",
+        WorkerBy(&[
+            ("full", |worker| worker.tls_full.get()),
+            ("resumed", |worker| worker.tls_resumed.get()),
+            ("failed", |worker| worker.tls_failed.get()),
+        ])),
+    family("sluice_tls_certificate_expires_seconds", Gauge, "seconds", &["listener", "file"],
+        "When a certificate in force expires, as Unix time.",
+        Custom(certificates)),
+    family("sluice_tls_reloads_total", Counter, "reloads", &["listener", "result"],
+        "Changed files of certificates and ticket keys that were taken, or refused because they were broken.",
+        Custom(reloads)),
     family("sluice_accept_errors_total", Counter, "errors", NONE,
         "Errors of accept, mostly for want of descriptors.",
         Worker(|worker| worker.accept_errors.get())),
@@ -356,6 +369,25 @@ fn drivers(page: &mut Page, sources: &Sources) {
     }
     for (driver, workers) in DRIVERS.iter().zip(running) {
         page.sample_by(driver, workers);
+    }
+}
+
+fn certificates(page: &mut Page, sources: &Sources) {
+    for (listener, tls) in &sources.tls {
+        for certificate in tls.certificates() {
+            let file = certificate.file.display().to_string();
+            let labels = [("listener", listener.as_str()), ("file", &*file)];
+            page.sample("", &labels, certificate.not_after);
+        }
+    }
+}
+
+fn reloads(page: &mut Page, sources: &Sources) {
+    for (listener, tls) in &sources.tls {
+        for (result, count) in [("taken", tls.reloads()), ("refused", tls.reloads_refused())] {
+            let labels = [("listener", listener.as_str()), ("result", result)];
+            page.sample("", &labels, count);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ fn with_pair<F: Future<Output = ()>>(test: impl Fn(TcpStream, Stream) -> F) {
         drop(monoio::spawn(Rc::clone(&sockets).run().unwrap()));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let listener = Listener::new(&sockets, listener).unwrap();
+        let listener = Listener::new(&sockets, listener.into()).unwrap();
         let client = TcpStream::connect(address).unwrap();
         let (stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
@@ -128,7 +128,7 @@ fn a_closed_listener_wakes_waiters_and_frees_its_slot() {
         drop(stream);
         let before = sockets.slots.borrow().len();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listener = Rc::new(Listener::new(&sockets, socket).unwrap());
+        let listener = Rc::new(Listener::new(&sockets, socket.into()).unwrap());
         let same = Rc::clone(&listener);
         drop(monoio::spawn(async move {
             monoio::time::sleep(Duration::from_millis(5)).await;

@@ -1,0 +1,444 @@
+//! HTTP/2 (RFC 9113): hyper's, behind the same handler and the same rules as HTTP/1.1.
+//!
+//! The head of each request is written as one of HTTP/1.1 and read by the same [codec](super::h1), so that there is
+//! one judge of methods, targets and fields. Every stream is a task of its own on the core; its body counts into
+//! the byte budget as it arrives.
+
+use super::Handler;
+use super::answer::{Answer, ErrorBody};
+use super::conn::{HttpServer, Peer, Request, millis};
+use super::h1::{self, Framing};
+use super::head::{Body, BodyBytes};
+use super::transport::Transport;
+use crate::error_code as code;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::{Executor, ReadBufCursor};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use sluice_core::budget::Permit;
+use sluice_core::time::Mono;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Requests that a connection may have under way.
+const STREAMS_MAX: u32 = 128;
+
+/// Bytes that a client may send ahead of what is read, on a stream and on the connection: a body that is read at
+/// once needs no more on a round trip of 100 ms at 20 Mbit/s.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Bytes of answers that wait for a stream's window.
+const SEND_BUFFER_BYTES: usize = 16 << 10;
+
+/// Streams that were reset before they were looked at, after which the connection ends (rapid reset,
+/// CVE-2023-44487).
+const RESETS_MAX: usize = 20;
+
+/// A stream lives at most this much longer than its request may take: a client that never opens its window would
+/// otherwise hold an answer for ever.
+const STREAM_GRACE: Duration = Duration::from_secs(10);
+
+/// What a client of HTTP/2 begins a connection with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one connection to its end. `early` are bytes that were read already.
+pub(super) async fn serve<H: Handler>(
+    transport: Transport,
+    early: Vec<u8>,
+    peer: Peer,
+    server: Rc<HttpServer<H>>,
+    retire_at: Mono,
+) {
+    let transport = Rc::new(transport);
+    let limits = server.limits;
+    let shared = Rc::new(Shared {
+        server: Rc::clone(&server),
+        peer,
+        streams: Cell::new(0),
+        requests: Cell::new(0),
+    });
+    let io = H2Io {
+        transport: Rc::clone(&transport),
+        early,
+        server: Rc::clone(&server),
+    };
+    // The longest that a request may take, and then some.
+    let stream_life = limits.body_deadline_last + limits.answer_deadline + STREAM_GRACE;
+    let mut builder = http2::Builder::new(OnThisCore { stream_life });
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        // Answers have a date of their own.
+        .auto_date_header(false);
+    let service = service_fn(|request| Rc::clone(&shared).respond(request));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let stream = transport.stream();
+    stream.judge_by_itself();
+    let mut is_leaving = false;
+    let mut was_idle = false;
+    poll_fn(|cx| {
+        if stream.is_to_end_now(cx) {
+            return Poll::Ready(());
+        }
+        let context = &server.context;
+        let is_done = connection.as_mut().poll(cx).is_ready();
+        if is_done {
+            return Poll::Ready(());
+        }
+        let now = context.recent();
+        let is_idle = shared.streams.get() == 0;
+        if is_idle != was_idle {
+            was_idle = is_idle;
+            if is_idle {
+                stream.rest(now);
+                stream.set_deadline((now + limits.idle).min(retire_at));
+            } else {
+                stream.work();
+                stream.set_deadline(retire_at);
+            }
+        }
+        let is_overdue = stream.is_overdue();
+        if is_overdue && is_leaving {
+            // It was told, and had its time.
+            return Poll::Ready(());
+        }
+        let is_due = is_overdue
+            || stream.is_to_leave()
+            || !context.wall_is_writable()
+            || shared.requests.get() >= limits.requests_per_connection_max;
+        if is_due && !is_leaving {
+            is_leaving = true;
+            // GOAWAY; requests under way are answered.
+            connection.as_mut().graceful_shutdown();
+            stream.set_deadline(now + stream_life);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+    if shared.streams.get() > 0 {
+        server.context.stats.broken_off.add(shared.streams.get());
+    }
+}
+
+/// What the streams of a connection share.
+struct Shared<H> {
+    server: Rc<HttpServer<H>>,
+    peer: Peer,
+    /// Requests under way.
+    streams: Cell<u64>,
+    requests: Cell<u32>,
+}
+
+/// Counts a request while it is under way.
+struct Stream<H>(Rc<Shared<H>>);
+
+impl<H> Stream<H> {
+    fn begin(shared: &Rc<Shared<H>>) -> Stream<H> {
+        shared.streams.set(shared.streams.get() + 1);
+        shared.requests.set(shared.requests.get() + 1);
+        Stream(Rc::clone(shared))
+    }
+}
+
+impl<H> Drop for Stream<H> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+impl<H: Handler> Shared<H> {
+    async fn respond(
+        self: Rc<Self>,
+        request: http::Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let stream = Stream::begin(&self);
+        let server = &self.server;
+        if server.turns.is_due(server.context.recent()) {
+            server.turns.look(&server.context).await;
+        }
+        let (parts, incoming) = request.into_parts();
+        let bytes = as_http1(&parts);
+        let (request, answer) = match h1::decode(&bytes, &server.limits) {
+            Ok(Some(head)) => self.answer(&bytes, head, incoming).await,
+            other => {
+                let error = match other {
+                    Err(refusal) => ErrorBody::from(refusal),
+                    _ => ErrorBody::new(code::BAD_HEAD, "the request's head is malformed"),
+                };
+                let origin = h1::origin_of(&bytes);
+                let is_preflight = parts.method == http::Method::OPTIONS;
+                let cors = server.cors(origin, is_preflight);
+                let request = server.refused(cors);
+                (request, Some(Answer::from(&error)))
+            }
+        };
+        drop(stream);
+        let Some(answer) = answer else {
+            // The client took its request back, or broke off. What is made here is not sent.
+            server.context.stats.broken_off.increment();
+            return Ok(Response::new(Full::default()));
+        };
+        server.count(&request, &answer);
+        Ok(server.response(&request, answer))
+    }
+
+    /// The answer to a request; `None` when its body broke off.
+    async fn answer(
+        &self,
+        bytes: &[u8],
+        head: h1::RequestHead<'_>,
+        incoming: Incoming,
+    ) -> (Request, Option<Answer>) {
+        let server = &*self.server;
+        let mut request = server.request(&head);
+        let framing = head.framing();
+        let admitted = server.admit(&mut request, &self.peer, head);
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(answer) => return (request, Some(answer)),
+        };
+        let limit = admitted.body_bytes_max;
+        if let Framing::Length(length) = framing
+            && length > limit as u64
+        {
+            return (request, Some(super::body::too_large(limit, Some(length))));
+        }
+        let body = match self.body(incoming, limit).await {
+            Ok(body) => body,
+            Err(None) => return (request, None),
+            Err(Some(answer)) => return (request, Some(*answer)),
+        };
+        // The same bytes as before.
+        let Ok(Some(head)) = h1::decode(bytes, &server.limits) else {
+            return (request, None);
+        };
+        let head = self.peer.head_of(&request, head);
+        let answer = server.handler.handle(&head, admitted.route, body).await;
+        (request, Some(answer))
+    }
+
+    /// Reads a body whole. With an error comes the answer, if there is anybody to hear it.
+    async fn body(
+        &self,
+        mut incoming: Incoming,
+        limit: usize,
+    ) -> Result<Body<'static>, Option<Box<Answer>>> {
+        let server = &*self.server;
+        let limits = &server.limits;
+        let begun = server.context.now();
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        let mut permit: Option<Permit> = None;
+        let mut timer = None;
+        while !incoming.is_end_stream() {
+            let frame = poll_fn(|cx| {
+                if let Poll::Ready(frame) = Pin::new(&mut incoming).poll_frame(cx) {
+                    return Poll::Ready(Some(frame));
+                }
+                // A timer for those bodies only that are waited for.
+                let timer = timer.get_or_insert_with(|| {
+                    Box::pin(monoio::time::sleep(
+                        limits.body_grace.min(limits.body_deadline),
+                    ))
+                });
+                timer.as_mut().poll(cx).map(|()| None)
+            });
+            let piece = match frame.await {
+                Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Some(None) => break,
+                Some(Some(Err(_))) => return Err(None),
+                None => {
+                    let elapsed = server.context.now().since(begun);
+                    let progress = (first.len() + all.len()) as u64;
+                    let left = incoming.size_hint().exact();
+                    if super::body::is_too_slow(elapsed, progress, left, limits) {
+                        let error =
+                            ErrorBody::new(code::BODY_TOO_SLOW, "the body did not arrive in time")
+                                .over(millis(limits.body_deadline), millis(elapsed));
+                        return Err(Some(Box::new(Answer::from(&error))));
+                    }
+                    timer = Some(Box::pin(monoio::time::sleep(super::body::LOOK_EVERY)));
+                    continue;
+                }
+            };
+            let length = first.len() + all.len() + piece.len();
+            if length > limit {
+                let announced = incoming.size_hint().exact();
+                let announced = announced.map(|left| left + length as u64);
+                return Err(Some(Box::new(super::body::too_large(limit, announced))));
+            }
+            let has_room = match &mut permit {
+                Some(permit) => permit.try_resize(length as u64),
+                None => {
+                    let budget = &server.context.budget;
+                    permit = budget.try_reserve(length as u64, self.peer.source);
+                    permit.is_some()
+                }
+            };
+            if !has_room {
+                server.context.stats.shed_budget.increment();
+                return Err(Some(Box::new(server.overloaded())));
+            }
+            if length == piece.len() {
+                first = piece;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&piece);
+            }
+        }
+        let bytes = if all.is_empty() { first } else { all.freeze() };
+        Ok(Body {
+            bytes: BodyBytes::Owned(bytes),
+            permit,
+        })
+    }
+}
+
+/// A head as HTTP/1.1 has it. The library has refused fields that belong to a connection, and bytes that no field
+/// may have.
+fn as_http1(parts: &http::request::Parts) -> Vec<u8> {
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    let mut bytes = Vec::with_capacity(512);
+    let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    add(&[
+        parts.method.as_str().as_bytes(),
+        b" ",
+        target.as_bytes(),
+        b" HTTP/1.1\r\n",
+    ]);
+    // `:authority` counts instead of Host (RFC 9113 section 8.3.1).
+    let authority = parts.uri.authority();
+    if let Some(authority) = authority {
+        add(&[b"host: ", authority.as_str().as_bytes(), b"\r\n"]);
+    }
+    for (name, value) in &parts.headers {
+        if authority.is_none() || name != HOST {
+            add(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+    }
+    add(&[b"\r\n"]);
+    bytes
+}
+
+impl<H: Handler> HttpServer<H> {
+    fn response(&self, request: &Request, answer: Answer) -> Response<Full<Bytes>> {
+        let mut headers = HeaderMap::new();
+        let mut add = |name: &'static str, value: &[u8]| {
+            // Every value is ASCII of our own, or was a valid field of the request.
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        add("x-request-id", &request.id().to_hex());
+        answer.headers(&mut add);
+        if let Some(cors) = request.cors() {
+            cors.headers(&mut add);
+        }
+        add("date", self.context.date().as_bytes());
+        if request.is_head() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+        }
+        let body = if request.is_head() {
+            Bytes::new()
+        } else {
+            answer.body
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Streams are tasks of the core that their connection is on, for a bounded time.
+#[derive(Clone)]
+struct OnThisCore {
+    stream_life: Duration,
+}
+
+impl<F> Executor<F> for OnThisCore
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, stream: F) {
+        // A stream that is dropped is reset.
+        drop(monoio::spawn(monoio::time::timeout(
+            self.stream_life,
+            stream,
+        )));
+    }
+}
+
+/// The transport as hyper sees it.
+struct H2Io<H> {
+    transport: Rc<Transport>,
+    early: Vec<u8>,
+    server: Rc<HttpServer<H>>,
+}
+
+impl<H: Handler> hyper::rt::Read for H2Io<H> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.early.is_empty() {
+            let bytes = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early[..bytes]);
+            this.early.drain(..bytes);
+            if this.early.is_empty() {
+                this.early = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = this.server.scratch.borrow_mut();
+        let room = buffer.remaining().min(scratch.len());
+        let read = ready!(this.transport.poll_read(cx, &mut scratch[..room]))?;
+        let stats = &this.server.context.stats;
+        stats.bytes_received.add(read as u64);
+        buffer.put_slice(&scratch[..read]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<H: Handler> hyper::rt::Write for H2Io<H> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(self.transport.poll_write(cx, bytes))?;
+        let stats = &self.server.context.stats;
+        stats.bytes_sent.add(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_close(cx)
+    }
+}
