@@ -14,7 +14,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
-use crate::host_info;
+use crate::host_info::{self, HostInfo};
 use crate::http::{AddressPolicy, AnswerSettings, CorsPolicy, HttpLimits};
 use crate::ingest::{Ingest, IngestSettings, OutputSettings};
 use crate::listeners::Listener;
@@ -376,6 +376,7 @@ fn start_workers(
     let settings = WorkerSettings {
         listen: config.listen.clone(),
         has_cpu_quota: host_info::has_cpu_quota(),
+        memory_bytes: HostInfo::detect().memory_bytes,
         limits: HttpLimits {
             // A body that arrives this late still leaves a quarter of the ack deadline for delivery.
             body_deadline_last: config.limits.body_deadline + config.ack.deadline * 3 / 4,

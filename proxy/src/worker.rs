@@ -34,6 +34,9 @@ use std::time::Duration;
 /// closed. A client that connected at the last moment sends its request a round trip later.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
+/// Memory that a connection at rest takes, with TLS or HTTP/2; without either it is a tenth.
+const CONNECTION_BYTES: u64 = 24 << 10;
+
 const SWEEP_TICKS: u32 = 25;
 const _: () = assert!(TICK.as_millis() * SWEEP_TICKS as u128 == SWEEP_EVERY.as_millis(),);
 
@@ -80,6 +83,8 @@ pub struct WorkerSettings {
     pub answers: AnswerSettings,
     /// Each core's share of the bytes in flight.
     pub budget_bytes: u64,
+    /// The memory limit of the process.
+    pub memory_bytes: u64,
     /// Where they listen; every core accepts from all of them.
     pub listeners: Vec<Listener>,
     /// How many outputs each core counts for.
@@ -170,17 +175,7 @@ pub fn run_workers<H: Handler>(
         }
     }
 
-    let connections_max = listener::half_of_descriptors()
-        .map_or(settings.limits.connections_max, |half| {
-            half.min(settings.limits.connections_max)
-        });
-    if connections_max < settings.limits.connections_max {
-        tracing::warn!(
-            configured = settings.limits.connections_max,
-            connections_max,
-            "connections_max is cut to half of the open files that the process may have"
-        );
-    }
+    let connections_max = connections_max(settings);
     let limiter = Arc::new(ConnectionLimiter::new(
         connections_max,
         settings.limits.connections_per_source_max,
@@ -250,6 +245,34 @@ pub fn run_workers<H: Handler>(
         connections_max,
         threads,
     })
+}
+
+/// Connections that may be open: as configured, or what descriptors and memory allow.
+fn connections_max(settings: &WorkerSettings) -> usize {
+    let configured = settings.limits.connections_max;
+    let memory = settings.memory_bytes / 4 / CONNECTION_BYTES;
+    let caps = [
+        (
+            listener::half_of_descriptors(),
+            "half of the open files that the process may have",
+        ),
+        (
+            usize::try_from(memory).ok(),
+            "what a quarter of the memory limit holds",
+        ),
+    ];
+    let caps = caps.iter().filter_map(|(cap, what)| Some(((*cap)?, what)));
+    let Some((cap, what)) = caps.min_by_key(|(cap, _)| *cap) else {
+        return configured;
+    };
+    if cap < configured {
+        tracing::warn!(
+            configured,
+            connections_max = cap,
+            "connections_max is cut to {what}"
+        );
+    }
+    cap.min(configured)
 }
 
 /// Everything one core's thread needs.

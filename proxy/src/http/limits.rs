@@ -56,12 +56,12 @@ settings! {
         /// Time for which a kept-alive connection may be silent between requests. At most
         /// `connection_life_ms`.
         idle as "idle_ms": Duration = connection_life.min(Duration::from_secs(60)), ms(1, HOUR_MS);
-        /// Connections open at once, over all workers; one more is closed at accept. Half of the descriptor
-        /// limit caps it further, so that outputs can always open files and sockets.
+        /// Connections open at once, over all workers; one more gets 503 to its first request. Half of the descriptor
+        /// limit caps it further, so that outputs can always open files and sockets, and so does a quarter of the memory limit, at 24 KiB each.
         connections_max as "listen.connections_max": usize = 65_536,
             number("connections", 1, 1_000_000);
-        /// Connections open at once from one address (IPv4) or network (IPv6 /64) that is no trusted proxy; one
-        /// more is closed at accept. 0 is no such limit.
+        /// Connections open at once from one address (IPv4) or network (IPv6 /64) that is no trusted proxy, and four
+        /// times as many from an IPv6 /48; one more gets 503 to its first request. 0 is no such limit.
         connections_per_source_max as "listen.connections_per_address_max": usize =
             connections_max.min(512),
             number("connections", 0, 1_000_000).default_is("512, at most `connections_max`");

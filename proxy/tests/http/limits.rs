@@ -534,6 +534,17 @@ fn one_address_holds_at_most_an_eighth_of_the_budget() {
 }
 
 #[test]
+fn a_small_memory_limit_cuts_the_number_of_connections() {
+    let server = Server::start(|settings| settings.memory_bytes = 960 << 10);
+    assert_eq!(server.workers.as_ref().unwrap().connections_max, 10);
+    let server = Server::start(|settings| {
+        settings.memory_bytes = 960 << 10;
+        settings.limits.connections_max = 9;
+    });
+    assert_eq!(server.workers.as_ref().unwrap().connections_max, 9);
+}
+
+#[test]
 fn what_cannot_start_says_what_and_where() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

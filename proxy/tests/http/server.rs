@@ -117,6 +117,7 @@ pub(crate) struct Settings {
     pub(crate) limits: HttpLimits,
     pub(crate) answers: AnswerSettings,
     pub(crate) budget_bytes: u64,
+    pub(crate) memory_bytes: u64,
     /// Of the one listener.
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) http2: Http2,
@@ -141,6 +142,7 @@ impl Server {
             limits: HttpLimits::default(),
             answers: AnswerSettings::default(),
             budget_bytes: 256 << 20,
+            memory_bytes: 1 << 40,
             trusted: Vec::new(),
             http2: Http2::Off,
             tls: None,
@@ -170,6 +172,7 @@ impl Server {
             limits,
             answers: settings.answers,
             budget_bytes: settings.budget_bytes,
+            memory_bytes: settings.memory_bytes,
             listeners: vec![Listener::load(listener).unwrap()],
             outputs: 0,
             clock,
