@@ -51,6 +51,10 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A connection over a cap has this long to send the head of a request, and gets its answer then.
 const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A connection that has been idle for this long gives back the memory that requests need. Long enough that a busy
+/// client never pays for it.
+const REST_AFTER: Duration = Duration::from_secs(2);
+
 /// A buffer for answers that has become larger than this by one is not kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -263,6 +267,7 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
     let mut connection = Connection {
         is_over_cap,
         may_begin_with_http2: rules.http2_prior_knowledge && !is_over_cap,
+        idle_deadline: context.recent() + head_deadline,
         retire_at,
         server: &server,
         transport,
@@ -273,28 +278,27 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
         is_cut: false,
         requests: 0,
     };
-    match connection.run(head_deadline).await {
-        Ending::Close => {
-            if connection.transport.says_goodbye() {
-                connection.say_goodbye().await;
+    loop {
+        // In a box that a connection at rest does not have: most connections are at rest most of the time.
+        match Box::pin(connection.run(head_deadline)).await {
+            Ending::Rest => connection.rest().await,
+            Ending::Close => {
+                if connection.transport.says_goodbye() {
+                    connection.say_goodbye().await;
+                }
+                return;
             }
-        }
-        Ending::Linger => connection.linger().await,
-        Ending::Http2 => {
-            let Connection {
-                transport,
-                held,
-                peer,
-                ..
-            } = connection;
-            Box::pin(h2::serve(
-                transport,
-                held,
-                peer,
-                Rc::clone(&server),
-                retire_at,
-            ))
-            .await;
+            Ending::Linger => return connection.linger().await,
+            Ending::Http2 => {
+                let Connection {
+                    transport,
+                    held,
+                    peer,
+                    ..
+                } = connection;
+                let server = Rc::clone(&server);
+                return Box::pin(h2::serve(transport, held, peer, server, retire_at)).await;
+            }
         }
     }
 }
@@ -455,6 +459,8 @@ enum Ending {
     Linger,
     /// The connection goes on in HTTP/2, with what is held.
     Http2,
+    /// It has been idle for a while: it goes on when there is something to read.
+    Rest,
 }
 
 /// What is kept of a request until it is answered.
@@ -526,6 +532,8 @@ pub(super) struct Connection<'s, H> {
     /// There was no memory to keep what follows the present request.
     is_cut: bool,
     requests: u32,
+    /// When the next request has to have begun.
+    idle_deadline: Mono,
     /// When the connection has lived long enough.
     retire_at: Mono,
 }
@@ -544,17 +552,24 @@ impl<'s, H: Handler> Connection<'s, H> {
             held_permit: None,
             is_cut: false,
             requests: 0,
+            idle_deadline: Mono::NEVER,
             retire_at: Mono::NEVER,
         }
     }
 
-    /// Requests, until the connection ends. `head_deadline` is for the first.
+    /// Waits until there is something to read, or the time is over.
+    async fn rest(&self) {
+        let stream = self.transport.stream();
+        stream.set_deadline(self.idle_deadline);
+        poll_fn(|cx| stream.poll_readable(cx)).await;
+    }
+
+    /// Requests, until the connection ends or rests. `head_deadline` is for each head.
     async fn run(&mut self, head_deadline: Duration) -> Ending {
         let server = self.server;
-        let mut idle_deadline = server.context.recent() + head_deadline;
         let mut at_once = 0;
         loop {
-            let front = match self.front(idle_deadline, head_deadline).await {
+            let front = match self.front(head_deadline).await {
                 Ok(front) => front,
                 Err(ending) => return ending,
             };
@@ -639,7 +654,7 @@ impl<'s, H: Handler> Connection<'s, H> {
             if left != Some(0) && !self.discard(left.unwrap_or(0)).await {
                 return Ending::Close;
             }
-            idle_deadline = (now + server.limits.idle).min(self.retire_at);
+            self.idle_deadline = (now + server.limits.idle).min(self.retire_at);
             at_once += 1;
             if at_once % REQUESTS_PER_TURN == 0 && !self.unused().is_empty() {
                 give_way().await;
@@ -660,7 +675,6 @@ impl<'s, H: Handler> Connection<'s, H> {
     /// Waits for a request, its body apart.
     async fn front(
         &mut self,
-        idle_deadline: Mono,
         head_deadline: Duration,
     ) -> Result<Front<H::Route, impl Future<Output = Answer> + use<'s, H>>, Ending> {
         let server = self.server;
@@ -682,8 +696,10 @@ impl<'s, H: Handler> Connection<'s, H> {
         match begun {
             Some(begun) => self.transport.stream().set_deadline(begun + head_deadline),
             None => {
-                self.transport.stream().rest(server.context.recent());
-                self.transport.stream().set_deadline(idle_deadline);
+                let now = server.context.recent();
+                let stream = self.transport.stream();
+                stream.rest(now);
+                stream.set_deadline(self.idle_deadline.min(now + REST_AFTER));
             }
         }
         loop {
@@ -700,6 +716,13 @@ impl<'s, H: Handler> Connection<'s, H> {
             });
             let front = match read.await {
                 Ok(front) => front,
+                Err(error)
+                    if begun.is_none()
+                        && error.kind() == ErrorKind::TimedOut
+                        && server.context.now() < self.idle_deadline =>
+                {
+                    return Err(Ending::Rest);
+                }
                 // Nothing was begun, or nobody is there to hear of it.
                 Err(_) if begun.is_none() => return Err(Ending::Close),
                 Err(error) if error.kind() == ErrorKind::TimedOut => {

@@ -342,6 +342,20 @@ impl Stream {
         read
     }
 
+    /// Ready when there may be something to read, and when a read would end for the deadline or for what the
+    /// connection is asked.
+    pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        let slot = &*self.0.slot;
+        let again = || rustix::io::Errno::AGAIN;
+        if slot.readable.get() {
+            return Poll::Ready(());
+        }
+        // An error shows in the read that follows.
+        self.0
+            .poll::<()>(&slot.readable, &slot.wants_read, cx, |_| Err(again()))
+            .map(|_| ())
+    }
+
     /// Writes what the kernel takes.
     ///
     /// # Errors
