@@ -7,6 +7,8 @@
 mod chunked;
 mod encode;
 mod fields;
+#[cfg(any(test, fuzzing))]
+mod reader;
 #[cfg(test)]
 mod tests;
 
