@@ -1,11 +1,11 @@
-//! Whatever a connection brings, and however it is cut: nothing panics, and the same bytes pass.
+//! Whatever a connection brings, and however it is cut: see `fuzz` in `proxy/src/http/h1`.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sluice_proxy::http::fuzz_framing;
+use sluice_proxy::http::fuzz_h1;
 
 fuzz_target!(|input: (u16, &[u8])| {
-    let (cut, bytes) = input;
-    fuzz_framing(bytes, usize::from(cut));
+    let (choice, bytes) = input;
+    fuzz_h1(bytes, choice);
 });

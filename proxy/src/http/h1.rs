@@ -7,6 +7,8 @@
 mod chunked;
 mod encode;
 mod fields;
+#[cfg(fuzzing)]
+mod fuzz;
 #[cfg(any(test, fuzzing))]
 mod reader;
 #[cfg(test)]
@@ -15,6 +17,8 @@ mod tests;
 pub(super) use chunked::Chunked;
 pub(super) use encode::{About, Closing, decimal, encode};
 pub use fields::{Known, RequestHead};
+#[cfg(fuzzing)]
+pub use fuzz::fuzz;
 
 use super::answer::ErrorBody;
 use super::limits::HttpLimits;

@@ -1,6 +1,6 @@
 //! What a connection does with the codec, without a connection: for tests and for fuzzing.
 
-use super::{Chunked, Framing, decode};
+use super::{Chunked, Framing, Refusal, decode};
 use crate::http::limits::HttpLimits;
 
 /// Requests one after the other, as a connection reads them.
@@ -8,6 +8,9 @@ use crate::http::limits::HttpLimits;
 pub(super) struct Reader {
     held: Vec<u8>,
     body: Option<Body>,
+    pub(super) heads: u32,
+    /// Of all bodies, without chunks.
+    pub(super) content: Vec<u8>,
     /// Bytes that belong to complete requests.
     pub(super) passed: Vec<u8>,
 }
@@ -18,12 +21,12 @@ enum Body {
 }
 
 impl Reader {
-    pub(super) fn feed(&mut self, piece: &[u8], limits: &HttpLimits) -> Result<(), String> {
+    pub(super) fn feed(&mut self, piece: &[u8], limits: &HttpLimits) -> Result<(), Refusal> {
         self.held.extend_from_slice(piece);
         loop {
             let used = match &mut self.body {
                 None => {
-                    let Some(head) = decode(&self.held, limits).map_err(|no| no.code.name)? else {
+                    let Some(head) = decode(&self.held, limits)? else {
                         return Ok(());
                     };
                     self.body = match head.framing() {
@@ -33,6 +36,7 @@ impl Reader {
                             Some(Body::Chunked(Chunked::new(limits.head_bytes_max)))
                         }
                     };
+                    self.heads += 1;
                     head.bytes()
                 }
                 Some(Body::Length(left)) => {
@@ -41,14 +45,16 @@ impl Reader {
                         .len()
                         .min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= used as u64;
+                    self.content.extend_from_slice(&self.held[..used]);
                     if *left == 0 {
                         self.body = None;
                     }
                     used
                 }
                 Some(Body::Chunked(chunks)) => {
-                    let piece = chunks.next(&self.held).map_err(|_| "body".to_owned())?;
+                    let piece = chunks.next(&self.held)?;
                     let used = piece.used;
+                    self.content.extend_from_slice(piece.content);
                     if chunks.is_complete() {
                         self.body = None;
                     }
@@ -61,15 +67,10 @@ impl Reader {
             self.passed.extend(self.held.drain(..used));
         }
     }
-}
 
-/// Feeds `input` in pieces of `step` bytes, and returns what passed and how it was stopped.
-pub(super) fn feed(input: &[u8], step: usize, limits: &HttpLimits) -> (Vec<u8>, Option<String>) {
-    let mut reader = Reader::default();
-    for piece in input.chunks(step) {
-        if let Err(code) = reader.feed(piece, limits) {
-            return (reader.passed, Some(code));
-        }
+    /// Whether a body has begun and is not complete.
+    #[cfg(fuzzing)]
+    pub(super) fn is_in_body(&self) -> bool {
+        self.body.is_some()
     }
-    (reader.passed, None)
 }
