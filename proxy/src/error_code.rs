@@ -94,9 +94,9 @@ error_codes! {
     TARGET_TOO_LONG URI_TOO_LONG Mend "target_too_long" "The request target is over `limits.target_bytes_max`.";
     HEAD_TOO_LARGE REQUEST_HEADER_FIELDS_TOO_LARGE Mend "head_too_large" "The request head is over `limits.head_bytes_max`.";
     TOO_MANY_HEADERS REQUEST_HEADER_FIELDS_TOO_LARGE Mend "too_many_headers" "The request has more than `limits.headers_max` header lines.";
-    BODY_MALFORMED BAD_REQUEST Mend "body_malformed" "The chunks of the body are malformed, or more than 2,048 and less than 256 bytes long on average.";
+    BODY_MALFORMED BAD_REQUEST Mend "body_malformed" "The chunks of the body are malformed, or more than 2,048 and less than 256 bytes long on average, or their extensions and trailers are over `limits.head_bytes_max`.";
     BAD_HEAD BAD_REQUEST Mend "bad_head" "The request line or a header is malformed.";
-    BAD_REQUEST_LINE BAD_REQUEST Mend "bad_request_line" "The request line is malformed.";
+    BAD_REQUEST_LINE BAD_REQUEST Mend "bad_request_line" "The request line or its target is malformed.";
     BAD_LINE_END BAD_REQUEST Mend "bad_line_end" "A line of the head does not end with CR LF.";
     FOLDED_HEADER BAD_REQUEST Mend "folded_header" "A header line continues the one before it.";
     NO_HOST BAD_REQUEST Mend "no_host" "The Host header is missing.";

@@ -214,12 +214,11 @@ struct RequestLine<'b> {
 }
 
 fn request_line<'b>(line: &'b [u8], limits: &HttpLimits) -> Result<RequestLine<'b>, Refusal> {
-    const SECTION: &str = "RFC 9112 section 3";
+    let bad = |section, message| Refusal::new(code::BAD_REQUEST_LINE, section, message);
     let malformed = || {
-        Refusal::new(
-            code::BAD_REQUEST_LINE,
-            SECTION,
-            "the request line is malformed",
+        bad(
+            "RFC 9112 section 3",
+            "the request line is not a method, a target and a version with one space between them",
         )
     };
     let invalid = |section| {
@@ -275,13 +274,22 @@ fn request_line<'b>(line: &'b [u8], limits: &HttpLimits) -> Result<RequestLine<'
         (None, target)
     } else if target == b"*" {
         if method != b"OPTIONS" {
-            return Err(malformed());
+            return Err(bad(
+                "RFC 9112 section 3.2.4",
+                "only OPTIONS may be for the server as a whole",
+            ));
         }
         (None, target)
     } else {
         let Some(rest) = after_scheme(target) else {
             let known = target.iter().all(|byte| is(*byte, QUERY));
-            return Err(if known { malformed() } else { invalid(URI) });
+            return Err(match known {
+                true => bad(
+                    "RFC 9112 section 3.2",
+                    "the request target is neither a path nor an http or https URI",
+                ),
+                false => invalid(URI),
+            });
         };
         let end = rest
             .iter()
@@ -289,7 +297,10 @@ fn request_line<'b>(line: &'b [u8], limits: &HttpLimits) -> Result<RequestLine<'
             .unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         if !is_host(authority) {
-            return Err(malformed());
+            return Err(bad(
+                "RFC 9110 section 4.2",
+                "the URI of the request target has no host, or more than a host and a port before its path",
+            ));
         }
         let rest = if rest.is_empty() { &b"/"[..] } else { rest };
         (Some(ascii(authority).ok_or_else(malformed)?), rest)

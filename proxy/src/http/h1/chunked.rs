@@ -4,8 +4,8 @@ use super::{Refusal, TOKEN, is};
 use crate::error_code;
 
 /// Chunks that any body may have; more need [`CHUNK_BYTES`] of content each. A chunk costs some 20 ns beside its bytes.
-const CHUNKS_FREE: u32 = 2_048;
-const CHUNK_BYTES: u32 = 256;
+const CHUNKS_FREE: u64 = 2_048;
+const CHUNK_BYTES: u64 = 256;
 
 /// Digits of a chunk's size at most.
 const SIZE_DIGITS: u8 = 16;
@@ -14,10 +14,12 @@ const SIZE_DIGITS: u8 = 16;
 #[derive(Debug)]
 pub(in super::super) struct Chunked {
     at: At,
-    /// Bytes that further chunks of this body may still lack.
-    chunk_credit: u32,
-    /// Bytes of chunk extensions and trailers that this body may still have.
-    extra_left: u32,
+    chunks: u64,
+    /// Bytes of content that they announced.
+    announced: u64,
+    /// Bytes of chunk extensions and trailers.
+    extra: usize,
+    extra_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +73,10 @@ impl Chunked {
     pub(in super::super) fn new(extra: usize) -> Chunked {
         Chunked {
             at: At::Size(0, 0),
-            chunk_credit: CHUNKS_FREE * CHUNK_BYTES,
-            extra_left: u32::try_from(extra).unwrap_or(u32::MAX),
+            chunks: 0,
+            announced: 0,
+            extra: 0,
+            extra_max: extra,
         }
     }
 
@@ -103,11 +107,7 @@ impl Chunked {
                     });
                 }
                 _ => {
-                    self.at = self.step(*byte).ok_or(Refusal::new(
-                        error_code::BODY_MALFORMED,
-                        "RFC 9112 section 7.1",
-                        "the body's chunks are malformed, or too many and too small",
-                    ))?;
+                    self.at = self.step(*byte).ok_or_else(|| self.refusal())?;
                 }
             }
         }
@@ -161,15 +161,58 @@ impl Chunked {
     }
 
     fn count_chunk(&mut self, bytes: u64) -> Option<()> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let credit = self.chunk_credit.saturating_add(bytes);
-        self.chunk_credit = credit.checked_sub(CHUNK_BYTES)?;
-        Some(())
+        self.chunks += 1;
+        self.announced = self.announced.saturating_add(bytes);
+        (self.chunks <= self.chunks_max()).then_some(())
+    }
+
+    fn chunks_max(&self) -> u64 {
+        CHUNKS_FREE + self.announced / CHUNK_BYTES
     }
 
     fn spend_extra(&mut self) -> Option<()> {
-        self.extra_left = self.extra_left.checked_sub(1)?;
-        Some(())
+        self.extra += 1;
+        (self.extra <= self.extra_max).then_some(())
+    }
+
+    /// Why there is no next step.
+    fn refusal(&self) -> Refusal {
+        let malformed =
+            |section, message| Refusal::new(error_code::BODY_MALFORMED, section, message);
+        if self.chunks > self.chunks_max() {
+            return Refusal {
+                over: Some((self.chunks_max(), self.chunks)),
+                ..malformed(
+                    "RFC 9112 section 7.1",
+                    "the body has too many chunks that are too small",
+                )
+            };
+        }
+        if self.extra > self.extra_max {
+            return malformed(
+                "RFC 9112 section 7.1.1",
+                "chunk extensions and trailers are over the limit of bytes",
+            )
+            .over(self.extra_max, self.extra);
+        }
+        match self.at {
+            At::Size(..) | At::SizeLf(_) => malformed(
+                "RFC 9112 section 7.1",
+                "a chunk does not begin with its size, up to 16 hexadecimal digits, and CR LF",
+            ),
+            At::Extension(..) => malformed(
+                "RFC 9112 section 7.1.1",
+                "a chunk extension is not a name, or a name and a value",
+            ),
+            At::Data(_) | At::DataCr | At::DataLf => malformed(
+                "RFC 9112 section 7.1",
+                "a chunk does not end with CR LF after as many bytes as its size says",
+            ),
+            _ => malformed(
+                "RFC 9112 section 7.1.2",
+                "a trailer behind the last chunk is malformed",
+            ),
+        }
     }
 }
 

@@ -303,6 +303,62 @@ fn chunks_beyond_2048_need_256_bytes_each() {
 }
 
 #[test]
+fn each_fault_of_a_chunk_has_its_section() {
+    let refusal = |chunks: &str, extra: usize| {
+        let stop = Chunked::new(extra).next(chunks.as_bytes());
+        stop.err().map(|refusal| (refusal.section, refusal.over))
+    };
+    for (chunks, section) in [
+        ("x", "RFC 9112 section 7.1"),
+        ("1\n", "RFC 9112 section 7.1"),
+        ("11111111111111111", "RFC 9112 section 7.1"),
+        ("1;a b", "RFC 9112 section 7.1.1"),
+        ("1;\r", "RFC 9112 section 7.1.1"),
+        ("0\r\n x", "RFC 9112 section 7.1.2"),
+        ("0\r\n\r\r", "RFC 9112 section 7.1.2"),
+    ] {
+        assert_eq!(refusal(chunks, 100), Some((section, None)), "{chunks:?}");
+    }
+    let over = |limit, actual| Some(("RFC 9112 section 7.1.1", Some((limit, actual))));
+    assert_eq!(refusal("1;abc", 2), over(2, 3));
+    assert_eq!(refusal("0\r\nX: y", 3), over(3, 4));
+
+    let mut chunks = Chunked::new(0);
+    let body = "1\r\nx\r\n".repeat(3_000);
+    let mut rest = body.as_bytes();
+    let refusal = loop {
+        match chunks.next(rest) {
+            Ok(piece) => rest = &rest[piece.used..],
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(refusal.over, Some((2_056, 2_057)));
+    let mut chunks = Chunked::new(0);
+    assert_eq!(chunks.next(b"1\r\nx").unwrap().used, 4);
+    assert_eq!(
+        chunks.next(b"y").err().map(|no| no.section),
+        Some("RFC 9112 section 7.1")
+    );
+}
+
+#[test]
+fn each_fault_of_a_target_has_its_section() {
+    for (target, section) in [
+        ("a b", "RFC 9112 section 3"),
+        ("*", "RFC 9112 section 3.2.4"),
+        ("collect", "RFC 9112 section 3.2"),
+        ("ftp://a/", "RFC 9112 section 3.2"),
+        ("http:///collect", "RFC 9110 section 4.2"),
+        ("http://u@a/", "RFC 9110 section 4.2"),
+        ("/a#b", "RFC 3986 section 2"),
+    ] {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let refusal = decode(text.as_bytes(), &HttpLimits::default()).unwrap_err();
+        assert_eq!(refusal.section, section, "{target}");
+    }
+}
+
+#[test]
 fn extensions_and_trailers_share_one_bound() {
     let limits = HttpLimits {
         head_bytes_max: 100,
