@@ -24,8 +24,9 @@ use super::answer::ErrorBody;
 use super::limits::HttpLimits;
 use crate::error_code::{self as code, ErrorCode};
 use fields::Noted;
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 /// Why a head or a chunk is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -374,23 +375,30 @@ fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-/// `host[:port]` by its characters (RFC 3986 section 3.2.2); an empty one names no server.
+/// `host[:port]` (RFC 3986 section 3.2.2): an IPv6 address in brackets, or a name by its characters. An empty one
+/// names no server.
 fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
         Some(colon) if !value[colon..].contains(&b']') => (&value[..colon], &value[colon + 1..]),
         _ => (value, &value[..0]),
     };
-    let literal = host
-        .strip_prefix(b"[")
-        .and_then(|rest| rest.strip_suffix(b"]"));
-    let (host, is_valid): (_, fn(&u8) -> bool) = match literal {
-        Some(address) => (address, |byte| {
-            byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'v')
-        }),
-        None => (host, |byte| is(*byte, HOST)),
+    let is_valid = match host.strip_prefix(b"[") {
+        Some(rest) => rest
+            .strip_suffix(b"]")
+            .and_then(ascii)
+            .is_some_and(|literal| {
+                let address: Result<Ipv6Addr, _> = literal.parse();
+                address.is_ok()
+            }),
+        None => {
+            let is_escape = |at: usize| match host.get(at + 1..at + 3) {
+                Some(digits) => digits.iter().all(u8::is_ascii_hexdigit),
+                None => false,
+            };
+            !host.is_empty()
+                && host.iter().all(|byte| is(*byte, HOST))
+                && memchr_iter(b'%', host).all(is_escape)
+        }
     };
-    !host.is_empty()
-        && host.iter().all(is_valid)
-        && port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
+    is_valid && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }

@@ -138,6 +138,7 @@ fn http_1_1_needs_exactly_one_valid_host() {
         "10.0.0.1:8088",
         "[::1]",
         "[fe80::1]:80",
+        "[::ffff:192.0.2.1]",
         "a:",
         "%41",
     ] {
@@ -145,8 +146,27 @@ fn http_1_1_needs_exactly_one_valid_host() {
         assert_eq!(verdict(&head), None, "{host}");
     }
     for host in [
-        "", " ", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "::1", "[]", "a\"b", "a,b:c",
-        "[::1]x", "ü",
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "a@b",
+        "a:b",
+        "a:123456",
+        "[::1",
+        "::1",
+        "[]",
+        "a\"b",
+        "a,b:c",
+        "[::1]x",
+        "[:1]",
+        "[1:2]",
+        "[v1.a]",
+        "[::1%251]",
+        "%zz",
+        "a%4",
+        "%",
+        "ü",
     ] {
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         assert_eq!(verdict(&head).as_deref(), Some("bad_host"), "{host}");
@@ -472,6 +492,7 @@ fn a_target_is_made_of_uri_characters() {
         ("ftp://a/", "bad_request_line"),
         ("http:///collect", "bad_request_line"),
         ("http://u@a/", "bad_request_line"),
+        ("http://[:1]/", "bad_request_line"),
     ] {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(verdict(&text).as_deref(), Some(code), "{target}");
