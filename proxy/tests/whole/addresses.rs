@@ -239,7 +239,7 @@ fn unexpected_and_missing_proxy_headers_make_no_record() {
     }
     // Each of the two cores tells the first of its own, and no more.
     let told = proxy.said(
-        "closed a connection without the header that listen.proxy_protocol requires; further ones are \
+        "closed a connection without the header that proxy_protocol requires; further ones are \
          counted only",
     );
     assert!((1..=2).contains(&told.len()), "{told:?}");
