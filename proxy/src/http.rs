@@ -1,6 +1,6 @@
 //! One connection's bytes into requests, and answers back into bytes.
 //!
-//! [`h1`] knows what the bytes mean and does no I/O, `conn` carries it out on a socket under every limit of a
+//! `h1` knows what the bytes mean and does no I/O, `conn` carries it out on a socket under every limit of a
 //! connection. What a request is for is a [`Handler`]'s business.
 
 mod answer;
