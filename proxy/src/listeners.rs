@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::http::{NETWORKS_MAX, Network};
-use crate::net::listener::ListenerRules;
+use crate::net::listener::{Handshakes, ListenerRules};
 use crate::net::tls::{self, Protocols, Tls, TlsError, TlsSettings};
 use crate::worker::{ListenSettings, ProxyProtocol};
 use sluice_sinks::settings::{
@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Listeners at most, the first one included.
 pub const LISTENERS_MAX: usize = 16;
@@ -235,7 +234,7 @@ impl Listener {
         ListenerRules {
             tls: self.tls.clone(),
             handshake_deadline: tls.map_or(Duration::ZERO, |tls| tls.handshake_deadline),
-            handshakes: Semaphore::new(tls.map_or(0, |tls| tls.handshakes_max)),
+            handshakes: Handshakes::new(tls.map_or(0, |tls| tls.handshakes_max)),
             proxy_protocol_from: is_required.then(|| nets(&settings.proxy_protocol_from)),
             trusted: nets(&settings.trusted),
             http2_prior_knowledge: settings.http2 == Http2::PriorKnowledge,

@@ -312,22 +312,13 @@ async fn secure<H: Handler>(
 ) -> Option<Transport> {
     let context = &server.context;
     stream.set_deadline(context.now() + rules.handshake_deadline);
-    // The first byte, before a place is taken by a connection that never sends one.
-    let turn = {
-        let mut turn = pin!(rules.handshakes.acquire());
-        poll_fn(|cx| match turn.as_mut().poll(cx) {
-            Poll::Pending if stream.is_overdue_or_ends(cx) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(permit) => Poll::Ready(permit.ok()),
-        })
-        .await
-    };
-    if turn.is_none() {
-        context.stats.tls_failed.increment();
+    // A connection that never sends a byte takes no place.
+    if !matches!(poll_fn(|cx| stream.poll_begun(cx)).await, Ok(true)) {
         return None;
     }
+    let handshake = rules.handshakes.begin(&stream);
     let secured = Transport::secured(stream, tls).await;
-    drop(turn);
+    drop(handshake);
     let stats = &context.stats;
     match secured {
         Ok(transport) => {

@@ -8,7 +8,7 @@ use sluice_core::budget::Source;
 use sluice_core::time::Mono;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Connections that may wait in the kernel for one core, where `net.core.somaxconn` allows it.
 const BACKLOG: i32 = 4096;
@@ -109,8 +108,8 @@ pub(crate) struct ListenerRules {
     pub(crate) tls: Option<Arc<Tls>>,
     /// A handshake that takes longer is given up.
     pub(crate) handshake_deadline: Duration,
-    /// Handshakes that may be under way on the core.
-    pub(crate) handshakes: Semaphore,
+    /// Handshakes under way on the core.
+    pub(crate) handshakes: Handshakes,
     /// Where a PROXY header begins each connection: who may send one.
     pub(crate) proxy_protocol_from: Option<Vec<IpNet>>,
     /// Proxies whose X-Forwarded-For is believed; each carries the connections of many clients.
@@ -119,6 +118,53 @@ pub(crate) struct ListenerRules {
     pub(crate) http2_prior_knowledge: bool,
     /// Peers have no addresses; the socket's directory decides who reaches it.
     pub(crate) is_unix: bool,
+}
+
+/// The TLS handshakes of one core that are under way, the oldest first. A client that stops in the middle of one costs
+/// it nothing and us a place, so the oldest gives way to a new one: honest ones take a few round trips.
+pub(crate) struct Handshakes {
+    max: usize,
+    running: RefCell<VecDeque<Idle>>,
+}
+
+impl Handshakes {
+    pub(crate) fn new(max: usize) -> Handshakes {
+        Handshakes {
+            max,
+            running: RefCell::default(),
+        }
+    }
+
+    /// Counts a handshake until the guard is dropped; ends the oldest if there are too many.
+    pub(crate) fn begin(&self, stream: &Stream) -> Handshake<'_> {
+        let mut running = self.running.borrow_mut();
+        if running.len() >= self.max
+            && let Some(oldest) = running.pop_front()
+        {
+            stream.ask_other_to_leave(oldest);
+        }
+        let own = stream.as_idle();
+        running.push_back(own);
+        Handshake {
+            handshakes: self,
+            own,
+        }
+    }
+}
+
+/// A handshake under way.
+pub(crate) struct Handshake<'h> {
+    handshakes: &'h Handshakes,
+    own: Idle,
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        let mut running = self.handshakes.running.borrow_mut();
+        if let Some(at) = running.iter().position(|other| *other == self.own) {
+            running.remove(at);
+        }
+    }
 }
 
 impl ListenerRules {
@@ -529,7 +575,7 @@ mod tests {
         ListenerRules {
             tls: None,
             handshake_deadline: Duration::ZERO,
-            handshakes: Semaphore::new(1),
+            handshakes: Handshakes::new(1),
             proxy_protocol_from: None,
             trusted: vec!["10.0.0.0/8".parse().unwrap()],
             http2_prior_knowledge: false,

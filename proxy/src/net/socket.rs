@@ -392,6 +392,32 @@ impl Stream {
         self.0.slot.idle_since.set(now);
     }
 
+    /// The connection as one that may be asked to leave, as long as it rests.
+    pub(crate) fn as_idle(&self) -> Idle {
+        Idle {
+            since: self.0.slot.idle_since.get(),
+            key: self.0.key,
+        }
+    }
+
+    /// See [`Sockets::ask_to_leave`].
+    pub(crate) fn ask_other_to_leave(&self, other: Idle) -> bool {
+        self.0.sockets.ask_to_leave(other)
+    }
+
+    /// Whether the client has sent a byte, which is left to be read; `false` at the end of the stream.
+    ///
+    /// # Errors
+    /// As [`Stream::poll_read`].
+    pub(crate) fn poll_begun(&self, cx: &Context<'_>) -> Poll<io::Result<bool>> {
+        let slot = &*self.0.slot;
+        self.0.poll(&slot.readable, &slot.wants_read, cx, |socket| {
+            let mut first = [0; 1];
+            let flags = rustix::net::RecvFlags::PEEK;
+            rustix::net::recv(socket, &mut first[..], flags).map(|(read, _)| read > 0)
+        })
+    }
+
     /// A request is in progress.
     pub(crate) fn work(&self) {
         self.0.slot.idle_since.set(Mono::NEVER);
@@ -406,12 +432,6 @@ impl Stream {
     /// Whether the deadline has passed.
     pub(crate) fn is_overdue(&self) -> bool {
         self.0.slot.overdue.get()
-    }
-
-    /// Whether the deadline has passed, or the connection is to end; the task is woken when it is so.
-    pub(crate) fn is_overdue_or_ends(&self, cx: &Context<'_>) -> bool {
-        self.0.slot.register(cx.waker());
-        self.0.slot.end().is_some()
     }
 
     /// Whether the connection is to end after what is in progress.

@@ -9,9 +9,7 @@
 //! ```
 //!
 //! A session keeps the configuration it began with, so a reload ends none. A broken new file is refused with
-//! its reason, and the old contents stay in force. The bound on handshakes and their deadline are the worker's:
-//! [`TlsSettings::handshakes_max`] permits of a semaphore of its own, taken before [`Tls::accept`] and held
-//! until [`TlsSession::poll_handshake`] is ready.
+//! its reason, and the old contents stay in force. The bound on handshakes and their deadline are the worker's.
 //!
 //! There is no early data (0-RTT): it can be replayed, and a replayed event is a duplicate.
 

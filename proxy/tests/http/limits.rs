@@ -2,8 +2,11 @@
 
 use crate::server::{Client, Server, answers_to_any_origin, drip, drivers, post};
 use sluice_proxy::http::HttpLimits;
+use sluice_proxy::net::tls::TlsSettings;
 use sluice_proxy::worker::{Driver, StartError};
+use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
 const GET: &str = "GET /length HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -531,6 +534,51 @@ fn one_address_holds_at_most_an_eighth_of_the_budget() {
         client.send("x".repeat(1_000_000));
         assert_eq!(client.read().text(), "1000000");
     }
+}
+
+#[test]
+fn a_stalled_handshake_gives_way_to_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    std::fs::write(file("crt"), made.cert.pem()).unwrap();
+    std::fs::write(file("key"), made.signing_key.serialize_pem()).unwrap();
+    let server = Server::start(|settings| {
+        settings.tls = Some(TlsSettings {
+            certificate_files: vec![file("crt")],
+            key_files: vec![file("key")],
+            handshakes_max: 2,
+            ..TlsSettings::default()
+        });
+    });
+    // Connections that never send a byte take no place.
+    let silent: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    let mut stalled: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut stalled {
+        // The beginning of a record with a handshake message.
+        client.send([0x16, 3, 1, 2, 0, 1]);
+    }
+    server.await_value(7, |stats| stats.connections_open.get());
+    std::thread::sleep(Duration::from_millis(100));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = Arc::new(
+        rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    );
+    let name = "a.example".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(config, name).unwrap();
+    let mut socket = server.connect().stream;
+    let mut tls = rustls::Stream::new(&mut session, &mut socket);
+    tls.write_all(GET.as_bytes()).unwrap();
+    let mut answer = [0; 15];
+    tls.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert!(stalled[0].ended(), "the oldest gave way");
+    assert!(!stalled[1].readable(Duration::from_millis(50)));
+    assert_eq!(server.count(|stats| stats.tls_failed.get()), 1);
+    drop(silent);
 }
 
 #[test]

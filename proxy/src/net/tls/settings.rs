@@ -26,7 +26,7 @@ settings! {
         /// A handshake that takes longer is given up.
         handshake_deadline as "tls_handshake_deadline_ms": Duration = Duration::from_secs(10),
             ms(100, 60_000).default_is("`10000`");
-        /// Handshakes under way in each worker; further connections wait, within the deadline.
+        /// Handshakes under way in each worker; with one more, the one that has been under way for the longest is given up.
         handshakes_max as "tls_handshakes_max": usize = 1_024,
             number("handshakes", 1, 65_536).default_is("`1024`");
         /// Keys of session tickets, for hosts that resume each other's sessions: lines of base64, 32 to 64 random bytes each, the newest first.
