@@ -49,7 +49,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A connection over a cap has this long to send the head of a request, and gets its answer then.
-const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection that has been idle for this long gives back the memory that requests need. Long enough that a busy
 /// client never pays for it.
@@ -198,8 +198,14 @@ impl<H: Handler> HttpServer<H> {
         self.retry_later(code::OVERLOADED, message)
     }
 
+    /// The answer on a connection over a cap.
+    pub(super) fn too_many_connections(&self) -> Answer {
+        let message = "too many connections are open; send it again later";
+        self.retry_later(code::TOO_MANY_CONNECTIONS, message)
+    }
+
     /// 503 with Retry-After.
-    pub(super) fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
+    fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
         Answer {
             retry_after_s: Some(fastrand::u32(self.answers.retry_after_s.clone())),
             ..Answer::from(&ErrorBody::new(code, message))
@@ -256,8 +262,9 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
     peer.subject = transport.client_subject();
     peer.source = permit.as_ref().and_then(ConnectionPermit::source);
     let retire_at = now + jittered(limits.connection_life);
-    if transport.speaks_http2() && !is_over_cap {
-        return Box::pin(h2::serve(transport, Vec::new(), peer, server, retire_at)).await;
+    if transport.speaks_http2() {
+        let served = h2::serve(transport, Vec::new(), peer, server, retire_at, is_over_cap);
+        return Box::pin(served).await;
     }
     let head_deadline = if is_over_cap {
         limits.head_deadline.min(OVERFLOW_DEADLINE)
@@ -266,7 +273,7 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
     };
     let mut connection = Connection {
         is_over_cap,
-        may_begin_with_http2: rules.http2_prior_knowledge && !is_over_cap,
+        may_begin_with_http2: rules.http2_prior_knowledge,
         idle_deadline: context.recent() + head_deadline,
         retire_at,
         server: &server,
@@ -293,11 +300,15 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
                 let Connection {
                     transport,
                     held,
+                    held_permit,
                     peer,
                     ..
                 } = connection;
+                // They are read again at once.
+                drop(held_permit);
                 let server = Rc::clone(&server);
-                return Box::pin(h2::serve(transport, held, peer, server, retire_at)).await;
+                let served = h2::serve(transport, held, peer, server, retire_at, is_over_cap);
+                return Box::pin(served).await;
             }
         }
     }
@@ -894,8 +905,7 @@ impl<'s, H: Handler> Connection<'s, H> {
         let framing = head.framing();
         let waits = head.waits_for_continue() && arrived == 0;
         let admitted = if self.is_over_cap {
-            let message = "too many connections are open; send it again later";
-            Err(server.retry_later(code::TOO_MANY_CONNECTIONS, message))
+            Err(server.too_many_connections())
         } else {
             server.admit(&mut request, &self.peer, head)
         };

@@ -6,21 +6,22 @@
 
 use super::Handler;
 use super::answer::{Answer, ErrorBody};
-use super::conn::{HttpServer, Peer, Request, millis};
+use super::conn::{HttpServer, OVERFLOW_DEADLINE, Peer, Request, millis};
 use super::h1::{self, Framing};
 use super::head::{Body, BodyBytes};
 use super::transport::Transport;
+use crate::drain_phase::DrainPhase;
 use crate::error_code as code;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use sluice_core::budget::Permit;
+use sluice_core::budget::{Permit, Source};
 use sluice_core::time::Mono;
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -42,6 +43,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes of answers that wait for a stream's window.
 const SEND_BUFFER_BYTES: usize = 16 << 10;
 
+/// What a stream takes while its body is waited for and until its answer is sent, the bodies apart, as measured.
+const STREAM_BYTES: u64 = 4 << 10;
+
 /// Streams that were reset before they were looked at, after which the connection ends (rapid reset,
 /// CVE-2023-44487).
 const RESETS_MAX: usize = 20;
@@ -53,19 +57,22 @@ const STREAM_GRACE: Duration = Duration::from_secs(10);
 /// What a client of HTTP/2 begins a connection with.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves one connection to its end. `early` are bytes that were read already.
+/// Serves one connection to its end. `early` are bytes that were read already. One over a cap is told so by the answer
+/// to its first request.
 pub(super) async fn serve<H: Handler>(
     transport: Transport,
     early: Vec<u8>,
     peer: Peer,
     server: Rc<HttpServer<H>>,
     retire_at: Mono,
+    is_over_cap: bool,
 ) {
     let transport = Rc::new(transport);
     let limits = server.limits;
     let shared = Rc::new(Shared {
         server: Rc::clone(&server),
         peer,
+        is_over_cap,
         streams: Cell::new(0),
         requests: Cell::new(0),
     });
@@ -90,6 +97,16 @@ pub(super) async fn serve<H: Handler>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let stream = transport.stream();
     stream.judge_by_itself();
+    let requests_max = if is_over_cap {
+        1
+    } else {
+        limits.requests_per_connection_max
+    };
+    let idle = if is_over_cap {
+        OVERFLOW_DEADLINE
+    } else {
+        limits.idle
+    };
     let mut is_leaving = false;
     let mut was_idle = false;
     poll_fn(|cx| {
@@ -105,12 +122,15 @@ pub(super) async fn serve<H: Handler>(
         let is_idle = shared.streams.get() == 0;
         if is_idle != was_idle {
             was_idle = is_idle;
-            if is_idle {
+            let deadline = if is_idle {
                 stream.rest(now);
-                stream.set_deadline((now + limits.idle).min(retire_at));
+                (now + idle).min(retire_at)
             } else {
                 stream.work();
-                stream.set_deadline(retire_at);
+                retire_at
+            };
+            if !is_leaving {
+                stream.set_deadline(deadline);
             }
         }
         let is_overdue = stream.is_overdue();
@@ -118,48 +138,66 @@ pub(super) async fn serve<H: Handler>(
             // It was told, and had its time.
             return Poll::Ready(());
         }
+        let requests = shared.requests.get();
         let is_due = is_overdue
             || stream.is_to_leave()
             || !context.wall_is_writable()
-            || shared.requests.get() >= limits.requests_per_connection_max;
+            || requests >= requests_max
+            || (requests > 0 && context.drain.phase() != DrainPhase::Serving);
         if is_due && !is_leaving {
             is_leaving = true;
             // GOAWAY; requests under way are answered.
             connection.as_mut().graceful_shutdown();
-            stream.set_deadline(now + stream_life);
+            stream.set_deadline(
+                now + match is_idle {
+                    _ if is_over_cap => OVERFLOW_DEADLINE,
+                    // Answers that are not read yet.
+                    true => limits.answer_deadline,
+                    false => stream_life,
+                },
+            );
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     })
     .await;
-    if shared.streams.get() > 0 {
-        server.context.stats.broken_off.add(shared.streams.get());
-    }
 }
 
 /// What the streams of a connection share.
 struct Shared<H> {
     server: Rc<HttpServer<H>>,
     peer: Peer,
+    is_over_cap: bool,
     /// Requests under way.
     streams: Cell<u64>,
     requests: Cell<u32>,
 }
 
-/// Counts a request while it is under way.
-struct Stream<H>(Rc<Shared<H>>);
+/// Counts a request while it is under way, and one that ends without an answer: its client took it back or went, or
+/// its time was over.
+struct Stream<H> {
+    shared: Rc<Shared<H>>,
+    is_answered: bool,
+}
 
 impl<H> Stream<H> {
     fn begin(shared: &Rc<Shared<H>>) -> Stream<H> {
         shared.streams.set(shared.streams.get() + 1);
         shared.requests.set(shared.requests.get() + 1);
-        Stream(Rc::clone(shared))
+        Stream {
+            shared: Rc::clone(shared),
+            is_answered: false,
+        }
     }
 }
 
 impl<H> Drop for Stream<H> {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        let shared = &self.shared;
+        shared.streams.set(shared.streams.get() - 1);
+        if !self.is_answered {
+            shared.server.context.stats.broken_off.increment();
+        }
     }
 }
 
@@ -167,8 +205,8 @@ impl<H: Handler> Shared<H> {
     async fn respond(
         self: Rc<Self>,
         request: http::Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let stream = Stream::begin(&self);
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let mut stream = Stream::begin(&self);
         let server = &self.server;
         if server.turns.is_due(server.context.recent()) {
             server.turns.look(&server.context).await;
@@ -189,14 +227,15 @@ impl<H: Handler> Shared<H> {
                 (request, Some(Answer::from(&error)))
             }
         };
-        drop(stream);
         let Some(answer) = answer else {
-            // The client took its request back, or broke off. What is made here is not sent.
-            server.context.stats.broken_off.increment();
-            return Ok(Response::new(Full::default()));
+            // The stream is reset already, so that this is not sent.
+            let error = ErrorBody::new(code::BODY_BROKEN_OFF, "the body ended before its end");
+            return Ok(server.response(&request, Answer::from(&error), self.peer.source));
         };
+        stream.is_answered = true;
+        drop(stream);
         server.count(&request, &answer);
-        Ok(server.response(&request, answer))
+        Ok(server.response(&request, answer, self.peer.source))
     }
 
     /// The answer to a request; `None` when its body broke off.
@@ -209,6 +248,9 @@ impl<H: Handler> Shared<H> {
         let server = &*self.server;
         let mut request = server.request(&head);
         let framing = head.framing();
+        if self.is_over_cap {
+            return (request, Some(server.too_many_connections()));
+        }
         let admitted = server.admit(&mut request, &self.peer, head);
         let admitted = match admitted {
             Ok(admitted) => admitted,
@@ -234,6 +276,19 @@ impl<H: Handler> Shared<H> {
         (request, Some(answer))
     }
 
+    /// Counts a stream and so many bytes of its body into the budget.
+    fn has_room(&self, permit: &mut Option<Permit>, body_bytes: usize) -> bool {
+        let bytes = STREAM_BYTES + body_bytes as u64;
+        match permit {
+            Some(permit) => permit.try_resize(bytes),
+            None => {
+                let budget = &self.server.context.budget;
+                *permit = budget.try_reserve(bytes, self.peer.source);
+                permit.is_some()
+            }
+        }
+    }
+
     /// Reads a body whole. With an error comes the answer, if there is anybody to hear it.
     async fn body(
         &self,
@@ -245,12 +300,15 @@ impl<H: Handler> Shared<H> {
         let begun = server.context.now();
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
-        let mut permit: Option<Permit> = None;
+        let mut permit = None;
         let mut timer = None;
         while !incoming.is_end_stream() {
             let frame = poll_fn(|cx| {
                 if let Poll::Ready(frame) = Pin::new(&mut incoming).poll_frame(cx) {
-                    return Poll::Ready(Some(frame));
+                    return Poll::Ready(Ok(Some(frame)));
+                }
+                if permit.is_none() && !self.has_room(&mut permit, 0) {
+                    return Poll::Ready(Err(()));
                 }
                 // A timer for those bodies only that are waited for.
                 let timer = timer.get_or_insert_with(|| {
@@ -258,9 +316,12 @@ impl<H: Handler> Shared<H> {
                         limits.body_grace.min(limits.body_deadline),
                     ))
                 });
-                timer.as_mut().poll(cx).map(|()| None)
+                timer.as_mut().poll(cx).map(|()| Ok(None))
             });
-            let piece = match frame.await {
+            let Ok(frame) = frame.await else {
+                return Err(Some(Box::new(server.overloaded())));
+            };
+            let piece = match frame {
                 Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                 Some(None) => break,
                 Some(Some(Err(_))) => return Err(None),
@@ -284,16 +345,8 @@ impl<H: Handler> Shared<H> {
                 let announced = announced.map(|left| left + length as u64);
                 return Err(Some(Box::new(super::body::too_large(limit, announced))));
             }
-            let has_room = match &mut permit {
-                Some(permit) => permit.try_resize(length as u64),
-                None => {
-                    let budget = &server.context.budget;
-                    permit = budget.try_reserve(length as u64, self.peer.source);
-                    permit.is_some()
-                }
-            };
+            let has_room = self.has_room(&mut permit, length);
             if !has_room {
-                server.context.stats.shed_budget.increment();
                 return Err(Some(Box::new(server.overloaded())));
             }
             if length == piece.len() {
@@ -341,7 +394,12 @@ fn as_http1(parts: &http::request::Parts) -> Vec<u8> {
 }
 
 impl<H: Handler> HttpServer<H> {
-    fn response(&self, request: &Request, answer: Answer) -> Response<Full<Bytes>> {
+    fn response(
+        &self,
+        request: &Request,
+        answer: Answer,
+        source: Option<Source>,
+    ) -> Response<AnswerBody> {
         let mut headers = HeaderMap::new();
         let mut add = |name: &'static str, value: &[u8]| {
             // Every value is ASCII of our own, or was a valid field of the request.
@@ -358,15 +416,46 @@ impl<H: Handler> HttpServer<H> {
         if request.is_head() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
         }
-        let body = if request.is_head() {
-            Bytes::new()
-        } else {
-            answer.body
-        };
-        let mut response = Response::new(Full::new(body));
+        let mut body = AnswerBody::default();
+        if !request.is_head() && !answer.body.is_empty() {
+            let bytes = STREAM_BYTES + answer.body.len() as u64;
+            body.permit = self.context.budget.try_reserve(bytes, source);
+            // Without room the client gets the status only: its answers wait for its windows.
+            if body.permit.is_some() {
+                body.bytes = Full::new(answer.body);
+            }
+        }
+        let mut response = Response::new(body);
         *response.status_mut() = answer.status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+/// The body of an answer, and its part of the budget until it is sent.
+#[derive(Default)]
+struct AnswerBody {
+    bytes: Full<Bytes>,
+    permit: Option<Permit>,
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.bytes).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.bytes.size_hint()
     }
 }
 

@@ -11,7 +11,7 @@ use sluice_proxy::http::{
     Admitted, Answer, AnswerSettings, Body, CorsPolicy, Handler, Head, HttpLimits,
 };
 use sluice_proxy::listeners::{Http2, ListenAddress, Listener, ListenerSettings};
-use sluice_proxy::net::tls::TlsSettings;
+use sluice_proxy::net::tls::{Tls, TlsSettings};
 use sluice_proxy::worker::{
     Driver, ListenSettings, StartError, WorkerSettings, Workers, run_workers,
 };
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a client waits before it calls a test failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers by path; see `handle`.
 pub(crate) struct Demo {
@@ -109,6 +109,7 @@ pub(crate) struct Server {
     pub(crate) drain: Arc<Drain>,
     pub(crate) clock: Clock,
     pub(crate) workers: Option<Workers>,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// What a test may change before the server starts.
@@ -166,6 +167,8 @@ impl Server {
             tls: settings.tls,
         };
         let limits = settings.limits;
+        let listener = Listener::load(listener).unwrap();
+        let tls = listener.tls.clone();
         let settings = WorkerSettings {
             listen: settings.listen,
             has_cpu_quota: false,
@@ -173,7 +176,7 @@ impl Server {
             answers: settings.answers,
             budget_bytes: settings.budget_bytes,
             memory_bytes: settings.memory_bytes,
-            listeners: vec![Listener::load(listener).unwrap()],
+            listeners: vec![listener],
             outputs: 0,
             clock,
             drain: Arc::clone(&drain),
@@ -187,6 +190,7 @@ impl Server {
             drain,
             clock,
             workers: Some(workers),
+            tls,
         })
     }
 
