@@ -8,6 +8,7 @@
 
 #[cfg(feature = "firehose")]
 mod firehose;
+mod fronts;
 mod haproxy;
 mod judge;
 #[cfg(feature = "kafka")]

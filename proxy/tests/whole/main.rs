@@ -36,3 +36,4 @@ mod refused;
 #[cfg(feature = "s3")]
 mod s3;
 mod shutdown;
+mod tls;

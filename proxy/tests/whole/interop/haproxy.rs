@@ -1,6 +1,7 @@
 //! The PROXY protocol as HAProxy writes it: for the connections of its clients, with all the notes that it can
 //! put behind the addresses, and for its health checks.
 
+use super::fronts::{Front, free};
 use crate::support::client::{Client, post};
 use crate::support::event::{event, new_id};
 use crate::support::files;
@@ -9,55 +10,23 @@ use crate::support::wait_until;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
-use std::env;
-use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use tempfile::tempdir;
 
-/// Dies with its owner.
-struct Haproxy(Child);
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Two addresses that nobody listens on.
-fn free() -> [SocketAddr; 2] {
-    ["127.0.0.1:0", "[::1]:0"].map(|address| {
-        let listener = TcpListener::bind(address).unwrap();
-        listener.local_addr().unwrap()
-    })
-}
-
 /// Listens on `fronts`, and hands every connection on to `to`.
-fn start(dir: &Path, fronts: [SocketAddr; 2], to: SocketAddr) -> Haproxy {
+fn start(dir: &Path, fronts: [SocketAddr; 2], to: SocketAddr) -> Front {
     let [v4, v6] = fronts;
-    let config = dir.join("haproxy.cfg");
-    fs::write(
-        &config,
-        format!(
-            "global\n\
+    let config = format!(
+        "global\n\
              defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10s\n  timeout server 10s\n\
              frontend clients\n  bind {v4}\n  bind {v6}\n  unique-id-format %{{+X}}o%ci:%cp:%Ts\n\
              \x20 default_backend sluice\n\
              backend sluice\n  option httpchk GET /health\n  default-server inter 100ms\n\
              \x20 server one {to} send-proxy-v2 proxy-v2-options crc32c,unique-id,authority,cert-cn,cert-key,cert-sig,ssl,ssl-cipher check check-send-proxy\n"
-        ),
-    )
-    .unwrap();
-    let program = env::var("SLUICE_INTEROP_HAPROXY").expect("set as .ci/interop does");
-    let child = Command::new(program)
-        .args(["-db", "-f"])
-        .arg(config)
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    Haproxy(child)
+    );
+    let file = dir.join("haproxy.cfg");
+    Front::start("SLUICE_INTEROP_HAPROXY", &["-db", "-f"], &file, &config)
 }
 
 /// One event on a connection that comes from this address.
@@ -81,7 +50,7 @@ fn haproxy_announces_its_clients_and_its_health_checks() {
     let data = dir.path().join("data");
     let settings = to_files(&data) + "[listen]\nproxy_protocol = 'required'\n";
     let proxy = Proxy::start(dir.path(), &settings);
-    let fronts = free();
+    let fronts = free(["127.0.0.1:0", "[::1]:0"]);
     let _haproxy = start(dir.path(), fronts, proxy.address);
     wait_until("its health checks are answered", || {
         proxy.metrics().answered(200) >= 3
