@@ -1,5 +1,6 @@
 // The web SDK as it is published, in a real browser, on a page of another origin: events that the page
-// made against events that the stream has. Called by .ci/browser, which names everything by variables.
+// made against events that the stream has. Called by .ci/browser, which names everything by variables; with a
+// CERTIFICATE and its KEY, events go over TLS.
 //
 // Judges by ids: each event that a page makes has a number of its own, and the stream is read back
 // with the service's own calls.
@@ -12,7 +13,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const { BIN, TOOLS, CHROMIUM } = process.env;
+const { BIN, TOOLS, CHROMIUM, CERTIFICATE, KEY } = process.env;
 const puppeteer = createRequire(join(TOOLS, 'x'))('puppeteer-core');
 const sdk = readFileSync(join(TOOLS, 'sdk.js'));
 
@@ -103,7 +104,11 @@ const { port } = pages.address();
 const allowed = `http://127.0.0.1:${port}`;
 const other = `http://localhost:${port}`;
 
-writeFileSync(join(dir, 'sluice.toml'), `
+const secured = CERTIFICATE === undefined ? '' : `
+[listen]
+tls_certificate_files = ["${CERTIFICATE}"]
+tls_key_files = ["${KEY}"]`;
+writeFileSync(join(dir, 'sluice.toml'), `${secured}
 [admin]
 address = "off"
 [cors]
@@ -117,9 +122,14 @@ const address = await start(
   'sluice', ['run', '--listen', '127.0.0.1:0', '--config', 'sluice.toml'], 'stderr',
   /accepting requests address=(\S+)/,
   { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test', AWS_REGION: 'us-east-1', AWS_EC2_METADATA_DISABLED: 'true' });
-const endpoint = `http://${address}/collect`;
+const base = `${secured ? 'https' : 'http'}://${address}`;
+const endpoint = `${base}/collect`;
 
-const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+// The certificate is its own authority.
+const ignore = secured ? ['--ignore-certificate-errors'] : [];
+const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', ...ignore] });
+// Of answers to events.
+const protocols = new Set();
 
 async function open(origin) {
   const page = await browser.newPage();
@@ -127,6 +137,11 @@ async function open(origin) {
   page.on('console', (message) => {
     if (message.text().includes('CORS')) page.refused.push(message.text());
   });
+  const network = await page.createCDPSession();
+  network.on('Network.responseReceived', ({ response }) => {
+    if (response.url.startsWith(base)) protocols.add(response.protocol);
+  });
+  await network.send('Network.enable');
   await page.goto(`${origin}/`);
   return page;
 }
@@ -253,7 +268,7 @@ const scenarios = {
         await image.decode();
         taken.push(image.naturalWidth === 1);
         return taken;
-      }, `http://${address}`, made);
+      }, base, made);
       assert(taken.every(Boolean), JSON.stringify(taken));
       await once(`beacon, no-cors fetch and image from ${origin === allowed ? 'an allowed' : 'another'} origin`, made);
       await page.close();
@@ -271,6 +286,9 @@ for (const [name, run] of Object.entries(scenarios)) {
   }
 }
 await browser.close();
+const spoken = [...protocols].join(', ');
+console.log(`events went over ${spoken}`);
+if (spoken !== (secured ? 'h2' : 'http/1.1')) failed += 1;
 pages.close();
 for (const child of children) {
   child.removeAllListeners('exit');
