@@ -76,10 +76,12 @@ pub(super) async fn serve<H: Handler>(
         streams: Cell::new(0),
         requests: Cell::new(0),
     });
+    let blocked = Rc::new(Cell::new(None));
     let io = H2Io {
         transport: Rc::clone(&transport),
         early,
         server: Rc::clone(&server),
+        blocked: Rc::clone(&blocked),
     };
     // The longest that a request may take, and then some.
     let stream_life = limits.body_deadline_last + limits.answer_deadline + STREAM_GRACE;
@@ -107,35 +109,34 @@ pub(super) async fn serve<H: Handler>(
     } else {
         limits.idle
     };
-    let mut is_leaving = false;
-    let mut was_idle = false;
+    // When it has to have ended, once it was told to.
+    let mut leaves_until = None;
+    let mut idle_until = None;
+    let mut deadline = Mono::NEVER;
     poll_fn(|cx| {
         if stream.is_to_end_now(cx) {
             return Poll::Ready(());
         }
         let context = &server.context;
-        let is_done = connection.as_mut().poll(cx).is_ready();
-        if is_done {
+        if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         let now = context.recent();
         let is_idle = shared.streams.get() == 0;
-        if is_idle != was_idle {
-            was_idle = is_idle;
-            let deadline = if is_idle {
+        if is_idle != idle_until.is_some() {
+            idle_until = is_idle.then_some((now + idle).min(retire_at));
+            if is_idle {
                 stream.rest(now);
-                (now + idle).min(retire_at)
             } else {
                 stream.work();
-                retire_at
-            };
-            if !is_leaving {
-                stream.set_deadline(deadline);
             }
         }
+        let blocked_until = blocked
+            .get()
+            .map(|since: Mono| since + limits.answer_deadline);
         let is_overdue = stream.is_overdue();
-        if is_overdue && is_leaving {
-            // It was told, and had its time.
+        if is_overdue && (leaves_until.is_some() || blocked_until.is_some()) {
+            // It was told, and had its time; or it does not read.
             return Poll::Ready(());
         }
         let requests = shared.requests.get();
@@ -144,19 +145,23 @@ pub(super) async fn serve<H: Handler>(
             || !context.wall_is_writable()
             || requests >= requests_max
             || (requests > 0 && context.drain.phase() != DrainPhase::Serving);
-        if is_due && !is_leaving {
-            is_leaving = true;
+        if is_due && leaves_until.is_none() {
             // GOAWAY; requests under way are answered.
             connection.as_mut().graceful_shutdown();
-            stream.set_deadline(
-                now + match is_idle {
-                    _ if is_over_cap => OVERFLOW_DEADLINE,
-                    // Answers that are not read yet.
-                    true => limits.answer_deadline,
-                    false => stream_life,
-                },
-            );
+            let time = match is_idle {
+                _ if is_over_cap => OVERFLOW_DEADLINE,
+                // Answers that are not read yet.
+                true => limits.answer_deadline,
+                false => stream_life,
+            };
+            leaves_until = Some(now + time);
             cx.waker().wake_by_ref();
+        }
+        let next = [blocked_until, leaves_until].into_iter().flatten().min();
+        let next = next.or(idle_until).unwrap_or(retire_at);
+        if next != deadline {
+            deadline = next;
+            stream.set_deadline(deadline);
         }
         Poll::Pending
     })
@@ -483,6 +488,24 @@ struct H2Io<H> {
     transport: Rc<Transport>,
     early: Vec<u8>,
     server: Rc<HttpServer<H>>,
+    /// Since when the kernel takes nothing of what is written.
+    blocked: Rc<Cell<Option<Mono>>>,
+}
+
+impl<H> H2Io<H> {
+    /// Notes whether the kernel takes what is written.
+    fn note<T>(&self, cx: &Context<'_>, write: Poll<T>) -> Poll<T> {
+        match (write.is_pending(), self.blocked.get()) {
+            (true, None) => self.blocked.set(Some(self.server.context.recent())),
+            (false, Some(_)) => {
+                self.blocked.set(None);
+                // Reading goes on.
+                cx.waker().wake_by_ref();
+            }
+            _ => {}
+        }
+        write
+    }
 }
 
 impl<H: Handler> hyper::rt::Read for H2Io<H> {
@@ -501,6 +524,10 @@ impl<H: Handler> hyper::rt::Read for H2Io<H> {
             }
             return Poll::Ready(Ok(()));
         }
+        if this.blocked.get().is_some() {
+            // Who does not read answers asks for no more of them; the write wakes the task.
+            return Poll::Pending;
+        }
         let mut scratch = this.server.scratch.borrow_mut();
         let room = buffer.remaining().min(scratch.len());
         let read = ready!(this.transport.poll_read(cx, &mut scratch[..room]))?;
@@ -517,14 +544,16 @@ impl<H: Handler> hyper::rt::Write for H2Io<H> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.transport.poll_write(cx, bytes))?;
+        let write = self.transport.poll_write(cx, bytes);
+        let written = ready!(self.note(cx, write))?;
         let stats = &self.server.context.stats;
         stats.bytes_sent.add(written as u64);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.poll_flush(cx)
+        let flush = self.transport.poll_flush(cx);
+        self.note(cx, flush)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
