@@ -85,6 +85,12 @@ impl ByteBudget {
         permit.try_resize(bytes).then_some(permit)
     }
 
+    /// Bytes that may be reserved.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Bytes currently reserved.
     #[must_use]
     pub fn held(&self) -> u64 {

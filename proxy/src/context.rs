@@ -36,6 +36,8 @@ pub struct WorkerContext {
     pub budget: ByteBudget,
     /// Connections over a cap that are open, to be told so.
     pub(crate) overflow: Cell<u64>,
+    /// Streams of HTTP/2 that have a task.
+    pub(crate) http2_streams: Cell<u64>,
     /// Whether the wall clock reads a year of four digits.
     is_writable: Cell<bool>,
 }
@@ -51,6 +53,7 @@ impl WorkerContext {
         WorkerContext {
             budget: ByteBudget::new(budget_bytes),
             overflow: Cell::new(0),
+            http2_streams: Cell::new(0),
             is_writable: Cell::new(true),
             index,
             stats,

@@ -10,6 +10,7 @@ use super::conn::{HttpServer, OVERFLOW_DEADLINE, Peer, Request, millis};
 use super::h1::{self, Framing};
 use super::head::{Body, BodyBytes};
 use super::transport::Transport;
+use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
 use crate::error_code as code;
 use bytes::{Bytes, BytesMut};
@@ -21,9 +22,9 @@ use hyper::body::Incoming;
 use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use sluice_core::budget::{Permit, Source};
+use sluice_core::budget::{ByteBudget, Permit, Source};
 use sluice_core::time::Mono;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -45,6 +46,14 @@ const SEND_BUFFER_BYTES: usize = 16 << 10;
 
 /// What a stream takes while its body is waited for and until its answer is sent, the bodies apart, as measured.
 const STREAM_BYTES: u64 = 4 << 10;
+
+/// What the task of a stream takes, as measured.
+const TASK_BYTES: u64 = 5 << 10;
+
+/// Memory that an answer takes in the library until the kernel has it, as measured, and answers that do not count: a
+/// client that reads has fewer under way.
+const ANSWER_BYTES: u64 = 6 << 10;
+const ANSWERS_FREE: u64 = 8;
 
 /// Streams that were reset before they were looked at, after which the connection ends (rapid reset,
 /// CVE-2023-44487).
@@ -69,23 +78,27 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let transport = Rc::new(transport);
     let limits = server.limits;
+    let backlog = Rc::new(Backlog::default());
     let shared = Rc::new(Shared {
         server: Rc::clone(&server),
         peer,
         is_over_cap,
+        backlog: Rc::clone(&backlog),
         streams: Cell::new(0),
         requests: Cell::new(0),
     });
-    let blocked = Rc::new(Cell::new(None));
     let io = H2Io {
         transport: Rc::clone(&transport),
         early,
         server: Rc::clone(&server),
-        blocked: Rc::clone(&blocked),
+        backlog: Rc::clone(&backlog),
     };
     // The longest that a request may take, and then some.
     let stream_life = limits.body_deadline_last + limits.answer_deadline + STREAM_GRACE;
-    let mut builder = http2::Builder::new(OnThisCore { stream_life });
+    let mut builder = http2::Builder::new(OnThisCore {
+        stream_life,
+        context: Rc::clone(&server.context),
+    });
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -131,9 +144,11 @@ pub(super) async fn serve<H: Handler>(
                 stream.work();
             }
         }
-        let blocked_until = blocked
-            .get()
-            .map(|since: Mono| since + limits.answer_deadline);
+        if backlog.is_over_budget.get() {
+            return Poll::Ready(());
+        }
+        let blocked = backlog.blocked.get();
+        let blocked_until = blocked.map(|since| since + limits.answer_deadline);
         let is_overdue = stream.is_overdue();
         if is_overdue && (leaves_until.is_some() || blocked_until.is_some()) {
             // It was told, and had its time; or it does not read.
@@ -168,11 +183,53 @@ pub(super) async fn serve<H: Handler>(
     .await;
 }
 
+/// Answers that the library has and the kernel has not.
+#[derive(Default)]
+struct Backlog {
+    /// Since when the kernel takes nothing of what is written.
+    blocked: Cell<Option<Mono>>,
+    answers: Cell<u64>,
+    /// For their memory, where there are more than [`ANSWERS_FREE`].
+    permit: RefCell<Option<Permit>>,
+    /// There is no memory for the last of them: the connection ends.
+    is_over_budget: Cell<bool>,
+}
+
+impl Backlog {
+    fn add(&self, budget: &ByteBudget, source: Option<Source>) {
+        let answers = self.answers.get() + 1;
+        self.answers.set(answers);
+        if answers <= ANSWERS_FREE {
+            return;
+        }
+        let bytes = answers * ANSWER_BYTES;
+        let mut permit = self.permit.borrow_mut();
+        let has_room = match &mut *permit {
+            Some(permit) => permit.try_resize(bytes),
+            None => {
+                *permit = budget.try_reserve(bytes, source);
+                permit.is_some()
+            }
+        };
+        if !has_room {
+            self.is_over_budget.set(true);
+        }
+    }
+
+    /// The kernel has all that was written.
+    fn clear(&self) {
+        if self.answers.replace(0) > ANSWERS_FREE {
+            self.permit.replace(None);
+        }
+    }
+}
+
 /// What the streams of a connection share.
 struct Shared<H> {
     server: Rc<HttpServer<H>>,
     peer: Peer,
     is_over_cap: bool,
+    backlog: Rc<Backlog>,
     /// Requests under way.
     streams: Cell<u64>,
     requests: Cell<u32>,
@@ -240,6 +297,7 @@ impl<H: Handler> Shared<H> {
         stream.is_answered = true;
         drop(stream);
         server.count(&request, &answer);
+        self.backlog.add(&server.context.budget, self.peer.source);
         Ok(server.response(&request, answer, self.peer.source))
     }
 
@@ -464,10 +522,34 @@ impl http_body::Body for AnswerBody {
     }
 }
 
-/// Streams are tasks of the core that their connection is on, for a bounded time.
+/// Streams are tasks of the core that their connection is on, for a bounded time. Their number is bounded, too: a
+/// thousand connections can begin a hundred each with a few KiB.
 #[derive(Clone)]
 struct OnThisCore {
     stream_life: Duration,
+    context: Rc<WorkerContext>,
+}
+
+/// A stream's task, counted.
+struct Task(Rc<WorkerContext>);
+
+impl Task {
+    /// `None` when half of the byte budget would be tasks.
+    fn begin(context: &Rc<WorkerContext>) -> Option<Task> {
+        let tasks = context.http2_streams.get();
+        let most = (context.budget.limit() / 2 / TASK_BYTES).max(u64::from(STREAMS_MAX));
+        if tasks >= most {
+            return None;
+        }
+        context.http2_streams.set(tasks + 1);
+        Some(Task(Rc::clone(context)))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.http2_streams.set(self.0.http2_streams.get() - 1);
+    }
 }
 
 impl<F> Executor<F> for OnThisCore
@@ -475,11 +557,17 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        // A stream that is dropped is reset.
-        drop(monoio::spawn(monoio::time::timeout(
-            self.stream_life,
-            stream,
-        )));
+        let Some(task) = Task::begin(&self.context) else {
+            // A stream that is dropped is reset.
+            self.context.stats.shed_budget.increment();
+            return;
+        };
+        let life = self.stream_life;
+        drop(monoio::spawn(async move {
+            // Past its time it is reset, too.
+            let _ = monoio::time::timeout(life, stream).await;
+            drop(task);
+        }));
     }
 }
 
@@ -488,17 +576,17 @@ struct H2Io<H> {
     transport: Rc<Transport>,
     early: Vec<u8>,
     server: Rc<HttpServer<H>>,
-    /// Since when the kernel takes nothing of what is written.
-    blocked: Rc<Cell<Option<Mono>>>,
+    backlog: Rc<Backlog>,
 }
 
 impl<H> H2Io<H> {
     /// Notes whether the kernel takes what is written.
     fn note<T>(&self, cx: &Context<'_>, write: Poll<T>) -> Poll<T> {
-        match (write.is_pending(), self.blocked.get()) {
-            (true, None) => self.blocked.set(Some(self.server.context.recent())),
+        let blocked = &self.backlog.blocked;
+        match (write.is_pending(), blocked.get()) {
+            (true, None) => blocked.set(Some(self.server.context.recent())),
             (false, Some(_)) => {
-                self.blocked.set(None);
+                blocked.set(None);
                 // Reading goes on.
                 cx.waker().wake_by_ref();
             }
@@ -524,7 +612,7 @@ impl<H: Handler> hyper::rt::Read for H2Io<H> {
             }
             return Poll::Ready(Ok(()));
         }
-        if this.blocked.get().is_some() {
+        if this.backlog.blocked.get().is_some() {
             // Who does not read answers asks for no more of them; the write wakes the task.
             return Poll::Pending;
         }
@@ -553,6 +641,9 @@ impl<H: Handler> hyper::rt::Write for H2Io<H> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = self.transport.poll_flush(cx);
+        if flush.is_ready() {
+            self.backlog.clear();
+        }
         self.note(cx, flush)
     }
 

@@ -422,6 +422,25 @@ fn awaited_http2_bodies_count_into_the_budget() {
 }
 
 #[test]
+fn streams_beyond_half_the_budget_are_reset() {
+    // Half of it is for 200 streams, and a connection may have 128.
+    let server = knowing(|settings| settings.budget_bytes = 2 * 200 * (5 << 10));
+    let never = head(false, "/never");
+    let mut first = Raw::connect(&server, &[]);
+    let mut second = Raw::connect(&server, &[]);
+    let asked = |count: u32| -> Vec<u8> {
+        let ask = |number| frame(HEADERS, END_STREAM | END_HEADERS, 1 + 2 * number, &never);
+        (0..count).flat_map(ask).collect()
+    };
+    first.send(&asked(128));
+    // They have to have arrived; nothing outside shows that, but time.
+    thread::sleep(Duration::from_millis(300));
+    second.send(&asked(73));
+    let reset = second.next(RST_STREAM);
+    assert_eq!(reset.stream, 1 + 2 * 72);
+}
+
+#[test]
 fn unread_http2_answers_count_into_the_budget() {
     let server = knowing(|settings| settings.budget_bytes = 64 << 10);
     let mut raw = Raw::connect(&server, &[0, 4, 0, 0, 0, 0]);
