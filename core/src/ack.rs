@@ -1,7 +1,8 @@
 //! Acknowledgements: how the result for a record travels from the writer back to the core whose client
-//! is waiting.
+//! is waiting, together with the state of the writer's destination.
 
 use crate::cause::Cause;
+use crate::circuit::CircuitState;
 use crate::wake_flag::WakeFlag;
 use crossbeam_queue::SegQueue;
 use std::mem;
@@ -27,6 +28,8 @@ pub struct Settlement {
     pub output: OutputId,
     /// The record's size as it was admitted, in bytes.
     pub bytes: u32,
+    /// Whether the answer to the request waits for the record.
+    pub is_awaited: bool,
     /// What became of the record.
     pub outcome: Outcome,
 }
@@ -45,6 +48,35 @@ pub struct RequestKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputId(pub u16);
 
+/// One of the writers of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WriterId {
+    /// The output.
+    pub output: OutputId,
+    /// Which of its writers, from 0.
+    pub number: u16,
+}
+
+/// What a writer knows of its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterState {
+    /// The writer.
+    pub writer: WriterId,
+    /// Whether its calls succeed.
+    pub circuit: CircuitState,
+    /// Results so far by which the destination throttled a record.
+    pub throttled: u64,
+}
+
+/// Settlements for one core, and the state of the writer that sends them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AckBatch {
+    /// May be empty, where only the state has changed.
+    pub settlements: Vec<Settlement>,
+    /// `None` where no writer sent them: a ticket was dropped.
+    pub writer: Option<WriterState>,
+}
+
 /// One per listener core: where settlements for its requests arrive.
 ///
 /// One message and one wake carry the settlements of a whole batch, because the wake is the expensive
@@ -52,7 +84,7 @@ pub struct OutputId(pub u16);
 /// bounded by the records in flight, which the byte budget and the request table bound.
 #[derive(Debug, Default)]
 pub struct AckQueue {
-    settled: SegQueue<Vec<Settlement>>,
+    batches: SegQueue<AckBatch>,
     wake: WakeFlag,
 }
 
@@ -64,20 +96,17 @@ impl AckQueue {
         Box::leak(Box::default())
     }
 
-    /// Sends settlements, and wakes the core unless a wake is already pending.
-    pub fn send(&self, settlements: Vec<Settlement>) {
-        if settlements.is_empty() {
-            return;
-        }
-        self.settled.push(settlements);
+    /// Sends a batch, and wakes the core unless a wake is already pending.
+    pub fn send(&self, batch: AckBatch) {
+        self.batches.push(batch);
         self.wake.notify();
     }
 
-    /// The core's side: takes a batch of settlements, or registers `waker` and returns `None`.
-    pub fn poll_recv(&self, waker: &Waker) -> Option<Vec<Settlement>> {
-        self.settled.pop().or_else(|| {
+    /// The core's side: takes a batch, or registers `waker` and returns `None`.
+    pub fn poll_recv(&self, waker: &Waker) -> Option<AckBatch> {
+        self.batches.pop().or_else(|| {
             self.wake.register(waker);
-            self.settled.pop()
+            self.batches.pop()
         })
     }
 }
@@ -92,10 +121,12 @@ pub struct Ticket {
     event: u32,
     output: OutputId,
     bytes: u32,
+    is_awaited: bool,
 }
 
 impl Ticket {
-    /// A ticket for one record of an open request. Only the request table issues these.
+    /// A ticket for one record of an open request, whose answer waits for it. Only the request table issues
+    /// these.
     pub fn new(
         acks: &'static AckQueue,
         request: RequestKey,
@@ -108,7 +139,14 @@ impl Ticket {
             event: 0,
             output,
             bytes,
+            is_awaited: true,
         }
+    }
+
+    /// The same ticket for a record that the answer may not wait for.
+    pub fn awaited(mut self, is_awaited: bool) -> Ticket {
+        self.is_awaited = is_awaited;
+        self
     }
 
     /// The same ticket for another event of its request than the first.
@@ -120,28 +158,30 @@ impl Ticket {
     /// Ends the obligation. The caller sends the settlement to the ack queue.
     #[must_use = "the settlement has to reach the ack queue"]
     pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {
-        let settlement = Settlement {
+        let settlement = self.settlement(outcome);
+        let acks = self.acks;
+        mem::forget(self);
+        (acks, settlement)
+    }
+
+    fn settlement(&self, outcome: Outcome) -> Settlement {
+        Settlement {
             request: self.request,
             event: self.event,
             output: self.output,
             bytes: self.bytes,
+            is_awaited: self.is_awaited,
             outcome,
-        };
-        let acks = self.acks;
-        mem::forget(self);
-        (acks, settlement)
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.acks.send(vec![Settlement {
-            request: self.request,
-            event: self.event,
-            output: self.output,
-            bytes: self.bytes,
-            outcome: Outcome::Refused(Cause::Lost),
-        }]);
+        self.acks.send(AckBatch {
+            settlements: vec![self.settlement(Outcome::Refused(Cause::Lost))],
+            writer: None,
+        });
     }
 }
 
@@ -182,13 +222,20 @@ pub(crate) mod tests {
         )
     }
 
+    fn batch(ticket: Ticket) -> AckBatch {
+        AckBatch {
+            settlements: vec![ticket.settle(Outcome::Delivered).1],
+            writer: None,
+        }
+    }
+
     #[test]
     fn a_dropped_ticket_is_reported_as_lost() {
         let acks = leaked();
         drop(ticket(acks, 5));
         let settled = acks.poll_recv(Waker::noop()).unwrap();
         assert_eq!(
-            settled,
+            settled.settlements,
             [Settlement {
                 request: RequestKey {
                     slot: 5,
@@ -197,6 +244,7 @@ pub(crate) mod tests {
                 event: 0,
                 output: OutputId(2),
                 bytes: 99,
+                is_awaited: true,
                 outcome: Outcome::Refused(Cause::Lost),
             }]
         );
@@ -217,14 +265,14 @@ pub(crate) mod tests {
         let waker = Waker::from(Arc::clone(&count));
         assert!(acks.poll_recv(&waker).is_none());
         for slot in 0..3 {
-            acks.send(vec![ticket(acks, slot).settle(Outcome::Delivered).1]);
+            acks.send(batch(ticket(acks, slot)));
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         for _ in 0..3 {
             assert!(acks.poll_recv(&waker).is_some());
         }
         assert!(acks.poll_recv(&waker).is_none());
-        acks.send(vec![ticket(acks, 3).settle(Outcome::Delivered).1]);
+        acks.send(batch(ticket(acks, 3)));
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -8,13 +8,14 @@
 //!                          +-------- retrying <------+
 //! ```
 //!
-//! Linger, batch limits, concurrent calls, per-record results, retries, deadlines and drain are decided
-//! here and nowhere else. [`Delivery::step`] takes an input and the time and appends actions; it does
+//! Linger, batch limits, concurrent calls, per-record results, retries, deadlines, the circuit and drain are
+//! decided here and nowhere else. [`Delivery::step`] takes an input and the time and appends actions; it does
 //! no I/O, reads no clock and draws no random number. At the end of every step
 //! `received == delivered + refused + held`, asserted in release builds too.
 
 use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
+use crate::circuit::{Circuit, CircuitSettings, CircuitState};
 use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
 use crate::time::Mono;
@@ -36,6 +37,8 @@ pub struct DeliverySettings {
     pub in_flight_max: usize,
     /// Back-off between attempts.
     pub retry: RetryPolicy,
+    /// When the circuit opens; `None` for never.
+    pub circuit: Option<CircuitSettings>,
 }
 
 /// Limits of one call, read from the sink before each step because a service may change them.
@@ -168,6 +171,8 @@ pub struct Delivery<T = Ticket> {
     draining: bool,
     stopped: bool,
     tally: Tally,
+    circuit: Circuit,
+    throttled: u64,
 }
 
 impl<T> Delivery<T> {
@@ -187,6 +192,8 @@ impl<T> Delivery<T> {
             draining: false,
             stopped: false,
             tally: Tally::default(),
+            circuit: Circuit::new(settings.circuit.map(|circuit| circuit.open_after)),
+            throttled: 0,
         }
     }
 
@@ -199,6 +206,18 @@ impl<T> Delivery<T> {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// How the destination fares.
+    #[must_use]
+    pub fn circuit(&self) -> CircuitState {
+        self.circuit.state()
+    }
+
+    /// Results so far by which the destination throttled a record.
+    #[must_use]
+    pub fn throttled(&self) -> u64 {
+        self.throttled
     }
 
     /// Records that the machine or a running call holds.
@@ -234,7 +253,8 @@ impl<T> Delivery<T> {
         let retry = self
             .retrying
             .peek()
-            .map_or(Mono::NEVER, |Reverse(retrying)| retrying.at);
+            .map_or(Mono::NEVER, |Reverse(retrying)| retrying.at)
+            .min(self.circuit.wake_at());
         let Some(oldest) = self.waiting.front() else {
             return retry;
         };
@@ -259,7 +279,7 @@ impl<T> Delivery<T> {
             } => {
                 self.complete(call, records, &results, now, random, actions);
             }
-            Input::Tick => {}
+            Input::Tick => self.circuit.tick(now),
             Input::Drain => self.draining = true,
             Input::Stop => {
                 self.draining = true;
@@ -319,6 +339,8 @@ impl<T> Delivery<T> {
         );
         self.in_flight -= 1;
         self.in_flight_records -= records.len();
+        self.circuit
+            .call_ended(results.iter().any(RecordResult::is_answer), now);
         let was_alone = records.len() == 1;
         for (at, (record, in_flight)) in records.into_iter().zip(in_flight).enumerate() {
             match results
@@ -334,6 +356,7 @@ impl<T> Delivery<T> {
                     self.settle(record, Outcome::Refused(Cause::Invalid), actions);
                 }
                 RecordResult::Retry(cause) => {
+                    self.throttled += u64::from(cause == Cause::Throttled);
                     actions.push(Action::CountRetry(cause));
                     let random = scatter(random, at as u64);
                     self.retry(record, in_flight, cause, now, random, actions);
@@ -357,6 +380,9 @@ impl<T> Delivery<T> {
             .retry
             .decide(cause, attempts, now, record.deadline, random);
         match decision {
+            Decision::Again(_) if self.is_hopeless(record.deadline, now) => {
+                self.settle(record, Outcome::Refused(cause), actions);
+            }
             Decision::Again(at) if !self.stopped => {
                 let at = self.gathered(at, record.deadline);
                 let alone = cause == Cause::Invalid;
@@ -378,6 +404,13 @@ impl<T> Delivery<T> {
             }
             Decision::GiveUp => self.settle(record, Outcome::Refused(cause), actions),
         }
+    }
+
+    /// Whether a retry would only keep a client waiting for a 503.
+    fn is_hopeless(&self, deadline: Mono, now: Mono) -> bool {
+        let is_failing = self.circuit.state().is_failing();
+        let circuit = self.settings.circuit.filter(|_| is_failing);
+        circuit.is_some_and(|circuit| deadline <= now + circuit.ack_deadline)
     }
 
     /// Rounds the retry time up to the next linger tick (or the shortest back-off, if smaller), so that
@@ -445,6 +478,7 @@ impl<T> Delivery<T> {
                 continue;
             }
             self.in_flight += 1;
+            self.circuit.call_sent(now);
             self.in_flight_records += records.len();
             let free = self.in_flight_calls.iter().position(Option::is_none);
             let place = free.unwrap_or_else(|| {

@@ -128,6 +128,7 @@ pub(crate) fn prepare(
         key,
         topic,
         payload: Bytes::from(payload),
+        routing: None,
     });
     Ok(())
 }

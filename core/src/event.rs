@@ -171,6 +171,7 @@ pub(crate) fn prepare(
             key: record_key,
             topic,
             payload,
+            routing: None,
         });
         start += kept.len;
     }

@@ -1,19 +1,20 @@
 //! The path of clickstream bytes between an HTTP request and a destination.
 //!
-//! Two pure state machines: [`pipeline`] turns a request into records; [`delivery`] turns records into
-//! calls, retries and outcomes. They are independent and share only [`record`] and [`ack`].
+//! Three pure state machines: [`pipeline`] turns a request into records; [`intake`] decides whether they are taken,
+//! where they go and when the request is answered; [`delivery`] turns records into calls, retries and outcomes.
+//! Pipeline and delivery do not know each other; they share only [`record`] and [`ack`].
 //!
 //! ```text
 //!  listener core (proxy/ingest)                      writer thread (sinks/writer), one per output
 //!  ----------------------------                      --------------------------------------------
 //!  budget::Permit for the body
 //!  pipeline: envelope | event -> records, rejects
-//!  request_table: entry, one ack::Ticket per record and output
+//!  intake::admit: one ack::Ticket per record and output, or shed
 //!  submission of one turn ------ queue (bounded) ---> delivery::step(Records)
 //!                                                       -> Send: the sink's call
-//!  request_table: settle, wake the client's task           delivery::step(Completed)
+//!  intake::settle: wake the client's task               delivery::step(Completed)
 //!      ^                                                   -> Settle | retry after a wait
-//!      +------------------------ ack::AckQueue ------------------+
+//!      +-------- ack::AckQueue, with the circuit's state --------+
 //! ```
 //!
 //! Guarantees:
@@ -26,14 +27,15 @@
 #![deny(unsafe_code)]
 
 pub mod ack;
-pub mod adaptive_limit;
 pub mod budget;
 pub mod cause;
+pub mod circuit;
 pub mod civil;
 pub mod delivery;
 mod envelope;
 mod event;
 pub mod inflate;
+pub mod intake;
 pub mod json;
 pub mod partition;
 pub mod pipeline;
@@ -43,8 +45,8 @@ pub mod queue;
 pub mod record;
 pub mod reject;
 pub mod request;
-pub mod request_table;
 pub mod retry;
+pub mod route;
 pub mod sent;
 pub mod stats;
 pub mod time;

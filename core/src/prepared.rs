@@ -3,6 +3,7 @@
 use crate::json::splice::{Additions, Present};
 use crate::json::split::Event;
 use crate::reject::Reject;
+use crate::route::Routing;
 use crate::topic::{self, Topic};
 use bytes::Bytes;
 
@@ -18,6 +19,9 @@ pub struct PreparedRecord {
     pub topic: Option<Topic>,
     /// One JSON object on one line, without a line end. Records of one request share their memory.
     pub payload: Bytes,
+    /// `None` for an event that goes to every output with this key and topic, as the outputs' `ack` promises.
+    /// Boxed, because it is rare.
+    pub routing: Option<Box<Routing>>,
 }
 
 /// The result of [`crate::plan::Plan::run`] for one request. Reused from request to request to keep its

@@ -41,3 +41,17 @@ pub enum RecordResult {
     /// The destination will never accept this record.
     Refused(Cause),
 }
+
+impl RecordResult {
+    /// Whether the destination itself answered for the record, be it to throttle or to reject it. Anything else is
+    /// what an outage looks like.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            RecordResult::Delivered => true,
+            RecordResult::Retry(cause) | RecordResult::Refused(cause) => {
+                matches!(cause, Cause::Throttled | Cause::Invalid | Cause::TooLarge)
+            }
+        }
+    }
+}

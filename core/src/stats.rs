@@ -4,7 +4,8 @@
 //! instruction; a reader on another thread sees values slightly late, never torn.
 
 use crate::cause::Cause;
-use crate::request_table::OutputTally;
+use crate::circuit::CircuitState;
+use crate::intake::OutputTally;
 use crate::time::micros;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -250,6 +251,8 @@ pub struct WorkerStats {
     pub shed_budget: Counter,
     /// Requests answered 503 because an output's queue was full.
     pub shed_queue: Counter,
+    /// Requests answered 503 because an output has failed for long.
+    pub shed_circuit: Counter,
     /// Requests answered 503 because the ack deadline passed.
     pub deadline_passed: Counter,
     /// From the end of the body to the last required settlement.
@@ -292,6 +295,7 @@ impl WorkerStats {
             budget_bytes: Gauge::default(),
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),
+            shed_circuit: Counter::default(),
             deadline_passed: Counter::default(),
             ack_latency_micros: Histogram::new(&LATENCY_MICROS),
             driver: Gauge::default(),
@@ -348,7 +352,7 @@ pub struct OutputStats {
 }
 
 impl OutputStats {
-    /// Copies the counts of a core's request table.
+    /// Copies the counts of a core's intake.
     pub fn publish(&self, tally: &OutputTally) {
         self.accepted.set(tally.accepted);
         self.delivered.set(tally.delivered);
@@ -379,6 +383,10 @@ pub struct WriterStats {
     pub retries: [Counter; Cause::ALL.len()],
     /// Records the writer holds.
     pub held: Gauge,
+    /// The number of its [`CircuitState`].
+    pub circuit: Gauge,
+    /// How often the circuit has opened.
+    pub circuit_opened: Counter,
     /// Microseconds of the monotonic clock when a call last delivered anything, 0 before the first.
     pub last_delivery_micros: Gauge,
 }
@@ -393,8 +401,20 @@ impl Default for WriterStats {
             call_micros: Histogram::new(&LATENCY_MICROS),
             retries: Default::default(),
             held: Gauge::default(),
+            circuit: Gauge::default(),
+            circuit_opened: Counter::default(),
             last_delivery_micros: Gauge::default(),
         }
+    }
+}
+
+impl WriterStats {
+    /// The writer's circuit.
+    #[must_use]
+    pub fn circuit(&self) -> CircuitState {
+        let number = usize::try_from(self.circuit.get());
+        let state = number.ok().and_then(|at| CircuitState::ALL.get(at));
+        state.copied().unwrap_or_default()
     }
 }
 

@@ -16,21 +16,23 @@ use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::host_info::{self, HostInfo};
 use crate::http::{AddressPolicy, AnswerSettings, CorsPolicy, HttpLimits};
-use crate::ingest::{Ingest, IngestSettings, OutputSettings};
+use crate::ingest::{Ingest, IngestSettings};
 use crate::listeners::Listener;
 use crate::net::tls::{Tls, TlsError};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
 use crate::worker::{self, WorkerSettings, Workers};
-use sluice_core::ack::OutputId;
+use sluice_core::ack::{OutputId, WriterId};
+use sluice_core::circuit::CircuitSettings;
 use sluice_core::delivery::DeliverySettings;
+use sluice_core::intake::{IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
-use sluice_core::request_table::{AckPolicy, OutputRule};
 use sluice_core::retry::RetryPolicy;
+use sluice_core::route::DeliveryClass;
 use sluice_core::stats::{BillingStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
@@ -256,13 +258,14 @@ fn start_outputs(
 ) -> Result<Vec<RunningOutput>, AppError> {
     let ids = (0..).map(OutputId);
     ids.zip(&config.outputs)
-        .map(|(id, output)| start_output(id, output, clock, readiness))
+        .map(|(id, output)| start_output(id, output, config.ack.deadline, clock, readiness))
         .collect()
 }
 
 fn start_output(
     id: OutputId,
     output: &Output,
+    ack_deadline: Duration,
     clock: Clock,
     readiness: &Arc<Readiness>,
 ) -> Result<RunningOutput, AppError> {
@@ -271,7 +274,9 @@ fn start_output(
     let mut stats = Vec::new();
     let mut sink = None;
     let mut bills = Vec::new();
-    for number in 0..output.delivery.writers {
+    let circuit = output.delivery.circuit_open_after;
+    // At most 64 writers.
+    for number in (0..).take(output.delivery.writers) {
         let (sender, receiver) = queue::queue(QUEUE_SUBMISSIONS);
         let troubled = Arc::clone(readiness);
         let settings = writer::WriterSettings {
@@ -279,6 +284,7 @@ fn start_output(
                 1 => output.name.clone(),
                 _ => format!("{}-{number}", output.name),
             },
+            id: WriterId { output: id, number },
             delivery: DeliverySettings {
                 linger: output.timing.linger,
                 in_flight_max: output.delivery.in_flight_max,
@@ -286,6 +292,10 @@ fn start_output(
                     base: output.delivery.retry_base,
                     cap: output.delivery.retry_cap,
                 },
+                circuit: circuit.map(|open_after| CircuitSettings {
+                    open_after,
+                    ack_deadline,
+                }),
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
@@ -311,6 +321,7 @@ fn start_output(
     if let Some(stage) = sink.staging_stats() {
         readiness.watch(id, stage);
     }
+    readiness.watch_writers(id, stats.clone());
     Ok(RunningOutput {
         name: output.name.clone(),
         queue_bytes_max: output.delivery.queue_bytes_max as u64,
@@ -392,7 +403,7 @@ fn start_workers(
         clock,
         drain: Arc::clone(drain),
     };
-    let ingest = Arc::new(ingest_settings(config, outputs));
+    let ingest = Arc::new(ingest_settings(config));
     // Not on the workers: their threads may be pinned, and new threads inherit that.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let offload = Offload::start(cores).map_err(|source| AppError::System {
@@ -406,11 +417,7 @@ fn start_workers(
         .collect();
     let queues: Vec<_> = outputs.iter().map(|output| output.queues.clone()).collect();
     let make = move |context: Rc<WorkerContext>| {
-        let mine = queues
-            .iter()
-            .map(|queues| queues[context.index % queues.len()].clone())
-            .collect();
-        let outputs = Outputs::new(mine);
+        let outputs = Outputs::new(queues.clone());
         drop(monoio::spawn(Rc::clone(&outputs).flush_every_turn()));
         let ingest = Ingest::new(
             Arc::clone(&ingest),
@@ -425,7 +432,7 @@ fn start_workers(
     Ok(worker::run_workers(&settings, make)?)
 }
 
-fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings {
+fn ingest_settings(config: &Config) -> IngestSettings {
     let cores = config.listen.workers as u64;
     // At most one rule is configured; the other outputs leave the key to their sink.
     let partition = config
@@ -434,14 +441,16 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         .map(|output| output.partition_key.clone())
         .find(|rule| *rule != PartitionRule::Random)
         .unwrap_or_default();
-    let outputs = config
-        .outputs
-        .iter()
-        .zip(running)
-        .map(|(output, running)| {
-            output_settings(output, running.stats.clone(), cores, config.ack.deadline)
-        })
-        .collect();
+    let outputs = config.outputs.iter();
+    let outputs = outputs.map(|output| output_rule(output, cores, config.ack.deadline));
+    let intake = IntakeSettings {
+        ack_deadline: config.ack.deadline,
+        retry_after: RetryAfter {
+            min_s: config.ack.retry_after_min_s,
+            max_s: config.ack.retry_after_max_s,
+        },
+        outputs: outputs.collect(),
+    };
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
     let plan = |mode| Plan {
@@ -464,34 +473,29 @@ fn ingest_settings(config: &Config, running: &[RunningOutput]) -> IngestSettings
         collect: plan(Mode::Envelope),
         events: plan(Mode::Event),
         body_bytes_max: config.limits.body_bytes_max,
-        ack_deadline: config.ack.deadline,
         answer_within: config.limits.body_deadline + config.ack.deadline,
-        retry_after_s: config.ack.retry_after_min_s..=config.ack.retry_after_max_s,
-        outputs,
+        intake,
     }
 }
 
-fn output_settings(
-    output: &Output,
-    writers: Vec<Arc<WriterStats>>,
-    cores: u64,
-    ack_deadline: Duration,
-) -> OutputSettings {
-    let (ack, retry_for) = match output.timing.ack {
-        AckMode::Delivered | AckMode::Durable => (AckPolicy::Delivered, None),
-        AckMode::Enqueued => (AckPolicy::Enqueued, Some(output.timing.retry_for)),
+fn output_rule(output: &Output, cores: u64, ack_deadline: Duration) -> OutputRule {
+    let class = match output.timing.ack {
+        AckMode::Delivered => DeliveryClass::Required,
+        AckMode::Durable => DeliveryClass::Durable,
+        AckMode::Enqueued => DeliveryClass::BestEffort,
     };
-    OutputSettings {
-        rule: OutputRule {
-            ack,
-            pending_bytes_max: output.delivery.queue_bytes_max as u64 / cores,
-            // Leaves time for the retries of a request's last throttled record.
-            adaptive_limit: retry_for.is_none().then_some(ack_deadline / 8),
-        },
-        writers,
-        retry_for,
+    OutputRule {
+        class,
+        pending_bytes_max: output.delivery.queue_bytes_max as u64 / cores,
+        // Leaves time for the retries of a request's last throttled record.
+        adaptive_limit: class.is_awaited().then_some(ack_deadline / 8),
+        retry_for: output.timing.retry_for,
         keyed: output.partition_key != PartitionRule::Random,
         by_topic: topics_of(output).is_some(),
+        writers: u16::try_from(output.delivery.writers).unwrap_or(u16::MAX),
+        home: 0,
+        probe_every: output.delivery.circuit_probe_every,
+        spools: false,
     }
 }
 

@@ -48,7 +48,7 @@ use std::path::{Path, PathBuf};
 pub const FILE_BYTES_MAX: u64 = 1_048_576;
 
 /// This many outputs at most.
-pub const OUTPUTS_MAX: usize = 16;
+pub const OUTPUTS_MAX: usize = sluice_core::route::OUTPUTS_MAX;
 
 /// A section of the file.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ pub mod pixel;
 
 use crate::error_code::ErrorCode;
 use crate::http::{Answer, ErrorBody};
-use crate::verdict::Shed;
+use crate::verdict;
+use sluice_core::intake::ShedReason;
 use sluice_core::reject::Reject;
 use sluice_core::stats::EndpointLabel;
 use sluice_sinks::settings;
@@ -155,8 +156,8 @@ pub(crate) fn refusal(reject: &Reject) -> Answer {
 
 /// 503 with Retry-After: the response to trouble here or at the destination, in every dialect. On it SDKs keep
 /// the events; on 4xx they drop them.
-pub(crate) fn retry_later(shed: Shed, after_s: u32) -> Answer {
-    let problem = ErrorBody::new(shed.code(), shed.message());
+pub(crate) fn retry_later(reason: ShedReason, after_s: u32) -> Answer {
+    let problem = ErrorBody::new(verdict::code(reason), verdict::message(reason));
     Answer {
         retry_after_s: Some(after_s),
         ..Answer::from(&problem)

@@ -68,6 +68,7 @@ error_codes! {
     OVERLOADED SERVICE_UNAVAILABLE Retry "overloaded" "The bytes in flight are at their limit; nothing was taken.";
     TOO_MANY_CONNECTIONS SERVICE_UNAVAILABLE Retry "too_many_connections" "The connection is over `listen.connections_max` or `listen.connections_per_address_max`; it is closed with this response.";
     QUEUE_FULL SERVICE_UNAVAILABLE Retry "queue_full" "An output is behind and its queue is full; nothing was taken.";
+    CIRCUIT_OPEN SERVICE_UNAVAILABLE Retry "circuit_open" "An output has failed for `circuit_open_after_ms`; nothing was taken. A few requests are still let through to try it.";
     NOT_CONFIRMED SERVICE_UNAVAILABLE Retry "not_confirmed" "An output did not confirm within the ack deadline; it may have the events all the same.";
     NOT_DELIVERED SERVICE_UNAVAILABLE Retry "not_delivered" "An output refused at least one event.";
     HEAD_TOO_SLOW REQUEST_TIMEOUT RetryAnew "head_too_slow" "The request head did not arrive within `limits.head_deadline_ms`.";

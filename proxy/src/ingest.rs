@@ -2,12 +2,11 @@
 //!
 //! ```text
 //!  head -> endpoint, method, codings | body -> byte budget -> pipeline (large bodies: on another thread)
-//!       -> capacity at the outputs -> request table entry and tickets -> outputs -> wait for the acks
-//!       -> verdict -> dialect
+//!       -> intake: room, circuits, tickets -> outputs -> wait for the acks -> verdict -> dialect
 //! ```
 //!
-//! Decides only the order of these steps. `core::pipeline` turns bodies into records, the request table knows
-//! when a request is settled, and a dialect phrases the response.
+//! Decides only the order of these steps. `core::pipeline` turns bodies into records, `core::intake` knows
+//! whether they are taken and when the request is settled, and a dialect phrases the response.
 
 mod limits;
 
@@ -23,38 +22,33 @@ use crate::http::{
 };
 use crate::offload::{Full, Offload};
 use crate::outputs::Outputs;
-use crate::verdict::{LISTED_MAX, Shed, Verdict};
+use crate::verdict::{LISTED_MAX, Verdict};
 use ::http::StatusCode;
 use bytes::Bytes;
-use sluice_core::ack::{AckQueue, OutputId, RequestKey};
+use sluice_core::ack::{AckQueue, RequestKey};
 use sluice_core::budget::Permit;
-use sluice_core::cause::Cause;
 use sluice_core::inflate::{CodingError, Codings, looks_like_events};
+use sluice_core::intake::{
+    Intake, IntakeSettings, OutputRule, Resolution, RetryAfter, Shed, ShedReason,
+};
 use sluice_core::plan::{Mode, Plan};
-use sluice_core::prepared::{Prepared, PreparedRecord};
-use sluice_core::record::Record;
+use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
 use sluice_core::request::{RequestContext, RequestId, query_as_object, query_parameters};
-use sluice_core::request_table::{AckStatus, InDoubt, OutputRule, RequestTable};
 use sluice_core::sent::SentBody;
-use sluice_core::stats::{EndpointLabel, WorkerStats, WriterStats};
+use sluice_core::stats::{EndpointLabel, WorkerStats};
 use sluice_core::time::{Mono, Wall, micros};
 use sluice_sinks::sink::Sink;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tracing::warn;
-
-/// Memory that a record in flight costs beside its payload (its place in batches, its ticket).
-/// Counted into the byte budget so that a million tiny events are not free.
-const RECORD_OVERHEAD_BYTES: u64 = 160;
 
 /// Warns once per process: where balancer and setting disagree, every request is affected.
 static UNTRUSTED_WARNING: Once = Once::new();
@@ -81,31 +75,25 @@ pub struct IngestSettings {
     pub events: Plan,
     /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
-    /// The longest time from the end of the body to the response.
-    pub ack_deadline: Duration,
     /// The longest time from the end of the head to the response: a slow body leaves less time for the acks, so
     /// that the client is still waiting.
     pub answer_within: Duration,
-    /// Bounds of Retry-After, seconds.
-    pub retry_after_s: RangeInclusive<u32>,
-    /// Per output, in configuration order.
-    pub outputs: Vec<OutputSettings>,
+    /// What is taken, and for how long; each core has its own home among the writers of an output.
+    pub intake: IntakeSettings,
 }
 
-/// A core's view of an output.
-#[derive(Clone, Debug)]
-pub struct OutputSettings {
-    /// Acknowledgement, and this core's share of the queue.
-    pub rule: OutputRule,
-    /// How long an enqueued record may be tried; `None` where the response waits for the record, and the ack
-    /// deadline bounds both.
-    pub retry_for: Option<Duration>,
-    /// Counters of its writers.
-    pub writers: Vec<Arc<WriterStats>>,
-    /// Whether records carry the plan's partition key or leave the choice to the sink.
-    pub keyed: bool,
-    /// Whether records go to the topics that they name.
-    pub by_topic: bool,
+impl IngestSettings {
+    /// The rules of one core: of several writers, cores take turns.
+    fn intake_of(&self, core: usize) -> IntakeSettings {
+        let home = |rule: &OutputRule| OutputRule {
+            home: u16::try_from(core % usize::from(rule.writers.max(1))).unwrap_or(0),
+            ..*rule
+        };
+        IntakeSettings {
+            outputs: self.intake.outputs.iter().map(home).collect(),
+            ..self.intake.clone()
+        }
+    }
 }
 
 /// One core's ingest.
@@ -115,7 +103,7 @@ pub struct Ingest {
     sinks: RefCell<Vec<Arc<dyn Sink>>>,
     outputs: Rc<Outputs>,
     port: &'static AckQueue,
-    requests: Rc<RefCell<RequestTable>>,
+    intake: Rc<RefCell<Intake>>,
     context: Rc<WorkerContext>,
     offload: Arc<Offload>,
     stats: Arc<WorkerStats>,
@@ -134,9 +122,9 @@ impl Ingest {
         context: Rc<WorkerContext>,
     ) -> Self {
         let port = AckQueue::leak();
-        let rules = settings.outputs.iter().map(|output| output.rule).collect();
+        let intake = Intake::new(port, settings.intake_of(context.index));
         Ingest {
-            requests: Rc::new(RefCell::new(RequestTable::new(port, rules))),
+            intake: Rc::new(RefCell::new(intake)),
             settings,
             sinks: RefCell::new(sinks),
             outputs,
@@ -150,16 +138,12 @@ impl Ingest {
 
     /// Applies delivery results as they arrive. Spawn on the worker's core.
     pub fn apply_results(&self) -> impl Future<Output = ()> + 'static {
-        let (port, requests) = (self.port, Rc::clone(&self.requests));
+        let (port, intake) = (self.port, Rc::clone(&self.intake));
         let context = Rc::clone(&self.context);
         poll_fn(move |cx| {
-            while let Some(settlements) = port.poll_recv(cx.waker()) {
-                // For the requests that this wakes, which do not ask the clock themselves.
-                context.refresh();
-                let mut requests = requests.borrow_mut();
-                for settlement in settlements {
-                    requests.settle(settlement);
-                }
+            while let Some(batch) = port.poll_recv(cx.waker()) {
+                // For the requests that this wakes, too, which do not ask the clock themselves.
+                intake.borrow_mut().settle(batch, context.now());
             }
             Poll::Pending
         })
@@ -185,7 +169,7 @@ impl Ingest {
         // A body that took memory while it arrived has its permit.
         let reserved = body.take_permit().or_else(|| self.reserve(head, length));
         let Some(permit) = reserved else {
-            return Taken::Here(Err(Verdict::RetryLater(Shed::Budget)));
+            return Taken::Here(Err(self.over_budget()));
         };
         self.stats.body_bytes.add(length as u64);
         let forwarded_for = self.forwarded_for(head);
@@ -225,11 +209,16 @@ impl Ingest {
         permit
     }
 
+    /// There is no memory for the request.
+    fn over_budget(&self) -> Verdict {
+        Verdict::RetryLater(self.intake.borrow().shed(ShedReason::Budget))
+    }
+
     fn pixel<'s>(&'s self, head: &Head<'_>) -> Result<HandedOver<'s>, Verdict> {
         let event = query_as_object(head.query()).ok_or(Verdict::GiveUp(Reject::NoEvents))?;
         let permit = self
             .reserve(head, event.len())
-            .ok_or(Verdict::RetryLater(Shed::Budget))?;
+            .ok_or_else(|| self.over_budget())?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
         let forwarded_for = self.forwarded_for(head);
         let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
@@ -307,10 +296,11 @@ impl Ingest {
         if offloaded.is_err() {
             self.stats.shed_budget.increment();
         }
+        let full = self.over_budget();
         async move {
             match offloaded {
                 Ok(offloaded) => offloaded.await,
-                Err(Full) => (Prepared::default(), Err(Verdict::RetryLater(Shed::Budget))),
+                Err(Full) => (Prepared::default(), Err(full)),
             }
         }
     }
@@ -342,35 +332,24 @@ impl Ingest {
             Ok(handed_over) => handed_over,
             Err(verdict) => return verdict,
         };
-        let (status, in_doubt) = match waiting {
-            Some(mut waiting) => {
-                let status = (&mut waiting).await;
-                let mut requests = self.requests.borrow_mut();
-                let in_doubt = match status {
-                    AckStatus::Delivered => InDoubt::default(),
-                    _ => requests.in_doubt(waiting.key, LISTED_MAX),
-                };
-                (status, in_doubt)
-            }
-            None => (AckStatus::Delivered, InDoubt::default()),
+        let resolution = match waiting {
+            Some(waiting) => waiting.await,
+            None => Resolution::Stored,
         };
-        let retry = |shed| match in_doubt.total {
+        let (shed, in_doubt) = match resolution {
+            Resolution::Stored => return Verdict::Done { accepted, rejected },
+            Resolution::InDoubt(shed, in_doubt) => (shed, in_doubt),
+        };
+        if shed.reason == ShedReason::Deadline {
+            self.stats.deadline_passed.increment();
+        }
+        match in_doubt.total {
             0 => Verdict::RetryLater(shed),
             total => Verdict::InDoubt {
                 shed,
                 total,
                 indices: in_body(&in_doubt.events, &rejected),
             },
-        };
-        match status {
-            AckStatus::Delivered => Verdict::Done { accepted, rejected },
-            // These may be stored, too. Writer and table watch the same deadline, so either may come
-            // first.
-            AckStatus::DeadlinePassed | AckStatus::Refused(Cause::Unknown | Cause::Expired) => {
-                self.stats.deadline_passed.increment();
-                retry(Shed::Deadline)
-            }
-            AckStatus::Refused(_) | AckStatus::Open => retry(Shed::Sink),
         }
     }
 
@@ -441,67 +420,49 @@ impl Ingest {
         forwarded.chain
     }
 
-    /// Opens the request in the table and gives its records to the outputs: all of them, or none.
+    /// Gives a request's records to the outputs: all of them, or none.
     fn hand_over(
         &self,
-        mut permit: Permit,
+        permit: Permit,
         answer_by: Mono,
         prepared: &mut Prepared,
     ) -> Result<HandedOver<'_>, Verdict> {
-        if prepared.records.is_empty() {
-            return Ok(HandedOver {
-                accepted: 0,
-                rejected: std::mem::take(&mut prepared.rejected),
-                waiting: None,
-            });
-        }
-        let events = prepared.records.len() as u64;
-        let mut requests = self.requests.borrow_mut();
-        let total: u64 = prepared.records.iter().map(size).sum();
-        // From here on the budget counts the records instead of the body.
-        let held = total + RECORD_OVERHEAD_BYTES * events;
-        if requests.without_capacity_for(total).is_some() {
-            self.stats.shed_queue.increment();
-            self.stats.events_shed.add(events);
-            return Err(Verdict::RetryLater(Shed::Queue));
-        }
-        if !permit.try_resize(held) {
-            self.stats.shed_budget.increment();
-            self.stats.events_shed.add(events);
-            return Err(Verdict::RetryLater(Shed::Budget));
-        }
-        let now = self.context.recent();
-        let deadline = (now + self.settings.ack_deadline).min(answer_by);
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
-        let key = requests.open(prepared.received, rejected, permit, deadline);
-        for record in prepared.records.drain(..) {
-            // A record is bounded by the sinks' limits, far below 4 GiB.
-            let bytes = u32::try_from(size(&record)).unwrap_or(u32::MAX);
-            requests.accept(key, bytes, |output, ticket| {
-                let settings = &self.settings.outputs[usize::from(output.0)];
-                let record = Record {
-                    key: record.key.clone().filter(|_| settings.keyed),
-                    topic: record.topic.clone().filter(|_| settings.by_topic),
-                    // Clones a reference: outputs share the bytes.
-                    payload: record.payload.clone(),
-                    deadline: settings
-                        .retry_for
-                        .map_or(deadline, |retry_for| now + retry_for),
-                    ticket,
-                };
-                self.outputs.submit(output, record);
-            });
-        }
-        self.stats.events_accepted.add(events);
-        Ok(HandedOver {
-            accepted: prepared.received - rejected,
-            rejected: std::mem::take(&mut prepared.rejected),
-            waiting: Some(Waiting {
+        let accepted = prepared.received.saturating_sub(rejected);
+        let mut waiting = None;
+        if !prepared.records.is_empty() {
+            let now = self.context.recent();
+            let events = prepared.records.len() as u64;
+            let submit = |writer, record| self.outputs.submit(writer, record);
+            let mut intake = self.intake.borrow_mut();
+            let key = intake
+                .admit(prepared, permit, answer_by, now, submit)
+                .map_err(|shed| self.count_shed(shed, events))?;
+            self.stats.events_accepted.add(events);
+            waiting = Some(Waiting {
                 ingest: self,
                 key,
                 since: now,
-            }),
+            });
+        }
+        Ok(HandedOver {
+            accepted,
+            rejected: std::mem::take(&mut prepared.rejected),
+            waiting,
         })
+    }
+
+    fn count_shed(&self, shed: Shed, events: u64) -> Verdict {
+        match shed.reason {
+            ShedReason::Budget => self.stats.shed_budget.increment(),
+            ShedReason::Circuit => self.stats.shed_circuit.increment(),
+            // Only admitted requests are refused for the other reasons.
+            ShedReason::Queue | ShedReason::Deadline | ShedReason::Sink => {
+                self.stats.shed_queue.increment();
+            }
+        }
+        self.stats.events_shed.add(events);
+        Verdict::RetryLater(shed)
     }
 
     /// Why this client may not send. A health check may always: balancers name no Host of the list.
@@ -551,10 +512,6 @@ impl Ingest {
                 error.to_string(),
             ))),
         }
-    }
-
-    fn retry_after_s(&self) -> u32 {
-        fastrand::u32(self.settings.retry_after_s.clone())
     }
 }
 
@@ -623,7 +580,12 @@ impl Handler for Ingest {
                 Taken::Here(handed_over) => self.verdict(handed_over).await,
                 Taken::Away(verdict) => verdict.await,
             };
-            answer(verdict, self.retry_after_s())
+            let retry_after_s = verdict
+                .retry_after()
+                .map_or(0, |RetryAfter { min_s, max_s }| {
+                    fastrand::u32(min_s..=max_s)
+                });
+            answer(verdict, retry_after_s)
         }
     }
 
@@ -631,17 +593,12 @@ impl Handler for Ingest {
         if let Some(topics) = &self.settings.collect.topics {
             topics.tick(now);
         }
-        let mut requests = self.requests.borrow_mut();
-        requests.expire(now);
-        for (id, output) in (0..).map(OutputId).zip(&self.settings.outputs) {
-            let counts = output.writers.iter();
-            let throttled = counts.map(|stats| stats.retries[Cause::Throttled as usize].get());
-            requests.observe_throttling(id, throttled.sum());
-        }
-        for (tally, stats) in requests.tallies().iter().zip(&self.stats.outputs) {
+        let mut intake = self.intake.borrow_mut();
+        intake.tick(now);
+        for (tally, stats) in intake.tallies().zip(&self.stats.outputs) {
             stats.publish(tally);
         }
-        drop(requests);
+        drop(intake);
         self.stats.budget_bytes.set(self.context.budget.held());
         // Records the queue had no room for.
         self.outputs.flush();
@@ -715,7 +672,7 @@ struct HandedOver<'a> {
     waiting: Option<Waiting<'a>>,
 }
 
-/// A request whose records are under way. Ready when the table has its status; the entry is closed
+/// A request whose records are under way. Ready when its resolution is known; the request is closed
 /// when this goes, also when the client went first.
 struct Waiting<'a> {
     ingest: &'a Ingest,
@@ -724,18 +681,11 @@ struct Waiting<'a> {
 }
 
 impl Future for Waiting<'_> {
-    type Output = AckStatus;
+    type Output = Resolution;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AckStatus> {
-        match self
-            .ingest
-            .requests
-            .borrow_mut()
-            .status(self.key, cx.waker())
-        {
-            AckStatus::Open => Poll::Pending,
-            known => Poll::Ready(known),
-        }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resolution> {
+        let mut intake = self.ingest.intake.borrow_mut();
+        intake.poll_resolution(self.key, LISTED_MAX, cx.waker())
     }
 }
 
@@ -743,7 +693,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let took = self.ingest.context.recent().since(self.since);
         self.ingest.stats.ack_latency_micros.observe(micros(took));
-        self.ingest.requests.borrow_mut().close(self.key);
+        self.ingest.intake.borrow_mut().close(self.key);
     }
 }
 
@@ -761,11 +711,6 @@ fn in_body(accepted: &[u32], rejected: &[(u32, Reject)]) -> Vec<u32> {
         place + skipped
     };
     accepted.iter().map(index).collect()
-}
-
-/// Bytes by which a record counts at the outputs.
-fn size(record: &PreparedRecord) -> u64 {
-    (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
 }
 
 fn refuse_method(endpoint: Endpoint, method: &str) -> Option<Answer> {

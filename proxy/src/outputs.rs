@@ -2,9 +2,9 @@
 //!
 //! A core collects records per output over one turn of its event loop and sends them as one submission: one
 //! message, and at most one wake, per turn instead of per event. Bytes under way are bounded earlier, on
-//! admission (by the request table), so a full queue only makes the next submission larger.
+//! admission (by `core::intake`), so a full queue only makes the next submission larger.
 
-use sluice_core::ack::OutputId;
+use sluice_core::ack::WriterId;
 use sluice_core::queue::{NotSent, Sender};
 use sluice_core::record::Record;
 use std::cell::{Cell, RefCell};
@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use tracing::error;
 
-/// One core's lanes, one per output.
+/// One core's lanes, one per writer of each output.
 #[derive(Debug)]
 pub struct Outputs {
-    lanes: Vec<Lane>,
+    lanes: Vec<Vec<Lane>>,
     /// Records were submitted since the last flush.
     dirty: Cell<bool>,
     flusher: RefCell<Option<Waker>>,
@@ -30,24 +30,28 @@ struct Lane {
 }
 
 impl Outputs {
-    /// Creates the lanes, in configuration order.
+    /// Creates the lanes, in configuration order, from the queues of each output's writers.
     #[must_use]
-    pub fn new(queues: Vec<Sender<Vec<Record>>>) -> Rc<Self> {
+    pub fn new(queues: Vec<Vec<Sender<Vec<Record>>>>) -> Rc<Self> {
         let lane = |queue: Sender<Vec<Record>>| Lane {
             gathered: RefCell::default(),
             queue: RefCell::new(Some(queue)),
         };
         Rc::new(Outputs {
-            lanes: queues.into_iter().map(lane).collect(),
+            lanes: queues
+                .into_iter()
+                .map(|writers| writers.into_iter().map(lane).collect())
+                .collect(),
             dirty: Cell::new(false),
             flusher: RefCell::default(),
         })
     }
 
-    /// Adds a record to its output's lane; it leaves with this turn's submission.
-    pub fn submit(&self, output: OutputId, record: Record) {
-        // A record for an output that is not there drops its ticket, which is then reported as lost.
-        let Some(lane) = self.lanes.get(usize::from(output.0)) else {
+    /// Adds a record to its writer's lane; it leaves with this turn's submission.
+    pub fn submit(&self, writer: WriterId, record: Record) {
+        // A record for a writer that is not there drops its ticket, which is then reported as lost.
+        let writers = self.lanes.get(usize::from(writer.output.0));
+        let Some(lane) = writers.and_then(|lanes| lanes.get(usize::from(writer.number))) else {
             return;
         };
         lane.gathered.borrow_mut().push(record);
@@ -61,7 +65,7 @@ impl Outputs {
     /// Sends the collected records. Records a full queue has no room for leave with the next flush.
     pub fn flush(&self) {
         self.dirty.set(false);
-        for lane in &self.lanes {
+        for lane in self.lanes.iter().flatten() {
             lane.flush();
         }
     }
@@ -70,7 +74,7 @@ impl Outputs {
     /// `enqueued` output may be among them, so a full queue takes them too: from here on the writer delivers
     /// them, or counts them as left behind at the drain deadline.
     pub fn close(&self) {
-        for lane in &self.lanes {
+        for lane in self.lanes.iter().flatten() {
             lane.close();
         }
     }
@@ -139,10 +143,15 @@ fn tell_writer_gone(records: usize) {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use sluice_core::ack::{AckQueue, Outcome, RequestKey, Ticket};
+    use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Ticket};
     use sluice_core::cause::Cause;
     use sluice_core::queue::queue;
     use sluice_core::time::Mono;
+
+    const WRITER: WriterId = WriterId {
+        output: OutputId(0),
+        number: 0,
+    };
 
     fn record(port: &'static AckQueue, slot: u32) -> Record {
         let request = RequestKey {
@@ -161,10 +170,10 @@ mod tests {
     #[test]
     fn records_a_full_queue_refused_leave_with_a_later_flush() {
         let (sender, receiver) = queue(1);
-        let outputs = Outputs::new(vec![sender]);
+        let outputs = Outputs::new(vec![vec![sender]]);
         let port = AckQueue::leak();
         for slot in 0..3 {
-            outputs.submit(OutputId(0), record(port, slot));
+            outputs.submit(WRITER, record(port, slot));
             outputs.flush();
         }
         let submissions = || match receiver.try_recv() {
@@ -179,11 +188,11 @@ mod tests {
     #[test]
     fn a_full_queue_takes_the_last_records_of_a_core() {
         let (sender, receiver) = queue(1);
-        let outputs = Outputs::new(vec![sender]);
+        let outputs = Outputs::new(vec![vec![sender]]);
         let port = AckQueue::leak();
-        outputs.submit(OutputId(0), record(port, 0));
+        outputs.submit(WRITER, record(port, 0));
         outputs.flush();
-        outputs.submit(OutputId(0), record(port, 1));
+        outputs.submit(WRITER, record(port, 1));
         // Nothing is received meanwhile, as with a sink whose calls are all in flight.
         outputs.close();
         let mut taken = 0;
@@ -197,11 +206,11 @@ mod tests {
     fn records_for_an_ended_writer_are_reported_lost() {
         let (sender, receiver) = queue(1);
         drop(receiver);
-        let outputs = Outputs::new(vec![sender]);
+        let outputs = Outputs::new(vec![vec![sender]]);
         let port = AckQueue::leak();
-        outputs.submit(OutputId(0), record(port, 7));
+        outputs.submit(WRITER, record(port, 7));
         outputs.flush();
-        let acks = port.poll_recv(Waker::noop()).unwrap();
+        let acks = port.poll_recv(Waker::noop()).unwrap().settlements;
         assert_eq!(acks[0].request.slot, 7);
         assert_eq!(acks[0].outcome, Outcome::Refused(Cause::Lost));
     }

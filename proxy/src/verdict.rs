@@ -1,6 +1,7 @@
 //! The result of a request, before a dialect turns it into a response.
 
 use crate::error_code::{self, ErrorCode};
+use sluice_core::intake::{RetryAfter, Shed, ShedReason};
 use sluice_core::reject::Reject;
 
 /// Events that one response lists by index; their number is always given. Bounds the response to a
@@ -32,41 +33,43 @@ pub enum Verdict {
     GiveUp(Reject),
 }
 
-/// Why a request was shed, or not confirmed in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
-    /// The byte budget is exhausted; in most cases the body was not read.
-    Budget,
-    /// The queue of an output is full.
-    Queue,
-    /// An output did not confirm within the ack deadline.
-    Deadline,
-    /// An output reported that it could not deliver.
-    Sink,
-}
-
-impl Shed {
-    /// Its `code` in error bodies.
+impl Verdict {
+    /// When the client should send its request again.
     #[must_use]
-    pub const fn code(self) -> ErrorCode {
+    pub fn retry_after(&self) -> Option<RetryAfter> {
         match self {
-            Shed::Budget => error_code::OVERLOADED,
-            Shed::Queue => error_code::QUEUE_FULL,
-            Shed::Deadline => error_code::NOT_CONFIRMED,
-            Shed::Sink => error_code::NOT_DELIVERED,
+            Verdict::RetryLater(shed) | Verdict::InDoubt { shed, .. } => Some(shed.retry_after),
+            Verdict::Done { .. } | Verdict::GiveUp(_) => None,
         }
     }
+}
 
-    /// One sentence for humans.
-    #[must_use]
-    pub const fn message(self) -> &'static str {
-        match self {
-            Shed::Budget => "too many bytes are in flight; nothing was taken, send it again later",
-            Shed::Queue => "the destination is behind; nothing was taken, send it again later",
-            Shed::Deadline => {
-                "the destination did not confirm in time; it may have the events, send them again"
-            }
-            Shed::Sink => "the destination did not take every event, send them again later",
+/// The `code` of a shed request in error bodies.
+#[must_use]
+pub const fn code(reason: ShedReason) -> ErrorCode {
+    match reason {
+        ShedReason::Budget => error_code::OVERLOADED,
+        ShedReason::Queue => error_code::QUEUE_FULL,
+        ShedReason::Circuit => error_code::CIRCUIT_OPEN,
+        ShedReason::Deadline => error_code::NOT_CONFIRMED,
+        ShedReason::Sink => error_code::NOT_DELIVERED,
+    }
+}
+
+/// One sentence for humans.
+#[must_use]
+pub const fn message(reason: ShedReason) -> &'static str {
+    match reason {
+        ShedReason::Budget => {
+            "too many bytes are in flight; nothing was taken, send it again later"
         }
+        ShedReason::Queue => "the destination is behind; nothing was taken, send it again later",
+        ShedReason::Circuit => {
+            "the destination has failed for a while; nothing was taken, send it again later"
+        }
+        ShedReason::Deadline => {
+            "the destination did not confirm in time; it may have the events, send them again"
+        }
+        ShedReason::Sink => "the destination did not take every event, send them again later",
     }
 }

@@ -4,7 +4,8 @@
 //! ```text
 //!  [outputs.clicks]          Timing      ack, retry_for_ms, linger_ms
 //!  type = "kinesis"          <type>      stream, region, … batch_records_max, batch_bytes_max
-//!  stream = "clicks"         Delivery    queue_bytes_max, in_flight_max, writers, retry_base_ms, retry_cap_ms
+//!  stream = "clicks"         Delivery    queue_bytes_max, in_flight_max, writers, retry_base_ms, retry_cap_ms,
+//!                           circuit_open_after_ms, circuit_probe_every_ms
 //! ```
 //!
 //! A type declares its settings in its own `settings.rs` and is listed in [`crate::TYPES`].
@@ -233,6 +234,9 @@ crate::settings! {
     }
 }
 
+/// A shorter outage is not told from a hiccup.
+const CIRCUIT_OPEN_AFTER_MS_MIN: u64 = 100;
+
 fn quarter(ms: u64) -> Duration {
     Duration::from_millis(ms / 4)
 }
@@ -240,7 +244,7 @@ fn quarter(ms: u64) -> Duration {
 crate::settings! {
     /// The queue in front of the destination, and how the destination is called.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Delivery from (reader, usual: &Usual, queue_bytes: u64, cap_written: Option<u64>) {
+    pub struct Delivery from (reader, usual: &Usual, context: &OutputContext, queue_bytes: u64, cap_written: Option<u64>) {
         /// Bytes waiting in front of the writers; at least a full batch, and the record of a largest request for each worker.
         queue_bytes_max: usize = usize::try_from(queue_bytes).unwrap_or(usize::MAX),
             bytes(1, 64 * GIB).default_is("64 MiB, or a full batch, or two of the largest records for each worker, whichever is most");
@@ -253,6 +257,13 @@ crate::settings! {
             usual.retry_base.min(cap_written.map_or(Duration::MAX, Duration::from_millis)), ms(1, MINUTE_MS);
         /// The longest wait before any retry.
         retry_cap as "retry_cap_ms": Duration = usual.retry_cap.max(retry_base), ms(1, MINUTE_MS);
+        /// Calls without any success for this long open a writer's circuit: requests that would wait for the output
+        /// are then answered 503 at once, but for a few that try it. `off` lets every request wait.
+        circuit_open_after as "circuit_open_after_ms": Option<Duration> =
+            Some(Duration::from_millis(context.ack_deadline.value)),
+            ms(CIRCUIT_OPEN_AFTER_MS_MIN, 10 * MINUTE_MS).or_off().default_is("`ack.deadline_ms`");
+        /// While the circuit is open, each worker lets a request through this often.
+        circuit_probe_every as "circuit_probe_every_ms": Duration = Duration::from_millis(250), ms(10, MINUTE_MS);
     }
 }
 
@@ -375,7 +386,7 @@ impl Delivery {
         ];
         let cap_written = reader.given(&reader.path("retry_cap_ms"));
         let queue = queue.into_iter().max().unwrap_or(0);
-        let delivery = Delivery::read(reader, usual, queue, cap_written);
+        let delivery = Delivery::read(reader, usual, context, queue, cap_written);
         let queue = reader.number("queue_bytes_max");
         reader.at_least(&queue, batch, "no batch would ever fill");
         let needed = record.times(context.workers);

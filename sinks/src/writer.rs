@@ -11,8 +11,9 @@
 
 use crate::runtime;
 use crate::sink::Sink;
-use sluice_core::ack::{AckQueue, Outcome, Settlement};
+use sluice_core::ack::{AckBatch, AckQueue, Outcome, Settlement, WriterId, WriterState};
 use sluice_core::cause::Cause;
+use sluice_core::circuit::CircuitState;
 use sluice_core::delivery::{
     Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, Tally,
 };
@@ -33,7 +34,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Submissions taken from the queue between two polls for completed calls, so that neither starves the other.
 const SUBMISSIONS_PER_TURN: usize = 1_024;
@@ -45,6 +46,8 @@ const WARN_EVERY: Duration = Duration::from_secs(1);
 pub struct WriterSettings {
     /// Name of the output, for the thread and the log.
     pub output: String,
+    /// How cores know it.
+    pub id: WriterId,
     /// Batching and retries.
     pub delivery: DeliverySettings,
     /// Reads the process's monotonic clock.
@@ -192,6 +195,8 @@ pub async fn run(
         actions: Vec::new(),
         ack_batches: Vec::new(),
         failures: FailureLog::default(),
+        circuit: CircuitState::default(),
+        failing_since: None,
         left_behind: 0,
     };
     let mut stop_signal = stopped.clone();
@@ -303,6 +308,9 @@ struct Writer {
     /// Settlements of this turn, by destination core.
     ack_batches: Vec<(&'static AckQueue, Vec<Settlement>)>,
     failures: FailureLog,
+    /// As the cores know it.
+    circuit: CircuitState,
+    failing_since: Option<Mono>,
     left_behind: u64,
 }
 
@@ -409,11 +417,53 @@ impl Writer {
         }
     }
 
+    /// Sends the settlements of this turn, and the state of the circuit to every core that has sent records when
+    /// it opens or closes.
     fn flush_acks(&mut self) {
+        let circuit = self.machine.circuit();
+        let has_turned = circuit.is_failing() != self.circuit.is_failing();
+        if circuit != self.circuit {
+            self.settings.stats.circuit.set(circuit as u64);
+            self.circuit = circuit;
+        }
+        if has_turned {
+            self.tell_circuit();
+        }
+        let state = WriterState {
+            writer: self.settings.id,
+            circuit,
+            throttled: self.machine.throttled(),
+        };
         for (acks, batch) in &mut self.ack_batches {
-            if !batch.is_empty() {
-                acks.send(std::mem::take(batch));
+            if !batch.is_empty() || has_turned {
+                acks.send(AckBatch {
+                    settlements: std::mem::take(batch),
+                    writer: Some(state),
+                });
             }
+        }
+    }
+
+    fn tell_circuit(&mut self) {
+        let output = &self.settings.output;
+        let now = (self.settings.clock)();
+        if self.circuit.is_failing() {
+            self.failing_since = Some(now);
+            self.settings.stats.circuit_opened.increment();
+            warn!(
+                output,
+                "circuit open: no call has succeeded for circuit_open_after_ms, only probes are let through"
+            );
+        } else {
+            let open_ms = self
+                .failing_since
+                .take()
+                .map(|since| now.since(since).as_millis());
+            info!(
+                output,
+                open_ms = open_ms.and_then(|ms| u64::try_from(ms).ok()),
+                "circuit closed: a call succeeded"
+            );
         }
     }
 }

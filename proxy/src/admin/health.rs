@@ -5,8 +5,9 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
+use sluice_core::circuit::CircuitState;
 use sluice_core::json::escape::quote_str_into;
-use sluice_core::stats::StagingStats;
+use sluice_core::stats::{StagingStats, WriterStats};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -50,6 +51,7 @@ struct OutputHealth {
     trouble: AtomicU8,
     /// Set for an output that stages records before it uploads them.
     stage: OnceLock<Arc<StagingStats>>,
+    writers: OnceLock<Vec<Arc<WriterStats>>>,
 }
 
 impl OutputHealth {
@@ -60,6 +62,13 @@ impl OutputHealth {
         taking
             .copied()
             .or_else(|| self.stage.get().and_then(|stage| stage.trouble()))
+    }
+
+    /// The circuit of the writer that fares best, unless it is closed.
+    fn circuit(&self) -> Option<CircuitState> {
+        let writers = self.writers.get()?.iter();
+        let best = writers.map(|writer| writer.circuit()).min()?;
+        best.is_failing().then_some(best)
     }
 }
 
@@ -75,6 +84,7 @@ impl Readiness {
                     name,
                     trouble: AtomicU8::new(0),
                     stage: OnceLock::new(),
+                    writers: OnceLock::new(),
                 })
                 .collect(),
         }
@@ -117,7 +127,16 @@ impl Readiness {
         }
     }
 
-    /// The body of `/ready`: `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"}}`.
+    /// Watches the circuits of an output's writers; once per output.
+    pub fn watch_writers(&self, output: OutputId, writers: Vec<Arc<WriterStats>>) {
+        if let Some(output) = self.outputs.get(usize::from(output.0)) {
+            // Only the first call counts: an output starts once.
+            let _ = output.writers.set(writers);
+        }
+    }
+
+    /// The body of `/ready`:
+    /// `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"},"circuits":{"main":"open"}}`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let phase = self.phase();
@@ -126,20 +145,27 @@ impl Readiness {
             quote_str_into(phase.label(), &mut json);
         }
         json.extend_from_slice(b"],\"troubled\":{");
-        let troubled = self
-            .outputs
-            .iter()
-            .filter_map(|output| Some((&output.name, output.trouble()?)));
-        for (at, (name, cause)) in troubled.enumerate() {
+        self.list(&mut json, |output| output.trouble().map(Cause::label));
+        json.extend_from_slice(b"},\"circuits\":{");
+        self.list(&mut json, |output| {
+            output.circuit().map(CircuitState::label)
+        });
+        json.extend_from_slice(b"}}");
+        json
+    }
+
+    /// The outputs that have a word, as members of an object.
+    fn list(&self, json: &mut Vec<u8>, word: impl Fn(&OutputHealth) -> Option<&'static str>) {
+        let outputs = self.outputs.iter();
+        let listed = outputs.filter_map(|output| Some((&output.name, word(output)?)));
+        for (at, (name, word)) in listed.enumerate() {
             if at > 0 {
                 json.push(b',');
             }
-            quote_str_into(name, &mut json);
+            quote_str_into(name, json);
             json.push(b':');
-            quote_str_into(cause.label(), &mut json);
+            quote_str_into(word, json);
         }
-        json.extend_from_slice(b"}}");
-        json
     }
 }
 
@@ -161,16 +187,19 @@ mod tests {
         assert!(!ready.is_ready());
         assert_eq!(
             text(&ready),
-            r#"{"ready":false,"reasons":["starting"],"troubled":{}}"#
+            r#"{"ready":false,"reasons":["starting"],"troubled":{},"circuits":{}}"#
         );
         ready.enter(Phase::Serving);
         assert!(ready.is_ready());
-        assert_eq!(text(&ready), r#"{"ready":true,"reasons":[],"troubled":{}}"#);
+        assert_eq!(
+            text(&ready),
+            r#"{"ready":true,"reasons":[],"troubled":{},"circuits":{}}"#
+        );
         ready.enter(Phase::Draining);
         assert!(!ready.is_ready());
         assert_eq!(
             text(&ready),
-            r#"{"ready":false,"reasons":["draining"],"troubled":{}}"#
+            r#"{"ready":false,"reasons":["draining"],"troubled":{},"circuits":{}}"#
         );
     }
 
@@ -192,11 +221,22 @@ mod tests {
         assert!(ready.is_ready());
         assert_eq!(
             text(&ready),
-            r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\n":"lost"}}"#
+            r#"{"ready":true,"reasons":[],"troubled":{"main":"throttled","a\"\\\n":"lost"},"circuits":{}}"#
         );
         ready.set_trouble(OutputId(0), None);
         ready.set_trouble(OutputId(1), None);
-        assert!(text(&ready).ends_with(r#""troubled":{}}"#));
+        assert!(text(&ready).ends_with(r#""troubled":{},"circuits":{}}"#));
+    }
+
+    #[test]
+    fn an_output_with_every_circuit_open_is_listed() {
+        let ready = readiness();
+        let writers = [Arc::new(WriterStats::default()), Arc::default()];
+        ready.watch_writers(OutputId(0), writers.to_vec());
+        writers[0].circuit.set(CircuitState::Open as u64);
+        assert!(text(&ready).ends_with(r#""circuits":{}}"#));
+        writers[1].circuit.set(CircuitState::HalfOpen as u64);
+        assert!(text(&ready).ends_with(r#""circuits":{"main":"half_open"}}"#));
     }
 
     #[test]
@@ -206,11 +246,11 @@ mod tests {
         ready.watch(OutputId(0), Arc::clone(&stage));
         stage.attempted(Some(Cause::NotFound));
         ready.set_trouble(OutputId(0), None);
-        assert!(text(&ready).ends_with(r#""troubled":{"main":"not_found"}}"#));
+        assert!(text(&ready).ends_with(r#""troubled":{"main":"not_found"},"circuits":{}}"#));
         ready.set_trouble(OutputId(0), Some(Cause::NoSpace));
-        assert!(text(&ready).ends_with(r#""troubled":{"main":"no_space"}}"#));
+        assert!(text(&ready).ends_with(r#""troubled":{"main":"no_space"},"circuits":{}}"#));
         ready.set_trouble(OutputId(0), None);
         stage.attempted(None);
-        assert!(text(&ready).ends_with(r#""troubled":{}}"#));
+        assert!(text(&ready).ends_with(r#""troubled":{},"circuits":{}}"#));
     }
 }

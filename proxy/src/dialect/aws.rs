@@ -12,7 +12,7 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
         // One request is one record here: there is nothing that could have been refused alone.
         Verdict::Done { .. } => Answer::empty(StatusCode::OK),
         Verdict::RetryLater(shed) | Verdict::InDoubt { shed, .. } => {
-            retry_later(shed, retry_after_s)
+            retry_later(shed.reason, retry_after_s)
         }
         Verdict::GiveUp(reject) => refusal(&reject),
     }

@@ -23,13 +23,13 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
             Some(_) if accepted > 0 => Answer::json(StatusCode::OK, list(accepted, &rejected)),
             Some((_, first)) => Answer::json(code(first).status, list(accepted, &rejected)),
         },
-        Verdict::RetryLater(shed) => retry_later(shed, retry_after_s),
+        Verdict::RetryLater(shed) => retry_later(shed.reason, retry_after_s),
         Verdict::InDoubt {
             shed,
             total,
             indices,
         } => {
-            let answer = retry_later(shed, retry_after_s);
+            let answer = retry_later(shed.reason, retry_after_s);
             let body = with_doubt(&answer.body, total, &indices);
             Answer {
                 body: body.into(),
@@ -88,12 +88,15 @@ fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Shed;
+    use sluice_core::intake::{RetryAfter, Shed, ShedReason};
 
     #[test]
     fn a_503_lists_the_events_in_doubt() {
         let verdict = Verdict::InDoubt {
-            shed: Shed::Sink,
+            shed: Shed {
+                reason: ShedReason::Sink,
+                retry_after: RetryAfter { min_s: 3, max_s: 3 },
+            },
             total: 3,
             indices: vec![1, 5],
         };

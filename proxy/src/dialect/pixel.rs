@@ -22,8 +22,8 @@ pub fn answer(verdict: Verdict, retry_after_s: u32) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Shed;
     use ::http::StatusCode;
+    use sluice_core::intake::{RetryAfter, Shed, ShedReason};
 
     #[test]
     fn every_answer_is_the_dot_with_its_true_status() {
@@ -34,7 +34,10 @@ mod tests {
         for (verdict, status) in [
             (done, StatusCode::OK),
             (
-                Verdict::RetryLater(Shed::Queue),
+                Verdict::RetryLater(Shed {
+                    reason: ShedReason::Queue,
+                    retry_after: RetryAfter { min_s: 3, max_s: 3 },
+                }),
                 StatusCode::SERVICE_UNAVAILABLE,
             ),
         ] {

@@ -183,7 +183,7 @@ pub const FAMILIES: &[Family] = &[
         "Events refused to the client.",
         Worker(|worker| worker.events_rejected.get())),
     family("sluice_events_shed_total", Counter, "events", NONE,
-        "Good events of requests answered 503 for want of room; handed to no output.",
+        "Good events of requests answered 503 before anything was taken; handed to no output.",
         Worker(|worker| worker.events_shed.get())),
     family("sluice_events_without_topic_total", Counter, "events", NONE,
         "Good events whose values named no topic of a template, or one too many: for its fallback.",
@@ -198,10 +198,11 @@ pub const FAMILIES: &[Family] = &[
         "Bodies prepared on a background thread, because they are large or unpack to more than 64 KiB.",
         Worker(|worker| worker.bodies_offloaded.get())),
     family("sluice_shed_total", Counter, "requests", &["reason"],
-        "Requests answered 503 for want of room: in the byte budget, or in an output's queue.",
+        "Requests answered 503 before anything was taken: no room in the byte budget or in an output's queue, or an open circuit.",
         WorkerBy(&[
             ("budget", |worker| worker.shed_budget.get()),
             ("queue", |worker| worker.shed_queue.get()),
+            ("circuit", |worker| worker.shed_circuit.get()),
         ]))
         .alarms(&["SluiceShedding"]),
     family("sluice_ack_deadline_passed_total", Counter, "requests", NONE,
@@ -228,7 +229,7 @@ pub const FAMILIES: &[Family] = &[
         Output(|output| output.accepted.get()))
         .alarms(&["SluiceOutputStalled", "SluiceOutputThrottled", "SluiceLedgerBroken"]),
     family("sluice_output_delivered_records_total", Counter, "records", OUTPUT,
-        "Records that the destination confirmed.",
+        "Records that the output confirmed: the destination has them, or, for s3, the local disk.",
         Output(|output| output.delivered.get()))
         .alarms(&["SluiceOutputStalled", "SluiceLedgerBroken"]),
     family("sluice_output_delivered_late_records_total", Counter, "records", OUTPUT,
@@ -280,6 +281,18 @@ pub const FAMILIES: &[Family] = &[
         "Results of single records that asked for another try, by cause.",
         WriterByCause(|writer| &writer.retries))
         .alarms(&["SluiceOutputThrottled"]),
+    family("sluice_output_circuit_state", Gauge, "state", OUTPUT,
+        "The circuit of the writer that fares best: 0 closed, 1 half open (a probe is under way), 2 open.",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                let circuits = output.writers.iter().map(|writer| writer.circuit());
+                let best = circuits.min().unwrap_or_default();
+                page.sample("", &[("output", &output.name)], best as u64);
+            }
+        })),
+    family("sluice_output_circuit_opened_total", Counter, "times", OUTPUT,
+        "How often circuits of the output's writers have opened.",
+        Writer(|writer| writer.circuit_opened.get())),
     family("sluice_output_since_delivery_seconds", Gauge, "seconds", OUTPUT,
         "Time since a call last delivered anything; no sample before the first. Grows without traffic, too.",
         Custom(since_delivery)),

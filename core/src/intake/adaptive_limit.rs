@@ -17,7 +17,7 @@ const LOOKS: u32 = 2;
 
 /// Bounds the bytes that one core may have pending at one output.
 #[derive(Debug)]
-pub struct AdaptiveLimit {
+pub(crate) struct AdaptiveLimit {
     /// Configured bound, bytes.
     most: u64,
     /// Longest acceptable latency of a result while the destination throttles.
@@ -38,8 +38,7 @@ pub struct AdaptiveLimit {
 
 impl AdaptiveLimit {
     /// A limit of `most` bytes until the destination throttles.
-    #[must_use]
-    pub fn new(most: u64, target: Duration) -> AdaptiveLimit {
+    pub(crate) fn new(most: u64, target: Duration) -> AdaptiveLimit {
         AdaptiveLimit {
             most,
             target,
@@ -53,25 +52,24 @@ impl AdaptiveLimit {
     }
 
     /// Bytes that may be pending now.
-    #[must_use]
-    pub fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         self.capacity
     }
 
     /// Records `bytes` confirmed, `took` after they were accepted.
-    pub fn delivered(&mut self, bytes: u64, took: Duration) {
+    pub(crate) fn delivered(&mut self, bytes: u64, took: Duration) {
         self.delivered += bytes;
         self.late |= took > self.target;
     }
 
     /// Records that a record expired.
-    pub fn given_up(&mut self) {
+    pub(crate) fn given_up(&mut self) {
         self.late = true;
     }
 
     /// Advances time. `throttled` is the destination's total throttle count so far. Call every few
     /// milliseconds.
-    pub fn tick(&mut self, now: Mono, throttled: u64) {
+    pub(crate) fn tick(&mut self, now: Mono, throttled: u64) {
         let passed = now.since(self.since);
         if passed < self.target / LOOKS {
             return;

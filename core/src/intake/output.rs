@@ -1,0 +1,227 @@
+//! One output as one core sees it: what is pending there, what more may be, and which of its writers works.
+
+use super::adaptive_limit::AdaptiveLimit;
+use super::delivery_rate::DeliveryRate;
+use super::request_table::Settled;
+use crate::ack::{Outcome, Settlement, WriterState};
+use crate::cause::Cause;
+use crate::route::DeliveryClass;
+use crate::time::Mono;
+use std::time::Duration;
+
+/// While another writer delivers, the failing one of this core is tried this much less often than a failing
+/// output is: each try can cost a request its place.
+const HOME_PROBE_FACTOR: u32 = 10;
+
+/// A core's rules for one output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputRule {
+    /// What records are promised there unless their event says otherwise.
+    pub class: DeliveryClass,
+    /// Bytes of records that this core may have pending there.
+    pub pending_bytes_max: u64,
+    /// Longest acceptable latency of a result while the output throttles, which further bounds what may
+    /// be pending. `None` if no answer waits for the output.
+    pub adaptive_limit: Option<Duration>,
+    /// How long a best-effort record may be tried. The ack deadline bounds all others.
+    pub retry_for: Duration,
+    /// Whether records carry their key, or leave the choice to the sink.
+    pub keyed: bool,
+    /// Whether records go to the topics that they name.
+    pub by_topic: bool,
+    /// Its writers, at least 1.
+    pub writers: u16,
+    /// The writer that gets this core's records while its circuit is closed.
+    pub home: u16,
+    /// While its circuits are open: the time between two requests that are admitted to try it.
+    pub probe_every: Duration,
+    /// Whether its writers spool what they cannot deliver, so that an open circuit is no reason to shed.
+    pub spools: bool,
+}
+
+/// Counts of one output on one core. `accepted == delivered + refused + pending`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputTally {
+    /// Records handed over.
+    pub accepted: u64,
+    /// Records confirmed.
+    pub delivered: u64,
+    /// Records not confirmed, indexed as [`Cause::ALL`].
+    pub refused: [u64; Cause::ALL.len()],
+    /// Records without a result yet.
+    pub pending: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Bytes that may be pending now.
+    pub capacity_bytes: u64,
+    /// Delivered records whose client had already been answered or had disconnected.
+    pub delivered_late: u64,
+}
+
+/// What was last heard of a writer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    is_failing: bool,
+    throttled: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) rule: OutputRule,
+    pub(crate) tally: OutputTally,
+    pub(crate) rate: DeliveryRate,
+    adaptive_limit: Option<AdaptiveLimit>,
+    writers: Box<[Heard]>,
+    /// Throttled results of all writers.
+    throttled: u64,
+    /// Gets the records, usually `rule.home`.
+    writer: u16,
+    /// Whether any circuit is open that matters here: this core's own writer's, and perhaps all others.
+    home_is_failing: bool,
+    all_are_failing: bool,
+    probe_at: Mono,
+    next_probe: u16,
+}
+
+impl Output {
+    pub(crate) fn new(rule: OutputRule) -> Output {
+        let adaptive_limit = |target| AdaptiveLimit::new(rule.pending_bytes_max, target);
+        Output {
+            tally: OutputTally {
+                capacity_bytes: rule.pending_bytes_max,
+                ..OutputTally::default()
+            },
+            adaptive_limit: rule.adaptive_limit.map(adaptive_limit),
+            rate: DeliveryRate::default(),
+            writers: vec![Heard::default(); usize::from(rule.writers.max(1))].into(),
+            throttled: 0,
+            writer: rule.home,
+            home_is_failing: false,
+            all_are_failing: false,
+            probe_at: Mono::default(),
+            next_probe: rule.home,
+            rule,
+        }
+    }
+
+    /// The writer for the request that is being admitted.
+    pub(crate) fn writer(&self) -> u16 {
+        self.writer
+    }
+
+    /// Whether `bytes` more may be pending. An output with nothing pending always has capacity, because
+    /// this core's share may be smaller than the largest allowed request.
+    pub(crate) fn has_capacity_for(&self, bytes: u64) -> bool {
+        let OutputTally {
+            pending,
+            pending_bytes,
+            capacity_bytes,
+            ..
+        } = self.tally;
+        pending == 0 || pending_bytes + bytes <= capacity_bytes
+    }
+
+    /// Whether requests that wait for this output are admitted, if only as probes.
+    pub(crate) fn takes_requests(&self, now: Mono) -> bool {
+        !self.all_are_failing || self.rule.spools || now >= self.probe_at
+    }
+
+    /// Chooses the writer for the next request, which is a probe if one is due.
+    pub(crate) fn choose_writer(&mut self, now: Mono) {
+        if !self.home_is_failing {
+            return;
+        }
+        let is_probe = now >= self.probe_at;
+        let count = self.rule.writers.max(1);
+        self.writer = match (self.all_are_failing, is_probe) {
+            (true, true) => {
+                self.probe_at = now + self.rule.probe_every;
+                let probed = self.next_probe;
+                // The next probe shows how another writer fares.
+                self.next_probe = (probed + 1) % count;
+                probed
+            }
+            (true, false) => self.rule.home,
+            (false, true) => {
+                self.probe_at = now + self.rule.probe_every * HOME_PROBE_FACTOR;
+                self.rule.home
+            }
+            (false, false) => self.working_writer().unwrap_or(self.rule.home),
+        };
+    }
+
+    fn working_writer(&self) -> Option<u16> {
+        let count = self.rule.writers.max(1);
+        let mut from_home = (0..count).map(|step| (self.rule.home + step) % count);
+        from_home.find(|number| !self.is_failing(*number))
+    }
+
+    fn is_failing(&self, writer: u16) -> bool {
+        let heard = self.writers.get(usize::from(writer));
+        heard.is_some_and(|heard| heard.is_failing)
+    }
+
+    /// Takes in the state of one of its writers.
+    pub(crate) fn heard(&mut self, state: WriterState, now: Mono) {
+        let Some(heard) = self.writers.get_mut(usize::from(state.writer.number)) else {
+            return;
+        };
+        self.throttled += state.throttled.saturating_sub(heard.throttled);
+        heard.throttled = state.throttled;
+        let is_failing = state.circuit.is_failing();
+        if heard.is_failing == is_failing {
+            return;
+        }
+        heard.is_failing = is_failing;
+        let (home_was, all_were) = (self.home_is_failing, self.all_are_failing);
+        self.home_is_failing = self.is_failing(self.rule.home);
+        self.all_are_failing = self.working_writer().is_none();
+        if !self.home_is_failing {
+            self.writer = self.rule.home;
+        } else if !home_was {
+            // It has just failed: another writer is asked first, if there is one that may work.
+            self.probe_at = now + self.rule.probe_every;
+        } else if self.all_are_failing && !all_were {
+            self.probe_at = self.probe_at.min(now + self.rule.probe_every);
+        }
+    }
+
+    /// Applies one settlement.
+    pub(crate) fn settle(&mut self, settlement: &Settlement, settled: Settled, now: Mono) {
+        let tally = &mut self.tally;
+        let bytes = u64::from(settlement.bytes);
+        tally.pending -= 1;
+        tally.pending_bytes -= bytes;
+        match settlement.outcome {
+            Outcome::Delivered => {
+                tally.delivered += 1;
+                tally.delivered_late += u64::from(settlement.is_awaited && settled.is_late);
+                self.rate.delivered(bytes);
+                if let Some(adaptive_limit) = &mut self.adaptive_limit {
+                    adaptive_limit.delivered(bytes, now.since(settled.since));
+                }
+            }
+            Outcome::Refused(cause) => {
+                tally.refused[cause as usize] += 1;
+                if let (Some(adaptive_limit), Cause::Throttled | Cause::Expired) =
+                    (&mut self.adaptive_limit, cause)
+                {
+                    adaptive_limit.given_up();
+                }
+            }
+        }
+        assert!(
+            tally.accepted == tally.delivered + tally.refused.iter().sum::<u64>() + tally.pending,
+            "a record vanished at an output: {tally:?}"
+        );
+    }
+
+    pub(crate) fn tick(&mut self, now: Mono) {
+        self.rate.tick(now, self.tally.pending > 0);
+        if let Some(adaptive_limit) = &mut self.adaptive_limit {
+            adaptive_limit.tick(now, self.throttled);
+            self.tally.capacity_bytes = adaptive_limit.capacity();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where an event goes: which outputs, and at each one under which key, to which topic, and with what promise.
+
+use crate::ack::OutputId;
+use crate::topic::Topic;
+use bytes::Bytes;
+
+/// Outputs that a set can name; as many as a configuration may have.
+pub const OUTPUTS_MAX: usize = u16::BITS as usize;
+
+/// A set of outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputSet(u16);
+
+impl OutputSet {
+    /// Every output.
+    pub const ALL: OutputSet = OutputSet(u16::MAX);
+    /// No output.
+    pub const NONE: OutputSet = OutputSet(0);
+
+    /// This set and one output more; one beyond [`OUTPUTS_MAX`] is in no set.
+    #[must_use]
+    pub fn with(self, output: OutputId) -> OutputSet {
+        let bit = 1_u16.checked_shl(u32::from(output.0)).unwrap_or(0);
+        OutputSet(self.0 | bit)
+    }
+
+    /// Whether the output is in the set.
+    #[must_use]
+    pub fn contains(self, output: OutputId) -> bool {
+        u32::from(output.0) < u16::BITS && self.0 >> output.0 & 1 == 1
+    }
+}
+
+/// What an event is promised at an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryClass {
+    /// The answer waits until the destination confirms the record.
+    Required,
+    /// The answer waits until the record is synced to the local disk, from where it reaches the destination. At an
+    /// output that keeps nothing on disk, as [`DeliveryClass::Required`].
+    Durable,
+    /// The answer does not wait: it is enough to hand the record to the output. Records lost after that
+    /// are counted.
+    BestEffort,
+}
+
+impl DeliveryClass {
+    /// Whether answers wait for a record of this class.
+    #[must_use]
+    pub const fn is_awaited(self) -> bool {
+        !matches!(self, DeliveryClass::BestEffort)
+    }
+}
+
+/// How an event goes to one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The partition key.
+    pub key: Option<Bytes>,
+    /// The topic.
+    pub topic: Option<Topic>,
+    /// What the event is promised there; `None` for the default of the output.
+    pub class: Option<DeliveryClass>,
+}
+
+/// An event's own outputs, for events that do not simply go to every output with one key and one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// The outputs it goes to.
+    pub outputs: OutputSet,
+    /// Outputs with a route of their own; at all others the event's key and topic apply.
+    pub routes: Vec<(OutputId, Route)>,
+}
+
+impl Routing {
+    /// The route to an output, where it has one of its own.
+    #[must_use]
+    pub fn route(&self, output: OutputId) -> Option<&Route> {
+        let mut routes = self.routes.iter();
+        routes.find_map(|(at, route)| (*at == output).then_some(route))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_exactly_the_outputs_put_into_it() {
+        let set = OutputSet::NONE.with(OutputId(0)).with(OutputId(15));
+        let all = (0..100).map(OutputId);
+        let held: Vec<u16> = all.filter(|at| set.contains(*at)).map(|at| at.0).collect();
+        assert_eq!(held, [0, 15]);
+        assert_eq!(set.with(OutputId(16)), set);
+        assert!(OutputSet::ALL.contains(OutputId(15)));
+    }
+}
