@@ -1,4 +1,4 @@
-//! What delivery costs per record: machine 2 by itself, the request table, and the hand-off between
+//! What delivery costs per record: machine 2 by itself, intake, and the hand-off between
 //! two threads and back. Every benchmark checks its counts before it is timed.
 
 #![allow(missing_docs, reason = "criterion's macros make items without docs")]
@@ -9,14 +9,17 @@
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, RequestKey, Ticket};
 use sluice_core::budget::ByteBudget;
 use sluice_core::cause::Cause;
+use sluice_core::circuit::CircuitSettings;
 use sluice_core::delivery::{Action, BatchLimits, Delivery, DeliverySettings, Input};
+use sluice_core::intake::{Intake, IntakeSettings, OutputRule, Resolution, RetryAfter};
+use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::queue::queue;
 use sluice_core::record::{Record, RecordResult};
-use sluice_core::request_table::{AckPolicy, AckStatus, OutputRule, RequestTable};
 use sluice_core::retry::RetryPolicy;
+use sluice_core::route::DeliveryClass;
 use sluice_core::time::Mono;
 use std::hint::black_box;
 use std::task::{Poll, Waker};
@@ -52,6 +55,10 @@ fn machine() -> Delivery {
         linger: Duration::ZERO,
         in_flight_max: 8,
         retry,
+        circuit: Some(CircuitSettings {
+            open_after: Duration::from_secs(4),
+            ack_deadline: Duration::from_secs(4),
+        }),
     };
     let limits = BatchLimits {
         records_max: 500,
@@ -127,33 +134,72 @@ fn delivery(c: &mut Criterion) {
     group.finish();
 }
 
-/// Opens, accepts, settles and closes one request of one record.
-fn through_the_table(table: &mut RequestTable, budget: &ByteBudget) -> AckStatus {
-    let permit = budget.try_reserve(1_024, None).unwrap();
-    let request = table.open(1, 0, permit, FAR);
-    let mut word: Option<Settlement> = None;
-    table.accept(request, 1_024, |_, ticket| {
-        word = Some(ticket.settle(Outcome::Delivered).1)
+/// Admits, settles and closes one request of one record.
+fn through_intake(
+    intake: &mut Intake,
+    budget: &ByteBudget,
+    prepared: &mut Prepared,
+    payload: &Bytes,
+) -> Poll<Resolution> {
+    prepared.received = 1;
+    prepared.records.push(PreparedRecord {
+        index: 0,
+        key: None,
+        topic: None,
+        payload: payload.clone(),
+        routing: None,
     });
-    assert_eq!(table.status(request, Waker::noop()), AckStatus::Open);
-    table.settle(word.unwrap());
-    let status = table.status(request, Waker::noop());
-    table.close(request);
-    status
+    let permit = budget.try_reserve(1_024, None).unwrap();
+    let mut settlements = Vec::new();
+    let request = intake.admit(prepared, permit, FAR, Mono(0), |_, record| {
+        settlements.push(record.ticket.settle(Outcome::Delivered).1);
+    });
+    let request = request.unwrap();
+    assert!(
+        intake
+            .poll_resolution(request, 100, Waker::noop())
+            .is_pending()
+    );
+    let batch = AckBatch {
+        settlements,
+        writer: None,
+    };
+    intake.settle(batch, Mono(0));
+    let resolution = intake.poll_resolution(request, 100, Waker::noop());
+    intake.close(request);
+    resolution
 }
 
-fn ledger(c: &mut Criterion) {
+fn intake(c: &mut Criterion) {
     let rule = OutputRule {
-        ack: AckPolicy::Delivered,
+        class: DeliveryClass::Required,
         pending_bytes_max: 1 << 30,
         adaptive_limit: Some(Duration::from_secs(1)),
+        retry_for: Duration::from_secs(60),
+        keyed: false,
+        by_topic: false,
+        writers: 1,
+        home: 0,
+        probe_every: Duration::from_millis(250),
+        spools: false,
     };
-    let mut table = RequestTable::new(AckQueue::leak(), vec![rule]);
+    let settings = IntakeSettings {
+        ack_deadline: Duration::from_secs(4),
+        retry_after: RetryAfter { min_s: 1, max_s: 5 },
+        outputs: vec![rule],
+    };
+    let mut intake = Intake::new(AckQueue::leak(), settings);
     let budget = ByteBudget::new(1 << 30);
-    assert_eq!(through_the_table(&mut table, &budget), AckStatus::Delivered);
-    assert_eq!(table.open_requests(), 0);
-    c.bench_function("ledger/one_request", |b| {
-        b.iter(|| through_the_table(&mut table, &budget));
+    let payload = Bytes::from(vec![b'x'; 1_024]);
+    let mut prepared = Prepared::default();
+    let stored = Poll::Ready(Resolution::Stored);
+    assert_eq!(
+        through_intake(&mut intake, &budget, &mut prepared, &payload),
+        stored
+    );
+    assert_eq!(intake.open_requests(), 0);
+    c.bench_function("intake/one_request", |b| {
+        b.iter(|| through_intake(&mut intake, &budget, &mut prepared, &payload));
     });
 }
 
@@ -173,7 +219,10 @@ fn hand_off(c: &mut Criterion) {
                             .into_iter()
                             .map(|record| record.ticket.settle(Outcome::Delivered).1)
                             .collect();
-                        port.send(words);
+                        port.send(AckBatch {
+                            settlements: words,
+                            writer: None,
+                        });
                     }
                     Poll::Ready(None) => return settled,
                     Poll::Pending => std::hint::spin_loop(),
@@ -187,7 +236,7 @@ fn hand_off(c: &mut Criterion) {
             let mut back = 0;
             while back < submission {
                 match port.poll_recv(Waker::noop()) {
-                    Some(words) => back += words.len(),
+                    Some(words) => back += words.settlements.len(),
                     None => std::hint::spin_loop(),
                 }
             }
@@ -204,5 +253,5 @@ fn hand_off(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, delivery, ledger, hand_off);
+criterion_group!(benches, delivery, intake, hand_off);
 criterion_main!(benches);

@@ -24,6 +24,7 @@ fn main() {
             base: Duration::from_millis(50),
             cap: Duration::from_secs(1),
         },
+        circuit: None,
     };
     let limits = BatchLimits {
         records_max: 100,

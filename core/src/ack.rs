@@ -155,6 +155,12 @@ impl Ticket {
         self
     }
 
+    /// Where its settlement goes.
+    #[must_use]
+    pub fn acks(&self) -> &'static AckQueue {
+        self.acks
+    }
+
     /// Ends the obligation. The caller sends the settlement to the ack queue.
     #[must_use = "the settlement has to reach the ack queue"]
     pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {

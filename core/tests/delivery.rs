@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Ticket};
 use sluice_core::cause::Cause;
+use sluice_core::circuit::{CircuitSettings, CircuitState};
 use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
@@ -20,11 +21,17 @@ const RETRY: RetryPolicy = RetryPolicy {
     cap: Duration::from_millis(1_000),
 };
 
+const CIRCUIT: CircuitSettings = CircuitSettings {
+    open_after: Duration::from_secs(4),
+    ack_deadline: Duration::from_secs(4),
+};
+
 fn settings(linger_ms: u64, in_flight_max: usize) -> DeliverySettings {
     DeliverySettings {
         linger: Duration::from_millis(linger_ms),
         in_flight_max,
         retry: RETRY,
+        circuit: Some(CIRCUIT),
     }
 }
 
@@ -200,10 +207,8 @@ fn records_that_failed_together_are_tried_again_together() {
         let mut driver = Driver::new(settings(linger_ms, 100), limits(20, 1_000));
         driver.records(&[8; 20], at_ms(0), FAR);
         driver.complete(0, &[THROTTLED; 20], at_ms(1_000), 3);
-        while driver.machine.wake_at() != Mono::NEVER {
-            let now = driver.machine.wake_at();
-            assert!(now <= at_ms(1_050), "{now:?}");
-            driver.step(Input::Tick, now, 0);
+        while driver.machine.wake_at() <= at_ms(1_050) {
+            driver.step(Input::Tick, driver.machine.wake_at(), 0);
         }
         assert_eq!(driver.calls.len(), calls, "linger {linger_ms} ms");
         let carried: usize = driver.calls.iter().map(|(_, records)| records.len()).sum();
@@ -298,6 +303,60 @@ fn drain_sends_lingering_and_stop_settles_waiting_records() {
     // Without the stop it would have been tried again: it is left behind like what waited.
     assert_eq!(driver.settled[1], (0, Outcome::Refused(Cause::Shutdown)));
     assert!(driver.machine.is_idle());
+}
+
+const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
+
+/// Fails every call for as long as it takes the circuit to open.
+fn failing(driver: &mut Driver, result: RecordResult) -> Mono {
+    let mut now = at_ms(0);
+    driver.records(&[8], now, FAR);
+    while now < Mono::default() + CIRCUIT.open_after {
+        if driver.calls.is_empty() {
+            now = driver.machine.wake_at();
+            driver.step(Input::Tick, now, 0);
+        } else {
+            driver.complete(0, &[result], now, u64::MAX);
+        }
+    }
+    while !driver.calls.is_empty() {
+        driver.complete(0, &[result], now, u64::MAX);
+    }
+    now
+}
+
+#[test]
+fn an_open_circuit_gives_up_at_the_first_failure() {
+    let mut driver = Driver::new(settings(0, 1), limits(1, 1_000));
+    let now = failing(&mut driver, UNAVAILABLE);
+    assert_eq!(driver.machine.circuit(), CircuitState::Open);
+    // A record with time left beyond any client's patience is best effort, and still retried.
+    assert_eq!(driver.settled, []);
+    driver.records(&[8], now, now + CIRCUIT.ack_deadline);
+    assert_eq!(driver.machine.circuit(), CircuitState::HalfOpen);
+    driver.complete(0, &[UNAVAILABLE], now, u64::MAX);
+    let refused = Outcome::Refused(Cause::Unavailable);
+    assert_eq!(driver.settled, [(0, refused)]);
+    driver.records(&[8], now, now + CIRCUIT.ack_deadline);
+    driver.complete(0, &[OK], now, 0);
+    assert_eq!(driver.machine.circuit(), CircuitState::Closed);
+}
+
+#[test]
+fn a_throttling_destination_keeps_its_circuit_closed() {
+    let mut driver = Driver::new(settings(0, 1), limits(1, 1_000));
+    failing(&mut driver, THROTTLED);
+    assert_eq!(driver.machine.circuit(), CircuitState::Closed);
+    assert!(driver.machine.throttled() > 3);
+}
+
+#[test]
+fn calls_that_hang_open_the_circuit_at_their_time() {
+    let mut driver = Driver::new(settings(0, 1), limits(1, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    assert_eq!(driver.machine.wake_at(), at_ms(4_000));
+    driver.step(Input::Tick, at_ms(4_000), 0);
+    assert_eq!(driver.machine.circuit(), CircuitState::HalfOpen);
 }
 
 /// What the imagined destination did with a record.

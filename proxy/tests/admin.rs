@@ -600,7 +600,7 @@ fn the_port_serves_the_page_and_both_probes() {
         get(at, "/ready"),
         (
             200,
-            r#"{"ready":true,"reasons":[],"troubled":{"main":"denied"}}"#.to_owned()
+            r#"{"ready":true,"reasons":[],"troubled":{"main":"denied"},"circuits":{}}"#.to_owned()
         )
     );
     readiness.enter(Phase::Draining);

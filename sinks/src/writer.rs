@@ -305,7 +305,7 @@ struct Writer {
     /// Taken from the queue, not yet passed to the machine.
     arrived: Vec<Record>,
     actions: Vec<Action>,
-    /// Settlements of this turn, by destination core.
+    /// Settlements of this turn, for each core that has ever sent records.
     ack_batches: Vec<(&'static AckQueue, Vec<Settlement>)>,
     failures: FailureLog,
     /// As the cores know it.
@@ -318,10 +318,12 @@ impl Writer {
     /// Passes everything that has arrived to the machine in one step, so that batches can be full.
     fn take_submissions(&mut self, queue: &Receiver<Vec<Record>>) {
         let mut arrived = std::mem::take(&mut self.arrived);
+        self.know_core(&arrived);
         for _ in 0..SUBMISSIONS_PER_TURN {
             let Poll::Ready(Some(mut submission)) = queue.try_recv() else {
                 break;
             };
+            self.know_core(&submission);
             arrived.append(&mut submission);
         }
         if !arrived.is_empty() {
@@ -406,28 +408,39 @@ impl Writer {
             self.left_behind += u64::from(cause == Cause::Shutdown);
         }
         let (acks, settlement) = record.ticket.settle(outcome);
-        // There are few cores: a linear search is cheaper than a map.
-        match self
-            .ack_batches
-            .iter_mut()
-            .find(|(known, _)| std::ptr::eq(*known, acks))
-        {
-            Some((_, batch)) => batch.push(settlement),
-            None => self.ack_batches.push((acks, vec![settlement])),
+        self.ack_batch(acks).push(settlement);
+    }
+
+    /// Remembers the core that sent a submission: it hears of the circuit even before the first of its records is
+    /// settled.
+    fn know_core(&mut self, submission: &[Record]) {
+        if let Some(record) = submission.first() {
+            self.ack_batch(record.ticket.acks());
         }
     }
 
-    /// Sends the settlements of this turn, and the state of the circuit to every core that has sent records when
-    /// it opens or closes.
+    fn ack_batch(&mut self, acks: &'static AckQueue) -> &mut Vec<Settlement> {
+        let mut known = self.ack_batches.iter();
+        // There are few cores: a linear search is cheaper than a map.
+        let at = known.position(|(known, _)| std::ptr::eq(*known, acks));
+        let at = at.unwrap_or_else(|| {
+            self.ack_batches.push((acks, Vec::new()));
+            self.ack_batches.len() - 1
+        });
+        &mut self.ack_batches[at].1
+    }
+
+    /// Sends the settlements of this turn, and the state of the circuit, when it has changed, to every core that has
+    /// ever sent records.
     fn flush_acks(&mut self) {
         let circuit = self.machine.circuit();
-        let has_turned = circuit.is_failing() != self.circuit.is_failing();
-        if circuit != self.circuit {
+        let before = std::mem::replace(&mut self.circuit, circuit);
+        let has_changed = circuit != before;
+        if has_changed {
             self.settings.stats.circuit.set(circuit as u64);
-            self.circuit = circuit;
         }
-        if has_turned {
-            self.tell_circuit();
+        if circuit.is_failing() != before.is_failing() {
+            self.log_circuit();
         }
         let state = WriterState {
             writer: self.settings.id,
@@ -435,7 +448,7 @@ impl Writer {
             throttled: self.machine.throttled(),
         };
         for (acks, batch) in &mut self.ack_batches {
-            if !batch.is_empty() || has_turned {
+            if !batch.is_empty() || has_changed {
                 acks.send(AckBatch {
                     settlements: std::mem::take(batch),
                     writer: Some(state),
@@ -444,7 +457,7 @@ impl Writer {
         }
     }
 
-    fn tell_circuit(&mut self) {
+    fn log_circuit(&mut self) {
         let output = &self.settings.output;
         let now = (self.settings.clock)();
         if self.circuit.is_failing() {

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 use bytes::Bytes;
-use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
+use sluice_core::ack::{
+    AckBatch, AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket, WriterId,
+};
 use sluice_core::cause::Cause;
+use sluice_core::circuit::{CircuitSettings, CircuitState};
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::queue::{Sender, queue};
 use sluice_core::record::{Record, RecordResult};
@@ -52,6 +55,16 @@ where
     }
 }
 
+const WRITER: WriterId = WriterId {
+    output: OutputId(0),
+    number: 3,
+};
+/// Short, so that a test sees the circuit open; longer than it takes any of the other tests to settle.
+const CIRCUIT: CircuitSettings = CircuitSettings {
+    open_after: Duration::from_secs(1),
+    ack_deadline: Duration::from_secs(60),
+};
+
 fn now() -> Mono {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     Mono(u64::try_from(ORIGIN.elapsed().as_micros()).unwrap())
@@ -79,6 +92,7 @@ where
     let stats = Arc::new(WriterStats::default());
     let settings = WriterSettings {
         output: "test".into(),
+        id: WRITER,
         delivery: DeliverySettings {
             linger,
             in_flight_max: 2,
@@ -86,6 +100,7 @@ where
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(2),
             },
+            circuit: Some(CIRCUIT),
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),
@@ -129,6 +144,18 @@ impl Bench {
         self.queue.as_ref().unwrap().try_send(records).unwrap();
     }
 
+    /// The next batch that the core gets.
+    fn ack_batch(&self) -> AckBatch {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < give_up, "no acks came");
+            match self.port.poll_recv(Waker::noop()) {
+                Some(batch) => return batch,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// Collects settlements until `count` are there.
     fn settlements(&self, count: usize) -> Vec<Settlement> {
         let mut settled = Vec::new();
@@ -140,7 +167,7 @@ impl Bench {
                 settled.len()
             );
             match self.port.poll_recv(Waker::noop()) {
-                Some(batch) => settled.extend(batch),
+                Some(batch) => settled.extend(batch.settlements),
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         }
@@ -229,10 +256,48 @@ fn a_stopped_writer_gives_up_waiting_records() {
 }
 
 #[test]
+fn the_state_of_the_circuit_arrives_with_the_acks() {
+    // Fails until the circuit opens, and is heard by a core whose records were all settled before.
+    let bench = bench(|call, records| {
+        let result = match call {
+            0 => RecordResult::Delivered,
+            _ => RecordResult::Retry(Cause::Unavailable),
+        };
+        Some(vec![result; records])
+    });
+    bench.submit(1);
+    let first = bench.ack_batch();
+    let state = first.writer.unwrap();
+    assert_eq!(
+        (state.writer, state.circuit),
+        (WRITER, CircuitState::Closed)
+    );
+    assert_eq!(first.settlements.len(), 1);
+    bench.submit(1);
+    let last = bench.ack_batch();
+    assert!(last.writer.unwrap().circuit.is_failing());
+    // The record's client waits, so it was given up with the call that opened the circuit.
+    let refused = Outcome::Refused(Cause::Unavailable);
+    assert_eq!(outcomes(&last.settlements), [refused]);
+    assert_eq!(bench.stats.circuit_opened.get(), 1);
+    assert_eq!(bench.stats.circuit(), CircuitState::Open);
+}
+
+#[test]
+fn a_hanging_call_tells_its_core_of_the_open_circuit() {
+    let bench = bench(|_, _| None);
+    bench.submit(1);
+    let batch = bench.ack_batch();
+    assert_eq!(batch.settlements, []);
+    assert_eq!(batch.writer.unwrap().circuit, CircuitState::HalfOpen);
+}
+
+#[test]
 fn a_failed_sink_start_names_the_output() {
     let (_sender, receiver) = queue(1);
     let settings = WriterSettings {
         output: "clicks".into(),
+        id: WRITER,
         delivery: DeliverySettings {
             linger: Duration::ZERO,
             in_flight_max: 1,
@@ -240,6 +305,7 @@ fn a_failed_sink_start_names_the_output() {
                 base: Duration::ZERO,
                 cap: Duration::ZERO,
             },
+            circuit: None,
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),

@@ -5,6 +5,7 @@ use super::delivery_rate::DeliveryRate;
 use super::request_table::Settled;
 use crate::ack::{Outcome, Settlement, WriterState};
 use crate::cause::Cause;
+use crate::circuit::CircuitState;
 use crate::route::DeliveryClass;
 use crate::time::Mono;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub struct OutputTally {
 /// What was last heard of a writer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
-    is_failing: bool,
+    circuit: CircuitState,
     throttled: u64,
 }
 
@@ -80,6 +81,7 @@ pub(crate) struct Output {
     /// Whether any circuit is open that matters here: this core's own writer's, and perhaps all others.
     home_is_failing: bool,
     all_are_failing: bool,
+    /// When the next probe is due: some time after this core's last one was sent, or any core's failed.
     probe_at: Mono,
     next_probe: u16,
 }
@@ -127,7 +129,7 @@ impl Output {
         !self.all_are_failing || self.rule.spools || now >= self.probe_at
     }
 
-    /// Chooses the writer for the next request, which is a probe if one is due.
+    /// Chooses the writer for a request, which is a probe if one is due.
     pub(crate) fn choose_writer(&mut self, now: Mono) {
         if !self.home_is_failing {
             return;
@@ -159,7 +161,7 @@ impl Output {
 
     fn is_failing(&self, writer: u16) -> bool {
         let heard = self.writers.get(usize::from(writer));
-        heard.is_some_and(|heard| heard.is_failing)
+        heard.is_some_and(|heard| heard.circuit.is_failing())
     }
 
     /// Takes in the state of one of its writers.
@@ -169,21 +171,22 @@ impl Output {
         };
         self.throttled += state.throttled.saturating_sub(heard.throttled);
         heard.throttled = state.throttled;
-        let is_failing = state.circuit.is_failing();
-        if heard.is_failing == is_failing {
+        if heard.circuit == state.circuit {
             return;
         }
-        heard.is_failing = is_failing;
-        let (home_was, all_were) = (self.home_is_failing, self.all_are_failing);
+        heard.circuit = state.circuit;
+        let home_was_failing = self.home_is_failing;
         self.home_is_failing = self.is_failing(self.rule.home);
         self.all_are_failing = self.working_writer().is_none();
         if !self.home_is_failing {
             self.writer = self.rule.home;
-        } else if !home_was {
-            // It has just failed: another writer is asked first, if there is one that may work.
-            self.probe_at = now + self.rule.probe_every;
-        } else if self.all_are_failing && !all_were {
-            self.probe_at = self.probe_at.min(now + self.rule.probe_every);
+        }
+        // It has just begun to fail, or a probe has failed. A client that sends one request after the other would
+        // send nothing but probes, and wait for each, if their time counted from their start.
+        let has_failed =
+            state.circuit == CircuitState::Open || (self.home_is_failing && !home_was_failing);
+        if has_failed {
+            self.probe_at = self.probe_at.max(now + self.rule.probe_every);
         }
     }
 

@@ -341,6 +341,21 @@ fn an_open_circuit_admits_one_probe_at_a_time() {
 }
 
 #[test]
+fn the_next_probe_is_due_after_the_last_one_failed() {
+    let mut desk = Desk::new(&[RULE]);
+    desk.state(writer(0, 0), CircuitState::Open, 0);
+    desk.now = Mono(250_000);
+    assert_eq!(desk.reason(10), None);
+    desk.now = Mono(700_000);
+    desk.state(writer(0, 0), CircuitState::HalfOpen, 0);
+    desk.state(writer(0, 0), CircuitState::Open, 0);
+    desk.now = Mono(949_999);
+    assert_eq!(desk.reason(10), Some(ShedReason::Circuit));
+    desk.now = Mono(950_000);
+    assert_eq!(desk.reason(10), None);
+}
+
+#[test]
 fn a_request_without_the_failing_output_is_admitted() {
     let mut desk = Desk::new(&[RULE, RULE]);
     desk.state(writer(1, 0), CircuitState::Open, 0);

@@ -119,7 +119,7 @@ fn a_lost_kafka_cluster_is_503_and_recovers() {
     assert_eq!(count_answered(&sent, 503), sent.len());
     for Sent { answer, .. } in &sent {
         let answer = answer.as_ref().unwrap();
-        answer.assert_retry_later(&["not_confirmed", "not_delivered"]);
+        answer.assert_retry_later(&["not_confirmed", "not_delivered", "circuit_open"]);
     }
     wait_until("its health says what is wrong", || {
         proxy.ready_json()["troubled"]["main"] == "unavailable"

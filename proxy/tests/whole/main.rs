@@ -27,6 +27,7 @@ mod kafka;
 mod kinesis;
 mod many;
 mod numbers;
+mod outage;
 mod packed;
 mod pressure;
 mod process;
