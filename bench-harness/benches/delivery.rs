@@ -52,6 +52,7 @@ fn machine() -> Delivery {
         linger: Duration::ZERO,
         in_flight_max: 8,
         retry,
+        spool: None,
     };
     let limits = BatchLimits {
         records_max: 500,
@@ -88,7 +89,7 @@ fn deliver(machine: &mut Delivery, records: Vec<Record>, throttled: usize) -> us
                     delivered += usize::from(outcome == Outcome::Delivered);
                     let _settlement = black_box(record.ticket.settle(outcome));
                 }
-                Action::CountRetry(_) => {}
+                Action::Spool(_) | Action::CountRetry(_) => {}
             }
         }
         if machine.is_idle() {

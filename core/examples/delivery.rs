@@ -24,6 +24,7 @@ fn main() {
             base: Duration::from_millis(50),
             cap: Duration::from_secs(1),
         },
+        spool: None,
     };
     let limits = BatchLimits {
         records_max: 100,
@@ -52,8 +53,9 @@ fn main() {
                     machine.step(done, now, scramble(calls), &mut actions);
                 }
                 Action::Settle(record, Outcome::Delivered) => delivered += settle(record),
-                Action::Settle(record, Outcome::Refused(_)) => refused += settle(record),
-                Action::CountRetry(_) => {}
+                Action::Settle(record, _) => refused += settle(record),
+                // Without a spool, nothing is to be put on disk.
+                Action::Spool(_) | Action::CountRetry(_) => {}
             }
         }
         if machine.is_idle() {

@@ -6,7 +6,7 @@
 //! occupy memory, so the permit must be kept. The table belongs to one thread and does no I/O.
 //!
 //! Asserted in release builds: per request `received == accepted + rejected`, per output
-//! `accepted == delivered + refused + pending`.
+//! `accepted == delivered + spooled + refused + pending`.
 
 use crate::ack::Outcome;
 use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
@@ -39,7 +39,7 @@ pub struct OutputRule {
     pub adaptive_limit: Option<Duration>,
 }
 
-/// Counts of one output on one core. `accepted == delivered + refused + pending`.
+/// Counts of one output on one core. `accepted == delivered + spooled + refused + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputTally {
@@ -47,6 +47,8 @@ pub struct OutputTally {
     pub accepted: u64,
     /// Records confirmed.
     pub delivered: u64,
+    /// Records that the output's spool keeps.
+    pub spooled: u64,
     /// Records not confirmed, indexed as [`Cause::ALL`].
     pub refused: [u64; Cause::ALL.len()],
     /// Records without a result yet.
@@ -64,7 +66,7 @@ pub struct OutputTally {
 pub enum AckStatus {
     /// Results are outstanding, and there is time.
     Open,
-    /// Every required record is delivered.
+    /// Every required record is delivered or spooled.
     Delivered,
     /// At least one record was refused; the first cause to arrive.
     Refused(Cause),
@@ -341,6 +343,12 @@ impl RequestTable {
                     adaptive_limit.delivered(u64::from(bytes), self.now.since(open.since));
                 }
             }
+            Outcome::Spooled => {
+                tally.spooled += 1;
+                if required && let Some(outputs) = open.unconfirmed.get_mut(event as usize) {
+                    *outputs = outputs.saturating_sub(1);
+                }
+            }
             Outcome::Refused(cause) => {
                 tally.refused[cause as usize] += 1;
                 if let (Some(adaptive_limit), Cause::Throttled | Cause::Expired) =
@@ -354,7 +362,11 @@ impl RequestTable {
             }
         }
         assert!(
-            tally.accepted == tally.delivered + tally.refused.iter().sum::<u64>() + tally.pending,
+            tally.accepted
+                == tally.delivered
+                    + tally.spooled
+                    + tally.refused.iter().sum::<u64>()
+                    + tally.pending,
             "a record vanished at output {at}: {tally:?}"
         );
         open.out -= 1;
@@ -490,6 +502,18 @@ mod tests {
         assert_eq!(desk.status(request), AckStatus::Open);
         desk.settle_next(Outcome::Delivered);
         assert_eq!(desk.status(request), AckStatus::Refused(Cause::Throttled));
+    }
+
+    #[test]
+    fn a_spooled_record_is_confirmed_and_counted_apart() {
+        let mut desk = Desk::new(&[RULE]);
+        let request = desk.request(2);
+        desk.settle_next(Outcome::Spooled);
+        assert_eq!(desk.table.in_doubt(request, 10).events, [1]);
+        desk.settle_next(Outcome::Delivered);
+        assert_eq!(desk.status(request), AckStatus::Delivered);
+        let tally = desk.table.tallies()[0];
+        assert_eq!((tally.delivered, tally.spooled, tally.pending), (1, 1, 0));
     }
 
     #[test]

@@ -286,6 +286,7 @@ fn start_output(
                     base: output.delivery.retry_base,
                     cap: output.delivery.retry_cap,
                 },
+                spool: None,
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
