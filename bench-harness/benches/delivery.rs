@@ -59,6 +59,7 @@ fn machine() -> Delivery {
             open_after: Duration::from_secs(4),
             ack_deadline: Duration::from_secs(4),
         }),
+        spool: None,
     };
     let limits = BatchLimits {
         records_max: 500,
@@ -95,7 +96,7 @@ fn deliver(machine: &mut Delivery, records: Vec<Record>, throttled: usize) -> us
                     delivered += usize::from(outcome == Outcome::Delivered);
                     let _settlement = black_box(record.ticket.settle(outcome));
                 }
-                Action::CountRetry(_) => {}
+                Action::Spool(_) | Action::CountRetry(_) => {}
             }
         }
         if machine.is_idle() {

@@ -25,6 +25,7 @@ fn main() {
             cap: Duration::from_secs(1),
         },
         circuit: None,
+        spool: None,
     };
     let limits = BatchLimits {
         records_max: 100,
@@ -53,8 +54,9 @@ fn main() {
                     machine.step(done, now, scramble(calls), &mut actions);
                 }
                 Action::Settle(record, Outcome::Delivered) => delivered += settle(record),
-                Action::Settle(record, Outcome::Refused(_)) => refused += settle(record),
-                Action::CountRetry(_) => {}
+                Action::Settle(record, _) => refused += settle(record),
+                // Without a spool, nothing is to be put on disk.
+                Action::Spool(_) | Action::CountRetry(_) => {}
             }
         }
         if machine.is_idle() {

@@ -13,6 +13,8 @@ use std::task::Waker;
 pub enum Outcome {
     /// The destination has it.
     Delivered,
+    /// The spool has it: it is on this host's disk, from where the destination gets it.
+    Spooled,
     /// The destination does not have it, or is not known to have it.
     Refused(Cause),
 }

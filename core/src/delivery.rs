@@ -6,12 +6,14 @@
 //!                          ^                         |                Settle(Refused)
 //!                          |        after a wait     |
 //!                          +-------- retrying <------+
+//!                          |                         |
+//!                          +--> Spool --> Spooled ---+--> Settle(Spooled), or tried on until its deadline
 //! ```
 //!
-//! Linger, batch limits, concurrent calls, per-record results, retries, deadlines, the circuit and drain are
-//! decided here and nowhere else. [`Delivery::step`] takes an input and the time and appends actions; it does
-//! no I/O, reads no clock and draws no random number. At the end of every step
-//! `received == delivered + refused + held`, asserted in release builds too.
+//! Linger, batch limits, concurrent calls, per-record results, retries, deadlines, the circuit, drain and when a
+//! record goes to the spool are decided here and nowhere else. [`Delivery::step`] takes an input and the time and
+//! appends actions; it does no I/O, reads no clock and draws no random number. At the end of every step
+//! `received == delivered + spooled + refused + held`, asserted in release builds too.
 
 use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
@@ -39,6 +41,27 @@ pub struct DeliverySettings {
     pub retry: RetryPolicy,
     /// When the circuit opens; `None` for never.
     pub circuit: Option<CircuitSettings>,
+    /// When records go to the spool; `None` without one.
+    pub spool: Option<SpoolRule>,
+}
+
+/// When a record leaves for the spool, the records on this host's disk in front of the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolRule {
+    /// A record that is not confirmed this long after its arrival is spooled. Less than its deadline.
+    pub after: Duration,
+    /// Every record is spooled on arrival, before any call.
+    pub first: bool,
+}
+
+/// A record on its way to the spool.
+#[derive(Debug)]
+pub struct ToSpool<T = Ticket> {
+    /// The record.
+    pub record: Record<T>,
+    /// Calls that have carried it. Above 0 it may be stored already, so that its replay is a duplicate.
+    pub attempts: u32,
+    since: Mono,
 }
 
 /// Limits of one call, read from the sink before each step because a service may change them.
@@ -71,11 +94,24 @@ pub enum Input<T = Ticket> {
         /// One result per record.
         results: Vec<RecordResult>,
     },
+    /// The spool answered [`Action::Spool`].
+    Spooled {
+        /// The records, as they were given.
+        records: Vec<ToSpool<T>>,
+        /// Whether the disk has them. Those it does not have are tried until their deadline, as without a
+        /// spool.
+        kept: bool,
+    },
+    /// Whether the output's circuit is open: calls would only fail. Matters to outputs with a spool.
+    Circuit {
+        /// It is open; until told otherwise, records are spooled on arrival.
+        open: bool,
+    },
     /// Time passed.
     Tick,
     /// No more records will come: lingering is over.
     Drain,
-    /// Time is up: what is not in flight is settled as [`Cause::Shutdown`].
+    /// Time is up: what is not in flight is spooled, or settled as [`Cause::Shutdown`].
     Stop,
 }
 
@@ -89,13 +125,15 @@ pub enum Action<T = Ticket> {
         /// The batch.
         records: Vec<Record<T>>,
     },
+    /// Put these records on disk; answer with [`Input::Spooled`].
+    Spool(Vec<ToSpool<T>>),
     /// Report the outcome of this record.
     Settle(Record<T>, Outcome),
     /// A record will be retried for this cause. Only for counting.
     CountRetry(Cause),
 }
 
-/// Totals in records. `received == delivered + refused + held`.
+/// Totals in records. `received == delivered + spooled + refused + held`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {
@@ -103,6 +141,8 @@ pub struct Tally {
     pub received: u64,
     /// Records that the destination confirmed.
     pub delivered: u64,
+    /// Records that the spool keeps.
+    pub spooled: u64,
     /// Records that were settled otherwise.
     pub refused: u64,
 }
@@ -118,6 +158,8 @@ struct Queued<T> {
     /// It was in a batch the destination rejected as invalid. It is sent alone, so that one invalid
     /// record cannot keep failing its neighbours.
     alone: bool,
+    /// The spool did not keep it: it is tried until its deadline.
+    unspoolable: bool,
 }
 
 /// History of a record while a call carries it.
@@ -125,6 +167,7 @@ struct Queued<T> {
 struct InFlight {
     attempts: u32,
     since: Mono,
+    unspoolable: bool,
 }
 
 /// A record that waits for its next attempt. Ordered by time, then by arrival.
@@ -168,6 +211,11 @@ pub struct Delivery<T = Ticket> {
     in_flight_calls: Vec<Option<Vec<InFlight>>>,
     in_flight: usize,
     in_flight_records: usize,
+    /// What this step gives to the spool.
+    to_spool: Vec<ToSpool<T>>,
+    /// Records that the spool has not answered for.
+    spooling: usize,
+    circuit_open: bool,
     draining: bool,
     stopped: bool,
     tally: Tally,
@@ -189,6 +237,9 @@ impl<T> Delivery<T> {
             in_flight_calls: Vec::new(),
             in_flight: 0,
             in_flight_records: 0,
+            to_spool: Vec::new(),
+            spooling: 0,
+            circuit_open: false,
             draining: false,
             stopped: false,
             tally: Tally::default(),
@@ -220,10 +271,27 @@ impl<T> Delivery<T> {
         self.throttled
     }
 
-    /// Records that the machine or a running call holds.
+    /// Records that the machine, a running call or the spool's thread holds.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.waiting.len() + self.retrying.len() + self.in_flight_records
+        self.waiting.len() + self.retrying.len() + self.in_flight_records + self.spooling
+    }
+
+    /// When the caller should stop waiting for a call that it has just been told to make, and complete it
+    /// without results: its oldest record goes to the spool then. [`Mono::NEVER`] without a spool. A call
+    /// gets a quarter of the rule's time at least, or a late retry would never be answered.
+    #[must_use]
+    pub fn give_up_at(&self, call: CallId, now: Mono) -> Mono {
+        let (Some(rule), Some(Some(records))) =
+            (self.settings.spool, self.in_flight_calls.get(call.0))
+        else {
+            return Mono::NEVER;
+        };
+        let spoolable = records.iter().filter(|record| !record.unspoolable);
+        match spoolable.map(|record| record.since).min() {
+            Some(oldest) => (oldest + rule.after).max(now + rule.after / 4),
+            None => Mono::NEVER,
+        }
     }
 
     /// Calls running now.
@@ -239,9 +307,16 @@ impl<T> Delivery<T> {
     }
 
     /// Whether arriving records could lead to an action before [`Delivery::wake_at`]. They cannot while a
-    /// batch lingers briefly (they would join it) or every call is in use (they would wait).
+    /// batch lingers briefly (they would join it) or every call is in use (they would wait). With a spool,
+    /// their time runs from their arrival, so that the first of them is wanted all the same.
     #[must_use]
     pub fn wants_input(&self) -> bool {
+        if self.spools_on_arrival() {
+            return true;
+        }
+        if self.settings.spool.is_some() && self.in_flight >= self.settings.in_flight_max {
+            return self.waiting.is_empty();
+        }
         let linger = self.settings.linger;
         self.in_flight < self.settings.in_flight_max
             && (self.waiting.is_empty() || linger.is_zero() || linger > LINGER_WITHOUT_INPUT_MAX)
@@ -254,6 +329,7 @@ impl<T> Delivery<T> {
             .retrying
             .peek()
             .map_or(Mono::NEVER, |Reverse(retrying)| retrying.at)
+            .min(self.spool_at())
             .min(self.circuit.wake_at());
         let Some(oldest) = self.waiting.front() else {
             return retry;
@@ -279,6 +355,8 @@ impl<T> Delivery<T> {
             } => {
                 self.complete(call, records, &results, now, random, actions);
             }
+            Input::Spooled { records, kept } => self.spooled(records, kept, actions),
+            Input::Circuit { open } => self.circuit_open = open,
             Input::Tick => self.circuit.tick(now),
             Input::Drain => self.draining = true,
             Input::Stop => {
@@ -288,15 +366,21 @@ impl<T> Delivery<T> {
         }
         self.take_due_retries(now);
         self.drop_hopeless(now, actions);
+        self.spool_due(now);
         self.send(now, actions);
+        if !self.to_spool.is_empty() {
+            actions.push(Action::Spool(std::mem::take(&mut self.to_spool)));
+        }
         let Tally {
             received,
             delivered,
+            spooled,
             refused,
         } = self.tally;
         assert!(
-            received == delivered + refused + self.held() as u64,
-            "a record vanished: received {received}, delivered {delivered}, refused {refused}, held {}",
+            received == delivered + spooled + refused + self.held() as u64,
+            "a record vanished: received {received}, delivered {delivered}, spooled {spooled}, \
+             refused {refused}, held {}",
             self.held()
         );
     }
@@ -309,6 +393,7 @@ impl<T> Delivery<T> {
                 attempts: 0,
                 since: now,
                 alone: false,
+                unspoolable: false,
             });
         }
     }
@@ -349,6 +434,14 @@ impl<T> Delivery<T> {
                 .unwrap_or(RecordResult::Retry(Cause::Unknown))
             {
                 RecordResult::Delivered => self.settle(record, Outcome::Delivered, actions),
+                RecordResult::Refused(cause)
+                    if cause != Cause::Invalid
+                        && may_pass(cause)
+                        && self.has_spool_for(in_flight.unspoolable) =>
+                {
+                    let attempts = in_flight.attempts + 1;
+                    self.give_to_spool(record, attempts, in_flight.since);
+                }
                 RecordResult::Refused(cause) => {
                     self.settle(record, Outcome::Refused(cause), actions);
                 }
@@ -375,16 +468,29 @@ impl<T> Delivery<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let attempts = in_flight.attempts + 1;
+        let InFlight {
+            since, unspoolable, ..
+        } = in_flight;
+        let rule = self.settings.spool.filter(|_| !unspoolable);
+        let until = rule.map_or(record.deadline, |rule| {
+            record.deadline.min(since + rule.after)
+        });
         let decision = self
             .settings
             .retry
-            .decide(cause, attempts, now, record.deadline, random);
+            .decide(cause, attempts, now, until, random);
+        if rule.is_some() && may_pass(cause) {
+            let is_over = decision == Decision::GiveUp || self.circuit_open || self.stopped;
+            if is_over {
+                return self.give_to_spool(record, attempts, since);
+            }
+        }
         match decision {
             Decision::Again(_) if self.is_hopeless(record.deadline, now) => {
                 self.settle(record, Outcome::Refused(cause), actions);
             }
             Decision::Again(at) if !self.stopped => {
-                let at = self.gathered(at, record.deadline);
+                let at = self.gathered(at, until);
                 let alone = cause == Cause::Invalid;
                 self.retries += 1;
                 self.retrying.push(Reverse(Retrying {
@@ -393,8 +499,9 @@ impl<T> Delivery<T> {
                     queued: Queued {
                         record,
                         attempts,
-                        since: in_flight.since,
+                        since,
                         alone,
+                        unspoolable,
                     },
                 }));
             }
@@ -444,14 +551,10 @@ impl<T> Delivery<T> {
             let waiting = std::mem::take(&mut self.waiting);
             self.waiting_bytes = 0;
             for queued in waiting {
-                self.settle(queued.record, Outcome::Refused(Cause::Shutdown), actions);
+                self.leave_behind(queued, actions);
             }
             while let Some(Reverse(retrying)) = self.retrying.pop() {
-                self.settle(
-                    retrying.queued.record,
-                    Outcome::Refused(Cause::Shutdown),
-                    actions,
-                );
+                self.leave_behind(retrying.queued, actions);
             }
         }
         while self
@@ -462,6 +565,91 @@ impl<T> Delivery<T> {
             if let Some(queued) = self.pop_waiting() {
                 self.settle(queued.record, Outcome::Refused(Cause::Expired), actions);
             }
+        }
+    }
+
+    /// After a stop: the spool keeps a record for the next start, where there is one.
+    fn leave_behind(&mut self, queued: Queued<T>, actions: &mut Vec<Action<T>>) {
+        if self.has_spool_for(queued.unspoolable) {
+            self.give_to_spool(queued.record, queued.attempts, queued.since);
+        } else {
+            self.settle(queued.record, Outcome::Refused(Cause::Shutdown), actions);
+        }
+    }
+
+    fn has_spool_for(&self, unspoolable: bool) -> bool {
+        self.settings.spool.is_some() && !unspoolable
+    }
+
+    fn spools_on_arrival(&self) -> bool {
+        self.settings
+            .spool
+            .is_some_and(|rule| rule.first || self.circuit_open)
+    }
+
+    /// The place of the oldest waiting record that the spool may take. Those it did not keep are older and
+    /// stand in front.
+    fn first_spoolable(&self) -> Option<usize> {
+        self.waiting.iter().position(|queued| !queued.unspoolable)
+    }
+
+    /// When the oldest waiting record goes to the spool.
+    fn spool_at(&self) -> Mono {
+        let Some(rule) = self.settings.spool else {
+            return Mono::NEVER;
+        };
+        self.first_spoolable()
+            .and_then(|at| self.waiting.get(at))
+            .map_or(Mono::NEVER, |queued| queued.since + rule.after)
+    }
+
+    fn spool_due(&mut self, now: Mono) {
+        let Some(rule) = self.settings.spool else {
+            return;
+        };
+        let at_once = self.spools_on_arrival();
+        while let Some(at) = self.first_spoolable() {
+            let is_due = |queued: &Queued<T>| at_once || queued.since + rule.after <= now;
+            if !self.waiting.get(at).is_some_and(is_due) {
+                return;
+            }
+            if let Some(queued) = self.waiting.remove(at) {
+                self.waiting_bytes -= queued.record.size();
+                self.give_to_spool(queued.record, queued.attempts, queued.since);
+            }
+        }
+    }
+
+    fn give_to_spool(&mut self, record: Record<T>, attempts: u32, since: Mono) {
+        self.spooling += 1;
+        self.to_spool.push(ToSpool {
+            record,
+            attempts,
+            since,
+        });
+    }
+
+    /// Settles records that the disk has. The others go to the front, as the oldest.
+    fn spooled(&mut self, records: Vec<ToSpool<T>>, kept: bool, actions: &mut Vec<Action<T>>) {
+        self.spooling -= records.len();
+        for ToSpool {
+            record,
+            attempts,
+            since,
+        } in records.into_iter().rev()
+        {
+            if kept {
+                self.settle(record, Outcome::Spooled, actions);
+                continue;
+            }
+            self.waiting_bytes += record.size();
+            self.waiting.push_front(Queued {
+                record,
+                attempts,
+                since,
+                alone: false,
+                unspoolable: true,
+            });
         }
     }
 
@@ -536,6 +724,7 @@ impl<T> Delivery<T> {
             in_flight.push(InFlight {
                 attempts: queued.attempts,
                 since: queued.since,
+                unspoolable: queued.unspoolable,
             });
             records.push(queued.record);
             if queued.alone {
@@ -548,9 +737,27 @@ impl<T> Delivery<T> {
     fn settle(&mut self, record: Record<T>, outcome: Outcome, actions: &mut Vec<Action<T>>) {
         match outcome {
             Outcome::Delivered => self.tally.delivered += 1,
+            Outcome::Spooled => self.tally.spooled += 1,
             Outcome::Refused(_) => self.tally.refused += 1,
         }
         actions.push(Action::Settle(record, outcome));
+    }
+}
+
+/// Whether a record refused for this cause may be taken at a later time, by itself or after an operator has
+/// mended something. An invalid batch says little of a record in it: its replay finds out.
+fn may_pass(cause: Cause) -> bool {
+    match cause {
+        Cause::Throttled
+        | Cause::Unavailable
+        | Cause::Unknown
+        | Cause::Denied
+        | Cause::NotFound
+        | Cause::NoSpace
+        | Cause::Invalid
+        | Cause::Expired
+        | Cause::Shutdown => true,
+        Cause::TooLarge | Cause::Lost => false,
     }
 }
 

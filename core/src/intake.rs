@@ -16,7 +16,7 @@
 //! does no I/O, reads no clock and draws no random number.
 //!
 //! Asserted in release builds: per request `received == accepted + rejected`, per output
-//! `accepted == delivered + refused + pending`.
+//! `accepted == delivered + spooled + refused + pending`.
 
 mod adaptive_limit;
 mod delivery_rate;

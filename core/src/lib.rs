@@ -21,8 +21,8 @@
 //! - No I/O: no sockets, files, threads, logs, clocks or random numbers. Time ([`time`]) and randomness
 //!   are arguments; counts are returned or kept in plain blocks ([`stats`]).
 //! - Nothing vanishes: per request `received == accepted + rejected`, per output
-//!   `accepted == delivered + refused + pending`, per machine `received == delivered + refused + held`,
-//!   each asserted in release builds. A dropped [`ack::Ticket`] is reported.
+//!   `accepted == delivered + spooled + refused + pending`, per machine
+//!   `received == delivered + spooled + refused + held`, each asserted in release builds. A dropped [`ack::Ticket`] is reported.
 //! - Everything has a bound, and the error names it.
 #![deny(unsafe_code)]
 

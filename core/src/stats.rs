@@ -332,13 +332,15 @@ impl WorkerStats {
 }
 
 /// One listener core's counters for one output. At every moment
-/// `accepted == delivered + the sum of refused + pending`.
+/// `accepted == delivered + spooled + the sum of refused + pending`.
 #[derive(Debug, Default)]
 pub struct OutputStats {
     /// Records handed to the output.
     pub accepted: Counter,
     /// Records that the destination confirmed.
     pub delivered: Counter,
+    /// Records that the output's spool keeps.
+    pub spooled: Counter,
     /// Records not delivered, by cause, indexed as [`Cause::ALL`].
     pub refused: [Counter; Cause::ALL.len()],
     /// Records without a result yet.
@@ -356,6 +358,7 @@ impl OutputStats {
     pub fn publish(&self, tally: &OutputTally) {
         self.accepted.set(tally.accepted);
         self.delivered.set(tally.delivered);
+        self.spooled.set(tally.spooled);
         for (counter, refused) in self.refused.iter().zip(tally.refused) {
             counter.set(refused);
         }
@@ -466,6 +469,37 @@ impl StagingStats {
         let at = usize::try_from(self.trouble.get()).ok()?.checked_sub(1)?;
         Cause::ALL.get(at).copied()
     }
+}
+
+/// Counters of an output's spool. Written by its thread.
+#[derive(Debug, Default)]
+pub struct SpoolStats {
+    /// Records that were put on disk.
+    pub spooled_records: Counter,
+    /// Their bytes on disk.
+    pub spooled_bytes: Counter,
+    /// Records that the destination confirmed from disk.
+    pub replayed_records: Counter,
+    /// Of these, carried by a call before they were put on disk: possible duplicates.
+    pub replayed_attempted_records: Counter,
+    /// Records that the destination refused from disk, for good.
+    pub refused_records: Counter,
+    /// Records on disk that are not confirmed, as far as they have been counted.
+    pub waiting_records: Gauge,
+    /// Bytes on disk that are not confirmed.
+    pub waiting_bytes: Gauge,
+    /// Bytes of all files of the spool.
+    pub disk_bytes: Gauge,
+    /// Bytes above which no record is put on disk.
+    pub disk_bytes_max: Gauge,
+    /// Bytes that were put aside: damaged, or refused by the destination.
+    pub put_aside_bytes: Gauge,
+    /// Of these, bytes that were damaged or refused, and not only left unfinished by a crash.
+    pub lost_bytes: Gauge,
+    /// Unix time in seconds of the oldest segment; 0 for none.
+    pub oldest_unix_secs: Gauge,
+    /// 1 while the disk fails, and records are confirmed by the destination only.
+    pub failing: Gauge,
 }
 
 #[cfg(test)]

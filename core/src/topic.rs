@@ -211,6 +211,20 @@ impl Ord for Name {
 }
 
 impl Topic {
+    /// A topic that a record named in an earlier process. It takes no place in [`Topics`]. `None` where it is no
+    /// name that Kafka takes.
+    #[must_use]
+    pub fn restored(name: &str) -> Option<Topic> {
+        is_name(name).then(|| {
+            Topic(Arc::new(Name {
+                text: name.into(),
+                is_delivered: AtomicBool::new(true),
+                since_s: 0,
+                used_s: AtomicU64::new(0),
+            }))
+        })
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

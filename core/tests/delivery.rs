@@ -8,7 +8,9 @@ use bytes::Bytes;
 use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Ticket};
 use sluice_core::cause::Cause;
 use sluice_core::circuit::{CircuitSettings, CircuitState};
-use sluice_core::delivery::{Action, BatchLimits, CallId, Delivery, DeliverySettings, Input};
+use sluice_core::delivery::{
+    Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, SpoolRule, ToSpool,
+};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
 use sluice_core::time::Mono;
@@ -32,6 +34,17 @@ fn settings(linger_ms: u64, in_flight_max: usize) -> DeliverySettings {
         in_flight_max,
         retry: RETRY,
         circuit: Some(CIRCUIT),
+        spool: None,
+    }
+}
+
+fn spooling(linger_ms: u64, in_flight_max: usize, after_ms: u64) -> DeliverySettings {
+    DeliverySettings {
+        spool: Some(SpoolRule {
+            after: Duration::from_millis(after_ms),
+            first: false,
+        }),
+        ..settings(linger_ms, in_flight_max)
     }
 }
 
@@ -69,6 +82,7 @@ fn number(record: &Record) -> u64 {
 struct Driver {
     machine: Delivery,
     calls: Vec<(CallId, Vec<Record>)>,
+    spool: Vec<Vec<ToSpool>>,
     settled: Vec<(u64, Outcome)>,
 }
 
@@ -78,6 +92,7 @@ impl Driver {
         Driver {
             machine,
             calls: Vec::new(),
+            spool: Vec::new(),
             settled: Vec::new(),
         }
     }
@@ -92,6 +107,7 @@ impl Driver {
                     self.settled.push((number(&record), outcome));
                     let _settlement = record.ticket.settle(outcome);
                 }
+                Action::Spool(records) => self.spool.push(records),
                 Action::CountRetry(_) => {}
             }
         }
@@ -117,6 +133,19 @@ impl Driver {
             now,
             random,
         );
+    }
+
+    fn spooled(&mut self, at: usize, kept: bool, now: Mono) {
+        let records = self.spool.remove(at);
+        self.step(Input::Spooled { records, kept }, now, 0);
+    }
+
+    /// Number and attempts of each record that waits for the disk.
+    fn to_spool(&self, at: usize) -> Vec<(u64, u32)> {
+        let records = self.spool[at].iter();
+        records
+            .map(|of| (number(&of.record), of.attempts))
+            .collect()
     }
 
     fn numbers(&self, at: usize) -> Vec<u64> {
@@ -359,6 +388,139 @@ fn calls_that_hang_open_the_circuit_at_their_time() {
     assert_eq!(driver.machine.circuit(), CircuitState::HalfOpen);
 }
 
+#[test]
+fn an_unconfirmed_record_is_spooled_after_its_time() {
+    let mut driver = Driver::new(spooling(0, 1, 1_000), limits(1, 1_000));
+    driver.records(&[8, 8], at_ms(0), at_ms(4_000));
+    assert_eq!(driver.machine.wake_at(), at_ms(1_000));
+    driver.step(Input::Tick, at_ms(999), 0);
+    assert!(driver.spool.is_empty());
+    driver.step(Input::Tick, at_ms(1_000), 0);
+    assert_eq!(driver.to_spool(0), [(1, 0)]);
+    // The shell gives up waiting for the call.
+    driver.complete(0, &[], at_ms(1_000), 0);
+    assert_eq!(driver.to_spool(1), [(0, 1)]);
+    driver.spooled(0, true, at_ms(1_001));
+    driver.spooled(0, true, at_ms(1_001));
+    assert_eq!(
+        driver.settled,
+        [(1, Outcome::Spooled), (0, Outcome::Spooled)]
+    );
+    assert!(driver.machine.is_idle());
+}
+
+#[test]
+fn a_call_is_given_up_when_its_oldest_record_is_due() {
+    let mut driver = Driver::new(spooling(0, 2, 1_000), limits(10, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    let call = driver.calls[0].0;
+    assert_eq!(driver.machine.give_up_at(call, at_ms(0)), at_ms(1_000));
+    driver.complete(0, &[THROTTLED], at_ms(900), 0);
+    let again = driver.machine.wake_at();
+    driver.step(Input::Tick, again, 0);
+    let call = driver.calls[0].0;
+    // A quarter of the time at least, or a late retry would never be answered.
+    let quarter = again + Duration::from_millis(250);
+    assert_eq!(driver.machine.give_up_at(call, again), quarter);
+
+    let mut driver = Driver::new(settings(0, 1), limits(10, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    let call = driver.calls[0].0;
+    assert_eq!(driver.machine.give_up_at(call, at_ms(0)), Mono::NEVER);
+}
+
+#[test]
+fn only_causes_that_pass_lead_to_the_spool() {
+    for cause in Cause::ALL {
+        for result in [RecordResult::Retry(cause), RecordResult::Refused(cause)] {
+            let mut driver = Driver::new(spooling(0, 1, 1_000), limits(10, 1_000));
+            driver.records(&[8], at_ms(0), FAR);
+            driver.complete(0, &[result], at_ms(990), u64::MAX);
+            let passes = !matches!(cause, Cause::TooLarge | Cause::Invalid | Cause::Lost);
+            assert_eq!(!driver.spool.is_empty(), passes, "{result:?}");
+            let refused = driver.settled == [(0, Outcome::Refused(cause))];
+            assert_eq!(refused, !passes, "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn throttled_records_are_retried_while_there_is_time() {
+    let mut driver = Driver::new(spooling(0, 1, 1_000), limits(10, 1_000));
+    driver.records(&[8], at_ms(0), FAR);
+    driver.complete(0, &[THROTTLED], at_ms(100), u64::MAX);
+    assert!(driver.spool.is_empty());
+    let again = driver.machine.wake_at();
+    driver.step(Input::Tick, again, 0);
+    driver.complete(0, &[OK], again, 0);
+    assert_eq!(driver.settled, [(0, Outcome::Delivered)]);
+}
+
+#[test]
+fn an_open_circuit_spools_on_arrival_until_closed() {
+    let mut driver = Driver::new(spooling(5, 1, 1_000), limits(10, 1_000));
+    driver.step(Input::Circuit { open: true }, at_ms(0), 0);
+    assert!(driver.machine.wants_input());
+    driver.records(&[8], at_ms(0), FAR);
+    assert_eq!(driver.to_spool(0), [(0, 0)]);
+    assert!(driver.machine.wants_input() && driver.calls.is_empty());
+    driver.step(Input::Circuit { open: false }, at_ms(1), 0);
+    driver.records(&[8], at_ms(2), FAR);
+    driver.step(Input::Tick, at_ms(7), 0);
+    assert_eq!((driver.spool.len(), driver.calls.len()), (1, 1));
+}
+
+#[test]
+fn durable_records_are_spooled_before_any_call() {
+    let mut rules = spooling(5, 1, 1_000);
+    rules.spool = rules.spool.map(|rule| SpoolRule {
+        first: true,
+        ..rule
+    });
+    let mut driver = Driver::new(rules, limits(10, 1_000));
+    driver.records(&[8, 8], at_ms(0), FAR);
+    assert_eq!(driver.to_spool(0), [(0, 0), (1, 0)]);
+    driver.spooled(0, true, at_ms(1));
+    assert_eq!(driver.settled.len(), 2);
+    assert!(driver.calls.is_empty() && driver.machine.is_idle());
+}
+
+#[test]
+fn records_the_spool_refused_are_tried_until_their_deadline() {
+    let mut driver = Driver::new(spooling(0, 1, 1_000), limits(10, 1_000));
+    driver.records(&[8, 8], at_ms(0), at_ms(4_000));
+    driver.complete(0, &[], at_ms(1_000), 0);
+    driver.spooled(0, false, at_ms(1_001));
+    assert_eq!(driver.numbers(0), [0, 1]);
+    let call = driver.calls[0].0;
+    assert_eq!(driver.machine.give_up_at(call, at_ms(1_001)), Mono::NEVER);
+    driver.complete(0, &[OK, THROTTLED], at_ms(1_100), 0);
+    assert_eq!(driver.settled, [(0, Outcome::Delivered)]);
+    driver.step(Input::Tick, at_ms(1_200), 0);
+    driver.complete(0, &[THROTTLED], at_ms(3_999), u64::MAX);
+    assert_eq!(driver.settled[1], (1, Outcome::Refused(Cause::Throttled)));
+    assert!(driver.spool.is_empty());
+}
+
+#[test]
+fn stop_spools_what_no_call_has_confirmed() {
+    let mut driver = Driver::new(spooling(0, 1, 1_000), limits(1, 1_000));
+    driver.records(&[8, 8], at_ms(0), FAR);
+    driver.step(Input::Stop, at_ms(1), 0);
+    assert_eq!(driver.to_spool(0), [(1, 0)]);
+    driver.complete(0, &[], at_ms(2), 0);
+    assert_eq!(driver.to_spool(1), [(0, 1)]);
+    driver.spooled(0, true, at_ms(3));
+    driver.spooled(0, false, at_ms(3));
+    assert_eq!(
+        driver.settled,
+        [
+            (1, Outcome::Spooled),
+            (0, Outcome::Refused(Cause::Shutdown))
+        ]
+    );
+}
+
 /// What the imagined destination did with a record.
 #[derive(Default)]
 struct Fate {
@@ -366,6 +528,9 @@ struct Fate {
     sent: u32,
     flying: bool,
     said_delivered: bool,
+    at_disk: bool,
+    on_disk: bool,
+    unspoolable: bool,
     settled: Option<Outcome>,
     deadline: Mono,
 }
@@ -387,11 +552,18 @@ fn draw_result(random: &mut fastrand::Rng, trouble: u32) -> RecordResult {
 fn run_schedule(seed: u64, port: &'static AckQueue) {
     let mut random = fastrand::Rng::with_seed(seed);
     let bounds = limits(random.usize(1..20), random.usize(50..400));
-    let rules = settings(random.u64(0..20), random.usize(1..5));
+    let mut rules = settings(random.u64(0..20), random.usize(1..5));
+    rules.spool = random.bool().then(|| SpoolRule {
+        after: Duration::from_millis(random.u64(1..2_000)),
+        first: random.u32(0..4) == 0,
+    });
+    let disk_trouble = random.choice([0, 20, 100]).unwrap();
     let trouble = random.choice([0, 5, 50, 100]).unwrap();
     let mut driver = Driver::new(rules, bounds);
     let mut fates: HashMap<u64, Fate> = HashMap::new();
     let mut in_flight_calls: Vec<(Mono, CallId, Vec<Record>)> = Vec::new();
+    let mut at_disk: Vec<(Mono, Vec<ToSpool>)> = Vec::new();
+    let mut circuit_open = false;
     let mut now = Mono(0);
     let mut arrivals_left = random.u32(1..15);
     let stop_at = random.bool().then(|| Mono(random.u64(0..3_000_000)));
@@ -423,6 +595,18 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
                 );
             }
             Input::Records(records)
+        } else if random.u32(0..20) == 0 {
+            circuit_open = !circuit_open;
+            Input::Circuit { open: circuit_open }
+        } else if !at_disk.is_empty() && random.u32(0..3) == 0 {
+            let (at, records) = at_disk.swap_remove(random.usize(0..at_disk.len()));
+            now = now.max(at);
+            let kept = random.u32(0..100) >= disk_trouble;
+            for ToSpool { record, .. } in &records {
+                let fate = fates.get_mut(&number(record)).unwrap();
+                (fate.at_disk, fate.on_disk, fate.unspoolable) = (false, kept, !kept);
+            }
+            Input::Spooled { records, kept }
         } else if arrivals_left == 0 && !drained && random.bool() {
             drained = true;
             Input::Drain
@@ -462,7 +646,8 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
         } else if timer_at != Mono::NEVER {
             now = now.max(timer_at);
             Input::Tick
-        } else if arrivals_left == 0 && in_flight_calls.is_empty() && drained {
+        } else if arrivals_left == 0 && in_flight_calls.is_empty() && at_disk.is_empty() && drained
+        {
             break;
         } else {
             now = now + Duration::from_micros(random.u64(1..10_000));
@@ -480,6 +665,7 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
             for record in &records {
                 let fate = fates.get_mut(&number(record)).unwrap();
                 assert!(!fate.flying, "in two calls at once");
+                assert!(!fate.at_disk, "sent while the spool has it");
                 assert!(fate.settled.is_none(), "sent after it was settled");
                 assert!(!fate.said_delivered, "sent again after it was confirmed");
                 assert!(now < fate.deadline, "sent after its deadline");
@@ -496,15 +682,32 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
             in_flight_calls.len() <= rules.in_flight_max,
             "too many calls at once"
         );
+        for records in driver.spool.drain(..) {
+            assert!(rules.spool.is_some(), "spooled without a spool");
+            for ToSpool {
+                record, attempts, ..
+            } in &records
+            {
+                let fate = fates.get_mut(&number(record)).unwrap();
+                assert!(!fate.at_disk && !fate.flying, "in two places at once");
+                assert!(!fate.unspoolable, "spooled again after the disk refused it");
+                assert!(!fate.said_delivered, "spooled after it was confirmed");
+                assert_eq!(*attempts, fate.sent, "attempts are not the truth");
+                fate.at_disk = true;
+            }
+            at_disk.push((now + Duration::from_micros(random.u64(0..50_000)), records));
+        }
         for (number, outcome) in driver.settled.drain(..) {
             let fate = fates.get_mut(&number).unwrap();
             assert!(fate.settled.is_none(), "settled twice");
             assert!(!fate.flying, "settled while a call carries it");
+            assert!(!fate.at_disk, "settled while the spool has it");
             assert_eq!(
                 outcome == Outcome::Delivered,
                 fate.said_delivered,
                 "not the truth"
             );
+            assert_eq!(outcome == Outcome::Spooled, fate.on_disk, "not on disk");
             fate.settled = Some(outcome);
         }
         // Nothing that could go out is kept: a free call and a due record never meet.

@@ -169,8 +169,9 @@ impl Run {
             1 if !self.tickets.is_empty() => {
                 let ticket = self.tickets.remove(usize::from(which) % self.tickets.len());
                 let cause = Cause::ALL[usize::from(b) % Cause::ALL.len()];
-                let outcome = match a % 2 {
+                let outcome = match a % 3 {
                     0 => Outcome::Delivered,
+                    1 => Outcome::Spooled,
                     _ => Outcome::Refused(cause),
                 };
                 self.settled.push(ticket.settle(outcome).1);
@@ -301,6 +302,7 @@ impl Run {
             let expected = [
                 sum(&|request| request.count(at, |_| true)),
                 sum(&|request| request.count(at, |result| result == Some(Outcome::Delivered))),
+                sum(&|request| request.count(at, |result| result == Some(Outcome::Spooled))),
                 sum(&|request| request.count(at, |result| result.is_none())),
                 pending_bytes,
                 sum(&|request| request.delivered_late[at]),
@@ -308,6 +310,7 @@ impl Run {
             let actual = [
                 tally.accepted,
                 tally.delivered,
+                tally.spooled,
                 tally.pending,
                 tally.pending_bytes,
                 tally.delivered_late,

@@ -296,6 +296,7 @@ fn start_output(
                     open_after,
                     ack_deadline,
                 }),
+                spool: None,
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),

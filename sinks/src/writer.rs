@@ -341,6 +341,8 @@ impl Writer {
             match action {
                 Action::Send { call, records } => self.send(call, records),
                 Action::Settle(record, outcome) => self.settle(record, outcome),
+                // Without a rule for a spool, the machine gives it nothing.
+                Action::Spool(_) => {}
                 Action::CountRetry(cause) => {
                     self.settings.stats.retries[cause as usize].increment();
                     self.failures.note(cause);

@@ -40,7 +40,7 @@ pub struct OutputRule {
     pub spools: bool,
 }
 
-/// Counts of one output on one core. `accepted == delivered + refused + pending`.
+/// Counts of one output on one core. `accepted == delivered + spooled + refused + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputTally {
@@ -48,6 +48,8 @@ pub struct OutputTally {
     pub accepted: u64,
     /// Records confirmed.
     pub delivered: u64,
+    /// Records that the output's spool keeps.
+    pub spooled: u64,
     /// Records not confirmed, indexed as [`Cause::ALL`].
     pub refused: [u64; Cause::ALL.len()],
     /// Records without a result yet.
@@ -205,6 +207,8 @@ impl Output {
                     adaptive_limit.delivered(bytes, now.since(settled.since));
                 }
             }
+            // The disk confirms at its own pace, which says nothing of the destination's.
+            Outcome::Spooled => tally.spooled += 1,
             Outcome::Refused(cause) => {
                 tally.refused[cause as usize] += 1;
                 if let (Some(adaptive_limit), Cause::Throttled | Cause::Expired) =
@@ -215,7 +219,11 @@ impl Output {
             }
         }
         assert!(
-            tally.accepted == tally.delivered + tally.refused.iter().sum::<u64>() + tally.pending,
+            tally.accepted
+                == tally.delivered
+                    + tally.spooled
+                    + tally.refused.iter().sum::<u64>()
+                    + tally.pending,
             "a record vanished at an output: {tally:?}"
         );
     }

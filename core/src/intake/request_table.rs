@@ -252,7 +252,7 @@ impl RequestTable {
         };
         if is_awaited {
             match outcome {
-                Outcome::Delivered => {
+                Outcome::Delivered | Outcome::Spooled => {
                     if let Some(outputs) = open.unconfirmed.get_mut(event as usize) {
                         *outputs = outputs.saturating_sub(1);
                     }

@@ -166,6 +166,18 @@ fn one_refused_record_refuses_the_settled_request() {
 }
 
 #[test]
+fn a_spooled_record_is_stored_and_counted_apart() {
+    let mut desk = Desk::new(&[RULE]);
+    let request = desk.request(2);
+    desk.settle_next(Outcome::Spooled);
+    assert_eq!(desk.resolution(request), None);
+    desk.settle_next(Outcome::Delivered);
+    assert_eq!(desk.resolution(request), Some(Ok(())));
+    let tally = desk.tally(0);
+    assert_eq!((tally.delivered, tally.spooled, tally.pending), (1, 1, 0));
+}
+
+#[test]
 fn an_expired_record_passed_its_deadline() {
     for cause in [Cause::Expired, Cause::Unknown] {
         let mut desk = Desk::new(&[RULE]);
