@@ -177,18 +177,19 @@ impl Output {
             return;
         }
         heard.circuit = state.circuit;
-        let home_was_failing = self.home_is_failing;
+        let were_failing = (self.home_is_failing, self.all_are_failing);
         self.home_is_failing = self.is_failing(self.rule.home);
         self.all_are_failing = self.working_writer().is_none();
         if !self.home_is_failing {
             self.writer = self.rule.home;
         }
-        // It has just begun to fail, or a probe has failed. A client that sends one request after the other would
-        // send nothing but probes, and wait for each, if their time counted from their start.
-        let has_failed =
-            state.circuit == CircuitState::Open || (self.home_is_failing && !home_was_failing);
-        if has_failed {
-            self.probe_at = self.probe_at.max(now + self.rule.probe_every);
+        let next_probe = now + self.rule.probe_every;
+        if (self.home_is_failing, self.all_are_failing) != were_failing {
+            self.probe_at = next_probe;
+        } else if state.circuit == CircuitState::Open {
+            // A probe has failed. A client that sends one request after the other would send nothing but probes,
+            // and wait for each, if their time counted from their start.
+            self.probe_at = self.probe_at.max(next_probe);
         }
     }
 
