@@ -12,6 +12,7 @@
 //! probes instead of every request ([`crate::intake`]); the writer then gives up at the first failure
 //! records that have a client waiting ([`crate::delivery`]).
 
+use crate::planted::{self, Bug};
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -112,8 +113,10 @@ impl Circuit {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.moved_at = now;
         if succeeded {
-            self.is_failing = false;
-            self.unsuccessful_since = (self.in_flight > 0).then_some(now);
+            self.is_failing &= planted::is(Bug::CircuitStaysOpen);
+            if !planted::is(Bug::CircuitRemembersTooMuch) {
+                self.unsuccessful_since = (self.in_flight > 0).then_some(now);
+            }
         } else if now >= self.patience_ends_at() {
             self.is_failing = true;
         }
@@ -133,6 +136,7 @@ impl Circuit {
     #[must_use]
     pub fn wake_at(&self) -> Mono {
         match self.open_after {
+            _ if planted::is(Bug::HangingIsPatience) => Mono::NEVER,
             Some(open_after) if self.in_flight > 0 && !self.is_failing => self
                 .patience_ends_at()
                 .max(self.moved_at + open_after / STILL_FOR),

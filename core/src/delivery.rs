@@ -18,6 +18,7 @@
 use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
 use crate::circuit::{Circuit, CircuitSettings, CircuitState};
+use crate::planted::{self, Bug};
 use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
 use crate::time::Mono;
@@ -428,11 +429,15 @@ impl<T> Delivery<T> {
             .call_ended(results.iter().any(RecordResult::is_answer), now);
         let was_alone = records.len() == 1;
         for (at, (record, in_flight)) in records.into_iter().zip(in_flight).enumerate() {
-            match results
-                .get(at)
-                .copied()
-                .unwrap_or(RecordResult::Retry(Cause::Unknown))
-            {
+            match results.get(at).copied().unwrap_or(
+                match planted::is(Bug::MissingResultDelivers) {
+                    false => RecordResult::Retry(Cause::Unknown),
+                    true => RecordResult::Delivered,
+                },
+            ) {
+                RecordResult::Retry(Cause::Unknown) if planted::is(Bug::UnknownDelivers) => {
+                    self.settle(record, Outcome::Delivered, actions);
+                }
                 RecordResult::Delivered => self.settle(record, Outcome::Delivered, actions),
                 RecordResult::Refused(cause)
                     if cause != Cause::Invalid
@@ -489,6 +494,7 @@ impl<T> Delivery<T> {
             Decision::Again(_) if self.is_hopeless(record.deadline, now) => {
                 self.settle(record, Outcome::Refused(cause), actions);
             }
+            Decision::Again(_) if planted::is(Bug::RetryVanishes) => {}
             Decision::Again(at) if !self.stopped => {
                 let at = self.gathered(at, until);
                 let alone = cause == Cause::Invalid;
@@ -518,6 +524,7 @@ impl<T> Delivery<T> {
         let is_failing = self.circuit.state().is_failing();
         let circuit = self.settings.circuit.filter(|_| is_failing);
         circuit.is_some_and(|circuit| deadline <= now + circuit.ack_deadline)
+            && !planted::is(Bug::OpenCircuitRetries)
     }
 
     /// Rounds the retry time up to the next linger tick (or the shortest back-off, if smaller), so that
@@ -638,7 +645,7 @@ impl<T> Delivery<T> {
             since,
         } in records.into_iter().rev()
         {
-            if kept {
+            if kept || planted::is(Bug::FailedSpoolKeeps) {
                 self.settle(record, Outcome::Spooled, actions);
                 continue;
             }
@@ -660,7 +667,9 @@ impl<T> Delivery<T> {
     }
 
     fn send(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
-        while self.in_flight < self.settings.in_flight_max && self.is_due(now) {
+        let in_flight_max =
+            self.settings.in_flight_max + usize::from(planted::is(Bug::OneCallTooMany));
+        while self.in_flight < in_flight_max && self.is_due(now) {
             let (records, in_flight) = self.fill_batch(now, actions);
             if records.is_empty() {
                 continue;
@@ -703,7 +712,7 @@ impl<T> Delivery<T> {
         while let Some(next) = self.waiting.front() {
             let size = next.record.size();
             let full = records.len() >= self.limits.records_max
-                || bytes + size > self.limits.bytes_max
+                || (bytes + size > self.limits.bytes_max && !planted::is(Bug::BatchOverBytes))
                 || next.alone;
             if full && !records.is_empty() {
                 break;
@@ -711,7 +720,7 @@ impl<T> Delivery<T> {
             let Some(queued) = self.pop_waiting() else {
                 break;
             };
-            if queued.record.deadline <= now {
+            if queued.record.deadline <= now && !planted::is(Bug::SendsExpired) {
                 self.settle(queued.record, Outcome::Refused(Cause::Expired), actions);
                 continue;
             }

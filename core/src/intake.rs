@@ -32,6 +32,7 @@ pub use request_table::InDoubt;
 use crate::ack::{AckBatch, AckQueue, OutputId, RequestKey, WriterId};
 use crate::budget::Permit;
 use crate::cause::Cause;
+use crate::planted::{self, Bug};
 use crate::prepared::{Prepared, PreparedRecord};
 use crate::record::Record;
 use crate::route::{DeliveryClass, OutputSet};
@@ -72,6 +73,12 @@ impl RetryAfter {
     fn after(self, drain_s: u32) -> RetryAfter {
         let RetryAfter { min_s, max_s } = self;
         let halfway = min_s + (max_s - min_s) / 2;
+        if planted::is(Bug::RetryAfterUnbounded) {
+            return RetryAfter {
+                min_s: drain_s,
+                max_s: drain_s,
+            };
+        }
         let at_least = drain_s.clamp(min_s, halfway);
         RetryAfter {
             min_s: at_least,
@@ -161,7 +168,7 @@ impl Intake {
         let bytes: u64 = prepared.records.iter().map(size).sum();
         // From here on the budget counts the records instead of the body.
         let held = bytes + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
-        if !permit.try_resize(held) {
+        if !planted::is(Bug::RecordsAreFree) && !permit.try_resize(held) {
             return Err(self.shed(ShedReason::Budget));
         }
         let deadline = (now + self.settings.ack_deadline).min(answer_by);
@@ -186,7 +193,7 @@ impl Intake {
                     continue;
                 }
                 let class = class(&record, id, &output.rule);
-                let is_awaited = class.is_awaited();
+                let is_awaited = class.is_awaited() && !planted::is(Bug::NothingAwaited);
                 output.tally.accepted += 1;
                 output.tally.pending += 1;
                 output.tally.pending_bytes += u64::from(bytes);
@@ -291,7 +298,9 @@ impl Intake {
 
     /// Applies what a writer reports.
     pub fn settle(&mut self, batch: AckBatch, now: Mono) {
-        if let Some(state) = batch.writer
+        let is_heard = batch.settlements.is_empty() || !planted::is(Bug::CircuitOfEmptyAcksOnly);
+        if is_heard
+            && let Some(state) = batch.writer
             && let Some(output) = self.outputs.get_mut(usize::from(state.writer.output.0))
         {
             output.heard(state, now);
@@ -324,7 +333,7 @@ fn size(record: &PreparedRecord) -> u64 {
 fn goes_to(record: &PreparedRecord, output: OutputId) -> bool {
     let routing = record.routing.as_deref();
     let outputs = routing.map_or(OutputSet::ALL, |routing| routing.outputs);
-    outputs.contains(output)
+    outputs.contains(output) || planted::is(Bug::RoutingIgnored)
 }
 
 fn class(record: &PreparedRecord, id: OutputId, rule: &OutputRule) -> DeliveryClass {

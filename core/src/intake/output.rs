@@ -6,6 +6,7 @@ use super::request_table::Settled;
 use crate::ack::{Outcome, Settlement, WriterState};
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
+use crate::planted::{self, Bug};
 use crate::route::DeliveryClass;
 use crate::time::Mono;
 use std::time::Duration;
@@ -123,12 +124,15 @@ impl Output {
             capacity_bytes,
             ..
         } = self.tally;
-        pending == 0 || pending_bytes + bytes <= capacity_bytes
+        pending == 0 || pending_bytes + bytes <= capacity_bytes || planted::is(Bug::NoCapacity)
     }
 
     /// Whether requests that wait for this output are admitted, if only as probes.
     pub(crate) fn takes_requests(&self, now: Mono) -> bool {
-        !self.all_are_failing || self.rule.spools || now >= self.probe_at
+        !self.all_are_failing
+            || (self.rule.spools && !planted::is(Bug::SpoolingSheds))
+            || (now >= self.probe_at && !planted::is(Bug::NoProbes))
+            || planted::is(Bug::ProbesWithoutLimit)
     }
 
     /// Chooses the writer for a request, which is a probe if one is due.
@@ -179,7 +183,8 @@ impl Output {
         heard.circuit = state.circuit;
         let were_failing = (self.home_is_failing, self.all_are_failing);
         self.home_is_failing = self.is_failing(self.rule.home);
-        self.all_are_failing = self.working_writer().is_none();
+        self.all_are_failing = self.working_writer().is_none()
+            || (self.home_is_failing && planted::is(Bug::OneWriterFailsAll));
         if !self.home_is_failing {
             self.writer = self.rule.home;
         }

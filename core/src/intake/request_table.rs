@@ -11,6 +11,7 @@ use crate::ack::Outcome;
 use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
 use crate::budget::Permit;
 use crate::cause::Cause;
+use crate::planted::{self, Bug};
 use crate::time::Mono;
 use std::task::Waker;
 
@@ -246,6 +247,9 @@ impl RequestTable {
             ..
         } = *settlement;
         let open = find(&mut self.entries, request)?;
+        if open.closed && planted::is(Bug::LateAckIgnored) {
+            return None;
+        }
         let settled = Settled {
             since: open.since,
             is_late: open.closed,
@@ -257,12 +261,18 @@ impl RequestTable {
                         *outputs = outputs.saturating_sub(1);
                     }
                 }
+                Outcome::Refused(Cause::Lost) if planted::is(Bug::LostDelivers) => {}
+                Outcome::Refused(_) if planted::is(Bug::RefusalForgotten) => {}
                 Outcome::Refused(cause) => open.refused = open.refused.or(Some(cause)),
             }
         }
         open.out -= 1;
-        open.required -= u32::from(is_awaited);
+        open.required = match planted::is(Bug::FirstAckAnswers) {
+            true => 0,
+            false => open.required - u32::from(is_awaited),
+        };
         if open.required == 0
+            && !planted::is(Bug::NobodyWoken)
             && let Some(waker) = open.waker.take()
         {
             waker.wake();
@@ -278,7 +288,8 @@ impl RequestTable {
             let Some(open) = &mut entry.open else {
                 continue;
             };
-            if open.deadline <= now && open.required > 0 && !open.overdue {
+            let is_over = open.deadline <= now && !planted::is(Bug::NoDeadline);
+            if is_over && open.required > 0 && !open.overdue {
                 open.overdue = true;
                 if let Some(waker) = open.waker.take() {
                     waker.wake();
@@ -289,11 +300,9 @@ impl RequestTable {
 
     fn free_if_done(&mut self, request: RequestKey) {
         let entry = &mut self.entries[request.slot as usize];
-        if entry
-            .open
-            .as_ref()
-            .is_some_and(|open| open.closed && open.out == 0)
-        {
+        if entry.open.as_ref().is_some_and(|open| {
+            open.closed && (open.out == 0 || planted::is(Bug::PermitGoesWithClient))
+        }) {
             entry.open = None;
             entry.generation = entry.generation.wrapping_add(1);
             self.free.push(request.slot);

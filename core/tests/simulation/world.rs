@@ -34,6 +34,8 @@ const RETRY_AFTER: RetryAfter = RetryAfter { min_s: 1, max_s: 5 };
 const QUEUE_MAX: usize = 4;
 /// What a record counts in the byte budget beside its bytes.
 const OVERHEAD: u64 = 160;
+/// Far more than any schedule has.
+const STEPS_MAX: u32 = 100_000;
 /// Once faults have ended, all work is done within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -182,7 +184,10 @@ pub(crate) fn run(seed: u64, acks: &Acks) {
         while acks.poll_recv(Waker::noop()).is_some() {}
     }
     let mut world = World::new(seed, acks);
+    let mut steps = 0;
     while let Some((at, next)) = world.next() {
+        steps += 1;
+        assert!(steps < STEPS_MAX, "things happen for ever");
         world.now = world.now.max(at);
         assert!(
             world.now <= world.faults_end + PATIENCE,
@@ -732,6 +737,15 @@ impl World {
             }
             core.intake.settle(batch, self.now);
         }
+        for client in self.clients.iter().filter(|client| client.core == at) {
+            if let Some(waiting) = &client.waiting
+                && !waiting.flag.0.load(Ordering::Relaxed)
+            {
+                let waker = Waker::from(Arc::clone(&waiting.flag));
+                let resolution = core.intake.poll_resolution(waiting.key, 0, &waker);
+                assert!(resolution.is_pending(), "a resolved request was not woken");
+            }
+        }
     }
 
     fn take(&mut self, at: usize) {
@@ -851,6 +865,11 @@ impl World {
             fate.said_delivered = results.get(at) == Some(&RecordResult::Delivered);
         }
         self.writers[at].moved_at = self.now;
+        let fates: Vec<usize> = in_flight
+            .records
+            .iter()
+            .map(|it| self.fate_at(it, output))
+            .collect();
         self.input(
             at,
             Input::Completed {
@@ -859,6 +878,16 @@ impl World {
                 results,
             },
         );
+        let writer = &self.writers[at];
+        if writer.machine.circuit().is_failing() && writer.settings.spool.is_none() {
+            for fate in fates.iter().map(|at| &self.fates[*at]) {
+                let waits = fate.deadline <= self.now + ACK_DEADLINE;
+                assert!(
+                    fate.settled || !waits,
+                    "a client waits for a retry that will most likely fail"
+                );
+            }
+        }
     }
 
     fn spool(&mut self, at: usize, records: Vec<ToSpool>) {
