@@ -5,10 +5,13 @@
 //! the byte budget as it arrives.
 
 use super::Handler;
+use super::accepted::OVERFLOW_DEADLINE;
 use super::answer::{Answer, ErrorBody};
-use super::conn::{HttpServer, OVERFLOW_DEADLINE, Peer, Request, millis};
+use super::conn::millis;
 use super::h1::{self, Framing};
 use super::head::{Body, BodyBytes};
+use super::peer::Peer;
+use super::server::{HttpServer, Request};
 use super::transport::Transport;
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
@@ -470,17 +473,17 @@ impl<H: Handler> HttpServer<H> {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        add("x-request-id", &request.id().to_hex());
+        add("x-request-id", &request.id.to_hex());
         answer.headers(&mut add);
-        if let Some(cors) = request.cors() {
+        if let Some(cors) = request.cors.as_ref() {
             cors.headers(&mut add);
         }
         add("date", self.context.date().as_bytes());
-        if request.is_head() {
+        if request.is_head {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
         }
         let mut body = AnswerBody::default();
-        if !request.is_head() && !answer.body.is_empty() {
+        if !request.is_head && !answer.body.is_empty() {
             let bytes = STREAM_BYTES + answer.body.len() as u64;
             body.permit = self.context.budget.try_reserve(bytes, source);
             // Without room the client gets the status only: its answers wait for its windows.
