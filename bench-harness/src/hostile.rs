@@ -5,15 +5,17 @@
 //! answered and counted; no figure is given for one that is not. CPU time is the kernel's account of each of the
 //! server's threads, so that other programs on the machine disturb it little.
 
+mod floods;
 mod kinds;
 mod measure;
 mod pack;
-mod server;
+pub(crate) mod server;
 mod victim;
 mod wire;
 
 use crate::record::{Origin, median};
 use crate::running::Places;
+use floods::FloodFigure;
 use kinds::{Kind, Settings, all, plain, plain_alone};
 use measure::{Sample, sample};
 use serde::Serialize;
@@ -61,6 +63,7 @@ pub struct Record {
     plain: Figure,
     plain_alone: Figure,
     kinds: Vec<Figure>,
+    floods: Vec<FloodFigure>,
 }
 
 /// One kind's figures: medians of its rounds.
@@ -104,7 +107,8 @@ pub fn run(plan: &Plan, places: &Places, tell: impl Fn(&str)) -> Result<Record, 
     let encoding = |error: std::io::Error| format!("bodies: {error}");
     let mut kinds = all().map_err(encoding)?;
     kinds.retain(|kind| kind.name.contains(&plan.only));
-    if kinds.is_empty() {
+    let is_wanted = |flood: &floods::Flood| flood.name.contains(&plan.only);
+    if kinds.is_empty() && !floods::all().iter().any(is_wanted) {
         return Err(format!("no kind's name contains {:?}", plan.only));
     }
     let servers = Servers {
@@ -171,7 +175,12 @@ pub fn run(plan: &Plan, places: &Places, tell: impl Fn(&str)) -> Result<Record, 
         }
         figures.push(figure);
     }
+    let floods = match plan.victim_time {
+        Duration::ZERO => Vec::new(),
+        time => floods::run(&plan.only, time, places, &tell)?,
+    };
     Ok(Record {
+        floods,
         origin,
         rounds: plan.rounds,
         plain: Figure {
@@ -320,7 +329,11 @@ impl Record {
     /// Every limit that a kind breaks, and every kind without figures.
     #[must_use]
     pub fn offences(&self) -> Vec<String> {
-        self.kinds.iter().flat_map(Figure::offences).collect()
+        let floods = self.floods.iter();
+        let kinds = self.kinds.iter().flat_map(Figure::offences);
+        kinds
+            .chain(floods.flat_map(|flood| flood.offences(KEPT_MIN)))
+            .collect()
     }
 
     /// The figures as a table, the dearest per byte first.
@@ -356,11 +369,12 @@ impl Record {
         let _ = writeln!(
             text,
             "Limits: {RATIO_MAX} times the plain event per byte, unless a request costs less than it, {} ms in all, {} ms on the worker, {:.0} % of the \
-             victim's rate. {} kinds, {} over a limit.\n",
+             victim's rate. {} kinds and {} floods, {} over a limit.\n",
             CPU_US_MAX / 1e3,
             WORKER_US_MAX / 1e3,
             100.0 * KEPT_MIN,
             self.kinds.len(),
+            self.floods.len(),
             offences.len()
         );
         for offence in &offences {
@@ -377,6 +391,20 @@ impl Record {
         kinds.sort_by(|left, right| right.fair_ratio().total_cmp(&left.fair_ratio()));
         for figure in [&self.plain, &self.plain_alone].into_iter().chain(kinds) {
             let _ = writeln!(text, "{}", figure.row());
+        }
+        if self.floods.is_empty() {
+            return text;
+        }
+        let _ = write!(
+            text,
+            "\n## Floods of connections\n\nFour senders each, to a server with one worker and a listener for TLS and for \
+             HTTP/2 beside the victim's; each flood meets a server of its own. At most {} MiB of memory.\n\n\
+             | flood | what it is | connections | ended by the server | MiB sent | worker busy | memory MiB | victim | its p99 ms | its max ms |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+            floods::MEMORY_MAX >> 20
+        );
+        for flood in &self.floods {
+            let _ = writeln!(text, "{}", flood.row());
         }
         text
     }

@@ -10,6 +10,7 @@
 
 pub mod counter;
 pub mod disk;
+pub mod doors;
 pub mod figures;
 pub mod generator;
 pub mod hostile;

@@ -10,7 +10,7 @@ use sluice_bench::peer::Peer;
 use sluice_bench::record::{Cell, FLOOR, Origin, PeerNote, Record};
 use sluice_bench::running::{Places, Running, Started};
 use sluice_bench::workload::{Workload, rows};
-use sluice_bench::{figures, hostile, measure};
+use sluice_bench::{doors, figures, hostile, measure};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +31,7 @@ enum Command {
     Micro(MicroArgs),
     Figures(FiguresArgs),
     Hostile(HostileArgs),
+    Doors(DoorsArgs),
 }
 
 /// Drive every workload against every peer in turn; CPU per request, counts checked.
@@ -128,12 +129,35 @@ struct HostileArgs {
     out: Option<PathBuf>,
 }
 
+/// What TLS and HTTP/2 cost beside plain HTTP/1, and a handshake beside a connection, by foreign clients.
+///
+/// Needs h2load (nghttp2) and openssl. Exit code 1 when one is missing, or counts differ from the server's.
+#[derive(Debug, Args)]
+struct DoorsArgs {
+    /// Folder of the release binaries: sluice.
+    #[arg(long, default_value = "target/release")]
+    bin: PathBuf,
+    /// Folder of the servers' rows.
+    #[arg(long, default_value = "bench-harness/hostile")]
+    rows: PathBuf,
+    /// Times that every row is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// How long each time, seconds.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Write <OUT>.json with all figures and <OUT>.md with the table.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Peers(arguments) => peers(&arguments),
         Command::Micro(arguments) => micro(&arguments),
         Command::Figures(arguments) => figures(&arguments),
         Command::Hostile(arguments) => hostile(&arguments),
+        Command::Doors(arguments) => doors(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -302,6 +326,28 @@ fn hostile(arguments: &HostileArgs) -> Result<bool, String> {
         tell(offence);
     }
     Ok(offences.is_empty())
+}
+
+/// Whether there are figures of every row.
+fn doors(arguments: &DoorsArgs) -> Result<bool, String> {
+    let scratch = Scratch::new()?;
+    let places = Places {
+        bin: arguments.bin.clone(),
+        rows: arguments.rows.clone(),
+        tools: scratch.0.clone(),
+        scratch: scratch.0.clone(),
+    };
+    let plan = doors::Plan {
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+    };
+    let record = doors::run(&plan, &places, tell)?;
+    let table = record.to_markdown();
+    print(&table)?;
+    if let Some(out) = &arguments.out {
+        store(out, &record, &table)?;
+    }
+    Ok(true)
 }
 
 /// Refuses a part of a name that is in none of the names, since a typo would otherwise measure less

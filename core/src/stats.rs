@@ -204,6 +204,8 @@ pub struct WorkerStats {
     pub connections_capped_by_address: Counter,
     /// Idle connections closed for new ones.
     pub connections_evicted: Counter,
+    /// HTTP/2 connections closed because they sent too many frames that ask for nothing.
+    pub http2_floods: Counter,
     /// Connections closed because the required PROXY header was missing or invalid.
     pub proxy_headers_refused: Counter,
     /// TLS handshakes from the beginning.
@@ -272,6 +274,7 @@ impl WorkerStats {
             connections_capped: Counter::default(),
             connections_capped_by_address: Counter::default(),
             connections_evicted: Counter::default(),
+            http2_floods: Counter::default(),
             proxy_headers_refused: Counter::default(),
             tls_full: Counter::default(),
             tls_resumed: Counter::default(),

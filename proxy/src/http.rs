@@ -1,8 +1,10 @@
 //! One connection's bytes into requests, and answers back into bytes.
 //!
-//! `h1` knows what the bytes mean and does no I/O, `conn` carries it out on a socket under every limit of a
-//! connection. What a request is for is a [`Handler`]'s business.
+//! `accepted` finds out who has connected and what is spoken. In HTTP/1, `h1` knows what the bytes mean and does no
+//! I/O, and `conn` carries it out on a socket under every limit of a connection. `server` is what the connections of
+//! one core share. What a request is for is a [`Handler`]'s business.
 
+mod accepted;
 mod answer;
 mod body;
 mod client_addr;
@@ -12,7 +14,9 @@ mod h1;
 mod h2;
 mod head;
 mod limits;
+mod peer;
 mod proxied_address;
+mod server;
 mod transport;
 mod turns;
 
@@ -20,7 +24,6 @@ pub use answer::{Answer, ErrorBody};
 pub use client_addr::{
     AddressPolicy, ClientAddressSettings, Forwarded, Ignored, NETWORKS_MAX, Network, NetworkError,
 };
-pub use conn::AnswerSettings;
 pub use cors::{
     Cors, CorsPolicy, CorsSettings, ORIGIN_BYTES_MAX, ORIGINS_MAX, OriginPattern,
     OriginPatternError,
@@ -30,8 +33,10 @@ pub use h1::fuzz as fuzz_h1;
 pub use h1::{Framing, Known, Refusal, RequestHead, decode};
 pub use head::{Body, Head};
 pub use limits::{ACK_DEADLINE_MS, CLIENT_PATIENCE_MS, HttpLimits};
+pub use server::AnswerSettings;
 
-pub(crate) use conn::{HttpServer, serve};
+pub(crate) use accepted::serve;
+pub(crate) use server::HttpServer;
 
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Mono;

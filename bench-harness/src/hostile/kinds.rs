@@ -16,7 +16,7 @@ use std::io;
 
 /// Which server a kind is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settings {
+pub(crate) enum Settings {
     /// Default settings.
     Default,
     /// 256 CORS origins, 10,000 applications, 256 trusted networks, three codings: what makes a head dear.

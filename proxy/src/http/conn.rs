@@ -1,4 +1,4 @@
-//! One connection, from accept to its last byte.
+//! One connection in HTTP/1, from its first head to its last byte.
 //!
 //! ```text
 //!  read -> head -> admitted? -> body -> handled -> answered -> read ...
@@ -10,35 +10,24 @@
 
 use super::answer::{Answer, ErrorBody};
 use super::body::{BodyEnd, Dechunked, too_large};
-use super::cors::{Cors, CorsPolicy};
-use super::h1::{self, About, Closing, Framing, Known};
-use super::h2;
-use super::head::{Body, BodyBytes, Head};
+use super::cors::Cors;
+use super::h1::{self, About, Closing, Framing};
+use super::head::{Body, BodyBytes};
 use super::limits::HttpLimits;
-use super::proxied_address::client_of;
+use super::peer::Peer;
+use super::server::{HttpServer, Request};
 use super::transport::Transport;
-use super::turns::Turns;
-use super::{Admitted, Handler};
-use crate::context::WorkerContext;
+use super::{Handler, h2};
 use crate::drain_phase::DrainPhase;
-use crate::error_code::{self as code, ErrorCode};
-use crate::net::listener::{Accepted, ConnectionPermit, ListenerRules, give_way};
-use crate::net::proxy_protocol::Notes;
-use crate::net::socket::Stream;
-use crate::net::tls::{HandshakeError, Tls};
+use crate::error_code as code;
+use crate::net::listener::give_way;
 use bytes::Bytes;
-use sluice_core::budget::{Permit, Source};
-use sluice_core::request::RequestId;
-use sluice_core::stats::EndpointLabel;
-use sluice_core::time::{Mono, Wall};
-use std::cell::RefCell;
+use sluice_core::budget::Permit;
+use sluice_core::time::Mono;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,9 +36,6 @@ use std::time::Duration;
 /// client has not read yet (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// A connection over a cap has this long to send the head of a request, and gets its answer then.
-pub(super) const OVERFLOW_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection that has been idle for this long gives back the memory that requests need. Long enough that a busy
 /// client never pays for it.
@@ -61,400 +47,9 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// Requests that one connection may have answered at once before others get their turn.
 const REQUESTS_PER_TURN: u32 = 32;
 
-/// How the answers of all connections are made.
-#[derive(Clone, Debug)]
-pub struct AnswerSettings {
-    /// Pages that may read answers.
-    pub cors: CorsPolicy,
-    /// Bounds of Retry-After, seconds.
-    pub retry_after_s: RangeInclusive<u32>,
-}
-
-impl Default for AnswerSettings {
-    /// No pages, a second.
-    fn default() -> AnswerSettings {
-        AnswerSettings {
-            cors: CorsPolicy::new(Vec::new(), Duration::ZERO),
-            retry_after_s: 1..=1,
-        }
-    }
-}
-
-/// The HTTP side of one core.
-pub(crate) struct HttpServer<H> {
-    pub(super) context: Rc<WorkerContext>,
-    pub(super) limits: HttpLimits,
-    pub(super) handler: H,
-    answers: AnswerSettings,
-    /// Where every read of this core lands first.
-    pub(super) scratch: RefCell<Vec<u8>>,
-    /// Where every answer is written first.
-    out: RefCell<Vec<u8>>,
-    pub(super) turns: Turns,
-    ids: RefCell<[fastrand::Rng; 2]>,
-}
-
-impl<H: Handler> HttpServer<H> {
-    pub(crate) fn new(
-        context: Rc<WorkerContext>,
-        limits: HttpLimits,
-        answers: AnswerSettings,
-        handler: H,
-    ) -> HttpServer<H> {
-        HttpServer {
-            turns: Turns::new(context.now()),
-            context,
-            limits,
-            handler,
-            answers,
-            scratch: RefCell::new(vec![0; HttpLimits::READ_BYTES]),
-            out: RefCell::default(),
-            ids: RefCell::new([seeded(0), seeded(1)]),
-        }
-    }
-
-    /// Connections that are open on this core.
-    pub(crate) fn open(&self) -> u64 {
-        self.context.stats.connections_open.get() + self.context.overflow.get()
-    }
-
-    /// Lets the handler do what it does from time to time.
-    pub(crate) fn tick(&self, now: Mono) {
-        self.handler.tick(now);
-    }
-
-    /// Lets the handler do what it does at the end.
-    pub(crate) fn end(&self) {
-        self.handler.end();
-    }
-
-    /// The id of the next request.
-    fn next_id(&self) -> RequestId {
-        let [high, low] = &mut *self.ids.borrow_mut();
-        RequestId(u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
-    }
-
-    /// What is kept of a request that has come just now.
-    pub(super) fn request(&self, head: &h1::RequestHead<'_>) -> Request {
-        let (received_at, received_wall) = self.context.now_and_wall();
-        let is_preflight = head.method() == "OPTIONS";
-        Request {
-            id: self.next_id(),
-            received_at,
-            received_wall,
-            minor: head.minor(),
-            is_head: head.method() == "HEAD",
-            keeps_alive: head.keeps_alive(),
-            endpoint: EndpointLabel::None,
-            cors: self.cors(head.only(Known::Origin), is_preflight),
-        }
-    }
-
-    /// The same for what is no request.
-    pub(super) fn refused(&self, cors: Option<Cors>) -> Request {
-        Request {
-            id: self.next_id(),
-            received_at: self.context.recent(),
-            received_wall: Wall::default(),
-            minor: 1,
-            is_head: false,
-            keeps_alive: false,
-            endpoint: EndpointLabel::None,
-            cors,
-        }
-    }
-
-    /// Asks the handler, and notes the counter of the answer.
-    pub(super) fn admit(
-        &self,
-        request: &mut Request,
-        peer: &Peer,
-        head: h1::RequestHead<'_>,
-    ) -> Result<Admitted<H::Route>, Answer> {
-        let admitted = self.handler.admit(&peer.head_of(request, head));
-        request.endpoint = match &admitted {
-            Ok(admitted) => admitted.endpoint,
-            Err(answer) => answer.endpoint,
-        };
-        admitted
-    }
-
-    pub(super) fn cors(&self, origin: Option<&[u8]>, is_preflight: bool) -> Option<Cors> {
-        self.answers.cors.evaluate(origin, is_preflight)
-    }
-
-    /// Counts an answer.
-    pub(super) fn count(&self, request: &Request, answer: &Answer) {
-        let took = self.context.recent().since(request.received_at);
-        let took = Some(took).filter(|_| request.received_wall != Wall::default());
-        let stats = &self.context.stats;
-        stats.answered(request.endpoint, answer.status.as_u16(), took);
-    }
-
-    /// The answer where the byte budget is used up.
-    pub(super) fn overloaded(&self) -> Answer {
-        self.context.stats.shed_budget.increment();
-        let message = "too many bytes are in flight; nothing was taken, send it again later";
-        self.retry_later(code::OVERLOADED, message)
-    }
-
-    /// The answer on a connection over a cap.
-    pub(super) fn too_many_connections(&self) -> Answer {
-        let message = "too many connections are open; send it again later";
-        self.retry_later(code::TOO_MANY_CONNECTIONS, message)
-    }
-
-    /// 503 with Retry-After.
-    fn retry_later(&self, code: ErrorCode, message: &'static str) -> Answer {
-        Answer {
-            retry_after_s: Some(fastrand::u32(self.answers.retry_after_s.clone())),
-            ..Answer::from(&ErrorBody::new(code, message))
-        }
-    }
-}
-
-/// A generator with a state of its own. Two of them make an id: 128 bits, as far apart between cores and
-/// processes as the random keys of the standard library are.
-fn seeded(number: u64) -> fastrand::Rng {
-    use std::hash::BuildHasher;
-    fastrand::Rng::with_seed(std::hash::RandomState::new().hash_one(number))
-}
-
-/// Serves one accepted connection to its end, and gives its place back then.
-pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<H>>) {
-    let Accepted {
-        stream,
-        peer: address,
-        mut permit,
-        rules,
-    } = accepted;
-    let context = &server.context;
-    let _open = Open::count(context, permit.is_some());
-    let mut is_over_cap = permit.is_none();
-    let limits = &server.limits;
-    let now = context.now();
-    stream.rest(now);
-    stream.set_deadline(now + limits.head_deadline);
-    let mut peer = Peer::new(address, &rules);
-    if rules.proxy_protocol_from.is_some() {
-        // In a box: most of a connection's life is after it.
-        match Box::pin(client_of(&stream, address, &rules, context)).await {
-            Some(proxied) => {
-                peer = Peer::new(proxied.client, &rules);
-                peer.notes = proxied.notes;
-            }
-            None => return,
-        }
-        if let Some(permit) = &mut permit
-            && let Err(cap) = permit.belongs_to(peer.address.ip(), &rules)
-        {
-            permit.note_refusal(context, peer.address.ip(), cap);
-            is_over_cap = true;
-        }
-    }
-    let transport = match &rules.tls {
-        None => Transport::plain(stream),
-        Some(tls) => match Box::pin(secure(stream, tls, &rules, &server)).await {
-            Some(transport) => transport,
-            None => return,
-        },
-    };
-    peer.subject = transport.client_subject();
-    peer.source = permit.as_ref().and_then(ConnectionPermit::source);
-    let retire_at = now + jittered(limits.connection_life);
-    if transport.speaks_http2() {
-        let served = h2::serve(transport, Vec::new(), peer, server, retire_at, is_over_cap);
-        return Box::pin(served).await;
-    }
-    let head_deadline = if is_over_cap {
-        limits.head_deadline.min(OVERFLOW_DEADLINE)
-    } else {
-        limits.head_deadline
-    };
-    let mut connection = Connection {
-        is_over_cap,
-        may_begin_with_http2: rules.http2_prior_knowledge,
-        idle_deadline: context.recent() + head_deadline,
-        retire_at,
-        server: &server,
-        transport,
-        peer,
-        held: Vec::new(),
-        used: 0,
-        held_permit: None,
-        is_cut: false,
-        requests: 0,
-    };
-    loop {
-        // In a box that a connection at rest does not have: most connections are at rest most of the time.
-        match Box::pin(connection.run(head_deadline)).await {
-            Ending::Rest => connection.rest().await,
-            Ending::Close => {
-                if connection.transport.says_goodbye() {
-                    connection.say_goodbye().await;
-                }
-                return;
-            }
-            Ending::Linger => return connection.linger().await,
-            Ending::Http2 => {
-                let Connection {
-                    transport,
-                    held,
-                    held_permit,
-                    peer,
-                    ..
-                } = connection;
-                // They are read again at once.
-                drop(held_permit);
-                let server = Rc::clone(&server);
-                let served = h2::serve(transport, held, peer, server, retire_at, is_over_cap);
-                return Box::pin(served).await;
-            }
-        }
-    }
-}
-
-/// Shakes hands; `None` when there is no TLS with this client, who has been told so if it can be.
-async fn secure<H: Handler>(
-    stream: Stream,
-    tls: &Tls,
-    rules: &ListenerRules,
-    server: &HttpServer<H>,
-) -> Option<Transport> {
-    let context = &server.context;
-    stream.set_deadline(context.now() + rules.handshake_deadline);
-    // A connection that never sends a byte takes no place.
-    if !matches!(poll_fn(|cx| stream.poll_begun(cx)).await, Ok(true)) {
-        return None;
-    }
-    let handshake = rules.handshakes.begin(&stream);
-    let secured = Transport::secured(stream, tls).await;
-    drop(handshake);
-    let stats = &context.stats;
-    match secured {
-        Ok(transport) => {
-            if transport.is_resumed() {
-                stats.tls_resumed.increment();
-            } else {
-                stats.tls_full.increment();
-            }
-            transport
-                .stream()
-                .set_deadline(context.now() + server.limits.head_deadline);
-            Some(transport)
-        }
-        // Balancers connect to see whether anybody listens, and leave.
-        Err((_, HandshakeError::Ended)) => None,
-        Err((stream, HandshakeError::PlainHttp)) => {
-            stats.tls_failed.increment();
-            let error = ErrorBody::new(
-                code::PLAIN_HTTP,
-                "this port speaks HTTP over TLS: begin with https://",
-            );
-            let request = server.refused(None);
-            let answer = Answer::from(&error);
-            server.count(&request, &answer);
-            let connection = Connection::refusing(server, Transport::plain(stream));
-            connection.write(&request, &answer, Closing::Close).await;
-            connection.linger().await;
-            None
-        }
-        Err(_) => {
-            stats.tls_failed.increment();
-            None
-        }
-    }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Debug)]
-pub(super) struct Peer {
-    /// The peer, or the client that a PROXY header named.
-    pub(super) address: SocketAddr,
-    /// For whom bytes are counted; `None` for trusted proxies.
-    pub(super) source: Option<Source>,
-    /// Its X-Forwarded-For is believed.
-    pub(super) is_trusted: bool,
-    /// Whom its certificate names.
-    pub(super) subject: Option<Box<str>>,
-    /// What a PROXY header said besides.
-    pub(super) notes: Option<Box<Notes>>,
-}
-
-impl Peer {
-    fn new(address: SocketAddr, rules: &ListenerRules) -> Peer {
-        Peer {
-            address,
-            source: None,
-            is_trusted: rules.trusts(address.ip()),
-            subject: None,
-            notes: None,
-        }
-    }
-
-    /// Of no importance.
-    fn nobody() -> Peer {
-        Peer {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            source: None,
-            is_trusted: false,
-            subject: None,
-            notes: None,
-        }
-    }
-
-    pub(super) fn head_of<'b>(&'b self, request: &Request, head: h1::RequestHead<'b>) -> Head<'b> {
-        Head {
-            head,
-            peer: self,
-            id: request.id,
-            received_at: request.received_at,
-            received_wall: request.received_wall,
-        }
-    }
-}
-
-fn jittered(life: Duration) -> Duration {
-    life.mul_f64(1.0 - fastrand::f64() / 10.0)
-}
-
-/// Counts a connection while it is open: in the gauge, or among those over a cap.
-struct Open {
-    context: Rc<WorkerContext>,
-    is_in_gauge: bool,
-}
-
-impl Open {
-    fn count(context: &Rc<WorkerContext>, is_in_gauge: bool) -> Open {
-        let open = Open {
-            context: Rc::clone(context),
-            is_in_gauge,
-        };
-        open.change(|count| count + 1);
-        open
-    }
-
-    fn change(&self, change: impl Fn(u64) -> u64) {
-        if self.is_in_gauge {
-            let gauge = &self.context.stats.connections_open;
-            gauge.set(change(gauge.get()));
-        } else {
-            self.context
-                .overflow
-                .set(change(self.context.overflow.get()));
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.change(|count| count.saturating_sub(1));
-    }
-}
-
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// At once.
     Close,
     /// The client may still be sending: it gets time to read its last answer.
@@ -463,32 +58,6 @@ enum Ending {
     Http2,
     /// It has been idle for a while: it goes on when there is something to read.
     Rest,
-}
-
-/// What is kept of a request until it is answered.
-pub(super) struct Request {
-    id: RequestId,
-    received_at: Mono,
-    received_wall: Wall,
-    minor: u8,
-    is_head: bool,
-    keeps_alive: bool,
-    endpoint: EndpointLabel,
-    cors: Option<Cors>,
-}
-
-impl Request {
-    pub(super) fn id(&self) -> RequestId {
-        self.id
-    }
-
-    pub(super) fn is_head(&self) -> bool {
-        self.is_head
-    }
-
-    pub(super) fn cors(&self) -> Option<&Cors> {
-        self.cors.as_ref()
-    }
 }
 
 /// What the bytes at the front of a connection are.
@@ -523,9 +92,9 @@ pub(super) struct Connection<'s, H> {
     pub(super) server: &'s HttpServer<H>,
     pub(super) transport: Transport,
     peer: Peer,
-    is_over_cap: bool,
+    pub(super) is_over_cap: bool,
     /// HTTP/2 may begin without a word before it (RFC 9113 section 3.3).
-    may_begin_with_http2: bool,
+    pub(super) may_begin_with_http2: bool,
     /// Bytes that were read: `used` of them are dealt with, the others are an incomplete request, or requests after
     /// the present one.
     pub(super) held: Vec<u8>,
@@ -535,18 +104,22 @@ pub(super) struct Connection<'s, H> {
     is_cut: bool,
     requests: u32,
     /// When the next request has to have begun.
-    idle_deadline: Mono,
+    pub(super) idle_deadline: Mono,
     /// When the connection has lived long enough.
-    retire_at: Mono,
+    pub(super) retire_at: Mono,
 }
 
 impl<'s, H: Handler> Connection<'s, H> {
-    /// A connection that gets one answer.
-    fn refusing(server: &'s HttpServer<H>, transport: Transport) -> Connection<'s, H> {
+    /// A connection that is over every cap and has no deadline; the caller says where that is not so.
+    pub(super) fn new(
+        server: &'s HttpServer<H>,
+        transport: Transport,
+        peer: Peer,
+    ) -> Connection<'s, H> {
         Connection {
             server,
             transport,
-            peer: Peer::nobody(),
+            peer,
             is_over_cap: true,
             may_begin_with_http2: false,
             held: Vec::new(),
@@ -559,15 +132,20 @@ impl<'s, H: Handler> Connection<'s, H> {
         }
     }
 
+    /// What goes on in HTTP/2. The bytes that are held are counted again there.
+    pub(super) fn into_parts(self) -> (Transport, Vec<u8>, Peer) {
+        (self.transport, self.held, self.peer)
+    }
+
     /// Waits until there is something to read, or the time is over.
-    async fn rest(&self) {
+    pub(super) async fn rest(&self) {
         let stream = self.transport.stream();
         stream.set_deadline(self.idle_deadline);
         poll_fn(|cx| stream.poll_readable(cx)).await;
     }
 
     /// Requests, until the connection ends or rests. `head_deadline` is for each head.
-    async fn run(&mut self, head_deadline: Duration) -> Ending {
+    pub(super) async fn run(&mut self, head_deadline: Duration) -> Ending {
         let server = self.server;
         let mut at_once = 0;
         loop {
@@ -1022,7 +600,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 
     /// Writes an answer; `false` when the connection broke, or the client does not read.
-    async fn write(&self, request: &Request, answer: &Answer, closing: Closing) -> bool {
+    pub(super) async fn write(&self, request: &Request, answer: &Answer, closing: Closing) -> bool {
         let server = self.server;
         // Another connection that writes meanwhile makes a buffer of its own.
         let mut out = server.out.take();
@@ -1082,7 +660,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 
     /// Says that the connection ends here, if the socket takes it at once.
-    async fn say_goodbye(&self) {
+    pub(super) async fn say_goodbye(&self) {
         poll_fn(|cx| {
             // Whether it is taken or not, the connection is over.
             let _ = self.transport.poll_close(cx);
@@ -1092,7 +670,7 @@ impl<'s, H: Handler> Connection<'s, H> {
     }
 
     /// Ends what is sent, and gives the client time to read.
-    async fn linger(&self) {
+    pub(super) async fn linger(&self) {
         let now = self.server.context.now();
         self.transport.stream().work();
         self.transport.stream().set_deadline(now + LINGER);

@@ -4,15 +4,22 @@
 //! one judge of methods, targets and fields. Every stream is a task of its own on the core; its body counts into
 //! the byte budget as it arrives.
 
+mod frames;
+
+use self::frames::FrameCount;
 use super::Handler;
+use super::accepted::OVERFLOW_DEADLINE;
 use super::answer::{Answer, ErrorBody};
-use super::conn::{HttpServer, OVERFLOW_DEADLINE, Peer, Request, millis};
+use super::conn::millis;
 use super::h1::{self, Framing};
 use super::head::{Body, BodyBytes};
+use super::peer::Peer;
+use super::server::{HttpServer, Request};
 use super::transport::Transport;
 use crate::context::WorkerContext;
 use crate::drain_phase::DrainPhase;
 use crate::error_code as code;
+use crate::net::listener::give_way;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -63,6 +70,9 @@ const RESETS_MAX: usize = 20;
 /// otherwise hold an answer for ever.
 const STREAM_GRACE: Duration = Duration::from_secs(10);
 
+/// Bytes that one connection may have read before others get their turn: a frame can be as short as nine.
+const TURN_BYTES: usize = 32 << 10;
+
 /// What a client of HTTP/2 begins a connection with.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -90,6 +100,7 @@ pub(super) async fn serve<H: Handler>(
     let io = H2Io {
         transport: Rc::clone(&transport),
         early,
+        frames: FrameCount::new(PREFACE.len(), server.context.recent()),
         server: Rc::clone(&server),
         backlog: Rc::clone(&backlog),
     };
@@ -104,7 +115,9 @@ pub(super) async fn serve<H: Handler>(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        // Twice what the codec takes, so that it is the codec that refuses, with all headers: the library counts 32
+        // bytes more for each field.
+        .max_header_list_size(u32::try_from(limits.head_bytes_max * 2).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_MAX)
         // Answers have a date of their own.
         .auto_date_header(false);
@@ -126,61 +139,84 @@ pub(super) async fn serve<H: Handler>(
     let mut leaves_until = None;
     let mut idle_until = None;
     let mut deadline = Mono::NEVER;
-    poll_fn(|cx| {
-        if stream.is_to_end_now(cx) {
-            return Poll::Ready(());
-        }
-        let context = &server.context;
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let now = context.recent();
-        let is_idle = shared.streams.get() == 0;
-        if is_idle != idle_until.is_some() {
-            idle_until = is_idle.then_some((now + idle).min(retire_at));
-            if is_idle {
-                stream.rest(now);
-            } else {
-                stream.work();
+    loop {
+        let turn = poll_fn(|cx| {
+            if stream.is_to_end_now(cx) {
+                return Poll::Ready(Turn::End);
             }
+            let context = &server.context;
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::End);
+            }
+            if backlog.turn_bytes.get() >= TURN_BYTES {
+                return Poll::Ready(Turn::Over);
+            }
+            let now = context.recent();
+            let is_idle = shared.streams.get() == 0;
+            if is_idle != idle_until.is_some() {
+                idle_until = is_idle.then_some((now + idle).min(retire_at));
+                if is_idle {
+                    stream.rest(now);
+                } else {
+                    stream.work();
+                }
+            }
+            if backlog.is_over_budget.get() {
+                return Poll::Ready(Turn::End);
+            }
+            let blocked = backlog.blocked.get();
+            let blocked_until = blocked.map(|since| since + limits.answer_deadline);
+            let is_overdue = stream.is_overdue();
+            if is_overdue && (leaves_until.is_some() || blocked_until.is_some()) {
+                // It was told, and had its time; or it does not read.
+                return Poll::Ready(Turn::End);
+            }
+            let requests = shared.requests.get();
+            let is_due = is_overdue
+                || stream.is_to_leave()
+                || !context.wall_is_writable()
+                || requests >= requests_max
+                || (requests > 0 && context.drain.phase() != DrainPhase::Serving);
+            if is_due && leaves_until.is_none() {
+                // GOAWAY; requests under way are answered.
+                connection.as_mut().graceful_shutdown();
+                let time = match is_idle {
+                    _ if is_over_cap => OVERFLOW_DEADLINE,
+                    // Answers that are not read yet.
+                    true => limits.answer_deadline,
+                    false => stream_life,
+                };
+                leaves_until = Some(now + time);
+                cx.waker().wake_by_ref();
+            }
+            let next = [blocked_until, leaves_until].into_iter().flatten().min();
+            let next = next.or(idle_until).unwrap_or(retire_at);
+            if next != deadline {
+                deadline = next;
+                stream.set_deadline(deadline);
+            }
+            Poll::Pending
+        });
+        if turn.await == Turn::End {
+            return;
         }
-        if backlog.is_over_budget.get() {
-            return Poll::Ready(());
+        // Another look at the rest is taken in the next turn.
+        if server.turns.is_due(server.context.recent()) {
+            server.turns.look(&server.context).await;
+        } else {
+            give_way().await;
         }
-        let blocked = backlog.blocked.get();
-        let blocked_until = blocked.map(|since| since + limits.answer_deadline);
-        let is_overdue = stream.is_overdue();
-        if is_overdue && (leaves_until.is_some() || blocked_until.is_some()) {
-            // It was told, and had its time; or it does not read.
-            return Poll::Ready(());
-        }
-        let requests = shared.requests.get();
-        let is_due = is_overdue
-            || stream.is_to_leave()
-            || !context.wall_is_writable()
-            || requests >= requests_max
-            || (requests > 0 && context.drain.phase() != DrainPhase::Serving);
-        if is_due && leaves_until.is_none() {
-            // GOAWAY; requests under way are answered.
-            connection.as_mut().graceful_shutdown();
-            let time = match is_idle {
-                _ if is_over_cap => OVERFLOW_DEADLINE,
-                // Answers that are not read yet.
-                true => limits.answer_deadline,
-                false => stream_life,
-            };
-            leaves_until = Some(now + time);
-            cx.waker().wake_by_ref();
-        }
-        let next = [blocked_until, leaves_until].into_iter().flatten().min();
-        let next = next.or(idle_until).unwrap_or(retire_at);
-        if next != deadline {
-            deadline = next;
-            stream.set_deadline(deadline);
-        }
-        Poll::Pending
-    })
-    .await;
+        backlog.turn_bytes.set(0);
+    }
+}
+
+/// How a connection's turn ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// With the connection.
+    End,
+    /// There is more to read, and others have waited.
+    Over,
 }
 
 /// Answers that the library has and the kernel has not.
@@ -193,6 +229,8 @@ struct Backlog {
     permit: RefCell<Option<Permit>>,
     /// There is no memory for the last of them: the connection ends.
     is_over_budget: Cell<bool>,
+    /// Bytes that were read in this turn.
+    turn_bytes: Cell<usize>,
 }
 
 impl Backlog {
@@ -470,17 +508,17 @@ impl<H: Handler> HttpServer<H> {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        add("x-request-id", &request.id().to_hex());
+        add("x-request-id", &request.id.to_hex());
         answer.headers(&mut add);
-        if let Some(cors) = request.cors() {
+        if let Some(cors) = request.cors.as_ref() {
             cors.headers(&mut add);
         }
         add("date", self.context.date().as_bytes());
-        if request.is_head() {
+        if request.is_head {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
         }
         let mut body = AnswerBody::default();
-        if !request.is_head() && !answer.body.is_empty() {
+        if !request.is_head && !answer.body.is_empty() {
             let bytes = STREAM_BYTES + answer.body.len() as u64;
             body.permit = self.context.budget.try_reserve(bytes, source);
             // Without room the client gets the status only: its answers wait for its windows.
@@ -575,11 +613,23 @@ where
 struct H2Io<H> {
     transport: Rc<Transport>,
     early: Vec<u8>,
+    frames: FrameCount,
     server: Rc<HttpServer<H>>,
     backlog: Rc<Backlog>,
 }
 
 impl<H> H2Io<H> {
+    /// Counts what is read, and the frames in it.
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let turn_bytes = &self.backlog.turn_bytes;
+        turn_bytes.set(turn_bytes.get() + bytes.len());
+        let context = &self.server.context;
+        self.frames.pass(bytes, context.recent()).map_err(|error| {
+            context.stats.http2_floods.increment();
+            io::Error::other(error)
+        })
+    }
+
     /// Notes whether the kernel takes what is written.
     fn note<T>(&self, cx: &Context<'_>, write: Poll<T>) -> Poll<T> {
         let blocked = &self.backlog.blocked;
@@ -605,24 +655,27 @@ impl<H: Handler> hyper::rt::Read for H2Io<H> {
         let this = self.get_mut();
         if !this.early.is_empty() {
             let bytes = this.early.len().min(buffer.remaining());
-            buffer.put_slice(&this.early[..bytes]);
-            this.early.drain(..bytes);
-            if this.early.is_empty() {
-                this.early = Vec::new();
-            }
-            return Poll::Ready(Ok(()));
+            let rest = this.early.split_off(bytes);
+            let next = std::mem::replace(&mut this.early, rest);
+            buffer.put_slice(&next);
+            return Poll::Ready(this.pass(&next));
+        }
+        if this.backlog.turn_bytes.get() >= TURN_BYTES {
+            // The connection's task sees that, and comes back.
+            return Poll::Pending;
         }
         if this.backlog.blocked.get().is_some() {
             // Who does not read answers asks for no more of them; the write wakes the task.
             return Poll::Pending;
         }
-        let mut scratch = this.server.scratch.borrow_mut();
+        let server = Rc::clone(&this.server);
+        let mut scratch = server.scratch.borrow_mut();
         let room = buffer.remaining().min(scratch.len());
         let read = ready!(this.transport.poll_read(cx, &mut scratch[..room]))?;
         let stats = &this.server.context.stats;
         stats.bytes_received.add(read as u64);
         buffer.put_slice(&scratch[..read]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.pass(&scratch[..read]))
     }
 }
 

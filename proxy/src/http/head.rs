@@ -1,7 +1,7 @@
 //! A request as handlers see it, whichever version of HTTP it came in.
 
-use super::conn::Peer;
 use super::h1::RequestHead;
+use super::peer::Peer;
 use crate::net::proxy_protocol::Notes;
 use bytes::Bytes;
 use sluice_core::budget::{Permit, Source};

@@ -1,0 +1,57 @@
+//! Who is at the other end of a connection.
+
+use super::h1;
+use super::head::Head;
+use super::server::Request;
+use crate::net::listener::ListenerRules;
+use crate::net::proxy_protocol::Notes;
+use sluice_core::budget::Source;
+use std::net::SocketAddr;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// The peer, or the client that a PROXY header named.
+    pub(super) address: SocketAddr,
+    /// For whom bytes are counted; `None` for trusted proxies.
+    pub(super) source: Option<Source>,
+    /// Its X-Forwarded-For is believed.
+    pub(super) is_trusted: bool,
+    /// Whom its certificate names.
+    pub(super) subject: Option<Box<str>>,
+    /// What a PROXY header said besides.
+    pub(super) notes: Option<Box<Notes>>,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, rules: &ListenerRules) -> Peer {
+        Peer {
+            address,
+            source: None,
+            is_trusted: rules.trusts(address.ip()),
+            subject: None,
+            notes: None,
+        }
+    }
+
+    /// Of no importance.
+    pub(super) fn nobody() -> Peer {
+        Peer {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            source: None,
+            is_trusted: false,
+            subject: None,
+            notes: None,
+        }
+    }
+
+    pub(super) fn head_of<'b>(&'b self, request: &Request, head: h1::RequestHead<'b>) -> Head<'b> {
+        Head {
+            head,
+            peer: self,
+            id: request.id,
+            received_at: request.received_at,
+            received_wall: request.received_wall,
+        }
+    }
+}
