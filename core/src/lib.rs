@@ -40,10 +40,7 @@ pub mod json;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;
-#[cfg(feature = "planted-bugs")]
 pub mod planted;
-#[cfg(not(feature = "planted-bugs"))]
-mod planted;
 pub mod prepared;
 pub mod queue;
 pub mod record;

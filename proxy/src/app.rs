@@ -6,7 +6,7 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
-use crate::admin::health::{Phase, Readiness};
+use crate::admin::health::Readiness;
 use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
@@ -131,7 +131,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     let drain = Arc::new(Drain::default());
     let listeners = load_listeners(config)?;
     let names = config.outputs.iter().map(|output| output.name.clone());
-    let readiness = Arc::new(Readiness::new(names));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&drain), names));
     let outputs = start_outputs(config, clock, &readiness)?;
     let workers = start_workers(config, clock, &drain, &outputs, &listeners)?;
     let admin = start_admin(config, clock, &readiness, &workers, &outputs, &listeners)
@@ -146,7 +146,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
             "accepting requests"
         );
     }
-    readiness.enter(Phase::Serving);
+    drain.start();
 
     let tls: Vec<_> = listeners
         .into_iter()
@@ -158,7 +158,6 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
             () = maintain(&tls) => {}
         }
     });
-    readiness.enter(Phase::Draining);
     let clean = shut_down(config, clock, &drain, workers, outputs);
     if let Some(admin) = admin {
         admin.stop();

@@ -2,7 +2,7 @@
 //! the accept loop read it; [`worker`](crate::worker) makes it.
 
 use crate::clock::{self, Clock, wall};
-use crate::drain_phase::Drain;
+use crate::drain_phase::{Drain, DrainPhase};
 use sluice_core::budget::ByteBudget;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::stats::WorkerStats;
@@ -31,7 +31,6 @@ pub struct WorkerContext {
     anchor: Cell<(Mono, Wall)>,
     /// The wall clock of the last tick as in a Date header.
     date: RefCell<Rc<str>>,
-    accepting: Cell<bool>,
     /// This core's share of the bytes in flight.
     pub budget: ByteBudget,
     /// Connections over a cap that are open, to be told so.
@@ -62,7 +61,6 @@ impl WorkerContext {
             recent: Cell::new(clock.now()),
             anchor: Cell::new((clock.now(), wall())),
             date: RefCell::new(http_date(wall()).into()),
-            accepting: Cell::new(true),
         }
     }
 
@@ -120,12 +118,7 @@ impl WorkerContext {
     }
 
     pub(crate) fn accepts(&self) -> bool {
-        self.accepting.get()
-    }
-
-    /// Ends accepting; `true` the first time.
-    pub(crate) fn stop_accepting(&self) -> bool {
-        self.accepting.replace(false)
+        self.drain.phase() != DrainPhase::Draining
     }
 }
 

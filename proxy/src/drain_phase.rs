@@ -1,7 +1,7 @@
-//! The drain phase: set by the program, read by every core.
+//! How far the process is on its way: set by the program, read by every core and by probes.
 
 use sluice_core::time::Mono;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// How far the process is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,14 +15,26 @@ pub enum DrainPhase {
     Draining,
 }
 
-/// Shutdown progress, shared between the main thread and the cores. It only moves forward.
+/// The progress of the process, shared by all threads. It only moves forward.
 #[derive(Debug, Default)]
 pub struct Drain {
+    started: AtomicBool,
     phase: AtomicU8,
     deadline_micros: AtomicU64,
 }
 
 impl Drain {
+    /// Every worker listens: traffic may come.
+    pub fn start(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Whether every worker listens, or has.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
     /// The current phase.
     #[must_use]
     pub fn phase(&self) -> DrainPhase {

@@ -12,7 +12,7 @@ pub use settings::{ListenSettings, Pinning, ProxyProtocol};
 
 use crate::clock::Clock;
 use crate::context::{TICK, WorkerContext};
-use crate::drain_phase::{Drain, DrainPhase};
+use crate::drain_phase::Drain;
 use crate::http::{AnswerSettings, Handler, HttpLimits, HttpServer, serve};
 use crate::listeners::{ListenAddress, Listener};
 use crate::net::listener::{self, Accepted, Acceptor, BindError, ConnectionLimiter};
@@ -370,7 +370,7 @@ impl Start {
         let _ = report.send((self.index, Ok(())));
 
         let mut ticks = 0;
-        let mut last_call = Mono::default();
+        let mut last_call = None;
         loop {
             monoio::time::sleep(TICK).await;
             context.read_wall();
@@ -380,15 +380,14 @@ impl Start {
             if ticks % SWEEP_TICKS == 0 {
                 sockets.sweep(now);
             }
-            if context.drain.phase() != DrainPhase::Draining {
+            if context.accepts() {
                 continue;
             }
-            if context.stop_accepting() {
-                for acceptor in acceptors.drain(..) {
-                    acceptor.close(&serve);
-                }
-                last_call = now + LAST_CALL;
+            // The first time there are acceptors to close.
+            for acceptor in acceptors.drain(..) {
+                acceptor.close(&serve);
             }
+            let last_call = *last_call.get_or_insert(now + LAST_CALL);
             if now < last_call.min(context.drain.deadline()) {
                 continue;
             }

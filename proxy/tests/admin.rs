@@ -7,11 +7,12 @@ use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{BillingStats, EndpointLabel, StagingStats, WorkerStats, WriterStats};
 use sluice_core::time::{Mono, Wall};
-use sluice_proxy::admin::health::{Phase, Readiness};
+use sluice_proxy::admin::health::Readiness;
 use sluice_proxy::admin::metrics::{
     FAMILIES, Format, Kind, LimitGauges, OutputSource, Sources, render,
 };
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
+use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::net::tls::{Protocols, Tls, TlsSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -199,6 +200,10 @@ fn tls() -> Tls {
 }
 
 fn sources() -> Sources {
+    sources_of(&Arc::default())
+}
+
+fn sources_of(drain: &Arc<Drain>) -> Sources {
     let workers: Vec<_> = [1_u64, 10]
         .into_iter()
         .map(|n| {
@@ -301,7 +306,7 @@ fn sources() -> Sources {
             body_bytes_max: 80,
             ack_deadline: Duration::from_millis(3_900),
         },
-        readiness: Arc::new(Readiness::new(["main".to_owned()])),
+        readiness: Arc::new(Readiness::new(Arc::clone(drain), ["main".to_owned()])),
         started: Wall {
             secs: 1_000,
             nanos: 0,
@@ -411,7 +416,7 @@ fn common_statuses_have_series_from_the_start() {
         workers: vec![Arc::new(WorkerStats::new(0))],
         outputs: Vec::new(),
         limits: LimitGauges::default(),
-        readiness: Arc::new(Readiness::new([])),
+        readiness: Arc::new(Readiness::new(Arc::default(), [])),
         started: wall(),
         now: Box::new(|| Mono(0)),
         wall,
@@ -449,7 +454,8 @@ fn health_checks_are_not_counted_with_responses_to_events() {
 
 #[test]
 fn limits_readiness_and_the_process_are_on_the_page() {
-    let sources = sources();
+    let drain = Arc::default();
+    let sources = sources_of(&drain);
     let page = parse(&render(&sources, Format::Text));
     for (name, expected) in [
         ("sluice_connections_limit", 78.0),
@@ -471,7 +477,7 @@ fn limits_readiness_and_the_process_are_on_the_page() {
         assert!(page.value(name, &[]) > 0.0, "{name}");
     }
     assert!(page.kinds.contains_key("process_cpu_seconds_total"));
-    sources.readiness.enter(Phase::Serving);
+    drain.start();
     let page = parse(&render(&sources, Format::Text));
     assert_eq!(page.value("sluice_ready", &[]), 1.0);
 }
@@ -546,12 +552,13 @@ fn time_since_delivery_comes_from_the_latest_writer() {
     assert_eq!(page.total(name), 2.5);
 }
 
-fn start() -> (Admin, Arc<Readiness>) {
+fn start() -> (Admin, Arc<Readiness>, Arc<Drain>) {
     let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let sources = sources();
+    let drain = Arc::default();
+    let sources = sources_of(&drain);
     let readiness = Arc::clone(&sources.readiness);
     let admin = Admin::start(address, HostPolicy::default(), sources).unwrap();
-    (admin, readiness)
+    (admin, readiness, drain)
 }
 
 /// Sends bytes and reads until the other side closes.
@@ -578,7 +585,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 #[test]
 fn the_port_serves_the_page_and_both_probes() {
-    let (admin, readiness) = start();
+    let (admin, readiness, drain) = start();
     let at = admin.address();
 
     let (status, page) = get(at, "/metrics");
@@ -594,7 +601,7 @@ fn the_port_serves_the_page_and_both_probes() {
 
     assert_eq!(get(at, "/live").0, 200);
     assert_eq!(get(at, "/ready").0, 503);
-    readiness.enter(Phase::Serving);
+    drain.start();
     readiness.set_trouble(OutputId(0), Some(Cause::Denied));
     assert_eq!(
         get(at, "/ready"),
@@ -603,7 +610,7 @@ fn the_port_serves_the_page_and_both_probes() {
             r#"{"ready":true,"reasons":[],"troubled":{"main":"denied"},"circuits":{}}"#.to_owned()
         )
     );
-    readiness.enter(Phase::Draining);
+    drain.refuse();
     let (status, body) = get(at, "/ready");
     assert_eq!(status, 503);
     assert!(body.contains("draining"), "{body}");
@@ -614,7 +621,7 @@ fn the_port_serves_the_page_and_both_probes() {
 
 #[test]
 fn other_paths_and_methods_are_refused() {
-    let (admin, _) = start();
+    let (admin, ..) = start();
     assert_eq!(get(admin.address(), "/").0, 404);
     assert_eq!(get(admin.address(), "/metrics/x").0, 404);
     let refused = exchange(
@@ -630,7 +637,7 @@ fn other_paths_and_methods_are_refused() {
 
 #[test]
 fn one_request_per_connection_and_a_bounded_head() {
-    let (admin, _) = start();
+    let (admin, ..) = start();
     let request = "GET /live HTTP/1.1\r\nhost: a\r\n\r\n";
     let answer = exchange(admin.address(), request.repeat(2).as_bytes());
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
@@ -670,7 +677,7 @@ fn half_head(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn half_open_connections_give_way_to_the_liveness_probe() {
-    let (admin, _) = start();
+    let (admin, ..) = start();
     let mut half: Vec<TcpStream> = (0..2 * CONNECTIONS_MAX)
         .map(|_| half_head(admin.address()))
         .collect();
@@ -687,7 +694,7 @@ fn half_open_connections_give_way_to_the_liveness_probe() {
 
 #[test]
 fn a_half_head_is_closed_at_its_deadline() {
-    let (admin, _) = start();
+    let (admin, ..) = start();
     let mut half = half_head(admin.address());
     // An error would be the time-out of this read.
     half.read_to_end(&mut Vec::new()).unwrap();
@@ -696,7 +703,7 @@ fn a_half_head_is_closed_at_its_deadline() {
 
 #[test]
 fn a_public_host_name_sees_nothing_but_liveness() {
-    let (admin, _) = start();
+    let (admin, ..) = start();
     let ask = |path: &str, hosts: &str| {
         let request = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
         exchange(admin.address(), request.as_bytes())[9..12].to_owned()

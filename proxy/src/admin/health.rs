@@ -3,6 +3,7 @@
 //! A failing output is shown but does not make the process unready: its destination is the same
 //! for every proxy, and a balancer without any target serves no request.
 
+use crate::drain_phase::{Drain, DrainPhase};
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
 use sluice_core::circuit::CircuitState;
@@ -11,36 +12,10 @@ use sluice_core::stats::{StagingStats, WriterStats};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Phases of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Not every worker listens yet.
-    Starting,
-    /// Accepts requests.
-    Serving,
-    /// Shutting down: requests are still served for a while, but should go elsewhere.
-    Draining,
-}
-
-impl Phase {
-    const ALL: [Phase; 3] = [Phase::Starting, Phase::Serving, Phase::Draining];
-
-    /// Its name in answers.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Phase::Starting => "starting",
-            Phase::Serving => "serving",
-            Phase::Draining => "draining",
-        }
-    }
-}
-
 /// The state that probes see. Shared by all threads.
 #[derive(Debug)]
 pub struct Readiness {
-    phase: AtomicU8,
+    drain: Arc<Drain>,
     outputs: Box<[OutputHealth]>,
 }
 
@@ -73,11 +48,11 @@ impl OutputHealth {
 }
 
 impl Readiness {
-    /// Phase `Starting`, no failing output; names in configuration order.
+    /// No failing output; names in configuration order.
     #[must_use]
-    pub fn new(outputs: impl IntoIterator<Item = String>) -> Readiness {
+    pub fn new(drain: Arc<Drain>, outputs: impl IntoIterator<Item = String>) -> Readiness {
         Readiness {
-            phase: AtomicU8::new(Phase::Starting as u8),
+            drain,
             outputs: outputs
                 .into_iter()
                 .map(|name| OutputHealth {
@@ -90,22 +65,19 @@ impl Readiness {
         }
     }
 
-    /// Enters a phase. Draining is final: a worker that comes up late does not undo it.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
-    }
-
-    /// The phase now.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        let at = usize::from(self.phase.load(Ordering::Acquire));
-        Phase::ALL.get(at).copied().unwrap_or(Phase::Draining)
-    }
-
     /// Whether requests should come here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving
+        self.reason().is_none()
+    }
+
+    /// Why not.
+    fn reason(&self) -> Option<&'static str> {
+        match (self.drain.phase(), self.drain.has_started()) {
+            (DrainPhase::Serving, true) => None,
+            (DrainPhase::Serving, false) => Some("starting"),
+            (DrainPhase::Refusing | DrainPhase::Draining, _) => Some("draining"),
+        }
     }
 
     /// Sets or clears why an output's last call failed. Ignores an unknown id.
@@ -139,10 +111,10 @@ impl Readiness {
     /// `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"},"circuits":{"main":"open"}}`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let phase = self.phase();
-        let mut json = format!("{{\"ready\":{},\"reasons\":[", self.is_ready()).into_bytes();
-        if phase != Phase::Serving {
-            quote_str_into(phase.label(), &mut json);
+        let reason = self.reason();
+        let mut json = format!("{{\"ready\":{},\"reasons\":[", reason.is_none()).into_bytes();
+        if let Some(reason) = reason {
+            quote_str_into(reason, &mut json);
         }
         json.extend_from_slice(b"],\"troubled\":{");
         self.list(&mut json, |output| output.trouble().map(Cause::label));
@@ -178,7 +150,7 @@ mod tests {
     }
 
     fn readiness() -> Readiness {
-        Readiness::new(["main".to_owned(), "a\"\\\n".to_owned()])
+        Readiness::new(Arc::default(), ["main".to_owned(), "a\"\\\n".to_owned()])
     }
 
     #[test]
@@ -189,13 +161,13 @@ mod tests {
             text(&ready),
             r#"{"ready":false,"reasons":["starting"],"troubled":{},"circuits":{}}"#
         );
-        ready.enter(Phase::Serving);
+        ready.drain.start();
         assert!(ready.is_ready());
         assert_eq!(
             text(&ready),
             r#"{"ready":true,"reasons":[],"troubled":{},"circuits":{}}"#
         );
-        ready.enter(Phase::Draining);
+        ready.drain.refuse();
         assert!(!ready.is_ready());
         assert_eq!(
             text(&ready),
@@ -206,15 +178,15 @@ mod tests {
     #[test]
     fn draining_is_final() {
         let ready = readiness();
-        ready.enter(Phase::Draining);
-        ready.enter(Phase::Serving);
-        assert_eq!(ready.phase(), Phase::Draining);
+        ready.drain.refuse();
+        ready.drain.start();
+        assert!(!ready.is_ready());
     }
 
     #[test]
     fn a_failing_output_is_named_and_keeps_readiness() {
         let ready = readiness();
-        ready.enter(Phase::Serving);
+        ready.drain.start();
         ready.set_trouble(OutputId(0), Some(Cause::Throttled));
         ready.set_trouble(OutputId(1), Some(Cause::Lost));
         ready.set_trouble(OutputId(2), Some(Cause::Lost));

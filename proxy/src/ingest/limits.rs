@@ -87,7 +87,8 @@ settings! {
         deadline as "deadline_ms": Duration =
             ack_deadline(reader.given("limits.body_deadline_ms")),
             ms(1, 10 * SECOND_MS - 1).default_is("4000, at most 15000 less a written `body_deadline_ms`");
-        /// The shortest `Retry-After`; each response draws one between the two.
+        /// The shortest `Retry-After`. Each response draws one from the time that the queue takes to drain up to twice
+        /// that; from all between the two bounds where nothing drains.
         retry_after_min_s: u32 = 1, seconds(1, 300);
         /// The longest `Retry-After`.
         retry_after_max_s: u32 = retry_after_min_s.max(5), seconds(1, 300);

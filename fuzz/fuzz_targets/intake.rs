@@ -1,18 +1,27 @@
-//! The request table and its ack queue under any sequence of requests, results, dropped tickets, deadlines and
+//! Intake and its ack queue under any sequence of requests, results, dropped tickets, deadlines and
 //! late or stale settlements, against a model that keeps every result and counts afresh after each step.
 
 #![no_main]
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluice_core::ack::{AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket};
-use sluice_core::adaptive_limit::CAPACITY_BYTES_MIN;
+use sluice_core::ack::{
+    AckBatch, AckQueue, Outcome, OutputId, RequestKey, Settlement, Ticket, WriterId, WriterState,
+};
 use sluice_core::budget::ByteBudget;
 use sluice_core::cause::Cause;
-use sluice_core::request_table::{AckPolicy, AckStatus, InDoubt, OutputRule, RequestTable};
+use sluice_core::circuit::CircuitState;
+use sluice_core::intake::{
+    CAPACITY_BYTES_MIN, InDoubt, Intake, IntakeSettings, OutputRule, Resolution, RetryAfter,
+    ShedReason,
+};
+use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::reject::Reject;
+use sluice_core::route::DeliveryClass;
 use sluice_core::time::Mono;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 /// Shared by all inputs, because a table's queue lives as long as the process. Empty between inputs.
@@ -21,21 +30,29 @@ static ACKS: LazyLock<AckQueue> = LazyLock::new(AckQueue::default);
 /// Every step compares everything.
 const STEPS_MAX: usize = 200;
 const PENDING_BYTES_MAX: u64 = 200_000;
+/// What a record counts in the byte budget beside its bytes.
+const OVERHEAD: u64 = 160;
+const RULE: OutputRule = OutputRule {
+    class: DeliveryClass::Required,
+    pending_bytes_max: PENDING_BYTES_MAX,
+    adaptive_limit: None,
+    retry_for: Duration::from_secs(60),
+    keyed: true,
+    by_topic: true,
+    writers: 1,
+    home: 0,
+    probe_every: Duration::from_millis(250),
+    spools: false,
+};
 const RULES: [OutputRule; 3] = [
+    RULE,
     OutputRule {
-        ack: AckPolicy::Delivered,
-        pending_bytes_max: PENDING_BYTES_MAX,
-        adaptive_limit: None,
+        class: DeliveryClass::BestEffort,
+        ..RULE
     },
     OutputRule {
-        ack: AckPolicy::Enqueued,
-        pending_bytes_max: PENDING_BYTES_MAX,
-        adaptive_limit: None,
-    },
-    OutputRule {
-        ack: AckPolicy::Delivered,
-        pending_bytes_max: PENDING_BYTES_MAX,
         adaptive_limit: Some(Duration::from_millis(100)),
+        ..RULE
     },
 ];
 
@@ -60,7 +77,7 @@ impl Wake for WakeCount {
 /// What the model knows of a request.
 struct Request {
     key: RequestKey,
-    permit_bytes: u64,
+    held_bytes: u64,
     record_bytes: u32,
     deadline: Mono,
     /// For each accepted event, its result at each output.
@@ -84,7 +101,7 @@ impl Request {
             .flat_map(|results| RULES.iter().zip(results));
         results
             .filter(|(rule, result)| {
-                result.is_none() && (!required_only || rule.ack == AckPolicy::Delivered)
+                result.is_none() && (!required_only || rule.class.is_awaited())
             })
             .count()
     }
@@ -98,20 +115,21 @@ impl Request {
         self.waits = false;
     }
 
-    fn status(&self) -> AckStatus {
+    /// What its client hears: `None` while it waits.
+    fn resolution(&self) -> Option<Result<(), ShedReason>> {
         match (self.outstanding(true), self.refusals.first()) {
-            _ if self.is_freed() => AckStatus::Refused(Cause::Lost),
-            (0, None) => AckStatus::Delivered,
-            (0, Some(cause)) => AckStatus::Refused(*cause),
-            _ if self.overdue => AckStatus::DeadlinePassed,
-            _ => AckStatus::Open,
+            (0, None) => Some(Ok(())),
+            (0, Some(Cause::Unknown | Cause::Expired)) => Some(Err(ShedReason::Deadline)),
+            (0, Some(_)) => Some(Err(ShedReason::Sink)),
+            _ if self.overdue => Some(Err(ShedReason::Deadline)),
+            _ => None,
         }
     }
 
     fn in_doubt(&self, listed_max: usize) -> InDoubt {
         let is_confirmed = |results: &[Option<Outcome>; RULES.len()]| {
             RULES.iter().zip(results).all(|(rule, result)| {
-                rule.ack == AckPolicy::Enqueued || *result == Some(Outcome::Delivered)
+                !rule.class.is_awaited() || *result == Some(Outcome::Delivered)
             })
         };
         let mut events: Vec<u32> = (0..)
@@ -137,7 +155,7 @@ impl Request {
 }
 
 struct Run {
-    table: RequestTable,
+    intake: Intake,
     budget: ByteBudget,
     now: Mono,
     throttled: u64,
@@ -152,7 +170,14 @@ struct Run {
 impl Run {
     fn new() -> Run {
         Run {
-            table: RequestTable::new(&ACKS, RULES.to_vec()),
+            intake: Intake::new(
+                &ACKS,
+                IntakeSettings {
+                    ack_deadline: Duration::from_secs(3_600),
+                    retry_after: RetryAfter { min_s: 1, max_s: 5 },
+                    outputs: RULES.to_vec(),
+                },
+            ),
             budget: ByteBudget::new(u64::MAX),
             now: Mono::default(),
             throttled: 0,
@@ -176,14 +201,14 @@ impl Run {
                 };
                 self.settled.push(ticket.settle(outcome).1);
             }
-            2 => ACKS.send(std::mem::take(&mut self.settled)),
+            2 => self.send_acks(),
             3 if !self.tickets.is_empty() => {
                 drop(self.tickets.remove(usize::from(which) % self.tickets.len()));
             }
             4 => self.receive(),
             5 => {
                 self.now = self.now + Duration::from_millis(u64::from(a));
-                self.table.expire(self.now);
+                self.intake.tick(self.now);
                 for request in &mut self.requests {
                     let is_due = request.deadline <= self.now && request.outstanding(true) > 0;
                     if is_due && !request.overdue {
@@ -192,42 +217,87 @@ impl Run {
                     }
                 }
                 self.throttled += u64::from(b);
-                self.table.observe_throttling(OutputId(2), self.throttled);
             }
             6 if !self.requests.is_empty() => {
                 let at = usize::from(which) % self.requests.len();
-                self.table.close(self.requests[at].key);
+                self.intake.close(self.requests[at].key);
                 self.requests[at].closed = true;
                 self.requests[at].waits = false;
             }
             7 if !self.applied.is_empty() => {
                 let settlement = self.applied[usize::from(which) % self.applied.len()];
                 if self.request(settlement.request).is_freed() {
-                    self.table.settle(settlement);
+                    self.settle(settlement);
                 }
             }
             _ => {}
         }
     }
 
+    fn settle(&mut self, settlement: Settlement) {
+        let batch = AckBatch {
+            settlements: vec![settlement],
+            writer: None,
+        };
+        self.intake.settle(batch, self.now);
+    }
+
+    fn send_acks(&mut self) {
+        let writer = WriterId {
+            output: OutputId(2),
+            number: 0,
+        };
+        ACKS.send(AckBatch {
+            settlements: std::mem::take(&mut self.settled),
+            writer: Some(WriterState {
+                writer,
+                circuit: CircuitState::Closed,
+                throttled: self.throttled,
+            }),
+        });
+    }
+
     fn open(&mut self, received: u32, rejected: u32, size: u8) {
         let rejected = rejected % (received + 1);
         // Up to a third of what one output may hold.
         let record_bytes = u32::from(size) * 256;
-        let permit_bytes = u64::from(size) + 1;
-        let permit = self.budget.try_reserve(permit_bytes, None).unwrap();
+        let accepted = received - rejected;
+        let permit = self.budget.try_reserve(1, None).unwrap();
         let deadline = self.now + Duration::from_millis(u64::from(size));
-        let key = self.table.open(received, rejected, permit, deadline);
-        for _ in rejected..received {
-            self.table
-                .accept(key, record_bytes, |_, ticket| self.tickets.push(ticket));
-        }
+        let mut prepared = Prepared::default();
+        prepared.received = received;
+        let refused = (0..rejected).map(|index| (index, Reject::NoEvents));
+        prepared.rejected.extend(refused);
+        let payload = Bytes::from(vec![b'.'; record_bytes as usize]);
+        let record = |index| PreparedRecord {
+            index,
+            key: None,
+            topic: None,
+            payload: payload.clone(),
+            routing: None,
+        };
+        prepared.records.extend((0..accepted).map(record));
+        let bytes = u64::from(accepted) * u64::from(record_bytes);
+        let is_full = bytes > 0 && self.is_full(bytes);
+        let tickets = &mut self.tickets;
+        let submit = |_, record: sluice_core::record::Record| tickets.push(record.ticket);
+        let admitted = self
+            .intake
+            .admit(&mut prepared, permit, deadline, self.now, submit);
+        let key = match admitted {
+            Ok(key) => key,
+            Err(shed) => {
+                assert_eq!((shed.reason, is_full), (ShedReason::Queue, true));
+                return;
+            }
+        };
+        assert!(!is_full, "admitted over a bound");
         self.requests.push(Request {
             key,
-            permit_bytes,
+            held_bytes: bytes + OVERHEAD * u64::from(accepted),
             record_bytes,
             deadline,
-            results: vec![[None; RULES.len()]; (received - rejected) as usize],
+            results: vec![[None; RULES.len()]; accepted as usize],
             refusals: Vec::new(),
             received,
             delivered_late: [0; RULES.len()],
@@ -239,17 +309,27 @@ impl Run {
         });
     }
 
+    fn is_full(&self, bytes: u64) -> bool {
+        self.intake
+            .tallies()
+            .any(|tally| tally.pending > 0 && tally.pending_bytes + bytes > tally.capacity_bytes)
+    }
+
     fn request(&mut self, key: RequestKey) -> &mut Request {
         let mut requests = self.requests.iter_mut();
         requests.find(|request| request.key == key).unwrap()
     }
 
     fn receive(&mut self) {
-        for settlement in ACKS.poll_recv(Waker::noop()).unwrap_or_default() {
-            self.table.settle(settlement);
+        let Some(batch) = ACKS.poll_recv(Waker::noop()) else {
+            return;
+        };
+        let settlements = batch.settlements.clone();
+        self.intake.settle(batch, self.now);
+        for settlement in settlements {
             self.applied.push(settlement);
             let output = usize::from(settlement.output.0);
-            let is_required = RULES[output].ack == AckPolicy::Delivered;
+            let is_required = RULES[output].class.is_awaited();
             let request = self.request(settlement.request);
             let result = &mut request.results[settlement.event as usize][output];
             assert_eq!(*result, None, "a ticket was settled twice");
@@ -273,28 +353,35 @@ impl Run {
                 request.wakes.0.load(Ordering::Relaxed),
                 request.wakes_expected
             );
-            let status = request.status();
             // A closed request asks no more.
-            if !request.closed || request.is_freed() {
-                let waker = Waker::from(Arc::clone(&request.wakes));
-                assert_eq!(self.table.status(request.key, &waker), status);
-                request.waits = status == AckStatus::Open;
+            if request.closed {
+                continue;
             }
+            let resolution = request.resolution();
+            let waker = Waker::from(Arc::clone(&request.wakes));
             for listed_max in [0, 1, 100] {
-                let expected = request.in_doubt(listed_max);
-                assert_eq!(self.table.in_doubt(request.key, listed_max), expected);
+                let told = self.intake.poll_resolution(request.key, listed_max, &waker);
+                let told = match told {
+                    Poll::Pending => None,
+                    Poll::Ready(Resolution::Stored) => Some(Ok(())),
+                    Poll::Ready(Resolution::InDoubt(shed, in_doubt)) => {
+                        assert_eq!(in_doubt, request.in_doubt(listed_max));
+                        Some(Err(shed.reason))
+                    }
+                };
+                assert_eq!(told, resolution);
             }
+            request.waits = resolution.is_none();
         }
         let open = self.requests.iter().filter(|request| !request.is_freed());
         assert_eq!(
-            (self.table.open_requests(), self.budget.held()),
+            (self.intake.open_requests(), self.budget.held()),
             (
                 open.clone().count(),
-                open.map(|request| request.permit_bytes).sum()
+                open.map(|request| request.held_bytes).sum()
             )
         );
-        let mut full = None;
-        for (at, tally) in self.table.tallies().iter().enumerate() {
+        for (at, tally) in self.intake.tallies().enumerate() {
             let sum = |of: &dyn Fn(&Request) -> u64| self.requests.iter().map(of).sum::<u64>();
             let pending_bytes = sum(&|request| {
                 request.count(at, |result| result.is_none()) * u64::from(request.record_bytes)
@@ -328,27 +415,22 @@ impl Run {
                 None => PENDING_BYTES_MAX,
             };
             assert!((lowest..=PENDING_BYTES_MAX).contains(&tally.capacity_bytes));
-            let is_full = tally.pending > 0 && pending_bytes + 1_000 > tally.capacity_bytes;
-            if is_full && full.is_none() {
-                full = Some(OutputId(at as u16));
-            }
         }
-        assert_eq!(self.table.without_capacity_for(1_000), full);
     }
 
     /// Whatever happened: once clients and writers are gone, nothing is left.
     fn end(mut self) {
         for request in &mut self.requests {
-            self.table.close(request.key);
+            self.intake.close(request.key);
             request.closed = true;
             request.waits = false;
         }
         self.tickets.clear();
-        ACKS.send(std::mem::take(&mut self.settled));
+        self.send_acks();
         while self.requests.iter().any(|request| !request.is_freed()) {
             self.receive();
         }
         self.check();
-        assert_eq!((self.table.open_requests(), self.budget.held()), (0, 0));
+        assert_eq!((self.intake.open_requests(), self.budget.held()), (0, 0));
     }
 }
