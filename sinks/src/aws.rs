@@ -2,13 +2,16 @@
 //! errors to [`Cause`] and record results. Knows no service (the SDK's shared types are imported through
 //! one service's crate, which re-exports them).
 
+pub(crate) mod call;
+pub(crate) mod json;
 #[cfg(test)]
 pub(crate) mod script;
 mod settings;
 
-pub use settings::AwsSettings;
+pub use settings::{AwsClient, AwsSettings};
 pub(crate) use settings::{BATCH_BYTES_MIN, is_region, is_stream};
 
+use crate::http_client::chain_text;
 use crate::sink::CheckError;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
@@ -25,6 +28,7 @@ use aws_credential_types::provider::{
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_types::service_config::ServiceConfigKey;
 use sluice_core::cause::Cause;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
@@ -127,8 +131,24 @@ impl Aws {
         })
     }
 
-    /// The credentials of now, for what the SDK has no client for.
-    #[cfg(feature = "kafka")]
+    /// The endpoint that settings, environment or profile name for a service, as the SDK's client of it
+    /// finds it.
+    pub(crate) fn endpoint_url(&self, settings: &AwsSettings, service_id: &str) -> Option<String> {
+        let general = self.config.endpoint_url().map(str::to_owned);
+        if settings.endpoint_url.is_some() {
+            return general;
+        }
+        let key = ServiceConfigKey::builder()
+            .service_id(service_id)
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build()
+            .ok();
+        let own = key.and_then(|key| self.config.service_config()?.load_config(key));
+        own.or(general)
+    }
+
+    /// The credentials of now, for calls that the SDK does not make.
     pub(crate) fn held_credentials(&self) -> Option<Credentials> {
         self.credentials.held()
     }
@@ -324,6 +344,15 @@ impl CallFailure {
         }
     }
 
+    /// A call that could not even be made.
+    pub(crate) fn not_sent(error: &(dyn Error + 'static)) -> CallFailure {
+        CallFailure {
+            cause: Cause::Unavailable,
+            is_auth_error: false,
+            text: cut(&chain_text(error)),
+        }
+    }
+
     /// The same, as the error of a check.
     pub(crate) fn of_check(self, destination: String) -> CheckError {
         CheckError {
@@ -339,6 +368,15 @@ impl CallFailure {
             // Of several records one may have spoiled the call: which one shows when each is sent alone.
             cause => RecordResult::Retry(cause),
         }
+    }
+}
+
+/// A successful answer that cannot be read: what it would have said is unknown.
+pub(crate) fn unreadable(error: &serde_json::Error) -> CallFailure {
+    CallFailure {
+        cause: Cause::Unknown,
+        is_auth_error: false,
+        text: cut(&format!("200 with an unreadable body: {error}")),
     }
 }
 
@@ -462,12 +500,6 @@ fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// An error and what it came of, outermost first. The SDK's own form adds a dump of the request.
-fn chain_text(error: &(dyn Error + 'static)) -> String {
-    let texts: Vec<_> = sources(error).map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 fn cut(text: &str) -> String {

@@ -6,6 +6,7 @@ mod disk;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;
+mod http_client;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;

@@ -17,6 +17,29 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Runs tests once with each client: what one makes of an answer, the other makes of it.
+macro_rules! by_both_clients {
+    ($($test:ident),* $(,)?) => {
+        mod sluice {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::aws::AwsClient::Sluice).await;
+                }
+            )*
+        }
+        mod sdk {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::aws::AwsClient::Sdk).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use by_both_clients;
+
 /// What the server does with one request.
 pub(crate) enum Answer {
     Says(u16, String),
