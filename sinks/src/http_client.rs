@@ -98,9 +98,13 @@ struct Connecting {
 impl HttpClient {
     /// A client of the server of `uri`. `within`: the time to connect, TLS included.
     pub(crate) fn new(uri: &Uri, tls: ClientConfig, within: Duration) -> HttpClient {
+        HttpClient::through(Matcher::from_env().intercept(uri), tls, within)
+    }
+
+    fn through(proxy: Option<Intercept>, tls: ClientConfig, within: Duration) -> HttpClient {
         let connecting = Connecting {
             tls: Arc::new(tls),
-            proxy: Matcher::from_env().intercept(uri),
+            proxy,
             within,
         };
         let connections = Mutex::new(Connections {
@@ -315,4 +319,213 @@ pub(crate) fn chain_text(error: &(dyn Error + 'static)) -> String {
     let sources = std::iter::successors(Some(error), |&error| error.source());
     let texts: Vec<_> = sources.map(ToString::to_string).collect();
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
+    use tokio::io::{AsyncWriteExt as _, BufReader, copy_bidirectional};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+
+    const WITHIN: Duration = Duration::from_secs(20);
+    const ENOUGH: usize = 1 << 20;
+
+    async fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    /// Reads a request without a body; `None` at the connection's end.
+    async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+        let mut stream = BufReader::with_capacity(1, stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).await.ok()? == 0 {
+                return None;
+            }
+        }
+        Some(head)
+    }
+
+    async fn answer(stream: &mut (impl AsyncWrite + Unpin), body: &str) {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 \r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    fn uri(text: String) -> Uri {
+        text.parse().unwrap()
+    }
+
+    fn get(uri: &Uri) -> Request<Full<Bytes>> {
+        let request = Request::builder().uri(uri.clone());
+        request.body(Full::new(Bytes::new())).unwrap()
+    }
+
+    fn client(uri: &Uri, within: Duration) -> HttpClient {
+        HttpClient::new(uri, tls(uri, None).unwrap(), within)
+    }
+
+    async fn ask(client: &HttpClient, uri: &Uri, within: Duration) -> Result<String, SendError> {
+        let answer = client.send(get(uri), within, ENOUGH).await?;
+        Ok(String::from_utf8(answer.body).unwrap())
+    }
+
+    /// Each connection is answered once and then, as behind an address that went away, never again.
+    #[tokio::test]
+    async fn a_timed_out_call_takes_the_idle_connections_with_it() {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    head(&mut stream).await;
+                    answer(&mut stream, "once").await;
+                    while head(&mut stream).await.is_some() {}
+                });
+            }
+        });
+        let uri = uri(format!("http://{address}/"));
+        let client = client(&uri, WITHIN);
+        let both = tokio::join!(ask(&client, &uri, WITHIN), ask(&client, &uri, WITHIN));
+        assert_eq!(both, (Ok("once".to_owned()), Ok("once".to_owned())));
+        let short = Duration::from_millis(300);
+        let timed_out = Err(SendError::TimedOut { ms: 300 });
+        assert_eq!(ask(&client, &uri, short).await, timed_out);
+        assert_eq!(ask(&client, &uri, WITHIN).await, Ok("once".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_the_next_call() {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while head(&mut stream).await.is_some() {
+                answer(&mut stream, "again").await;
+            }
+        });
+        let uri = uri(format!("http://{address}/"));
+        let client = client(&uri, WITHIN);
+        for _ in 0..3 {
+            assert_eq!(ask(&client, &uri, WITHIN).await, Ok("again".to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_bound_names_the_limit() {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                head(&mut stream).await;
+                answer(&mut stream, &"x".repeat(1_000)).await;
+            }
+        });
+        let uri = uri(format!("http://{address}/"));
+        let client = client(&uri, WITHIN);
+        let answer = client.send(get(&uri), WITHIN, 1_000).await.unwrap();
+        assert_eq!(answer.body.len(), 1_000);
+        let error = client.send(get(&uri), WITHIN, 999).await.unwrap_err();
+        assert_eq!(error, SendError::TooLong { limit: 999 });
+        assert_eq!(error.to_string(), "the answer has more than 999 bytes");
+    }
+
+    #[tokio::test]
+    async fn a_stalled_tls_handshake_is_no_connection() {
+        let (listener, address) = listener().await;
+        let uri = uri(format!("https://{address}/"));
+        let client = client(&uri, Duration::from_millis(200));
+        let error = ask(&client, &uri, WITHIN).await.unwrap_err();
+        assert!(matches!(error, SendError::NotConnected(_)), "{error}");
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_tunnels_to_the_server() {
+        let (server, address) = listener().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let head = head(&mut stream).await.unwrap();
+            assert!(head.starts_with("GET /path HTTP/1.1\r\n"), "{head}");
+            answer(&mut stream, "through").await;
+        });
+        let (proxy, proxy_address) = listener().await;
+        let tunnel = tokio::spawn(async move {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let head = head(&mut stream).await.unwrap();
+            let to = head.split(' ').nth(1).unwrap().to_owned();
+            let mut server = TcpStream::connect(to).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 \r\n\r\n").await.unwrap();
+            // The client goes away when the test ends.
+            let _ = copy_bidirectional(&mut stream, &mut server).await;
+            head
+        });
+        let uri = uri(format!("http://{address}/path"));
+        let proxies = Matcher::builder().http(format!("http://user:pass@{proxy_address}"));
+        let proxy = proxies.build().intercept(&uri);
+        let client = HttpClient::through(proxy, tls(&uri, None).unwrap(), WITHIN);
+        assert_eq!(ask(&client, &uri, WITHIN).await, Ok("through".to_owned()));
+        drop(client);
+        let head = tunnel.await.unwrap().to_lowercase();
+        assert!(head.starts_with(&format!("connect {address} ")), "{head}");
+        assert!(
+            head.contains("proxy-authorization: basic dxnlcjpwyxnz"),
+            "{head}"
+        );
+    }
+
+    #[tokio::test]
+    async fn only_certificates_of_the_ca_file_are_trusted() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client without trust ends the handshake.
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    head(&mut stream).await;
+                    answer(&mut stream, "trusted").await;
+                }
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let port = address.rsplit(':').next().unwrap();
+        let uri = uri(format!("https://localhost:{port}/"));
+        for (certificate, is_trusted) in [(&made.cert, true), (&other.cert, false)] {
+            std::fs::write(&file, certificate.pem()).unwrap();
+            let client = HttpClient::new(&uri, tls(&uri, Some(&file)).unwrap(), WITHIN);
+            let asked = ask(&client, &uri, WITHIN).await;
+            assert_eq!(asked.is_ok(), is_trusted, "{asked:?}");
+            assert!(matches!(asked, Ok(_) | Err(SendError::NotConnected(_))));
+        }
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let uri = Uri::from_static("https://localhost/");
+        let error = || tls(&uri, Some(&file)).unwrap_err();
+        assert!(error().contains("No such file"), "{}", error());
+        std::fs::write(&file, "nothing of the kind").unwrap();
+        assert!(error().ends_with("no certificate in PEM"), "{}", error());
+        std::fs::write(&file, vec![b' '; 4 << 20]).unwrap();
+        assert!(error().ends_with("no certificate in PEM"), "{}", error());
+        std::fs::write(&file, vec![b' '; (4 << 20) + 1]).unwrap();
+        assert!(error().ends_with("more than 4194304 bytes"), "{}", error());
+    }
 }

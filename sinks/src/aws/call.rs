@@ -273,3 +273,128 @@ fn hex(bytes: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::script::{Answer as Scripted, Server, Service, error, keys};
+    use serde_json::json;
+
+    const TARGET: &str = "Kinesis_20131202.PutRecords";
+
+    async fn server() -> Server {
+        Server::start(Service {
+            describe: json!({}),
+            stored: |_| "{}".to_owned(),
+        })
+        .await
+    }
+
+    async fn client(server: &Server) -> (Aws, JsonClient) {
+        let settings = server.aws();
+        let aws = Aws::load(&settings, "KINESIS", Some(keys())).await.unwrap();
+        let service = JsonService {
+            signing_name: "kinesis",
+            content_type: "application/x-amz-json-1.1",
+        };
+        let endpoint = aws.endpoint_url(&settings, "Kinesis").unwrap();
+        let client = JsonClient::new(&aws, &settings, service, &endpoint).unwrap();
+        (aws, client)
+    }
+
+    async fn call((aws, client): &(Aws, JsonClient)) -> Result<Vec<u8>, CallFailure> {
+        let body = Bytes::from_static(br#"{"Records":[]}"#);
+        client.call(aws, TARGET, body).await
+    }
+
+    /// What a service says whose clock is ahead of ours, and the hour that it shows.
+    fn refused_ahead(code: &str, ahead_s: i64) -> (Scripted, String) {
+        let now = DateTime::from(SystemTime::now()).secs();
+        let date = DateTime::from_secs(now + ahead_s);
+        let header = ("date", date.fmt(Format::HttpDate).unwrap());
+        let hour = date.fmt(Format::DateTime).unwrap().replace(['-', ':'], "");
+        let answer = Scripted::SaysWith(403, header, error(code));
+        (answer, hour[..11].to_owned())
+    }
+
+    fn dates(server: &Server) -> Vec<String> {
+        let script = server.script.lock().unwrap();
+        script.seen.iter().map(|seen| seen.date.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_skewed_clock_is_corrected_within_the_call() {
+        for code in ["RequestTimeTooSkewed", "InvalidSignatureException"] {
+            for ahead_s in [7_200, -7_200] {
+                let server = server().await;
+                let client = client(&server).await;
+                let (answer, hour) = refused_ahead(code, ahead_s);
+                server.next(answer);
+                assert_eq!(call(&client).await.unwrap(), b"{}");
+                assert_eq!(call(&client).await.unwrap(), b"{}");
+                let dates = dates(&server);
+                assert_eq!(dates.len(), 3, "one call was made twice");
+                assert!(!dates[0].starts_with(&hour));
+                assert!(dates[1].starts_with(&hour), "{dates:?} {hour}");
+                assert!(dates[2].starts_with(&hour), "{dates:?} {hour}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_repeated_only_for_a_skewed_clock() {
+        let server = server().await;
+        let client = client(&server).await;
+        for (code, ahead_s) in [
+            ("InvalidSignatureException", 30),
+            ("ExpiredTokenException", 7_200),
+        ] {
+            let (answer, _) = refused_ahead(code, ahead_s);
+            server.next(answer);
+            let failure = call(&client).await.unwrap_err();
+            assert_eq!(
+                (failure.cause, failure.is_auth_error),
+                (Cause::Denied, true)
+            );
+        }
+        server.next(Scripted::Says(403, error("RequestTimeTooSkewed")));
+        let failure = call(&client).await.unwrap_err();
+        assert_eq!(failure.text, "403 RequestTimeTooSkewed: in a few words");
+        assert_eq!(dates(&server).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_stays_wrong_is_refused_once_more() {
+        let server = server().await;
+        let client = client(&server).await;
+        for ahead_s in [7_200, -7_200] {
+            server.next(refused_ahead("RequestTimeTooSkewed", ahead_s).0);
+        }
+        assert_eq!(call(&client).await.unwrap_err().cause, Cause::Denied);
+        assert_eq!(dates(&server).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_bound_is_unknown() {
+        let server = server().await;
+        let client = client(&server).await;
+        let at_most = "x".repeat(ANSWER_BYTES_MAX);
+        server.next(Scripted::Says(200, at_most.clone()));
+        assert_eq!(call(&client).await.unwrap().len(), ANSWER_BYTES_MAX);
+        server.next(Scripted::Says(200, at_most + "x"));
+        let failure = call(&client).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Unknown);
+        assert_eq!(failure.text, "the answer has more than 4194304 bytes");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_without_a_host_is_a_start_error() {
+        let server = server().await;
+        let (aws, client) = client(&server).await;
+        let settings = server.aws();
+        for endpoint in ["/path", "http://", "http://a b"] {
+            let made = JsonClient::new(&aws, &settings, client.service, endpoint);
+            assert!(made.err().unwrap().contains(endpoint));
+        }
+    }
+}

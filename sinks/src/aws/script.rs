@@ -43,6 +43,8 @@ pub(crate) use by_both_clients;
 /// What the server does with one request.
 pub(crate) enum Answer {
     Says(u16, String),
+    /// The same with a header more.
+    SaysWith(u16, (&'static str, String), String),
     /// Announces the whole body and closes after this part of it.
     BreaksOff(String, usize),
     Hangs,
@@ -53,6 +55,8 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) authorization: String,
+    /// The time that it is signed for.
+    pub(crate) date: String,
     pub(crate) body: Value,
 }
 
@@ -151,8 +155,13 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
             script.seen.push(request);
             answer
         };
+        let mut header = String::new();
         let (status, body, part) = match answer {
             Answer::Says(status, body) => (status, body, None),
+            Answer::SaysWith(status, (name, value), body) => {
+                header = format!("{name}: {value}\r\n");
+                (status, body, None)
+            }
             Answer::BreaksOff(body, part) => (200, body, Some(part)),
             Answer::Hangs => std::future::pending().await,
             Answer::Resets => {
@@ -162,7 +171,7 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
         };
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n{header}\r\n"
         );
         let sent = &body[..part.unwrap_or(length)];
         if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
@@ -175,6 +184,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut length = 0;
     let mut target = String::new();
     let mut authorization = String::new();
+    let mut date = String::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await.ok()?;
@@ -189,6 +199,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
             "content-length" => length = value.parse().unwrap(),
             "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
             "authorization" => authorization = value.to_owned(),
+            "x-amz-date" => date = value.to_owned(),
             _ => {}
         }
     }
@@ -200,6 +211,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     Some(Request {
         target,
         authorization,
+        date,
         body: serde_json::from_slice(&body).unwrap(),
     })
 }

@@ -131,6 +131,9 @@ async fn entry_results_win_over_failed_record_count(client: AwsClient) {
     server.next(Answer::Says(200, entries(answers)));
     let records: Vec<_> = expected.iter().map(|_| record("{}")).collect();
     assert_eq!(sink.write(&records).await, expected);
+    let bare = json!({"Records": [stored()]}).to_string();
+    server.next(Answer::Says(200, bare));
+    assert_eq!(sink.write(&records[..1]).await, [DELIVERED]);
 }
 
 async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
@@ -146,6 +149,9 @@ async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
         Answer::Says(200, "<html>good gateway</html>".to_owned()),
         Answer::Says(200, good[..good.len() - 20].to_owned()),
         Answer::Says(200, "null".to_owned()),
+        Answer::Says(200, error("InternalFailure")),
+        Answer::Says(200, good.replace("\"49\"", "49")),
+        Answer::Says(200, format!("{good}{good}")),
         Answer::Says(200, "[]".to_owned()),
         Answer::Says(302, String::new()),
         Answer::BreaksOff(good.clone(), 0),
@@ -161,7 +167,7 @@ async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
         assert_eq!(sink.write(&three()).await, [UNKNOWN; 3], "{what}");
     }
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
-    assert_eq!(server.puts().len(), 14, "the SDK sends nothing twice");
+    assert_eq!(server.puts().len(), 17, "nothing is sent twice");
 }
 
 async fn a_timed_out_call_is_unknown(client: AwsClient) {
@@ -227,6 +233,21 @@ async fn the_error_of_a_whole_call_is_each_records_error(client: AwsClient) {
         server.next(Answer::Says(status, body.to_owned()));
         let expected = [RecordResult::Retry(cause); 3];
         assert_eq!(sink.write(&three()).await, expected, "{status} {body}");
+    }
+    // Front ends of the service name the error in a header.
+    for (named, body, cause) in [
+        ("ThrottlingException:http://internal/", "", Cause::Throttled),
+        (
+            "SlowDown",
+            r#"{"__type":"AccessDeniedException"}"#,
+            Cause::Throttled,
+        ),
+        ("ThrottlingException", "<html>", Cause::Unavailable),
+    ] {
+        let header = ("x-amzn-errortype", named.to_owned());
+        server.next(Answer::SaysWith(400, header, body.to_owned()));
+        let expected = [RecordResult::Retry(cause); 3];
+        assert_eq!(sink.write(&three()).await, expected, "{named} {body}");
     }
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
 }
