@@ -420,10 +420,12 @@ impl RateLimitedLog {
 }
 
 /// Names as the services' models and the common errors list of AWS have them.
-fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
+pub(crate) fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
     match code {
         "ProvisionedThroughputExceededException"
+        | "KmsThrottled"
         | "LimitExceededException"
+        | "OverLimit"
         | "KMSThrottlingException"
         | "RequestLimitExceeded"
         | "RequestThrottled"
@@ -447,12 +449,17 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "UnrecognizedClientException" => (Cause::Denied, true),
         "AccessDenied"
         | "AccessDeniedException"
+        | "InvalidSecurity"
         | "KMSAccessDeniedException"
+        | "KmsAccessDenied"
         | "NotAuthorized"
         | "OptInRequired"
         | "RequestExpired"
         | "RequestTimeTooSkewed" => (Cause::Denied, false),
-        "ResourceNotFoundException" => (Cause::NotFound, false),
+        "AWS.SimpleQueueService.NonExistentQueue"
+        | "InvalidAddress"
+        | "QueueDoesNotExist"
+        | "ResourceNotFoundException" => (Cause::NotFound, false),
         "InternalFailure"
         | "InternalFailureException"
         | "InternalServerError"
@@ -464,10 +471,14 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => (Cause::Unavailable, false),
         "BadDigest"
+        | "BatchRequestTooLong"
         | "EntityTooLarge"
         | "InvalidArgumentException"
         | "InvalidDigest"
+        | "InvalidMessageContents"
+        | "InvalidParameterValue"
         | "KeyTooLongError"
+        | "MissingParameter"
         | "SerializationException"
         | "ValidationException" => (Cause::Invalid, false),
         // Proxies and emulators answer without a code, and services learn new ones. None of these is

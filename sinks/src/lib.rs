@@ -17,6 +17,8 @@ pub mod runtime;
 pub mod s3;
 pub mod settings;
 pub mod sink;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 pub mod writer;
 
 use output::OutputType;
@@ -32,4 +34,6 @@ pub const TYPES: &[OutputType] = &[
     null::TYPE,
     #[cfg(feature = "s3")]
     s3::TYPE,
+    #[cfg(feature = "sqs")]
+    sqs::TYPE,
 ];

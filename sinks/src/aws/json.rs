@@ -35,8 +35,14 @@ impl<'de> Visitor<'de> for TextVisitor {
 
 /// Appends a string with its quotes.
 pub(crate) fn push_string(body: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     body.push(b'"');
+    push_escaped(body, text);
+    body.push(b'"');
+}
+
+/// Appends what is between the quotes of a string.
+pub(crate) fn push_escaped(body: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
         body.extend_from_slice(&rest[..at]);
@@ -54,7 +60,6 @@ pub(crate) fn push_string(body: &mut Vec<u8>, text: &str) {
         rest = &rest[at + 1..];
     }
     body.extend_from_slice(rest);
-    body.push(b'"');
 }
 
 fn needs_escape(byte: u8) -> bool {

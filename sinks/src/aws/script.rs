@@ -124,13 +124,20 @@ impl Server {
     /// The entries of the calls that put, so far.
     pub(crate) fn puts(&self) -> Vec<Vec<Value>> {
         let script = self.script.lock().unwrap();
-        let puts = script
-            .seen
-            .iter()
-            .filter(|seen| seen.target.starts_with("Put"));
-        puts.map(|seen| seen.body["Records"].as_array().unwrap().clone())
-            .collect()
+        let puts = script.seen.iter().filter(|seen| !describes(&seen.target));
+        puts.map(|seen| entries(&seen.body).clone()).collect()
     }
+}
+
+/// Whether an operation asks what there is, and puts nothing.
+fn describes(target: &str) -> bool {
+    target.starts_with("Describe") || target.starts_with("Get")
+}
+
+/// The entries of a call that puts.
+fn entries(body: &Value) -> &Vec<Value> {
+    let named = ["Records", "Entries"].map(|name| &body[name]);
+    named.into_iter().find_map(Value::as_array).unwrap()
 }
 
 /// The bytes of an entry.
@@ -144,13 +151,13 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
     while let Some(request) = read(&mut stream).await {
         let answer = {
             let mut script = script.lock().unwrap();
-            let answer = if request.target.starts_with("Describe") {
+            let answer = if describes(&request.target) {
                 Answer::Says(200, script.describe.to_string())
             } else {
-                script.puts.pop_front().unwrap_or_else(|| {
-                    let records = request.body["Records"].as_array().unwrap();
-                    Answer::Says(200, stored(records.len()))
-                })
+                script
+                    .puts
+                    .pop_front()
+                    .unwrap_or_else(|| Answer::Says(200, stored(entries(&request.body).len())))
             };
             script.seen.push(request);
             answer
