@@ -33,8 +33,8 @@ use sluice_core::cause::Cause;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -59,8 +59,6 @@ const REGION_TIMEOUT: Duration = Duration::from_secs(5);
 const REGION_OF_ENDPOINT: &str = "us-east-1";
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
-/// The least time between two log lines about the same kind of failure.
-const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A configuration for clients, and the task that keeps its credentials fresh while this lives.
 pub(crate) struct Aws {
@@ -394,28 +392,6 @@ pub(crate) fn result_of_entry(
         (false, Some(_)) => RecordResult::Retry(Cause::Unavailable),
         // Both or neither: unreadable.
         (true, Some(_)) | (false, None) => RecordResult::Retry(Cause::Unknown),
-    }
-}
-
-/// Logs details of failed calls, at most once per cause every 30 s.
-#[derive(Debug, Default)]
-pub(crate) struct RateLimitedLog(Mutex<Option<(Cause, Instant)>>);
-
-impl RateLimitedLog {
-    pub(crate) fn warn(&self, call: &str, stream: &str, cause: Cause, text: &str) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_repeat =
-            last.is_some_and(|(before, at)| before == cause && at.elapsed() < WARN_INTERVAL);
-        if !is_repeat {
-            *last = Some((cause, Instant::now()));
-            warn!(stream, cause = cause.label(), error = text, "{call} failed");
-        }
-    }
-
-    /// The response has a different number of entries than the call had records.
-    pub(crate) fn warn_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
-        let text = format!("{sent} records were sent, {came} entries came back");
-        self.warn(call, stream, Cause::Unknown, &text);
     }
 }
 

@@ -11,7 +11,8 @@ mod tests;
 
 pub use settings::{FirehoseSettings, TYPE};
 
-use crate::aws::{Aws, CallFailure, RateLimitedLog, result_of_entry};
+use crate::aws::{Aws, CallFailure, result_of_entry};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;

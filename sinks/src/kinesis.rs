@@ -11,7 +11,8 @@ mod tests;
 pub use settings::{KinesisSettings, TYPE};
 
 use crate::aws::call::{JsonClient, JsonService};
-use crate::aws::{Aws, AwsClient, CallFailure, RateLimitedLog, Task};
+use crate::aws::{Aws, AwsClient, CallFailure, Task};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;

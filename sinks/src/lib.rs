@@ -6,12 +6,15 @@ mod disk;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;
+#[cfg(feature = "http")]
+pub mod http;
 mod http_client;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
 pub mod output;
+mod rate_limited_log;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
@@ -28,6 +31,8 @@ pub const TYPES: &[OutputType] = &[
     file::TYPE,
     #[cfg(feature = "firehose")]
     firehose::TYPE,
+    #[cfg(feature = "http")]
+    http::TYPE,
     #[cfg(feature = "kafka")]
     kafka::TYPE,
     kinesis::TYPE,

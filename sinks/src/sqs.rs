@@ -13,7 +13,8 @@ mod tests;
 pub use settings::{SqsSettings, TYPE};
 
 use crate::aws::call::{JsonClient, JsonService};
-use crate::aws::{Aws, CallFailure, RateLimitedLog, Task, unreadable};
+use crate::aws::{Aws, CallFailure, Task, unreadable};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
