@@ -56,6 +56,7 @@ const SERVICE_ID: &str = "Kinesis";
 const SERVICE: JsonService = JsonService {
     signing_name: "kinesis",
     content_type: "application/x-amz-json-1.1",
+    throttled: &[],
 };
 
 /// Writes records to one stream.

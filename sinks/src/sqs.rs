@@ -49,6 +49,7 @@ const CALL: &str = "SendMessageBatch";
 const SERVICE: JsonService = JsonService {
     signing_name: "sqs",
     content_type: "application/x-amz-json-1.0",
+    throttled: &[],
 };
 
 /// Writes events to one queue.

@@ -44,6 +44,8 @@ pub(crate) struct JsonService {
     pub(crate) signing_name: &'static str,
     /// The version of the protocol as a content type.
     pub(crate) content_type: &'static str,
+    /// Codes of its own for calls that come too fast.
+    pub(crate) throttled: &'static [&'static str],
 }
 
 /// A client of one service's endpoint.
@@ -105,7 +107,7 @@ impl JsonClient {
             if answer.status.is_success() {
                 return Ok(answer.body);
             }
-            let (code, failure) = refusal(&answer);
+            let (code, failure) = refusal(&answer, self.service.throttled);
             if is_again || !SKEW_CODES.contains(&&*code) || !self.learn_skew(&answer) {
                 return Err(failure);
             }
@@ -221,7 +223,7 @@ fn unanswered(error: &SendError) -> CallFailure {
 }
 
 /// The code of an answer that is no success, and its meaning.
-fn refusal(answer: &Answer) -> (String, CallFailure) {
+fn refusal(answer: &Answer, throttled: &[&str]) -> (String, CallFailure) {
     let status = answer.status.as_u16();
     let (code, message) = match error_body(&answer.body) {
         Ok(members) => {
@@ -235,7 +237,10 @@ fn refusal(answer: &Answer) -> (String, CallFailure) {
         Err(error) => (None, Some(format!("unreadable body: {error}"))),
     };
     let code = code.unwrap_or_default();
-    let (cause, is_auth_error) = cause_of_answer(&code, status);
+    let (cause, is_auth_error) = match throttled.contains(&&*code) {
+        true => (Cause::Throttled, false),
+        false => cause_of_answer(&code, status),
+    };
     let shown = match code.as_str() {
         "" => "no error code",
         code => code,
@@ -296,6 +301,7 @@ mod tests {
         let service = JsonService {
             signing_name: "kinesis",
             content_type: "application/x-amz-json-1.1",
+            throttled: &[],
         };
         let endpoint = aws.endpoint_url(&settings, "Kinesis").unwrap();
         let client = JsonClient::new(&aws, &settings, service, &endpoint).unwrap();
