@@ -10,7 +10,7 @@ mod verdict;
 
 pub use settings::{HttpFormat, HttpSettings, TYPE};
 
-use crate::http_client::{Answer, HttpClient, SendError, tls};
+use crate::http_client::{AGENT, Answer, HttpClient, SendError, tls};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
@@ -29,7 +29,6 @@ const BATCH_RECORDS_CEILING: usize = 100_000;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// As it stands in the log.
 const CALL: &str = "POST";
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION")));
 
 /// Posts events to one URL.
 pub struct HttpSink {
@@ -192,7 +191,7 @@ impl HttpSink {
 /// Headers of every request, except the secret one.
 fn headers(settings: &HttpSettings) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    headers.insert(USER_AGENT, AGENT);
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static(settings.format.content_type()),

@@ -33,6 +33,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a file of certificates; the bundles of systems have some 200 KiB.
 const CA_FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// What requests say of who sends them.
+pub(crate) const AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A server's answer.
@@ -76,10 +79,9 @@ pub(crate) struct HttpClient {
 #[derive(Clone)]
 struct Connections {
     number: u64,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
-#[derive(Clone)]
 enum Pool {
     Direct(Client<InTime<Direct>, Full<Bytes>>),
     Proxied(Client<InTime<HttpsConnector<Tunnel<Direct>>>, Full<Bytes>>),
@@ -109,7 +111,7 @@ impl HttpClient {
         };
         let connections = Mutex::new(Connections {
             number: 0,
-            pool: connecting.pool(),
+            pool: Arc::new(connecting.pool()),
         });
         HttpClient {
             connecting,
@@ -142,7 +144,7 @@ impl HttpClient {
         if connections.number == number {
             *connections = Connections {
                 number: number + 1,
-                pool: self.connecting.pool(),
+                pool: Arc::new(self.connecting.pool()),
             };
         }
     }

@@ -237,7 +237,7 @@ impl Queue {
         #[derive(Deserialize)]
         struct Attributes {
             #[serde(rename = "MaximumMessageSize")]
-            message_bytes_max: String,
+            message_bytes_max: Option<String>,
         }
         let asked = serde_json::json!({
             "QueueUrl": self.settings.queue_url,
@@ -247,7 +247,10 @@ impl Queue {
         let target = "AmazonSQS.GetQueueAttributes";
         let answer = self.client.call(&self.aws, target, body).await?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(|error| unreadable(&error))?;
-        let limit = answer.attributes.message_bytes_max;
+        // Not every server that speaks the protocol has the attribute.
+        let Some(limit) = answer.attributes.message_bytes_max else {
+            return Ok(BATCH_BYTES_CEILING);
+        };
         let in_range = |limit: &usize| (MESSAGE_BYTES_FLOOR..=BATCH_BYTES_CEILING).contains(limit);
         limit.parse().ok().filter(in_range).ok_or_else(|| CallFailure {
             cause: Cause::Unknown,

@@ -3,7 +3,7 @@
 //! `aws-config` found. Errors have the causes that the same errors have through the SDK.
 
 use super::{Aws, AwsSettings, CallFailure, cause_of_answer, cut};
-use crate::http_client::{Answer, HttpClient, SendError, tls};
+use crate::http_client::{AGENT, Answer, HttpClient, SendError, tls};
 use aws_credential_types::Credentials;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -35,7 +35,6 @@ const SKEW_CODES: [&str; 5] = [
 ];
 const AMZ_TARGET: &str = "x-amz-target";
 const ERROR_TYPE: &str = "x-amzn-errortype";
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION")));
 
 /// Names of a service on the wire.
 #[derive(Clone, Copy, Debug)]

@@ -90,7 +90,7 @@ fn unsendable_char(text: &str) -> Option<(usize, char)> {
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
     // All others are of three bytes, of which the first is rare.
     let is_suspect = |byte: &u8| is_control(byte) || *byte == 0xef;
-    if !text.as_bytes().iter().any(|byte| is_suspect(byte)) {
+    if !text.as_bytes().iter().any(is_suspect) {
         return None;
     }
     let is_taken = |char: char| {

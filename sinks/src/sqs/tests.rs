@@ -326,6 +326,9 @@ async fn check_reads_the_queues_limit_without_writing() {
     }
     server.script.lock().unwrap().describe = json!({});
     assert!(sink.check().await.is_err());
+    server.script.lock().unwrap().describe = json!({"Attributes": {}});
+    let found = sink.check().await.unwrap();
+    assert!(found.contains("messages up to 1048576 bytes"), "{found}");
     assert_eq!(sink.limits().record_bytes_max, BATCH_BYTES_CEILING);
     assert!(server.puts().is_empty());
 }
