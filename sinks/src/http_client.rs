@@ -79,15 +79,17 @@ pub(crate) struct HttpClient {
 #[derive(Clone)]
 struct Connections {
     number: u64,
-    pool: Arc<Pool>,
+    pool: Pool,
 }
 
+#[derive(Clone)]
 enum Pool {
-    Direct(Client<InTime<Direct>, Full<Bytes>>),
-    Proxied(Client<InTime<HttpsConnector<Tunnel<Direct>>>, Full<Bytes>>),
+    Direct(Arc<Client<InTime<Direct>, Full<Bytes>>>),
+    Proxied(Arc<Client<InTime<Proxied>, Full<Bytes>>>),
 }
 
 type Direct = HttpsConnector<HttpConnector>;
+type Proxied = HttpsConnector<Tunnel<Direct>>;
 
 /// How connections are made.
 struct Connecting {
@@ -111,7 +113,7 @@ impl HttpClient {
         };
         let connections = Mutex::new(Connections {
             number: 0,
-            pool: Arc::new(connecting.pool()),
+            pool: connecting.pool(),
         });
         HttpClient {
             connecting,
@@ -144,7 +146,7 @@ impl HttpClient {
         if connections.number == number {
             *connections = Connections {
                 number: number + 1,
-                pool: Arc::new(self.connecting.pool()),
+                pool: self.connecting.pool(),
             };
         }
     }
@@ -163,14 +165,14 @@ impl Connecting {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT);
         match &self.proxy {
-            None => Pool::Direct(client.build(self.in_time(self.direct()))),
+            None => Pool::Direct(Arc::new(client.build(self.in_time(self.direct())))),
             Some(proxy) => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), self.direct());
                 if let Some(auth) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(auth.clone());
                 }
                 let connector = HttpsConnector::from((tunnel, Arc::clone(&self.tls)));
-                Pool::Proxied(client.build(self.in_time(connector)))
+                Pool::Proxied(Arc::new(client.build(self.in_time(connector))))
             }
         }
     }
