@@ -163,6 +163,14 @@ impl Ticket {
         self.acks
     }
 
+    /// Where the record came from: its core, its request, and its place in that. The same as long as the
+    /// ticket lives, and no other ticket of this process has it meanwhile.
+    #[must_use]
+    pub fn identity(&self) -> (usize, RequestKey, u32) {
+        let core = std::ptr::from_ref(self.acks).addr();
+        (core, self.request, self.event)
+    }
+
     /// Ends the obligation. The caller sends the settlement to the ack queue.
     #[must_use = "the settlement has to reach the ack queue"]
     pub fn settle(self, outcome: Outcome) -> (&'static AckQueue, Settlement) {

@@ -10,6 +10,8 @@ mod bounds;
 mod firehose;
 #[path = "config/front.rs"]
 mod front;
+#[path = "config/http.rs"]
+mod http;
 #[path = "config/kafka.rs"]
 mod kafka;
 #[path = "config/listeners.rs"]
@@ -18,6 +20,8 @@ mod listeners;
 mod reference;
 #[path = "config/s3.rs"]
 mod s3;
+#[path = "config/sqs.rs"]
+mod sqs;
 
 use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;

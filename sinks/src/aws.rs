@@ -2,13 +2,16 @@
 //! errors to [`Cause`] and record results. Knows no service (the SDK's shared types are imported through
 //! one service's crate, which re-exports them).
 
+pub(crate) mod call;
+pub(crate) mod json;
 #[cfg(test)]
 pub(crate) mod script;
 mod settings;
 
-pub use settings::AwsSettings;
+pub use settings::{AwsClient, AwsSettings};
 pub(crate) use settings::{BATCH_BYTES_MIN, is_region, is_stream};
 
+use crate::http_client::chain_text;
 use crate::sink::CheckError;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
@@ -25,12 +28,13 @@ use aws_credential_types::provider::{
 };
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_types::service_config::ServiceConfigKey;
 use sluice_core::cause::Cause;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -55,8 +59,6 @@ const REGION_TIMEOUT: Duration = Duration::from_secs(5);
 const REGION_OF_ENDPOINT: &str = "us-east-1";
 /// An error's text is cut here before it goes to a log.
 const ERROR_TEXT_CHARS: usize = 300;
-/// The least time between two log lines about the same kind of failure.
-const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A configuration for clients, and the task that keeps its credentials fresh while this lives.
 pub(crate) struct Aws {
@@ -127,8 +129,24 @@ impl Aws {
         })
     }
 
-    /// The credentials of now, for what the SDK has no client for.
-    #[cfg(feature = "kafka")]
+    /// The endpoint that settings, environment or profile name for a service, as the SDK's client of it
+    /// finds it.
+    pub(crate) fn endpoint_url(&self, settings: &AwsSettings, service_id: &str) -> Option<String> {
+        let general = self.config.endpoint_url().map(str::to_owned);
+        if settings.endpoint_url.is_some() {
+            return general;
+        }
+        let key = ServiceConfigKey::builder()
+            .service_id(service_id)
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build()
+            .ok();
+        let own = key.and_then(|key| self.config.service_config()?.load_config(key));
+        own.or(general)
+    }
+
+    /// The credentials of now, for calls that the SDK does not make.
     pub(crate) fn held_credentials(&self) -> Option<Credentials> {
         self.credentials.held()
     }
@@ -324,6 +342,15 @@ impl CallFailure {
         }
     }
 
+    /// A call that could not even be made.
+    pub(crate) fn not_sent(error: &(dyn Error + 'static)) -> CallFailure {
+        CallFailure {
+            cause: Cause::Unavailable,
+            is_auth_error: false,
+            text: cut(&chain_text(error)),
+        }
+    }
+
     /// The same, as the error of a check.
     pub(crate) fn of_check(self, destination: String) -> CheckError {
         CheckError {
@@ -339,6 +366,15 @@ impl CallFailure {
             // Of several records one may have spoiled the call: which one shows when each is sent alone.
             cause => RecordResult::Retry(cause),
         }
+    }
+}
+
+/// A successful answer that cannot be read: what it would have said is unknown.
+pub(crate) fn unreadable(error: &serde_json::Error) -> CallFailure {
+    CallFailure {
+        cause: Cause::Unknown,
+        is_auth_error: false,
+        text: cut(&format!("200 with an unreadable body: {error}")),
     }
 }
 
@@ -359,33 +395,13 @@ pub(crate) fn result_of_entry(
     }
 }
 
-/// Logs details of failed calls, at most once per cause every 30 s.
-#[derive(Debug, Default)]
-pub(crate) struct RateLimitedLog(Mutex<Option<(Cause, Instant)>>);
-
-impl RateLimitedLog {
-    pub(crate) fn warn(&self, call: &str, stream: &str, cause: Cause, text: &str) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_repeat =
-            last.is_some_and(|(before, at)| before == cause && at.elapsed() < WARN_INTERVAL);
-        if !is_repeat {
-            *last = Some((cause, Instant::now()));
-            warn!(stream, cause = cause.label(), error = text, "{call} failed");
-        }
-    }
-
-    /// The response has a different number of entries than the call had records.
-    pub(crate) fn warn_of_entries(&self, call: &str, stream: &str, sent: usize, came: usize) {
-        let text = format!("{sent} records were sent, {came} entries came back");
-        self.warn(call, stream, Cause::Unknown, &text);
-    }
-}
-
 /// Names as the services' models and the common errors list of AWS have them.
-fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
+pub(crate) fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
     match code {
         "ProvisionedThroughputExceededException"
+        | "KmsThrottled"
         | "LimitExceededException"
+        | "OverLimit"
         | "KMSThrottlingException"
         | "RequestLimitExceeded"
         | "RequestThrottled"
@@ -409,12 +425,17 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "UnrecognizedClientException" => (Cause::Denied, true),
         "AccessDenied"
         | "AccessDeniedException"
+        | "InvalidSecurity"
         | "KMSAccessDeniedException"
+        | "KmsAccessDenied"
         | "NotAuthorized"
         | "OptInRequired"
         | "RequestExpired"
         | "RequestTimeTooSkewed" => (Cause::Denied, false),
-        "ResourceNotFoundException" => (Cause::NotFound, false),
+        "AWS.SimpleQueueService.NonExistentQueue"
+        | "InvalidAddress"
+        | "QueueDoesNotExist"
+        | "ResourceNotFoundException" => (Cause::NotFound, false),
         "InternalFailure"
         | "InternalFailureException"
         | "InternalServerError"
@@ -426,10 +447,14 @@ fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => (Cause::Unavailable, false),
         "BadDigest"
+        | "BatchRequestTooLong"
         | "EntityTooLarge"
         | "InvalidArgumentException"
         | "InvalidDigest"
+        | "InvalidMessageContents"
+        | "InvalidParameterValue"
         | "KeyTooLongError"
+        | "MissingParameter"
         | "SerializationException"
         | "ValidationException" => (Cause::Invalid, false),
         // Proxies and emulators answer without a code, and services learn new ones. None of these is
@@ -462,12 +487,6 @@ fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// An error and what it came of, outermost first. The SDK's own form adds a dump of the request.
-fn chain_text(error: &(dyn Error + 'static)) -> String {
-    let texts: Vec<_> = sources(error).map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 fn cut(text: &str) -> String {

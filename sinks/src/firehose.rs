@@ -5,23 +5,21 @@
 //! The stream is described only by `check`: nothing in its description would change a call.
 
 mod pack;
+mod put;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use settings::{FirehoseSettings, TYPE};
 
-use crate::aws::{Aws, CallFailure, RateLimitedLog, result_of_entry};
+use crate::aws::call::{JsonClient, JsonService};
+use crate::aws::{Aws, AwsClient, CallFailure};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_firehose::Client;
-use aws_sdk_firehose::config::http::HttpResponse;
-use aws_sdk_firehose::error::SdkError;
-use aws_sdk_firehose::operation::put_record_batch::PutRecordBatchError;
-use aws_sdk_firehose::primitives::Blob;
-use aws_sdk_firehose::types::{
-    DeliveryStreamStatus, DeliveryStreamType, PutRecordBatchResponseEntry, Record as Entry,
-};
+use aws_sdk_firehose::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+use aws_sdk_firehose::types::{DeliveryStreamStatus, DeliveryStreamType};
 use pack::{Chunk, pack};
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
@@ -42,10 +40,20 @@ const BILLED_STEP: usize = 5 << 10;
 const THROTTLED: [&str; 1] = ["ServiceUnavailableException"];
 /// As it stands in the log.
 const CALL: &str = "PutRecordBatch";
+/// Its service id, and in upper case the name in variables.
+const SERVICE_ID: &str = "Firehose";
+/// This service calls its throttling as it does in entries, where others have a code for it.
+const SERVICE: JsonService = JsonService {
+    signing_name: "firehose",
+    content_type: "application/x-amz-json-1.1",
+    throttled: &THROTTLED,
+};
 
 /// Writes events to one delivery stream.
 pub struct FirehoseSink {
     client: Client,
+    /// Makes the calls that put records, unless the SDK's client does.
+    own: Option<JsonClient>,
     aws: Aws,
     settings: FirehoseSettings,
     failure_log: RateLimitedLog,
@@ -78,8 +86,13 @@ impl FirehoseSink {
         let aws = Aws::load(&settings.aws, "FIREHOSE", credentials)
             .await
             .map_err(fail)?;
+        let own = match settings.client {
+            AwsClient::Sluice => Some(own_client(&aws, &settings).await.map_err(fail)?),
+            AwsClient::Sdk => None,
+        };
         Ok(FirehoseSink {
             client: Client::new(&aws.config),
+            own,
             aws,
             settings,
             failure_log: RateLimitedLog::default(),
@@ -118,22 +131,15 @@ impl FirehoseSink {
             .map(|chunk| (chunk.events, chunk.data.len() as u64))
             .collect();
         let events = sizes.iter().map(|(events, _)| events).sum();
-        let entry = |chunk: Chunk| Entry::builder().data(Blob::new(chunk.data)).build();
-        let Ok(entries) = chunks.into_iter().map(entry).collect::<Result<Vec<_>, _>>() else {
-            return vec![RecordResult::Refused(Cause::Invalid); events];
+        let stream = &self.settings.stream;
+        let answer = match &self.own {
+            Some(client) => put::by_own_client(client, &self.aws, stream, &chunks).await,
+            None => put::by_sdk(&self.client, stream, chunks).await,
         };
-        let answer = self
-            .client
-            .put_record_batch()
-            .delivery_stream_name(&self.settings.stream)
-            .set_records(Some(entries))
-            .send()
-            .await;
         match answer {
-            Ok(answer) if answer.request_responses().len() == sizes.len() => {
+            Ok(answered) if answered.len() == sizes.len() => {
                 let mut results = Vec::with_capacity(events);
-                for ((events, bytes), entry) in sizes.into_iter().zip(answer.request_responses()) {
-                    let result = result_of(entry);
+                for ((events, bytes), result) in sizes.into_iter().zip(answered) {
                     if result == RecordResult::Delivered {
                         self.bill.confirmed_bytes.add(bytes);
                         let billed = bytes.next_multiple_of(BILLED_STEP as u64);
@@ -143,16 +149,14 @@ impl FirehoseSink {
                 }
                 results
             }
-            Ok(answer) => {
-                let (sent, came) = (sizes.len(), answer.request_responses().len());
+            Ok(answered) => {
                 self.failure_log
-                    .warn_of_entries(CALL, &self.settings.stream, sent, came);
+                    .warn_of_entries(CALL, stream, sizes.len(), answered.len());
                 vec![RecordResult::Retry(Cause::Unknown); events]
             }
-            Err(error) => {
-                let failure = failure(&error);
+            Err(failure) => {
                 self.failure_log
-                    .warn(CALL, &self.settings.stream, failure.cause, &failure.text);
+                    .warn(CALL, stream, failure.cause, &failure.text);
                 if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
@@ -244,24 +248,18 @@ fn line(payload: &[u8]) -> Result<&[u8], Cause> {
     Ok(payload)
 }
 
-fn result_of(entry: &PutRecordBatchResponseEntry) -> RecordResult {
-    result_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
-}
-
-/// This service calls its throttling ServiceUnavailableException, where others have a code for it.
-fn failure(error: &SdkError<PutRecordBatchError, HttpResponse>) -> CallFailure {
-    let failure = CallFailure::of(error);
-    let is_throttled = error
-        .as_service_error()
-        .is_some_and(PutRecordBatchError::is_service_unavailable_exception);
-    CallFailure {
-        cause: if is_throttled {
-            Cause::Throttled
-        } else {
-            failure.cause
-        },
-        ..failure
-    }
+/// A client of the endpoint that the SDK's client would call.
+async fn own_client(aws: &Aws, settings: &FirehoseSettings) -> Result<JsonClient, String> {
+    let params = Params::builder()
+        .set_region(aws.config.region().map(ToString::to_string))
+        .set_use_fips(aws.config.use_fips())
+        .set_use_dual_stack(aws.config.use_dual_stack())
+        .set_endpoint(aws.endpoint_url(&settings.aws, SERVICE_ID))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
+    let endpoint = endpoint.map_err(|error| error.to_string())?;
+    JsonClient::new(aws, &settings.aws, SERVICE, endpoint.url())
 }
 
 fn destination(stream: &str) -> String {

@@ -3,21 +3,22 @@
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
+mod put;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use settings::{KinesisSettings, TYPE};
 
-use crate::aws::{Aws, CallFailure, RateLimitedLog, Task, result_of_entry};
+use crate::aws::call::{JsonClient, JsonService};
+use crate::aws::{Aws, AwsClient, CallFailure, Task};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{
-    PutRecordsRequestEntry, PutRecordsResultEntry, RecordDistributionStrategy,
-    StreamDescriptionSummary,
-};
+use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary};
+use put::{Entry, Key};
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
 use std::sync::Arc;
@@ -50,6 +51,13 @@ const THROTTLED: [&str; 2] = [
 ];
 /// As it stands in the log.
 const CALL: &str = "PutRecords";
+/// Its service id, and in upper case the name in variables.
+const SERVICE_ID: &str = "Kinesis";
+const SERVICE: JsonService = JsonService {
+    signing_name: "kinesis",
+    content_type: "application/x-amz-json-1.1",
+    throttled: &[],
+};
 
 /// Writes records to one stream.
 pub struct KinesisSink {
@@ -85,8 +93,13 @@ impl KinesisSink {
         let aws = Aws::load(&settings.aws, "KINESIS", credentials)
             .await
             .map_err(fail)?;
+        let own = match settings.client {
+            AwsClient::Sluice => Some(own_client(&aws, &settings).await.map_err(fail)?),
+            AwsClient::Sdk => None,
+        };
         let stream = Arc::new(Stream {
             client: Client::new(&aws.config),
+            own,
             aws,
             name: settings.stream,
             record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
@@ -139,6 +152,8 @@ impl Sink for KinesisSink {
 /// State that calls and the timer share.
 struct Stream {
     client: Client,
+    /// Makes the calls that put records, unless the SDK's client does.
+    own: Option<JsonClient>,
     aws: Aws,
     name: String,
     record_bytes_max: AtomicUsize,
@@ -193,7 +208,7 @@ impl StreamInfo {
 impl Stream {
     fn names(&self) -> (Option<String>, Option<String>) {
         let name = Some(self.name.clone());
-        if self.name.starts_with("arn:") {
+        if is_arn(&self.name) {
             (None, name)
         } else {
             (name, None)
@@ -218,28 +233,21 @@ impl Stream {
         if entries.is_empty() {
             return results;
         }
-        let (name, arn) = self.names();
-        let answer = self
-            .client
-            .put_records()
-            .set_stream_name(name)
-            .set_stream_arn(arn)
-            .set_records(Some(entries))
-            .send()
-            .await;
+        let answer = match &self.own {
+            Some(client) => put::by_own_client(client, &self.aws, &self.name, &entries).await,
+            None => put::by_sdk(&self.client, self.names(), &entries).await,
+        };
         match answer {
-            Ok(answer) if answer.records().len() == sent.len() => {
-                for (result, entry) in sent.into_iter().zip(answer.records()) {
-                    *result = result_of(entry);
+            Ok(answered) if answered.len() == sent.len() => {
+                for (result, answered) in sent.into_iter().zip(answered) {
+                    *result = answered;
                 }
             }
-            Ok(answer) => {
-                let came = answer.records().len();
+            Ok(answered) => {
                 self.failure_log
-                    .warn_of_entries(CALL, &self.name, sent.len(), came);
+                    .warn_of_entries(CALL, &self.name, sent.len(), answered.len());
             }
-            Err(error) => {
-                let failure = CallFailure::of(&error);
+            Err(failure) => {
                 self.failure_log
                     .warn(CALL, &self.name, failure.cause, &failure.text);
                 if failure.is_auth_error {
@@ -347,14 +355,10 @@ impl Stream {
 
 /// The record as it is sent, or why it never can be. Core has checked the same; one record that the
 /// service calls invalid would fail the whole call.
-fn entry(
-    record: &Record,
-    is_auto: bool,
-    record_bytes_max: usize,
-) -> Result<PutRecordsRequestEntry, Cause> {
+fn entry(record: &Record, is_auto: bool, record_bytes_max: usize) -> Result<Entry<'_>, Cause> {
     let key = match &record.key {
-        _ if is_auto => None,
-        None => Some(format!("{:016x}", fastrand::u64(..))),
+        _ if is_auto => Key::None,
+        None => Key::Random(fastrand::u64(..)),
         Some(key) => {
             let key = std::str::from_utf8(key).map_err(|_| Cause::Invalid)?;
             // Bytes first: a key of at most 256 bytes need not be counted.
@@ -362,21 +366,35 @@ fn entry(
             {
                 return Err(Cause::Invalid);
             }
-            Some(key.to_owned())
+            Key::Given(key)
         }
     };
-    if record.payload.len() + key.as_ref().map_or(0, String::len) > record_bytes_max {
+    if record.payload.len() + key.bytes() > record_bytes_max {
         return Err(Cause::TooLarge);
     }
-    PutRecordsRequestEntry::builder()
-        .data(Blob::new(record.payload.as_ref()))
-        .set_partition_key(key)
-        .build()
-        .map_err(|_| Cause::Invalid)
+    let data = &record.payload;
+    Ok(Entry { data, key })
 }
 
-fn result_of(entry: &PutRecordsResultEntry) -> RecordResult {
-    result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
+/// A client of the endpoint that the SDK's client would call.
+async fn own_client(aws: &Aws, settings: &KinesisSettings) -> Result<JsonClient, String> {
+    let is_arn = is_arn(&settings.stream);
+    let params = Params::builder()
+        .set_region(aws.config.region().map(ToString::to_string))
+        .set_use_fips(aws.config.use_fips())
+        .set_use_dual_stack(aws.config.use_dual_stack())
+        .set_endpoint(aws.endpoint_url(&settings.aws, SERVICE_ID))
+        .set_stream_arn(is_arn.then(|| settings.stream.clone()))
+        .set_operation_type(Some("data".to_owned()))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
+    let endpoint = endpoint.map_err(|error| error.to_string())?;
+    JsonClient::new(aws, &settings.aws, SERVICE, endpoint.url())
+}
+
+fn is_arn(stream: &str) -> bool {
+    stream.starts_with("arn:")
 }
 
 fn destination(stream: &str) -> String {

@@ -6,16 +6,22 @@ mod disk;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;
+#[cfg(feature = "http")]
+pub mod http;
+mod http_client;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;
 pub mod null;
 pub mod output;
+mod rate_limited_log;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
 pub mod sink;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 pub mod writer;
 
 use output::OutputType;
@@ -25,10 +31,14 @@ pub const TYPES: &[OutputType] = &[
     file::TYPE,
     #[cfg(feature = "firehose")]
     firehose::TYPE,
+    #[cfg(feature = "http")]
+    http::TYPE,
     #[cfg(feature = "kafka")]
     kafka::TYPE,
     kinesis::TYPE,
     null::TYPE,
     #[cfg(feature = "s3")]
     s3::TYPE,
+    #[cfg(feature = "sqs")]
+    sqs::TYPE,
 ];

@@ -102,6 +102,8 @@ fn every_numeric_key_of_the_printed_form_has_a_bound() {
         "{KINESIS}ack = 'enqueued'\n[outputs.files]\ntype = 'file'\n[outputs.none]\ntype = 'null'\n\
          [outputs.bucket]\ntype = 's3'\nbucket = 'clicks'\n\
          [outputs.fire]\ntype = 'firehose'\nstream = 's'\n\
+         [outputs.queue]\ntype = 'sqs'\nqueue_url = 'http://host/1/clicks'\n\
+         [outputs.hook]\ntype = 'http'\nurl = 'http://host/'\n\
          [outputs.topic]\ntype = 'kafka'\n{}",
         kafka::TOPICS
     );

@@ -1,11 +1,14 @@
 //! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, the Firehose
 //! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
-//! against two servers with boto3, and the HTTP server behind HAProxy: what writer and reader of one house would
-//! both get wrong does not pass here.
+//! against two servers with boto3, the SQS output against moto and ElasticMQ with boto3, the HTTP output against
+//! ClickHouse, and the HTTP server behind HAProxy: what writer and reader of one house would both get wrong does
+//! not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
 //! `.ci/interop` sets it. It runs these tests, which others skip.
 
+#[cfg(feature = "http")]
+mod clickhouse;
 #[cfg(feature = "firehose")]
 mod firehose;
 mod fronts;
@@ -14,6 +17,8 @@ mod judge;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod s3;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod stream;
 mod traffic;
 

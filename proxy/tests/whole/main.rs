@@ -21,6 +21,8 @@ mod disk;
 mod endpoints;
 #[cfg(feature = "firehose")]
 mod firehose;
+#[cfg(feature = "http")]
+mod http_output;
 mod interop;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -37,4 +39,6 @@ mod refused;
 #[cfg(feature = "s3")]
 mod s3;
 mod shutdown;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod tls;

@@ -17,9 +17,34 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Runs tests once with each client: what one makes of an answer, the other makes of it.
+macro_rules! by_both_clients {
+    ($($test:ident),* $(,)?) => {
+        mod sluice {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::aws::AwsClient::Sluice).await;
+                }
+            )*
+        }
+        mod sdk {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::aws::AwsClient::Sdk).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use by_both_clients;
+
 /// What the server does with one request.
 pub(crate) enum Answer {
     Says(u16, String),
+    /// The same with a header more.
+    SaysWith(u16, (&'static str, String), String),
     /// Announces the whole body and closes after this part of it.
     BreaksOff(String, usize),
     Hangs,
@@ -30,6 +55,8 @@ pub(crate) enum Answer {
 pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) authorization: String,
+    /// The time that it is signed for.
+    pub(crate) date: String,
     pub(crate) body: Value,
 }
 
@@ -97,13 +124,20 @@ impl Server {
     /// The entries of the calls that put, so far.
     pub(crate) fn puts(&self) -> Vec<Vec<Value>> {
         let script = self.script.lock().unwrap();
-        let puts = script
-            .seen
-            .iter()
-            .filter(|seen| seen.target.starts_with("Put"));
-        puts.map(|seen| seen.body["Records"].as_array().unwrap().clone())
-            .collect()
+        let puts = script.seen.iter().filter(|seen| !describes(&seen.target));
+        puts.map(|seen| entries(&seen.body).clone()).collect()
     }
+}
+
+/// Whether an operation asks what there is, and puts nothing.
+fn describes(target: &str) -> bool {
+    target.starts_with("Describe") || target.starts_with("Get")
+}
+
+/// The entries of a call that puts.
+fn entries(body: &Value) -> &Vec<Value> {
+    let named = ["Records", "Entries"].map(|name| &body[name]);
+    named.into_iter().find_map(Value::as_array).unwrap()
 }
 
 /// The bytes of an entry.
@@ -117,19 +151,24 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
     while let Some(request) = read(&mut stream).await {
         let answer = {
             let mut script = script.lock().unwrap();
-            let answer = if request.target.starts_with("Describe") {
+            let answer = if describes(&request.target) {
                 Answer::Says(200, script.describe.to_string())
             } else {
-                script.puts.pop_front().unwrap_or_else(|| {
-                    let records = request.body["Records"].as_array().unwrap();
-                    Answer::Says(200, stored(records.len()))
-                })
+                script
+                    .puts
+                    .pop_front()
+                    .unwrap_or_else(|| Answer::Says(200, stored(entries(&request.body).len())))
             };
             script.seen.push(request);
             answer
         };
+        let mut header = String::new();
         let (status, body, part) = match answer {
             Answer::Says(status, body) => (status, body, None),
+            Answer::SaysWith(status, (name, value), body) => {
+                header = format!("{name}: {value}\r\n");
+                (status, body, None)
+            }
             Answer::BreaksOff(body, part) => (200, body, Some(part)),
             Answer::Hangs => std::future::pending().await,
             Answer::Resets => {
@@ -139,7 +178,7 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
         };
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n{header}\r\n"
         );
         let sent = &body[..part.unwrap_or(length)];
         if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
@@ -152,6 +191,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut length = 0;
     let mut target = String::new();
     let mut authorization = String::new();
+    let mut date = String::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await.ok()?;
@@ -166,6 +206,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
             "content-length" => length = value.parse().unwrap(),
             "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
             "authorization" => authorization = value.to_owned(),
+            "x-amz-date" => date = value.to_owned(),
             _ => {}
         }
     }
@@ -177,6 +218,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     Some(Request {
         target,
         authorization,
+        date,
         body: serde_json::from_slice(&body).unwrap(),
     })
 }

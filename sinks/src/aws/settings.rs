@@ -1,8 +1,19 @@
 //! Settings of all outputs of AWS.
 
+use crate::keyword_enum;
 use crate::output::Patience;
 use crate::settings::{MINUTE_MS, Reader, is_word, ms, text};
 use std::time::Duration;
+
+keyword_enum! {
+    /// Which client makes the calls that write.
+    AwsClient, "one of sluice, sdk" {
+        /// Sluice's own, which costs less.
+        Sluice = "sluice",
+        /// The AWS SDK's.
+        Sdk = "sdk",
+    }
+}
 
 crate::settings! {
     /// How to reach AWS.

@@ -3,11 +3,11 @@
 use super::{
     BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, BILLED_STEP, FirehoseSink, RECORD_BYTES_CEILING,
 };
-use crate::aws::{AwsSettings, BATCH_BYTES_MIN, is_stream};
+use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_stream};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Reader, bytes, number, text};
+use crate::settings::{Reader, bytes, number, text, word};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ crate::settings! {
         /// Bytes up to which events share a record, newlines included; 0: each has its own. Records are billed in increments of 5 KiB.
         pack_bytes_max: usize = batch_bytes_max.min(BILLED_STEP),
             bytes(0, RECORD_BYTES_CEILING as u64);
+        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's.
+        client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
     and {
         /// Region, endpoint and time-outs.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::aws::script::{
-    Answer, Server, Service, data, error, failed, keys, record, scripted, three,
+    Answer, Server, Service, by_both_clients, data, error, failed, keys, record, scripted, three,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,6 +11,21 @@ const DELIVERED: RecordResult = RecordResult::Delivered;
 const UNKNOWN: RecordResult = RecordResult::Retry(Cause::Unknown);
 const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
 const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
+
+by_both_clients!(
+    events_are_packed_in_order_up_to_5_kib,
+    entry_results_win_over_failed_put_count,
+    a_record_result_applies_to_each_packed_event,
+    confirmed_bytes_are_billed_in_5_kib_increments,
+    a_mismatched_response_leaves_all_records_unknown,
+    a_timed_out_call_is_unknown,
+    a_call_error_applies_to_each_event,
+    an_invalid_call_refuses_only_a_lone_event,
+    an_invalid_event_is_refused_before_the_call,
+    firehose_limits_include_newlines_and_500_records,
+    check_finds_a_direct_put_stream_without_writing,
+    without_credentials_the_sink_starts_and_its_calls_are_denied,
+);
 
 /// The answer to DescribeDeliveryStream, with these members changed.
 fn describe(more: Value) -> Value {
@@ -47,9 +62,10 @@ async fn server() -> Server {
     .await
 }
 
-fn settings(server: &Server) -> FirehoseSettings {
+fn settings(server: &Server, client: AwsClient) -> FirehoseSettings {
     FirehoseSettings {
         aws: server.aws(),
+        client,
         ..FirehoseSettings::new("clicks")
     }
 }
@@ -61,10 +77,10 @@ async fn start(settings: FirehoseSettings) -> FirehoseSink {
 }
 
 /// Each event in a record of its own.
-async fn unpacked(server: &Server) -> FirehoseSink {
+async fn unpacked(server: &Server, client: AwsClient) -> FirehoseSink {
     start(FirehoseSettings {
         pack_bytes_max: 0,
-        ..settings(server)
+        ..settings(server, client)
     })
     .await
 }
@@ -77,10 +93,9 @@ fn puts(server: &Server) -> Vec<Vec<Vec<u8>>> {
         .collect()
 }
 
-#[tokio::test]
-async fn events_are_packed_in_order_up_to_5_kib() {
+async fn events_are_packed_in_order_up_to_5_kib(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     let payloads: Vec<String> = (0..100)
         .map(|at| format!("{{\"at\":{at},\"é\":\"{}\"}}", "x".repeat(at * 7)))
         .collect();
@@ -102,10 +117,9 @@ async fn events_are_packed_in_order_up_to_5_kib() {
     assert_eq!(body["DeliveryStreamName"], "clicks");
 }
 
-#[tokio::test]
-async fn entry_results_win_over_failed_put_count() {
+async fn entry_results_win_over_failed_put_count(client: AwsClient) {
     let server = server().await;
-    let sink = unpacked(&server).await;
+    let sink = unpacked(&server, client).await;
     let cases = [
         (stored(), DELIVERED),
         (failed("ServiceUnavailableException"), THROTTLED),
@@ -126,12 +140,11 @@ async fn entry_results_win_over_failed_put_count() {
     assert_eq!(sink.write(&records).await, expected);
 }
 
-#[tokio::test]
-async fn a_record_result_applies_to_each_packed_event() {
+async fn a_record_result_applies_to_each_packed_event(client: AwsClient) {
     let server = server().await;
     let sink = start(FirehoseSettings {
         pack_bytes_max: 10,
-        ..settings(&server)
+        ..settings(&server, client)
     })
     .await;
     // Two lines of 5 bytes, one of 12, three of 3.
@@ -158,10 +171,9 @@ async fn a_record_result_applies_to_each_packed_event() {
     assert_eq!(puts(&server)[0].len(), 3);
 }
 
-#[tokio::test]
-async fn confirmed_bytes_are_billed_in_5_kib_increments() {
+async fn confirmed_bytes_are_billed_in_5_kib_increments(client: AwsClient) {
     let server = server().await;
-    let sink = unpacked(&server).await;
+    let sink = unpacked(&server, client).await;
     let of = |bytes: usize| record(vec![b'x'; bytes - 1]);
     assert_eq!(
         sink.write(&[of(5_120), of(5_121), of(1)][..2]).await,
@@ -177,10 +189,9 @@ async fn confirmed_bytes_are_billed_in_5_kib_increments() {
     assert_eq!(bill.billed_bytes.get(), (1 + 2 + 1) * 5_120);
 }
 
-#[tokio::test]
-async fn a_mismatched_response_leaves_all_records_unknown() {
+async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
     let server = server().await;
-    let sink = unpacked(&server).await;
+    let sink = unpacked(&server, client).await;
     let good = entries([stored(), stored(), stored()]);
     for answer in [
         Answer::Says(200, entries([stored(), stored()])),
@@ -197,17 +208,16 @@ async fn a_mismatched_response_leaves_all_records_unknown() {
         assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
     }
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
-    assert_eq!(server.puts().len(), 10, "the SDK sends nothing twice");
+    assert_eq!(server.puts().len(), 10, "nothing is sent twice");
     // As many entries as events, but not as many as records.
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     server.next(Answer::Says(200, good));
     assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
 }
 
-#[tokio::test]
-async fn a_timed_out_call_is_unknown() {
+async fn a_timed_out_call_is_unknown(client: AwsClient) {
     let server = server().await;
-    let mut settings = settings(&server);
+    let mut settings = settings(&server, client);
     settings.aws.attempt_timeout = Duration::from_millis(300);
     let sink = start(settings).await;
     server.next(Answer::Hangs);
@@ -215,10 +225,9 @@ async fn a_timed_out_call_is_unknown() {
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
 }
 
-#[tokio::test]
-async fn a_call_error_applies_to_each_event() {
+async fn a_call_error_applies_to_each_event(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     for (status, code, cause) in [
         (503, "ServiceUnavailableException", Cause::Throttled),
         (
@@ -244,10 +253,9 @@ async fn a_call_error_applies_to_each_event() {
     assert_eq!(sink.write(&three()).await, [UNAVAILABLE; 3]);
 }
 
-#[tokio::test]
-async fn an_invalid_call_refuses_only_a_lone_event() {
+async fn an_invalid_call_refuses_only_a_lone_event(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     for code in ["ValidationException", "InvalidArgumentException"] {
         server.next(Answer::Says(400, error(code)));
         let apart = RecordResult::Retry(Cause::Invalid);
@@ -258,10 +266,9 @@ async fn an_invalid_call_refuses_only_a_lone_event() {
     }
 }
 
-#[tokio::test]
-async fn an_invalid_event_is_refused_before_the_call() {
+async fn an_invalid_event_is_refused_before_the_call(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     let limit = sink.limits().record_bytes_max;
     assert_eq!(limit, 1_023_999);
     let records = [
@@ -285,10 +292,9 @@ async fn an_invalid_event_is_refused_before_the_call() {
     assert_eq!(server.puts().len(), 1, "a call without records is not made");
 }
 
-#[tokio::test]
-async fn firehose_limits_include_newlines_and_500_records() {
+async fn firehose_limits_include_newlines_and_500_records(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     let limits = SinkLimits {
         batch_records_max: 500,
         batch_bytes_max: 4 * 1024 * 1024 - 500,
@@ -307,7 +313,7 @@ async fn firehose_limits_include_newlines_and_500_records() {
     let small = FirehoseSettings {
         batch_records_max: 10,
         batch_bytes_max: 2_000,
-        ..settings(&server)
+        ..settings(&server, client)
     };
     assert_eq!(
         start(small).await.limits(),
@@ -319,10 +325,9 @@ async fn firehose_limits_include_newlines_and_500_records() {
     );
 }
 
-#[tokio::test]
-async fn check_finds_a_direct_put_stream_without_writing() {
+async fn check_finds_a_direct_put_stream_without_writing(client: AwsClient) {
     let server = server().await;
-    let sink = start(settings(&server)).await;
+    let sink = start(settings(&server, client)).await;
     assert_eq!(
         sink.check().await.unwrap(),
         "firehose stream clicks: ACTIVE, takes direct puts, packed up to 5120 bytes"
@@ -346,10 +351,9 @@ async fn check_finds_a_direct_put_stream_without_writing() {
     assert!(server.puts().is_empty());
 }
 
-#[tokio::test]
-async fn without_credentials_the_sink_starts_and_its_calls_are_denied() {
+async fn without_credentials_the_sink_starts_and_its_calls_are_denied(client: AwsClient) {
     let server = server().await;
-    let sink = FirehoseSink::start_with(settings(&server), Some(scripted([])))
+    let sink = FirehoseSink::start_with(settings(&server, client), Some(scripted([])))
         .await
         .unwrap();
     let denied = RecordResult::Retry(Cause::Denied);

@@ -1,11 +1,11 @@
 //! Settings of `type = "kinesis"`.
 
 use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink};
-use crate::aws::{AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
+use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Reader, bytes, number, seconds, text};
+use crate::settings::{Reader, bytes, number, seconds, text, word};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ crate::settings! {
         /// Bytes in one PutRecords, partition keys included, which takes 10 MiB; at least the record of a largest request.
         batch_bytes_max: usize = record_bytes.max(5 << 20),
             bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
+        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's.
+        client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
     and {
         /// Region, endpoint and time-outs.

@@ -1,0 +1,143 @@
+//! PutRecords by either client: the same entries go out, and the same answer means the same results.
+
+use super::{THROTTLED, is_arn};
+use crate::aws::call::JsonClient;
+use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
+use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use bytes::Bytes;
+use serde::Deserialize;
+use sluice_core::record::RecordResult;
+use std::io::Write as _;
+
+const TARGET: &str = "Kinesis_20131202.PutRecords";
+/// Bytes of an entry besides its data and its key: names, quotes, braces.
+const ENTRY_BYTES: usize = r#"{"Data":,"PartitionKey":""},"#.len();
+
+/// A record as it is sent.
+pub(super) struct Entry<'a> {
+    pub(super) data: &'a [u8],
+    pub(super) key: Key<'a>,
+}
+
+/// A partition key.
+#[derive(Clone, Copy)]
+pub(super) enum Key<'a> {
+    /// The service spreads the records.
+    None,
+    Given(&'a str),
+    /// Written as 16 hexadecimal digits.
+    Random(u64),
+}
+
+impl Key<'_> {
+    /// Bytes that count against the service's limits.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Key::None => 0,
+            Key::Given(key) => key.len(),
+            Key::Random(_) => super::RANDOM_KEY_BYTES,
+        }
+    }
+}
+
+/// One result for each entry of the answer, however many there are.
+pub(super) async fn by_own_client(
+    client: &JsonClient,
+    aws: &Aws,
+    stream: &str,
+    entries: &[Entry<'_>],
+) -> Result<Vec<RecordResult>, CallFailure> {
+    let answer = client.call(aws, TARGET, body(stream, entries)).await?;
+    results(&answer).map_err(|error| unreadable(&error))
+}
+
+fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
+    let bytes =
+        |entry: &Entry<'_>| ENTRY_BYTES + base64_bytes(entry.data.len()) + entry.key.bytes();
+    let mut body = Vec::with_capacity(512 + entries.iter().map(bytes).sum::<usize>());
+    body.extend_from_slice(match is_arn(stream) {
+        true => br#"{"StreamARN":"#,
+        false => br#"{"StreamName":"#,
+    });
+    push_string(&mut body, stream);
+    body.extend_from_slice(br#","Records":["#);
+    for (at, entry) in entries.iter().enumerate() {
+        body.extend_from_slice(match at {
+            0 => br#"{"Data":"#,
+            _ => br#",{"Data":"#.as_slice(),
+        });
+        push_base64(&mut body, entry.data);
+        match entry.key {
+            Key::None => {}
+            Key::Given(key) => {
+                body.extend_from_slice(br#","PartitionKey":"#);
+                push_string(&mut body, key);
+            }
+            // Writing to memory cannot fail.
+            Key::Random(key) => {
+                let _ = write!(body, ",\"PartitionKey\":\"{key:016x}\"");
+            }
+        }
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    body.into()
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(rename = "Records", borrow)]
+    entries: Option<Vec<AnswerEntry<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct AnswerEntry<'a> {
+    #[serde(rename = "SequenceNumber", borrow)]
+    sequence_number: Option<Text<'a>>,
+    #[serde(rename = "ErrorCode", borrow)]
+    error_code: Option<Text<'a>>,
+}
+
+fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
+    let answer: Answer<'_> = serde_json::from_slice(answer)?;
+    let result_of = |entry: &AnswerEntry<'_>| {
+        let id = entry.sequence_number.as_ref().map(|text| &*text.0);
+        let error_code = entry.error_code.as_ref().map(|text| &*text.0);
+        result_of_entry(id, error_code, &THROTTLED)
+    };
+    Ok(answer.entries.iter().flatten().map(result_of).collect())
+}
+
+/// The same through the SDK.
+pub(super) async fn by_sdk(
+    client: &Client,
+    (name, arn): (Option<String>, Option<String>),
+    entries: &[Entry<'_>],
+) -> Result<Vec<RecordResult>, CallFailure> {
+    let mut call = client
+        .put_records()
+        .set_stream_name(name)
+        .set_stream_arn(arn);
+    for entry in entries {
+        let key = match entry.key {
+            Key::None => None,
+            Key::Given(key) => Some(key.to_owned()),
+            Key::Random(key) => Some(format!("{key:016x}")),
+        };
+        let entry = PutRecordsRequestEntry::builder()
+            .data(Blob::new(entry.data))
+            .set_partition_key(key)
+            .build()
+            .map_err(|error| CallFailure::not_sent(&error))?;
+        call = call.records(entry);
+    }
+    let answer = call.send().await.map_err(|error| CallFailure::of(&error))?;
+    let entries = answer.records().iter();
+    let result_of = |entry: &aws_sdk_kinesis::types::PutRecordsResultEntry| {
+        result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
+    };
+    Ok(entries.map(result_of).collect())
+}
