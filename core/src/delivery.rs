@@ -18,6 +18,7 @@
 use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
 use crate::circuit::{Circuit, CircuitSettings, CircuitState};
+use crate::lanes::{LaneId, Lanes, PacedLane, Routed};
 use crate::planted::{self, Bug};
 use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
@@ -25,6 +26,7 @@ use crate::time::Mono;
 use crate::time::micros;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 /// Above this linger, wake for every arrival: the batch may fill early. Below it a core produces only a
@@ -148,10 +150,22 @@ pub struct Tally {
     pub refused: u64,
 }
 
+/// Which lane of the destination a record goes to, if it has any.
+struct LaneOf<T>(Box<LaneOfRecord<T>>);
+
+type LaneOfRecord<T> = dyn Fn(&Record<T>) -> Option<LaneId> + Send;
+
+impl<T> fmt::Debug for LaneOf<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LaneOf")
+    }
+}
+
 /// A queued record and its history.
 #[derive(Debug)]
 struct Queued<T> {
     record: Record<T>,
+    lane: Option<LaneId>,
     /// Calls that have carried it.
     attempts: u32,
     /// When it arrived, for lingering.
@@ -166,6 +180,7 @@ struct Queued<T> {
 /// History of a record while a call carries it.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
+    lane: Option<LaneId>,
     attempts: u32,
     since: Mono,
     unspoolable: bool,
@@ -222,6 +237,9 @@ pub struct Delivery<T = Ticket> {
     tally: Tally,
     circuit: Circuit,
     throttled: u64,
+    lane_of: LaneOf<T>,
+    lanes: Lanes<Queued<T>>,
+    lanes_shed: u64,
 }
 
 impl<T> Delivery<T> {
@@ -246,7 +264,27 @@ impl<T> Delivery<T> {
             tally: Tally::default(),
             circuit: Circuit::new(settings.circuit.map(|circuit| circuit.open_after)),
             throttled: 0,
+            lane_of: LaneOf(Box::new(|_| None)),
+            lanes: Lanes::default(),
+            lanes_shed: 0,
         }
+    }
+
+    /// Tells which lane of the destination a record goes to: one that throttles is paced by itself
+    /// ([`crate::lanes`]).
+    pub fn set_lanes(&mut self, lane_of: impl Fn(&Record<T>) -> Option<LaneId> + Send + 'static) {
+        self.lane_of = LaneOf(Box::new(lane_of));
+    }
+
+    /// Records refused because too many waited for their lane.
+    #[must_use]
+    pub fn lanes_shed(&self) -> u64 {
+        self.lanes_shed
+    }
+
+    /// The lanes that throttle, or did lately.
+    pub fn paced_lanes(&self) -> impl Iterator<Item = PacedLane> {
+        self.lanes.paced()
     }
 
     /// Updates the destination's limits.
@@ -266,7 +304,8 @@ impl<T> Delivery<T> {
         self.circuit.state()
     }
 
-    /// Results so far by which the destination throttled a record.
+    /// Results so far by which the destination throttled a record, those of lanes apart: a lane is paced by itself,
+    /// and others have room.
     #[must_use]
     pub fn throttled(&self) -> u64 {
         self.throttled
@@ -275,7 +314,11 @@ impl<T> Delivery<T> {
     /// Records that the machine, a running call or the spool's thread holds.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.waiting.len() + self.retrying.len() + self.in_flight_records + self.spooling
+        self.waiting.len()
+            + self.retrying.len()
+            + self.in_flight_records
+            + self.spooling
+            + self.lanes.held()
     }
 
     /// When the caller should stop waiting for a call that it has just been told to make, and complete it
@@ -331,7 +374,8 @@ impl<T> Delivery<T> {
             .peek()
             .map_or(Mono::NEVER, |Reverse(retrying)| retrying.at)
             .min(self.spool_at())
-            .min(self.circuit.wake_at());
+            .min(self.circuit.wake_at())
+            .min(self.lanes.wake_at());
         let Some(oldest) = self.waiting.front() else {
             return retry;
         };
@@ -348,7 +392,7 @@ impl<T> Delivery<T> {
     /// random number for each call.
     pub fn step(&mut self, input: Input<T>, now: Mono, random: u64, actions: &mut Vec<Action<T>>) {
         match input {
-            Input::Records(records) => self.arrive(records, now),
+            Input::Records(records) => self.arrive(records, now, actions),
             Input::Completed {
                 call,
                 records,
@@ -366,6 +410,7 @@ impl<T> Delivery<T> {
             }
         }
         self.take_due_retries(now);
+        self.release_lanes(now, actions);
         self.drop_hopeless(now, actions);
         self.spool_due(now);
         self.send(now, actions);
@@ -386,16 +431,67 @@ impl<T> Delivery<T> {
         );
     }
 
-    fn arrive(&mut self, records: Vec<Record<T>>, now: Mono) {
+    fn arrive(&mut self, records: Vec<Record<T>>, now: Mono, actions: &mut Vec<Action<T>>) {
         self.tally.received += records.len() as u64;
         for record in records {
-            self.enqueue(Queued {
+            let lane = (self.lane_of.0)(&record);
+            let queued = Queued {
                 record,
+                lane,
                 attempts: 0,
                 since: now,
                 alone: false,
                 unspoolable: false,
-            });
+            };
+            let Some(lane) = lane.filter(|_| !self.spools_on_arrival()) else {
+                self.enqueue(queued);
+                continue;
+            };
+            let (bytes, until) = (queued.record.size(), self.waits_until(&queued));
+            match self.lanes.arrive(lane, queued, bytes, until, now) {
+                Routed::Go(queued) => self.enqueue(queued),
+                Routed::Waits => {}
+                Routed::Full(queued) => {
+                    self.lanes_shed += 1;
+                    self.give_up_lane(queued, actions);
+                }
+            }
+        }
+    }
+
+    /// How long a record may wait for its lane.
+    fn waits_until(&self, queued: &Queued<T>) -> Mono {
+        match self.settings.spool {
+            Some(rule) if !queued.unspoolable => {
+                queued.record.deadline.min(queued.since + rule.after)
+            }
+            _ => queued.record.deadline,
+        }
+    }
+
+    /// A record that its lane has no room for has not been stored, however often it was throttled.
+    fn give_up_lane(&mut self, queued: Queued<T>, actions: &mut Vec<Action<T>>) {
+        if self.has_spool_for(queued.unspoolable) {
+            self.give_to_spool(queued.record, queued.attempts, queued.since);
+        } else {
+            let outcome = Outcome::Refused(Cause::Throttled);
+            self.settle(queued.record, outcome, actions);
+        }
+    }
+
+    /// Records whose lane has room for them go on.
+    fn release_lanes(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
+        let (mut released, mut overdue) = (Vec::new(), Vec::new());
+        self.lanes.release(
+            now,
+            |queued| released.push(queued),
+            |queued| overdue.push(queued),
+        );
+        for queued in released {
+            self.enqueue(queued);
+        }
+        for queued in overdue {
+            self.give_up_lane(queued, actions);
         }
     }
 
@@ -438,7 +534,12 @@ impl<T> Delivery<T> {
                 RecordResult::Retry(Cause::Unknown) if planted::is(Bug::UnknownDelivers) => {
                     self.settle(record, Outcome::Delivered, actions);
                 }
-                RecordResult::Delivered => self.settle(record, Outcome::Delivered, actions),
+                RecordResult::Delivered => {
+                    if let Some(lane) = in_flight.lane {
+                        self.lanes.delivered(lane, record.size(), now);
+                    }
+                    self.settle(record, Outcome::Delivered, actions);
+                }
                 RecordResult::Refused(cause)
                     if cause != Cause::Invalid
                         && may_pass(cause)
@@ -454,7 +555,10 @@ impl<T> Delivery<T> {
                     self.settle(record, Outcome::Refused(Cause::Invalid), actions);
                 }
                 RecordResult::Retry(cause) => {
-                    self.throttled += u64::from(cause == Cause::Throttled);
+                    match in_flight.lane.filter(|_| cause == Cause::Throttled) {
+                        Some(lane) => self.lanes.throttled(lane, now),
+                        None => self.throttled += u64::from(cause == Cause::Throttled),
+                    }
                     actions.push(Action::CountRetry(cause));
                     let random = scatter(random, at as u64);
                     self.retry(record, in_flight, cause, now, random, actions);
@@ -504,6 +608,7 @@ impl<T> Delivery<T> {
                     number: self.retries,
                     queued: Queued {
                         record,
+                        lane: in_flight.lane,
                         attempts,
                         since,
                         alone,
@@ -544,9 +649,17 @@ impl<T> Delivery<T> {
             .peek()
             .is_some_and(|Reverse(retrying)| retrying.at <= now)
         {
-            if let Some(Reverse(retrying)) = self.retrying.pop() {
-                self.waiting_bytes += retrying.queued.record.size();
-                self.waiting.push_front(retrying.queued);
+            let Some(Reverse(Retrying { queued, .. })) = self.retrying.pop() else {
+                break;
+            };
+            let (bytes, until) = (queued.record.size(), self.waits_until(&queued));
+            let due = match queued.lane {
+                Some(lane) => self.lanes.return_to(lane, queued, bytes, until, now),
+                None => Some(queued),
+            };
+            if let Some(queued) = due {
+                self.waiting_bytes += bytes;
+                self.waiting.push_front(queued);
             }
         }
     }
@@ -557,7 +670,8 @@ impl<T> Delivery<T> {
         if self.stopped {
             let waiting = std::mem::take(&mut self.waiting);
             self.waiting_bytes = 0;
-            for queued in waiting {
+            let in_lanes = self.lanes.take_all();
+            for queued in waiting.into_iter().chain(in_lanes) {
                 self.leave_behind(queued, actions);
             }
             while let Some(Reverse(retrying)) = self.retrying.pop() {
@@ -652,6 +766,8 @@ impl<T> Delivery<T> {
             self.waiting_bytes += record.size();
             self.waiting.push_front(Queued {
                 record,
+                // Not known any more: what throttles it counts for all.
+                lane: None,
                 attempts,
                 since,
                 alone: false,
@@ -731,6 +847,7 @@ impl<T> Delivery<T> {
             }
             bytes += size;
             in_flight.push(InFlight {
+                lane: queued.lane,
                 attempts: queued.attempts,
                 since: queued.since,
                 unspoolable: queued.unspoolable,

@@ -37,6 +37,7 @@ mod event;
 pub mod inflate;
 pub mod intake;
 pub mod json;
+pub mod lanes;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;

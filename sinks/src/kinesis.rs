@@ -5,6 +5,7 @@
 
 mod put;
 mod settings;
+mod shards;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,17 @@ use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
-use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamDescriptionSummary};
+use aws_sdk_kinesis::types::{
+    RecordDistributionStrategy, Shard, ShardFilter, ShardFilterType, StreamDescriptionSummary,
+};
 use put::{Entry, Key};
+use shards::{SHARDS_MAX, ShardMap, Shards, hash_of};
 use sluice_core::cause::Cause;
+use sluice_core::lanes::LaneId;
 use sluice_core::record::{Record, RecordResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -104,7 +109,10 @@ impl KinesisSink {
             name: settings.stream,
             record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
             is_auto: AtomicBool::new(false),
+            shards: Shards::default(),
+            spreads_hot_keys: settings.spread_hot_keys,
             doubted: Notify::new(),
+            throttled: Notify::new(),
             failure_log: RateLimitedLog::default(),
         });
         let is_described = stream.refresh(false).await;
@@ -135,6 +143,15 @@ impl Sink for KinesisSink {
         Box::pin(self.stream.put(records))
     }
 
+    fn lane(&self, record: &Record) -> Option<LaneId> {
+        let stream = &*self.stream;
+        if stream.spreads_hot_keys || stream.is_auto.load(Ordering::Relaxed) {
+            return None;
+        }
+        let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
+        stream.shards.map().shard_of(hash_of(key))
+    }
+
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
         Box::pin(async move {
             match self.stream.describe().await {
@@ -159,8 +176,14 @@ struct Stream {
     record_bytes_max: AtomicUsize,
     /// The service spreads the records itself and takes them without a key.
     is_auto: AtomicBool,
+    /// The open shards. None are known of a stream that spreads the records itself.
+    shards: Shards,
+    /// Records of a shard that throttles go to others, whatever their key.
+    spreads_hot_keys: bool,
     /// A call's answer does not fit what we believe of the stream.
     doubted: Notify,
+    /// A shard throttled: perhaps there are others by now.
+    throttled: Notify,
     failure_log: RateLimitedLog,
 }
 
@@ -221,9 +244,13 @@ impl Stream {
         let mut results = vec![RecordResult::Retry(Cause::Unknown); records.len()];
         let mut entries = Vec::with_capacity(records.len());
         let mut sent = Vec::with_capacity(records.len());
+        let avoids_hot = !is_auto && self.shards.has_hot(Instant::now());
         for (record, result) in records.iter().zip(&mut results) {
             match entry(record, is_auto, record_bytes_max) {
-                Ok(entry) => {
+                Ok(mut entry) => {
+                    if avoids_hot {
+                        entry.hash = self.cool_hash(entry.key);
+                    }
                     entries.push(entry);
                     sent.push(result);
                 }
@@ -239,8 +266,17 @@ impl Stream {
         };
         match answer {
             Ok(answered) if answered.len() == sent.len() => {
-                for (result, answered) in sent.into_iter().zip(answered) {
+                let now = Instant::now();
+                let mut is_throttled = false;
+                for ((result, answered), entry) in sent.into_iter().zip(answered).zip(&entries) {
                     *result = answered;
+                    if answered == RecordResult::Retry(Cause::Throttled) && !is_auto {
+                        is_throttled = true;
+                        self.shards.throttled(entry.hash(), now);
+                    }
+                }
+                if is_throttled {
+                    self.throttled.notify_one();
                 }
             }
             Ok(answered) => {
@@ -258,6 +294,18 @@ impl Stream {
             }
         }
         results
+    }
+
+    /// A hash for a record that may go to another shard than its key's, if that throttles.
+    fn cool_hash(&self, key: Key<'_>) -> Option<u128> {
+        match key {
+            Key::None => None,
+            Key::Random(_) => self.shards.cool_hash(fastrand::u128(..)),
+            Key::Given(key) if self.spreads_hot_keys && self.shards.is_hot(hash_of(key)) => {
+                self.shards.cool_hash(fastrand::u128(..))
+            }
+            Key::Given(_) => None,
+        }
     }
 
     /// The result of each record of a call that failed as a whole.
@@ -310,6 +358,9 @@ impl Stream {
                 if is_changed || !is_known {
                     info!(stream = self.name, "stream is {}", info.say(&summary));
                 }
+                if !info.is_auto {
+                    self.refresh_shards().await;
+                }
                 true
             }
             Err(failure) => {
@@ -327,6 +378,50 @@ impl Stream {
         }
     }
 
+    /// Lists the open shards. Without a list records go out as they are, and throttling counts for all of them.
+    async fn refresh_shards(&self) {
+        let listed = self.list_shards().await;
+        let map =
+            listed.and_then(|shards| ShardMap::of(&shards).map_err(|error| error.to_string()));
+        match map {
+            Ok(map) => {
+                let open = map.len();
+                if self.shards.replace(map) {
+                    info!(stream = self.name, open, "shards listed");
+                }
+            }
+            Err(error) => warn!(
+                stream = self.name,
+                error, "cannot list the shards, going on with those that are known"
+            ),
+        }
+    }
+
+    async fn list_shards(&self) -> Result<Vec<Shard>, String> {
+        let (name, arn) = self.names();
+        let (mut shards, mut next) = (Vec::new(), None);
+        // A page has up to 1,000 shards, by the service's default.
+        for _ in 0..=SHARDS_MAX / 1_000 {
+            let mut call = self.client.list_shards();
+            call = match next.take() {
+                // A later page is named by its token alone.
+                Some(token) => call.next_token(token),
+                None => call
+                    .set_stream_name(name.clone())
+                    .set_stream_arn(arn.clone())
+                    .shard_filter(at_latest()?),
+            };
+            let answer = call.send().await;
+            let answer = answer.map_err(|error| CallFailure::of(&error).text)?;
+            shards.extend(answer.shards.unwrap_or_default());
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(shards);
+            }
+        }
+        Err(format!("more than {SHARDS_MAX} shards"))
+    }
+
     async fn keep_described(self: Arc<Self>, interval: Duration, mut is_described: bool) {
         let mut is_known = is_described;
         let mut again = DESCRIBE_AGAIN.min(interval);
@@ -337,6 +432,11 @@ impl Stream {
             let is_doubted = tokio::select! {
                 () = sleep(wait) => false,
                 () = self.doubted.notified() => true,
+                () = self.throttled.notified() => {
+                    self.refresh_shards().await;
+                    sleep(DESCRIBE_AGAIN).await;
+                    continue;
+                }
             };
             is_described = self.refresh(is_known).await;
             is_known |= is_described;
@@ -373,7 +473,11 @@ fn entry(record: &Record, is_auto: bool, record_bytes_max: usize) -> Result<Entr
         return Err(Cause::TooLarge);
     }
     let data = &record.payload;
-    Ok(Entry { data, key })
+    Ok(Entry {
+        data,
+        key,
+        hash: None,
+    })
 }
 
 /// A client of the endpoint that the SDK's client would call.
@@ -391,6 +495,14 @@ async fn own_client(aws: &Aws, settings: &KinesisSettings) -> Result<JsonClient,
     let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
     let endpoint = endpoint.map_err(|error| error.to_string())?;
     JsonClient::new(aws, &settings.aws, SERVICE, endpoint.url())
+}
+
+/// Open shards only.
+fn at_latest() -> Result<ShardFilter, String> {
+    ShardFilter::builder()
+        .r#type(ShardFilterType::AtLatest)
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 fn is_arn(stream: &str) -> bool {

@@ -2,6 +2,7 @@
 //! Mechanism only: a sink never batches, retries, routes or decides.
 
 use sluice_core::cause::Cause;
+use sluice_core::lanes::LaneId;
 
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::{BillingStats, StagingStats};
@@ -45,6 +46,13 @@ pub trait Sink: Send + Sync + 'static {
     /// The likely reason why calls currently end as [`Cause::Unknown`], for instance an unreachable
     /// broker. It explains the failure and says nothing about any record's result.
     fn connection_error(&self) -> Option<Cause> {
+        None
+    }
+
+    /// Which part of the destination with limits of its own a record goes to, as far as is known: only records of a
+    /// part that throttles wait or are refused.
+    fn lane(&self, record: &Record) -> Option<LaneId> {
+        let _ = record;
         None
     }
 

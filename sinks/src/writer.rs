@@ -186,8 +186,11 @@ pub async fn run(
     sink: Arc<dyn Sink>,
     stopped: watch::Receiver<bool>,
 ) -> Summary {
+    let mut machine = Delivery::new(settings.delivery, batch_limits(&*sink));
+    let lanes_of = Arc::clone(&sink);
+    machine.set_lanes(move |record| lanes_of.lane(record));
     let mut writer = Writer {
-        machine: Delivery::new(settings.delivery, batch_limits(&*sink)),
+        machine,
         settings,
         sink,
         calls: JoinSet::new(),

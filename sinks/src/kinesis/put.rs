@@ -1,5 +1,6 @@
 //! PutRecords by either client: the same entries go out, and the same answer means the same results.
 
+use super::shards::hash_of;
 use super::{THROTTLED, is_arn};
 use crate::aws::call::JsonClient;
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
@@ -20,6 +21,20 @@ const ENTRY_BYTES: usize = r#"{"Data":,"PartitionKey":""},"#.len();
 pub(super) struct Entry<'a> {
     pub(super) data: &'a [u8],
     pub(super) key: Key<'a>,
+    /// Which shard it goes to, whatever its key.
+    pub(super) hash: Option<u128>,
+}
+
+impl Entry<'_> {
+    /// What decides its shard.
+    pub(super) fn hash(&self) -> u128 {
+        self.hash.unwrap_or_else(|| match self.key {
+            // The service decides.
+            Key::None => 0,
+            Key::Given(key) => hash_of(key),
+            Key::Random(key) => hash_of(&format!("{key:016x}")),
+        })
+    }
 }
 
 /// A partition key.
@@ -81,6 +96,9 @@ fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
                 let _ = write!(body, ",\"PartitionKey\":\"{key:016x}\"");
             }
         }
+        if let Some(hash) = entry.hash {
+            let _ = write!(body, ",\"ExplicitHashKey\":\"{hash}\"");
+        }
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");
@@ -130,6 +148,7 @@ pub(super) async fn by_sdk(
         let entry = PutRecordsRequestEntry::builder()
             .data(Blob::new(entry.data))
             .set_partition_key(key)
+            .set_explicit_hash_key(entry.hash.map(|hash| hash.to_string()))
             .build()
             .map_err(|error| CallFailure::not_sent(&error))?;
         call = call.records(entry);

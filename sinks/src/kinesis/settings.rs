@@ -5,7 +5,7 @@ use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Reader, bytes, number, seconds, text, word};
+use crate::settings::{Reader, bytes, number, seconds, switch, text, word};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ crate::settings! {
         /// Bytes in one PutRecords, partition keys included, which takes 10 MiB; at least the record of a largest request.
         batch_bytes_max: usize = record_bytes.max(5 << 20),
             bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
+        /// Records whose shard throttles go to other shards, with the key they have: a hot key then hurts nobody, and its records are out of order.
+        spread_hot_keys: bool = false, switch();
         /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
