@@ -2,13 +2,15 @@
 
 use crate::support::audit::{Sent, count_answered, ids_answered};
 use crate::support::client::post;
-use crate::support::event::{array, body, new_id, new_ids};
+use crate::support::event::{array, body, event, new_id, new_ids};
 use crate::support::load::burst;
 use crate::support::proxy::{Proxy, to_kinesis};
 use crate::support::stream::{PickyStream, emulator, stored};
 use crate::support::wait_until;
-use sluice_loadtest::kinesis::{Faults, Reject, RejectCode};
-use std::time::Duration;
+use sluice_loadtest::kinesis::{Emulator, Faults, Options, Reject, RejectCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 const EVENTS: &str = "/v1/events";
@@ -314,5 +316,75 @@ fn access_denied_is_503_immediately_and_counted() {
     assert_eq!(metrics.refused("main", "denied"), 3);
     assert_eq!(stream.stats().calls["PutRecords"], 1);
     assert_eq!(stored(&stream).0.len(), 0);
+    proxy.end_cleanly();
+}
+
+/// Sends events of this user until told to stop: `events` of `bytes` each in a request, one request every `pause` at
+/// most.
+fn send_as(
+    user: &str,
+    events: usize,
+    bytes: usize,
+    pause: Duration,
+    proxy: &Proxy,
+    is_over: &AtomicBool,
+) -> Vec<Sent> {
+    let mut client = proxy.connect();
+    let mut sent = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let ids = new_ids(events);
+        let of_user = |id: &String| {
+            let event = event(id, bytes);
+            format!("{{\"user\":\"{user}\",{}", &event[1..])
+        };
+        let all: Vec<_> = ids.iter().map(of_user).collect();
+        let started = Instant::now();
+        client.send(post(EVENTS, format!("[{}]", all.join(","))));
+        let answer = client.try_read();
+        let took = started.elapsed();
+        thread::sleep(pause.saturating_sub(took));
+        sent.push(Sent { ids, answer, took });
+    }
+    sent
+}
+
+#[test]
+fn a_hot_key_is_503_for_its_own_requests_only() {
+    let options = Options {
+        shards: 4,
+        ..Options::default()
+    };
+    let stream = Emulator::start(options).unwrap();
+    let dir = tempdir().unwrap();
+    let keyed = "partition_key = \"field:user\"\n";
+    let proxy = Proxy::start(dir.path(), &(to_kinesis(&stream.url()) + keyed));
+    let is_over = AtomicBool::new(false);
+    let (hot, others) = thread::scope(|scope| {
+        let (proxy, is_over) = (&proxy, &is_over);
+        // By MD5 `hot` is of the first shard, and each of the others of another one.
+        let spawn = |user, events, bytes, pause| {
+            scope.spawn(move || send_as(user, events, bytes, pause, proxy, is_over))
+        };
+        let hot: Vec<_> = (0..8)
+            .map(|_| spawn("hot", 20, 5_000, Duration::ZERO))
+            .collect();
+        thread::sleep(Duration::from_secs(1));
+        let others =
+            ["ann", "bob", "cat"].map(|user| spawn(user, 1, 100, Duration::from_millis(10)));
+        thread::sleep(Duration::from_secs(4));
+        is_over.store(true, Ordering::Relaxed);
+        let all = |threads: Vec<thread::ScopedJoinHandle<'_, Vec<Sent>>>| {
+            let sent = threads.into_iter().flat_map(|it| it.join().unwrap());
+            sent.collect::<Vec<_>>()
+        };
+        (all(hot), all(others.into_iter().collect()))
+    });
+    assert!(count_answered(&hot, 503) > 0 && count_answered(&hot, 200) > 0);
+    assert!(others.len() > 100, "{}", others.len());
+    assert_eq!(count_answered(&others, 200), others.len());
+    proxy.settled_metrics("main");
+    let stored = stored(&stream);
+    stored.assert_truthful(&[hot, others].concat());
+    assert_eq!(stored.duplicates(), 0);
     proxy.end_cleanly();
 }
