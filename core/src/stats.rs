@@ -6,9 +6,15 @@
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
 use crate::intake::OutputTally;
+use crate::lanes::PacedLane;
 use crate::time::micros;
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Lanes of a writer that the metrics show one by one.
+pub const LANES_SHOWN_MAX: usize = 50;
 
 /// A number that only grows. Written by one thread.
 #[derive(Debug, Default)]
@@ -393,6 +399,14 @@ pub struct WriterStats {
     pub circuit: Gauge,
     /// How often the circuit has opened.
     pub circuit_opened: Counter,
+    /// Lanes that are paced now, as of the last look; at most [`LANES_SHOWN_MAX`], those that most waits for.
+    pub lanes: Mutex<Vec<PacedLane>>,
+    /// How many there are.
+    pub lanes_paced: Gauge,
+    /// Records refused because too many waited for their lane.
+    pub lanes_shed: Counter,
+    /// How many lanes the destination should have; 0 while those that it has will do.
+    pub lanes_wanted: Gauge,
     /// Microseconds of the monotonic clock when a call last delivered anything, 0 before the first.
     pub last_delivery_micros: Gauge,
 }
@@ -409,12 +423,32 @@ impl Default for WriterStats {
             held: Gauge::default(),
             circuit: Gauge::default(),
             circuit_opened: Counter::default(),
+            lanes: Mutex::default(),
+            lanes_paced: Gauge::default(),
+            lanes_shed: Counter::default(),
+            lanes_wanted: Gauge::default(),
             last_delivery_micros: Gauge::default(),
         }
     }
 }
 
 impl WriterStats {
+    /// Shows how lanes fare.
+    pub fn show_lanes(&self, mut paced: Vec<PacedLane>, wanted: u64) {
+        self.lanes_paced.set(paced.len() as u64);
+        self.lanes_wanted.set(wanted);
+        paced.sort_by_key(|lane| Reverse(lane.waiting_bytes));
+        paced.truncate(LANES_SHOWN_MAX);
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = paced;
+    }
+
+    /// The lanes that are paced, those first that most waits for.
+    #[must_use]
+    pub fn shown_lanes(&self) -> Vec<PacedLane> {
+        let lanes = self.lanes.lock();
+        lanes.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The writer's circuit.
     #[must_use]
     pub fn circuit(&self) -> CircuitState {

@@ -22,12 +22,12 @@ use aws_sdk_kinesis::types::{
     RecordDistributionStrategy, Shard, ShardFilter, ShardFilterType, StreamDescriptionSummary,
 };
 use put::{Entry, Key};
-use shards::{SHARDS_MAX, ShardMap, Shards, hash_of};
+use shards::{Advice, SHARDS_MAX, ShardMap, Shards, hash_of};
 use sluice_core::cause::Cause;
 use sluice_core::lanes::LaneId;
 use sluice_core::record::{Record, RecordResult};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -54,6 +54,8 @@ const THROTTLED: [&str; 2] = [
     "ProvisionedThroughputExceededException",
     "KMSThrottlingException",
 ];
+/// The log says at most this often what would end the throttling.
+const ADVISE_EVERY: Duration = Duration::from_secs(600);
 /// As it stands in the log.
 const CALL: &str = "PutRecords";
 /// Its service id, and in upper case the name in variables.
@@ -113,6 +115,7 @@ impl KinesisSink {
             spreads_hot_keys: settings.spread_hot_keys,
             doubted: Notify::new(),
             throttled: Notify::new(),
+            advised: Mutex::default(),
             failure_log: RateLimitedLog::default(),
         });
         let is_described = stream.refresh(false).await;
@@ -152,6 +155,10 @@ impl Sink for KinesisSink {
         stream.shards.map().shard_of(hash_of(key))
     }
 
+    fn lanes_wanted(&self) -> u64 {
+        self.stream.shards.wanted()
+    }
+
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {
         Box::pin(async move {
             match self.stream.describe().await {
@@ -184,6 +191,8 @@ struct Stream {
     doubted: Notify,
     /// A shard throttled: perhaps there are others by now.
     throttled: Notify,
+    /// When the log last said what would end the throttling.
+    advised: Mutex<Option<Instant>>,
     failure_log: RateLimitedLog,
 }
 
@@ -397,6 +406,34 @@ impl Stream {
         }
     }
 
+    /// Says once in a while what would end the throttling.
+    fn advise(&self) {
+        let now = Instant::now();
+        let advice = self.shards.look(now);
+        let mut last = self.advised.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.is_none_or(|at| now.duration_since(at) >= ADVISE_EVERY);
+        if advice == Advice::None || !is_new {
+            return;
+        }
+        *last = Some(now);
+        let open = self.shards.map().len();
+        match advice {
+            Advice::None => {}
+            Advice::HotKeys { hot } => warn!(
+                stream = self.name,
+                hot,
+                open,
+                "some shards throttle while others have room: keys are hot, and more shards would not help"
+            ),
+            Advice::Shards { wanted } => warn!(
+                stream = self.name,
+                open,
+                wanted,
+                "most shards throttle: set this number of shards with UpdateShardCount"
+            ),
+        }
+    }
+
     async fn list_shards(&self) -> Result<Vec<Shard>, String> {
         let (name, arn) = self.names();
         let (mut shards, mut next) = (Vec::new(), None);
@@ -434,6 +471,7 @@ impl Stream {
                 () = self.doubted.notified() => true,
                 () = self.throttled.notified() => {
                     self.refresh_shards().await;
+                    self.advise();
                     sleep(DESCRIBE_AGAIN).await;
                     continue;
                 }

@@ -56,6 +56,11 @@ pub trait Sink: Send + Sync + 'static {
         None
     }
 
+    /// How many lanes the destination should have, where those that it has throttle lastingly; else 0.
+    fn lanes_wanted(&self) -> u64 {
+        0
+    }
+
     /// Checks whether the destination can be written to, without writing an event. Returns a description
     /// of what was found.
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>>;

@@ -160,6 +160,9 @@ where
     }
 }
 
+/// What the metrics show of lanes is this old at most, while there are records.
+const SHOW_LANES_EVERY: Duration = Duration::from_millis(500);
+
 /// Why the writer woke up.
 enum Wakeup {
     /// A submission was taken from the queue into [`Writer::arrived`].
@@ -200,6 +203,7 @@ pub async fn run(
         failures: FailureLog::default(),
         circuit: CircuitState::default(),
         failing_since: None,
+        lanes_shown_until: Mono::default(),
         left_behind: 0,
     };
     let mut stop_signal = stopped.clone();
@@ -314,6 +318,8 @@ struct Writer {
     /// As the cores know it.
     circuit: CircuitState,
     failing_since: Option<Mono>,
+    /// When what is shown of lanes is to be renewed.
+    lanes_shown_until: Mono,
     left_behind: u64,
 }
 
@@ -356,6 +362,12 @@ impl Writer {
         let stats = &self.settings.stats;
         stats.held.set(self.machine.held() as u64);
         stats.calls_in_flight.set(self.machine.in_flight() as u64);
+        stats.lanes_shed.set(self.machine.lanes_shed());
+        if now >= self.lanes_shown_until {
+            self.lanes_shown_until = now + SHOW_LANES_EVERY;
+            let paced: Vec<_> = self.machine.paced_lanes().collect();
+            stats.show_lanes(paced, self.sink.lanes_wanted());
+        }
         self.failures.log_due(&self.settings.output, now);
     }
 

@@ -131,7 +131,9 @@ impl Server {
 
 /// Whether an operation asks what there is, and puts nothing.
 fn describes(target: &str) -> bool {
-    target.starts_with("Describe") || target.starts_with("Get")
+    ["Describe", "Get", "List"]
+        .iter()
+        .any(|verb| target.starts_with(verb))
 }
 
 /// The entries of a call that puts.

@@ -7,11 +7,15 @@ use aws_sdk_kinesis::types::Shard;
 use md5::{Digest as _, Md5};
 use sluice_core::lanes::LaneId;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shards of a stream, at most: what the service documents as the highest number.
 pub(super) const SHARDS_MAX: usize = 10_000;
+
+/// Looks at the shards, one every few seconds, at which most have to be hot before more are wanted.
+const LOOKS: u32 = 6;
 
 /// A shard that throttled is avoided for this long by records that may go anywhere.
 const HOT_FOR: Duration = Duration::from_secs(1);
@@ -112,7 +116,11 @@ impl ShardMap {
         // Less than 2^128, or nothing is hot.
         let width = |shard: &OpenShard| shard.last - shard.first;
         let all = cool().map(width).fold(0_u128, u128::saturating_add);
-        let mut at = random.checked_rem(all)?;
+        if all == 0 {
+            return None;
+        }
+        // The part of `all` that `random` is of 2^128, by the upper halves of both.
+        let mut at = (random >> 64) * (all >> 64);
         for shard in cool() {
             match at.checked_sub(width(shard)) {
                 Some(rest) => at = rest,
@@ -128,6 +136,26 @@ impl ShardMap {
 pub(super) struct Shards {
     map: Mutex<Arc<ShardMap>>,
     hot: Mutex<BTreeMap<LaneId, Instant>>,
+    /// Looks in a row at which at least half of the shards were hot.
+    hot_looks: AtomicU32,
+    wanted: AtomicU64,
+}
+
+/// What a look at the shards shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// The shards suffice, as far as can be seen yet.
+    None,
+    /// Few shards throttle, the others have room: more of them would not help.
+    HotKeys {
+        /// Those that throttle.
+        hot: usize,
+    },
+    /// The stream is too small for what comes.
+    Shards {
+        /// To be set with UpdateShardCount.
+        wanted: u64,
+    },
 }
 
 impl Shards {
@@ -150,6 +178,35 @@ impl Shards {
         if let Some(shard) = self.map().shard_of(hash) {
             lock(&self.hot).insert(shard, now + HOT_FOR);
         }
+    }
+
+    /// How many shards the stream should have; 0 while those that it has will do.
+    pub(super) fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether the stream is too small, or keys are hot. To be called every few seconds.
+    pub(super) fn look(&self, now: Instant) -> Advice {
+        self.has_hot(now);
+        let (hot, open) = (lock(&self.hot).len(), self.map().len());
+        if open == 0 || 2 * hot < open {
+            self.hot_looks.store(0, Ordering::Relaxed);
+            self.wanted.store(0, Ordering::Relaxed);
+            return match hot {
+                0 => Advice::None,
+                hot => Advice::HotKeys { hot },
+            };
+        }
+        let looks = self.hot_looks.load(Ordering::Relaxed).saturating_add(1);
+        self.hot_looks.store(looks, Ordering::Relaxed);
+        if looks < LOOKS {
+            return Advice::None;
+        }
+        // The service doubles at most, and is fastest with multiples of a quarter.
+        let quarters = if hot == open { 8 } else { 6 };
+        let wanted = (open as u64 * quarters).div_ceil(4);
+        self.wanted.store(wanted, Ordering::Relaxed);
+        Advice::Shards { wanted }
     }
 
     /// Whether any shard throttled lately. Forgets those that did not.
@@ -256,6 +313,29 @@ mod tests {
         let many = vec![shard(1, 0, 1, false); SHARDS_MAX + 1];
         let actual = SHARDS_MAX + 1;
         assert_eq!(ShardMap::of(&many), Err(MapError::TooMany { actual }));
+    }
+
+    #[test]
+    fn more_shards_are_wanted_when_most_throttle_for_long() {
+        let shards = Shards::default();
+        assert_eq!(shards.look(Instant::now()), Advice::None);
+        shards.replace(ShardMap::of(&split()).unwrap());
+        let now = Instant::now();
+        shards.throttled(0, now);
+        assert_eq!(shards.look(now), Advice::HotKeys { hot: 1 });
+        let all = [0, QUARTER / 2, QUARTER, 2 * QUARTER, 3 * QUARTER];
+        for (hashes, wanted) in [(&all[..3], 8), (&all[..], 10)] {
+            for hash in hashes {
+                shards.throttled(*hash, now);
+            }
+            while shards.look(now) == Advice::None {
+                assert!(shards.hot_looks.load(Ordering::Relaxed) < LOOKS);
+            }
+            assert_eq!(shards.look(now), Advice::Shards { wanted });
+            assert_eq!(shards.wanted(), wanted);
+        }
+        assert_eq!(shards.look(now + HOT_FOR), Advice::None);
+        assert_eq!(shards.wanted(), 0);
     }
 
     #[test]

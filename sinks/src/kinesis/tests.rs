@@ -33,6 +33,8 @@ by_both_clients!(
     old_credentials_stay_when_none_can_be_fetched,
     refused_credentials_are_fetched_again_without_waiting_for_the_timer,
     settings_win_over_the_aws_environment,
+    records_without_a_key_avoid_a_shard_that_throttles,
+    hot_keys_are_spread_where_the_operator_says_so,
 );
 
 async fn server() -> Server {
@@ -94,6 +96,85 @@ fn keyed(key: &str) -> Record {
         key: Some(key.to_owned().into()),
         ..record("{}")
     }
+}
+
+const HALF: u128 = 1 << 127;
+
+/// A stream of two shards, one half of the hashes each.
+async fn two_shards() -> Server {
+    let server = server().await;
+    let shard = |number: u32, first: u128, last: u128| {
+        json!({
+            "ShardId": format!("shardId-{number:012}"),
+            "HashKeyRange": {
+                "StartingHashKey": first.to_string(),
+                "EndingHashKey": last.to_string(),
+            },
+            "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+        })
+    };
+    let shards = [shard(7, 0, HALF - 1), shard(8, HALF, u128::MAX)];
+    server.script.lock().unwrap().describe["Shards"] = json!(shards);
+    server
+}
+
+/// Lets the shard of `hot`, which is the first, throttle.
+async fn throttle(server: &Server, sink: &KinesisSink) {
+    let throttled = failed("ProvisionedThroughputExceededException");
+    server.next(Answer::Says(200, entries([throttled])));
+    assert_eq!(sink.write(&[keyed("hot")]).await, [THROTTLED]);
+}
+
+fn hash_of_entry(entry: &Value) -> Option<u128> {
+    let hash = entry.get("ExplicitHashKey")?;
+    Some(hash.as_str().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn the_lane_of_a_record_is_the_shard_of_its_key() {
+    let server = two_shards().await;
+    let sink = sink(&server, AwsClient::Sluice).await;
+    // By `md5sum`: 2736… and c4ca….
+    assert_eq!(sink.lane(&keyed("hot")), Some(LaneId(7)));
+    assert_eq!(sink.lane(&keyed("1")), Some(LaneId(8)));
+    assert_eq!(sink.lane(&record("{}")), None);
+}
+
+async fn records_without_a_key_avoid_a_shard_that_throttles(client: AwsClient) {
+    let server = two_shards().await;
+    let sink = sink(&server, client).await;
+    sink.write(&[record("{}"), keyed("hot")]).await;
+    throttle(&server, &sink).await;
+    sink.write(&[record("{}"), keyed("hot")]).await;
+    let puts = server.puts();
+    assert_eq!(hash_of_entry(&puts[0][0]), None);
+    // A key that somebody chose decides, also of a shard that throttles.
+    let [free, keyed] = &puts[2][..] else {
+        panic!("{puts:?}");
+    };
+    assert!(hash_of_entry(free).is_some_and(|hash| hash >= HALF));
+    assert!(free["PartitionKey"].is_string());
+    assert_eq!(hash_of_entry(keyed), None);
+}
+
+async fn hot_keys_are_spread_where_the_operator_says_so(client: AwsClient) {
+    let server = two_shards().await;
+    let sink = start(KinesisSettings {
+        spread_hot_keys: true,
+        ..settings(&server, client)
+    })
+    .await;
+    throttle(&server, &sink).await;
+    sink.write(&[keyed("hot"), keyed("1")]).await;
+    let puts = server.puts();
+    let [hot, cool] = &puts[1][..] else {
+        panic!("{puts:?}");
+    };
+    assert!(hash_of_entry(hot).is_some_and(|hash| hash >= HALF));
+    assert_eq!(hot["PartitionKey"], "hot");
+    assert_eq!(hash_of_entry(cool), None);
+    // It may go anywhere, so that no shard holds it up.
+    assert_eq!(sink.lane(&keyed("hot")), None);
 }
 
 async fn records_are_delivered_in_order_by_sequence_number(client: AwsClient) {

@@ -9,6 +9,7 @@ use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, stage
 use crate::worker::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
+use std::collections::BTreeMap;
 
 /// The `driver` label, by the values that `WorkerStats::driver` may have.
 pub(super) const DRIVERS: [&str; 4] = [
@@ -296,6 +297,24 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_output_circuit_opened_total", Counter, "times", OUTPUT,
         "How often circuits of the output's writers have opened.",
         Writer(|writer| writer.circuit_opened.get())),
+    family("sluice_output_paced_shards", Gauge, "shards", OUTPUT,
+        "Shards that throttle, or did in the last ten seconds: their records are paced, and refused beyond a quarter of a second of them. With several writers each counts.",
+        Writer(|writer| writer.lanes_paced.get()))
+        .alarms(&["SluiceOutputThrottled"]),
+    family("sluice_output_shard_shed_total", Counter, "records", OUTPUT,
+        "Records refused because too many waited for their shard; others of the output had room.",
+        Writer(|writer| writer.lanes_shed.get())),
+    family("sluice_output_shards_wanted", Gauge, "shards", OUTPUT,
+        "The number to set with UpdateShardCount, where most shards throttle lastingly; 0 while those that there are will do.",
+        Custom(|page, sources| {
+            for output in &sources.outputs {
+                let wanted = output.writers.iter().map(|writer| writer.lanes_wanted.get());
+                page.sample("", &[("output", &output.name)], wanted.max().unwrap_or(0));
+            }
+        })),
+    family("sluice_output_shard_rate_bytes", Gauge, "bytes per second", &["output", "shard"],
+        "What is sent to a shard that throttles: the up to 50 shards of a writer that most waits for, summed over writers.",
+        Custom(paced_shards)),
     family("sluice_output_since_delivery_seconds", Gauge, "seconds", OUTPUT,
         "Time since a call last delivered anything; no sample before the first. Grows without traffic, too.",
         Custom(since_delivery)),
@@ -376,6 +395,24 @@ pub const FAMILIES: &[Family] = &[
         }))
         .alarms(&["SluiceOutputDenied"]),
 ];
+
+fn paced_shards(page: &mut Page, sources: &Sources) {
+    for output in &sources.outputs {
+        let mut rates: BTreeMap<u32, u64> = BTreeMap::new();
+        for lane in output
+            .writers
+            .iter()
+            .flat_map(|writer| writer.shown_lanes())
+        {
+            let rate = rates.entry(lane.lane.0).or_default();
+            *rate = rate.saturating_add(lane.rate);
+        }
+        for (shard, rate) in rates {
+            let shard = shard.to_string();
+            page.sample("", &[("output", &output.name), ("shard", &shard)], rate);
+        }
+    }
+}
 
 fn drivers(page: &mut Page, sources: &Sources) {
     let mut running = [0_u64; DRIVERS.len()];
