@@ -235,6 +235,8 @@ pub async fn run(
     };
     let stop = stopped.clone();
     let (mut open, mut stopped) = (true, Some(stopped));
+    // What an earlier process left is replayed without waiting for traffic.
+    writer.replay();
     while open || writer.is_busy(stopped.is_none()) {
         let wakeup = next_wakeup(&queue, open, &mut writer, &mut stopped).await;
         // First the records that arrived in the meantime, so that a batch that is now due includes them.

@@ -41,4 +41,5 @@ mod s3;
 mod shutdown;
 #[cfg(feature = "sqs")]
 mod sqs;
+mod spool;
 mod tls;

@@ -23,6 +23,12 @@ crate::settings! {
     }
 }
 
+impl Default for SpoolSettings {
+    fn default() -> SpoolSettings {
+        SpoolSettings::read(&mut Reader::default())
+    }
+}
+
 impl SpoolSettings {
     /// Reads the spool of the output whose section is entered next.
     pub fn of_output(reader: &mut Reader, section: &str) -> Option<SpoolSettings> {
