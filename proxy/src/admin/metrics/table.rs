@@ -368,6 +368,10 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_output_segments_waiting", Gauge, "segments", OUTPUT,
         "Segments on the local disk that are finished and not uploaded.",
         Stage(|stage| stage.segments_waiting.get())),
+    family("sluice_output_segments_blocked", Gauge, "segments", OUTPUT,
+        "Of these, segments that cannot be read or that the store refuses; others are uploaded meanwhile.",
+        Stage(|stage| stage.segments_blocked.get()))
+        .alarms(&["SluiceOldSegment"]),
     family("sluice_output_oldest_segment_age_seconds", Gauge, "seconds", OUTPUT,
         "Age of the oldest segment that is not uploaded; 0 when there is none.",
         Custom(|page, sources| {
