@@ -39,7 +39,7 @@ mod refused;
 #[cfg(feature = "s3")]
 mod s3;
 mod shutdown;
+mod spool;
 #[cfg(feature = "sqs")]
 mod sqs;
-mod spool;
 mod tls;
