@@ -375,3 +375,249 @@ impl SpoolClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use sluice_core::stats::SpoolStats;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    const LIMITS: BatchLimits = BatchLimits {
+        records_max: 2,
+        bytes_max: 1_000,
+        record_bytes_max: 1_000,
+    };
+    const OK: RecordResult = RecordResult::Delivered;
+    const DENIED: RecordResult = RecordResult::Retry(Cause::Denied);
+
+    struct Bench {
+        replay: Replay,
+        client: SpoolClient,
+        told: Receiver<Command>,
+        /// Lane, call and payloads, in the order in which they were made.
+        calls: VecDeque<ReplayCall>,
+        now: Mono,
+        next: u32,
+    }
+
+    fn bench(lanes: usize) -> Bench {
+        let (commands, told) = channel();
+        let (reply, replies) = unbounded_channel();
+        let client = SpoolClient {
+            commands,
+            stats: Arc::new(SpoolStats::default()),
+            reply,
+            replies,
+            replays: true,
+            next_number: 0,
+        };
+        Bench {
+            replay: Replay::new(lanes, LIMITS),
+            client,
+            told,
+            calls: VecDeque::new(),
+            now: Mono(1_000_000),
+            next: 0,
+        }
+    }
+
+    impl Bench {
+        fn spooled(&mut self, key: Option<&'static str>, payloads: &[&'static str]) {
+            let records = payloads.iter().map(|payload| {
+                self.next += 1;
+                let place = Place {
+                    segment: self.next,
+                    bytes: 1,
+                };
+                let entry = Entry {
+                    key: key.map(|key| Bytes::from_static(key.as_bytes())),
+                    topic: None,
+                    payload: Bytes::from_static(payload.as_bytes()),
+                    arrived_micros: 0,
+                    is_attempted: false,
+                };
+                (place, entry)
+            });
+            let records: Vec<_> = records.collect();
+            self.replay.take(records);
+        }
+
+        fn due(&self, live_calls: usize, circuit_open: bool) -> Due {
+            Due {
+                now: self.now,
+                live_calls,
+                calls_max: 4,
+                circuit_open,
+                limits: LIMITS,
+            }
+        }
+
+        fn start(&mut self, live_calls: usize, circuit_open: bool) -> usize {
+            let due = self.due(live_calls, circuit_open);
+            let calls = self.replay.start(&due, || 0, &self.client);
+            let started = calls.len();
+            self.calls.extend(calls);
+            started
+        }
+
+        /// Ends the oldest call.
+        fn end(&mut self, results: &[RecordResult]) -> Vec<String> {
+            let ReplayCall {
+                lane,
+                call,
+                records,
+            } = self.calls.pop_front().unwrap();
+            let text = |record: &Record| String::from_utf8(record.payload.to_vec()).unwrap();
+            let texts = records.iter().map(text).collect();
+            let ended = (lane, call, records, results.to_vec());
+            let more = self.replay.ended(ended, self.now, 0, &self.client);
+            self.calls.extend(more);
+            texts
+        }
+
+        /// Numbers of records that were settled and refused.
+        fn told(&self) -> (usize, usize) {
+            let (mut settled, mut refused) = (0, 0);
+            for command in self.told.try_iter() {
+                match command {
+                    Command::Settled(records) => settled += records.len(),
+                    Command::Refused(records) => refused += records.len(),
+                    Command::Append { .. } | Command::Read { .. } => {}
+                }
+            }
+            (settled, refused)
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now = self.now + time;
+        }
+    }
+
+    #[test]
+    fn records_with_one_key_keep_their_order() {
+        let mut bench = bench(4);
+        bench.spooled(Some("u-1"), &["1", "2", "3", "4", "5"]);
+        assert_eq!(
+            bench.start(0, false),
+            1,
+            "a key has one lane, a lane one call"
+        );
+        // The second is tried again before the third goes.
+        assert_eq!(
+            bench.end(&[OK, RecordResult::Retry(Cause::Throttled)]),
+            ["1", "2"]
+        );
+        bench.pass(RETRY.cap);
+        let mut order = Vec::new();
+        while bench.start(0, false) > 0 {
+            order.extend(bench.end(&[OK, OK]));
+        }
+        assert_eq!(order, ["2", "3", "4", "5"]);
+        assert_eq!(bench.told(), (5, 0));
+    }
+
+    #[test]
+    fn live_calls_come_first() {
+        let mut bench = bench(4);
+        bench.spooled(None, &["1", "2"]);
+        bench.start(0, false);
+        bench.end(&[OK, OK]);
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            bench.spooled(Some(key), &["1"]);
+        }
+        assert_eq!(bench.start(4, false), 0);
+        // It has a call of its own now and then, or it would get nowhere.
+        let wakes_at = bench.replay.wake_at(&bench.due(4, false));
+        assert_eq!(wakes_at, bench.now + TRICKLE);
+        bench.pass(TRICKLE);
+        assert_eq!(bench.start(4, false), 1);
+        assert_eq!(bench.start(3, false), 0);
+        assert_eq!(bench.start(2, false), 1);
+    }
+
+    #[test]
+    fn an_open_circuit_leaves_one_call_as_its_probe() {
+        let mut bench = bench(4);
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            bench.spooled(Some(key), &["1"]);
+        }
+        assert_eq!(bench.start(0, true), 1);
+        assert_eq!(bench.start(0, true), 0);
+        bench.end(&[]);
+        assert_eq!(bench.start(0, true), 0);
+        bench.pass(PROBE_WAIT_MAX);
+        assert_eq!(bench.start(0, true), 1);
+        bench.end(&[OK]);
+        assert!(bench.start(0, false) > 1);
+    }
+
+    #[test]
+    fn records_refused_for_good_are_put_aside_alone() {
+        let mut bench = bench(1);
+        bench.spooled(Some("a"), &["good", "bad"]);
+        bench.start(0, false);
+        bench.end(&[OK, RecordResult::Refused(Cause::TooLarge)]);
+        assert_eq!(bench.told(), (1, 1));
+        assert_eq!(bench.replay.wake_at(&bench.due(0, false)), Mono::NEVER);
+    }
+
+    #[test]
+    fn one_invalid_record_never_costs_its_batch() {
+        let mut bench = bench(1);
+        let invalid = RecordResult::Retry(Cause::Invalid);
+        bench.spooled(Some("a"), &["good", "bad"]);
+        bench.start(0, false);
+        bench.end(&[invalid, invalid]);
+        for _ in 0..2 {
+            if bench.calls.is_empty() {
+                bench.pass(RETRY.cap);
+                bench.start(0, false);
+            }
+            let is_bad = &bench.calls[0].records[0].payload[..] == b"bad";
+            bench.end(&[if is_bad { invalid } else { OK }]);
+        }
+        assert_eq!(bench.told(), (1, 1));
+    }
+
+    #[test]
+    fn causes_for_an_operator_wait_and_come_again_in_order() {
+        let mut bench = bench(1);
+        bench.spooled(Some("a"), &["1", "2", "3"]);
+        bench.start(0, false);
+        bench.end(&[DENIED, DENIED]);
+        assert_eq!(bench.start(0, false), 0);
+        bench.pass(REFUSED_WAIT);
+        bench.start(0, false);
+        assert_eq!(bench.end(&[OK, OK]), ["1", "2"]);
+        assert_eq!(bench.told(), (2, 0));
+    }
+
+    #[test]
+    fn after_a_stop_nothing_is_settled_and_nothing_starts() {
+        let mut bench = bench(1);
+        bench.spooled(Some("a"), &["1", "2", "3"]);
+        bench.start(0, false);
+        bench.replay.stop();
+        bench.end(&[]);
+        bench.pass(Duration::from_secs(10));
+        assert_eq!(bench.start(0, false), 0);
+        assert_eq!(bench.told(), (0, 0));
+        assert_eq!(bench.replay.calls(), 0);
+    }
+
+    #[test]
+    fn reading_stops_while_many_bytes_wait_in_memory() {
+        let mut bench = bench(1);
+        let reads = |bench: &Bench| bench.told.try_iter().count();
+        bench.replay.read_on(&bench.client);
+        bench.replay.read_on(&bench.client);
+        assert_eq!(reads(&bench), 1, "one at a time");
+        bench.replay.buffered_bytes = BUFFER_BYTES_MAX;
+        bench.replay.take(Vec::new());
+        bench.replay.read_on(&bench.client);
+        assert_eq!(reads(&bench), 0);
+    }
+}
