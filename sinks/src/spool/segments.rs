@@ -527,8 +527,8 @@ impl Segments {
         }
     }
 
-    /// Keeps records that the destination refused for good in a file of their own. Where that fails, their segment
-    /// stays.
+    /// Keeps records that the destination refused for good in a file of their own. Where that fails they are not
+    /// settled, so that their segment stays.
     pub(super) fn refused(&mut self, records: &[(Place, Entry)]) {
         self.stats.refused_records.add(records.len() as u64);
         match self.append_refused(records) {
@@ -541,10 +541,6 @@ impl Segments {
             }
             Err(Failure { doing, error, .. }) => {
                 warn!(dir = %self.dir.display(), doing, %error, "cannot put refused records aside: their segment stays on disk");
-                for segment in &mut self.known {
-                    let is_theirs = |(place, _): &(Place, Entry)| place.segment == segment.number;
-                    segment.is_kept |= records.iter().any(is_theirs);
-                }
             }
         }
     }
