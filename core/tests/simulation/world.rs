@@ -2,7 +2,7 @@
 //! die, destinations that throttle shards, stall, lie and come back, and spools that fill, fail and are replayed.
 //! One seed is one schedule. The rules are checked at every step; a broken one panics.
 
-use super::destination::{Call, Destination};
+use super::destination::{Call, Destination, SHARDS};
 use bytes::Bytes;
 use fastrand::Rng;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, Settlement, WriterId, WriterState};
@@ -14,6 +14,7 @@ use sluice_core::delivery::{
 use sluice_core::intake::{
     Intake, IntakeSettings, OutputRule, OutputTally, Resolution, RetryAfter, Shed, ShedReason,
 };
+use sluice_core::lanes::LaneId;
 use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::reject::Reject;
@@ -138,6 +139,8 @@ struct Writer {
     id: WriterId,
     is_alive: bool,
     machine: Delivery,
+    /// It knows the shards of the destination, and paces those that throttle.
+    has_lanes: bool,
     settings: DeliverySettings,
     limits: BatchLimits,
     queue: VecDeque<Vec<Record>>,
@@ -1023,7 +1026,7 @@ impl World {
         writer.queue.clear();
         writer.calls.clear();
         writer.appends.clear();
-        writer.machine = Delivery::new(writer.settings, writer.limits);
+        writer.machine = machine(writer.settings, writer.limits, writer.has_lanes);
         for core in &mut self.cores {
             core.hear_at = core.hear_at.min(self.now + ms(1));
         }
@@ -1085,6 +1088,14 @@ impl World {
     }
 }
 
+fn machine(settings: DeliverySettings, limits: BatchLimits, has_lanes: bool) -> Delivery {
+    let mut machine = Delivery::new(settings, limits);
+    if has_lanes {
+        machine.set_lanes(|record| Some(LaneId(event_number(record) % SHARDS)));
+    }
+    machine
+}
+
 impl Writer {
     fn new(
         id: WriterId,
@@ -1093,10 +1104,12 @@ impl Writer {
         cores: usize,
         random: &mut Rng,
     ) -> Writer {
+        let has_lanes = random.bool();
         Writer {
             id,
             is_alive: true,
-            machine: Delivery::new(settings, limits),
+            machine: machine(settings, limits, has_lanes),
+            has_lanes,
             settings,
             limits,
             queue: VecDeque::new(),
