@@ -2,7 +2,7 @@
 //! die, destinations that throttle shards, stall, lie and come back, and spools that fill, fail and are replayed.
 //! One seed is one schedule. The rules are checked at every step; a broken one panics.
 
-use super::destination::{Call, Destination};
+use super::destination::{Call, Destination, SHARDS};
 use bytes::Bytes;
 use fastrand::Rng;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, Settlement, WriterId, WriterState};
@@ -14,6 +14,7 @@ use sluice_core::delivery::{
 use sluice_core::intake::{
     Intake, IntakeSettings, OutputRule, OutputTally, Resolution, RetryAfter, Shed, ShedReason,
 };
+use sluice_core::lanes::LaneId;
 use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::reject::Reject;
@@ -1085,6 +1086,15 @@ impl World {
     }
 }
 
+/// Some sinks know to which shard a record goes.
+fn machine(settings: DeliverySettings, limits: BatchLimits, knows_shards: bool) -> Delivery {
+    let mut machine = Delivery::new(settings, limits);
+    if knows_shards {
+        machine.set_lanes(|record| Some(LaneId(event_number(record) % SHARDS)));
+    }
+    machine
+}
+
 impl Writer {
     fn new(
         id: WriterId,
@@ -1096,7 +1106,7 @@ impl Writer {
         Writer {
             id,
             is_alive: true,
-            machine: Delivery::new(settings, limits),
+            machine: machine(settings, limits, random.u8(0..3) == 0),
             settings,
             limits,
             queue: VecDeque::new(),
