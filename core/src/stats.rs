@@ -478,6 +478,8 @@ pub struct StagingStats {
     pub staged_bytes_max: Gauge,
     /// Closed segments not yet uploaded.
     pub segments_waiting: Gauge,
+    /// Of these, segments that cannot be handled themselves, and wait for another try while others go on.
+    pub segments_blocked: Gauge,
     /// Unix time in seconds at which the oldest non-empty segment was created; 0 for none.
     pub oldest_unix_secs: Gauge,
     /// Objects that the destination confirmed.

@@ -6,7 +6,7 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
-use crate::admin::health::Readiness;
+use crate::admin::health::{Promise, Readiness};
 use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
@@ -25,7 +25,7 @@ use crate::process;
 use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::CircuitSettings;
-use sluice_core::delivery::DeliverySettings;
+use sluice_core::delivery::{DeliverySettings, SpoolRule};
 use sluice_core::intake::{IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
@@ -38,13 +38,14 @@ use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
 use sluice_sinks::output::{AckMode, Output};
 use sluice_sinks::sink::Sink;
-use sluice_sinks::writer::{self, Summary, WriterHandle};
+use sluice_sinks::spool::{Spool, SpoolError};
+use sluice_sinks::writer::{self, Summary, WriterHandle, WriterSpool};
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -56,7 +57,10 @@ const QUEUE_SUBMISSIONS: usize = 1_024;
 const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a writer has to report after the drain deadline.
-const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the disk of a spool has for its last calls.
+const SPOOL_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process could not be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,14 @@ pub enum AppError {
     /// A writer or its sink did not start.
     #[error(transparent)]
     Writer(#[from] writer::StartError),
+    /// The spool of an output cannot be used.
+    #[error("output {output}: {source}")]
+    Spool {
+        /// The output.
+        output: String,
+        /// What is wrong.
+        source: SpoolError,
+    },
     /// A file of a listener's TLS is missing or broken.
     #[error("listener {listener}: {source}")]
     Tls {
@@ -248,6 +260,7 @@ struct RunningOutput {
     sink: Arc<dyn Sink>,
     /// One per writer, where the destination bills in steps.
     bills: Vec<Arc<BillingStats>>,
+    spool: Option<Spool>,
 }
 
 fn start_outputs(
@@ -268,12 +281,22 @@ fn start_output(
     clock: Clock,
     readiness: &Arc<Readiness>,
 ) -> Result<RunningOutput, AppError> {
+    let spool = start_spool(output)?;
+    let promise = Promise {
+        ack: output.timing.ack,
+        spool: spool.as_ref().map(|spool| Arc::clone(spool.stats())),
+    };
+    readiness.promise(id, promise);
     let mut queues = Vec::new();
     let mut handles = Vec::new();
     let mut stats = Vec::new();
     let mut sink = None;
     let mut bills = Vec::new();
-    let circuit = output.delivery.circuit_open_after;
+    // A spool takes what a circuit would turn away.
+    let circuit = output
+        .delivery
+        .circuit_open_after
+        .filter(|_| output.spool.is_none());
     // At most 64 writers.
     for number in (0..).take(output.delivery.writers) {
         let (sender, receiver) = queue::queue(QUEUE_SUBMISSIONS);
@@ -295,11 +318,15 @@ fn start_output(
                     open_after,
                     ack_deadline,
                 }),
-                spool: None,
+                spool: spool_rule(output),
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
             trouble: Arc::new(move |cause| troubled.set_trouble(id, cause)),
+            spool: spool.as_ref().map(|spool| WriterSpool {
+                client: spool.client(number == 0),
+                wall: clock::wall,
+            }),
         };
         stats.push(Arc::clone(&settings.stats));
         let config = Arc::clone(&output.sink);
@@ -330,6 +357,28 @@ fn start_output(
         stats,
         sink,
         bills,
+        spool,
+    })
+}
+
+/// Starts the spool of an output that has one.
+fn start_spool(output: &Output) -> Result<Option<Spool>, AppError> {
+    let Some(settings) = &output.spool else {
+        return Ok(None);
+    };
+    match Spool::start(&output.name, settings, clock::wall) {
+        Ok(spool) => Ok(Some(spool)),
+        Err(source) => Err(AppError::Spool {
+            output: output.name.clone(),
+            source,
+        }),
+    }
+}
+
+fn spool_rule(output: &Output) -> Option<SpoolRule> {
+    output.spool.as_ref().map(|spool| SpoolRule {
+        after: spool.after,
+        first: output.timing.ack == AckMode::Durable,
     })
 }
 
@@ -351,6 +400,7 @@ fn start_admin(
         writers: output.stats.clone(),
         bills: output.bills.clone(),
         stage: output.sink.staging_stats(),
+        spool: output.spool.as_ref().map(|spool| Arc::clone(spool.stats())),
     };
     let sources = Sources {
         workers: workers.stats.clone(),
@@ -573,6 +623,7 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             Ok(summary) => {
                 total.tally.received += summary.tally.received;
                 total.tally.delivered += summary.tally.delivered;
+                total.tally.spooled += summary.tally.spooled;
                 total.tally.refused += summary.tally.refused;
                 total.left_behind += summary.left_behind;
                 total.kept_bytes += summary.kept_bytes;
@@ -592,6 +643,7 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
         output = output.name,
         received = tally.received,
         delivered = tally.delivered,
+        spooled = tally.spooled,
         refused = tally.refused,
         left_behind,
         kept_bytes,
@@ -604,5 +656,43 @@ fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
             "confirmed events stay on the disk of this host: the next start uploads them"
         );
     }
-    clean && left_behind == 0 && kept_bytes == 0
+    let spooled = output
+        .spool
+        .is_none_or(|spool| end_spool(&output.name, spool));
+    clean && left_behind == 0 && kept_bytes == 0 && spooled
+}
+
+/// Waits for the thread of a spool, whose writers have ended. True if nothing is left on its disk.
+fn end_spool(output: &str, spool: Spool) -> bool {
+    let stats = Arc::clone(spool.stats());
+    let thread = spool.close();
+    let give_up = Instant::now() + SPOOL_SHUTDOWN_TIMEOUT;
+    while !thread.is_finished() && Instant::now() < give_up {
+        thread::sleep(Duration::from_millis(5));
+    }
+    if !thread.is_finished() {
+        error!(output, "a call of the spool's disk does not end");
+        return false;
+    }
+    if thread.join().is_err() {
+        error!(output, "the spool's thread panicked");
+        return false;
+    }
+    let (waiting_bytes, lost_bytes) = (stats.waiting_bytes.get(), stats.lost_bytes.get());
+    if waiting_bytes > 0 {
+        warn!(
+            output,
+            records = stats.waiting_records.get(),
+            waiting_bytes,
+            "confirmed events stay in the spool on the disk of this host: the next start delivers them"
+        );
+    }
+    if lost_bytes > 0 {
+        warn!(
+            output,
+            lost_bytes,
+            "the spool holds confirmed events that are damaged or that the destination refused: see `sluice spool list`"
+        );
+    }
+    waiting_bytes == 0 && lost_bytes == 0
 }

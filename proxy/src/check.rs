@@ -95,10 +95,12 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
             false => Ok("not tried (--offline)".to_owned()),
         };
         let directory = output.sink.directory().filter(|_| !is_tried);
-        let staging = directory.map(|directory| writable(directory.path));
-        let found = found.and_then(|found| match staging {
-            Some(Err(error)) => Err(error),
-            Some(Ok(())) | None => Ok(found),
+        let staging = directory.map(|directory| directory.path);
+        let spool = output.spool.as_ref().and_then(|spool| spool.dir.as_deref());
+        let wrong = staging.into_iter().chain(spool).map(writable);
+        let found = found.and_then(|found| match wrong.filter_map(Result::err).next() {
+            Some(error) => Err(error),
+            None => Ok(found),
         });
         let word = match found {
             Ok(found) => format!("ok: {found}"),
@@ -208,22 +210,24 @@ impl Report {
         self.platforms(config.drain.grace, config.drain.deadline);
     }
 
-    /// Whether the disk has the space that staging may use.
+    /// Whether the disks have the space that staging and spool may use.
     fn room(&mut self, output: &Output) {
-        let Some(directory) = output.sink.directory() else {
-            return;
-        };
-        let (Some(bytes_max), Ok(disk)) = (directory.bytes_max, statvfs(existing(directory.path)))
-        else {
-            return;
-        };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < bytes_max {
-            self.line(format_args!(
-                "warning: output {}: staging may take {bytes_max} bytes, {} has {free} left",
-                output.name,
-                directory.path.display()
-            ));
+        let staging = output.sink.directory();
+        let staging = staging.and_then(|of| Some(("staging", of.path, of.bytes_max?)));
+        let spool = output.spool.as_ref();
+        let spool = spool.and_then(|of| Some(("the spool", of.dir.as_deref()?, of.bytes_max)));
+        for (what, path, bytes_max) in staging.into_iter().chain(spool) {
+            let Ok(disk) = statvfs(existing(path)) else {
+                continue;
+            };
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            if free < bytes_max {
+                self.line(format_args!(
+                    "warning: output {}: {what} may take {bytes_max} bytes, {} has {free} left",
+                    output.name,
+                    path.display()
+                ));
+            }
         }
     }
 

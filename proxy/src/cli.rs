@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Below the options: where the same settings can be written.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
-  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [listeners.<name>] [outputs.<name>]
+  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [listeners.<name>] [outputs.<name>] [outputs.<name>.spool]
   variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
             SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
 `sluice check` prints every setting with its value in force, in the form of a file.
@@ -38,8 +38,74 @@ pub enum Command {
     /// Print the settings in force, and try every destination without writing an event
     #[command(after_help = SETTINGS_HELP)]
     Check(Check),
+    /// Look at spools, wait for them, or deliver what lies in one; ends with 0 if nothing is wrong or left, else with 1
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Ask a running proxy whether it is healthy; ends with 0 if so
     Health(Health),
+}
+
+/// What to do with a spool.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// Print what lies in each file
+    List(SpoolPlace),
+    /// The same; ends with 1 if a record is damaged or was refused
+    Verify(SpoolPlace),
+    /// Print the payload of each record as a line
+    Export(SpoolPlace),
+    /// Deliver records to an output; nobody else may use the directory
+    Replay {
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: Settings,
+        /// The output
+        #[arg(long, value_name = "OUTPUT")]
+        to: String,
+        /// The directory, instead of the output's own: for instance from another host's volume
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+        /// Stop after this many seconds; what is left stays on disk
+        #[arg(long, value_name = "S")]
+        timeout_s: Option<u64>,
+    },
+    /// Wait until no record is left, for instance before a host goes
+    Wait {
+        /// Where to look.
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// End with 1 after this many seconds
+        #[arg(long, value_name = "S")]
+        timeout_s: Option<u64>,
+    },
+}
+
+impl SpoolCommand {
+    /// Where settings come from.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        match self {
+            SpoolCommand::List(place)
+            | SpoolCommand::Verify(place)
+            | SpoolCommand::Export(place)
+            | SpoolCommand::Wait { place, .. } => &place.settings,
+            SpoolCommand::Replay { settings, .. } => settings,
+        }
+    }
+}
+
+/// Which spool.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SpoolPlace {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// The output whose spool is meant; else those of all outputs
+    #[arg(long, value_name = "OUTPUT")]
+    pub output: Option<String>,
+    /// A directory, instead of those of outputs
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    pub from: Option<PathBuf>,
 }
 
 /// How to serve.
@@ -197,6 +263,7 @@ mod tests {
             "run",
             "check",
             "health",
+            "spool",
         ] {
             assert!(help.contains(part), "{part} is not in\n{help}");
         }
@@ -223,7 +290,7 @@ mod tests {
             let settings = match cli.command {
                 Command::Run(run) => run.settings,
                 Command::Check(check) => check.settings,
-                Command::Health(_) => panic!("{command}"),
+                Command::Health(_) | Command::Spool(_) => panic!("{command}"),
             };
             assert_eq!(settings.config, Some("f".into()));
             assert_eq!(settings.listen, Some("[::1]:80".parse().unwrap()));

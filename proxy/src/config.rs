@@ -37,6 +37,7 @@ use crate::worker::{Driver, ListenSettings};
 use resolve::Wrong;
 use sluice_sinks::output::Output;
 use sluice_sinks::settings::{InForce, Misfit, Origin, Secret, Setting, Value};
+use sluice_sinks::spool::SECTION as SPOOL;
 use std::ffi::OsString;
 use std::fmt::{self, Write};
 use std::fs::File;
@@ -246,7 +247,11 @@ impl Config {
             .filter(|name| *name != listeners::FIRST)
             .map(|name| format!("{}.{name}", known::LISTENERS));
         let outputs = self.outputs.iter();
-        let outputs = outputs.map(|output| format!("{}.{}", known::OUTPUTS, output.name));
+        let outputs = outputs.flat_map(|output| {
+            let section = format!("{}.{}", known::OUTPUTS, output.name);
+            let spool = output.spool.as_ref().map(|_| format!("{section}.{SPOOL}"));
+            std::iter::once(section).chain(spool)
+        });
         for section in sections.chain(listeners).chain(outputs) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.

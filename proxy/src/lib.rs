@@ -28,5 +28,6 @@ pub mod offload;
 pub mod outputs;
 pub mod process;
 pub mod scheduling;
+pub mod spool_command;
 pub mod verdict;
 pub mod worker;

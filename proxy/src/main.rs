@@ -4,11 +4,11 @@
 
 use clap::Parser;
 use sluice_core::json::escape::quote_str_into;
-use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings};
+use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings, SpoolCommand};
 use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
 use sluice_proxy::logging::{LogFormat, LogSettings};
-use sluice_proxy::{app, check, process, scheduling};
+use sluice_proxy::{app, check, process, scheduling, spool_command};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(run) => with_config(&run.settings, |config| serve(config, &run)),
         Command::Check(check) => with_config(&check.settings, |config| try_out(config, &check)),
+        Command::Spool(command) => {
+            with_config(command.settings(), |config| look_at_spool(config, &command))
+        }
         Command::Health(health) => ask(&health),
     }
 }
@@ -97,6 +100,16 @@ fn try_out(config: &Config, check: &Check) -> ExitCode {
         }
         Err(error) => fail(&error, 1),
     }
+}
+
+fn look_at_spool(config: &Config, command: &SpoolCommand) -> ExitCode {
+    if let Err(error) = log_writer::start() {
+        return fail(&format!("cannot start the log's thread: {error}"), 1);
+    }
+    log_to_stderr(&config.log);
+    let code = spool_command::run(config, command).unwrap_or_else(|error| fail(&error, 1));
+    log_writer::flush();
+    code
 }
 
 fn ask(health: &Health) -> ExitCode {

@@ -5,7 +5,9 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
-use sluice_core::stats::{BillingStats, EndpointLabel, StagingStats, WorkerStats, WriterStats};
+use sluice_core::stats::{
+    BillingStats, EndpointLabel, SpoolStats, StagingStats, WorkerStats, WriterStats,
+};
 use sluice_core::time::{Mono, Wall};
 use sluice_proxy::admin::health::Readiness;
 use sluice_proxy::admin::metrics::{
@@ -280,6 +282,10 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
     stage.objects.add(10);
     stage.object_bytes.add(11);
     stage.attempted(Some(Cause::Throttled));
+    let spool = SpoolStats::default();
+    spool.spooled_records.add(12);
+    spool.waiting_bytes.set(13);
+    spool.failing.set(1);
     Sources {
         workers,
         tls: vec![("listen".to_owned(), Arc::new(tls()))],
@@ -290,6 +296,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
                 writers: vec![writer(1, 4_000_000), writer(10, 7_500_000)],
                 bills: vec![bill(1), bill(10)],
                 stage: Some(Arc::new(stage)),
+                spool: Some(Arc::new(spool)),
             },
             OutputSource {
                 name: "we\"ird\\\n".to_owned(),
@@ -297,6 +304,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
                 writers: vec![writer(100, 0)],
                 bills: Vec::new(),
                 stage: None,
+                spool: None,
             },
         ],
         limits: LimitGauges {

@@ -20,6 +20,8 @@ mod listeners;
 mod reference;
 #[path = "config/s3.rs"]
 mod s3;
+#[path = "config/spool.rs"]
+mod spool;
 #[path = "config/sqs.rs"]
 mod sqs;
 

@@ -20,6 +20,7 @@ pub mod runtime;
 pub mod s3;
 pub mod settings;
 pub mod sink;
+pub mod spool;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 pub mod writer;

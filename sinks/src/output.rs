@@ -6,6 +6,7 @@
 //!  type = "kinesis"          <type>      stream, region, … batch_records_max, batch_bytes_max
 //!  stream = "clicks"         Delivery    queue_bytes_max, in_flight_max, writers, retry_base_ms, retry_cap_ms,
 //!                           circuit_open_after_ms, circuit_probe_every_ms
+//!  [outputs.clicks.spool]    Spool       dir, bytes_max, after_ms, fsync
 //! ```
 //!
 //! A type declares its settings in its own `settings.rs` and is listed in [`crate::TYPES`].
@@ -17,6 +18,7 @@ use crate::settings::{
     word,
 };
 use crate::sink::{CheckError, Sink, SinkFuture};
+use crate::spool::SpoolSettings;
 use sluice_core::partition::PartitionRule;
 use sluice_core::time::Wall;
 use sluice_core::topic::Template;
@@ -71,6 +73,8 @@ pub struct OutputContext {
     pub record_bytes: Number,
     /// Listener cores, each with its own share of the queue.
     pub workers: u64,
+    /// The spool in front of the destination, where there is one.
+    pub spool: Option<SpoolSettings>,
 }
 
 /// An output with every value present.
@@ -86,6 +90,8 @@ pub struct Output {
     pub delivery: Delivery,
     /// What decides a record's place in a stream; [`PartitionRule::Random`] where the type knows no key.
     pub partition_key: PartitionRule,
+    /// The spool in front of the destination.
+    pub spool: Option<SpoolSettings>,
     /// The destination.
     pub sink: Arc<dyn SinkConfig>,
 }
@@ -113,6 +119,7 @@ impl Output {
             timing,
             partition_key,
             delivery: Delivery::around(reader, usual, of.name, context, &batch, 0),
+            spool: context.spool.clone(),
             sink,
         }
     }
@@ -176,7 +183,7 @@ keyword_enum! {
     AckMode, "one of delivered, durable, enqueued" {
         /// The destination's result.
         Delivered = "delivered",
-        /// A synced place on the local disk, from where the destination gets the record, also after a restart.
+        /// A synced place on the local disk, in the spool or S3's staging directory, from where the destination gets the record, also after a restart.
         Durable = "durable",
         /// A place in the queue: best effort. Records still undelivered after `retry_for_ms` are counted and dropped.
         Enqueued = "enqueued",
@@ -221,8 +228,9 @@ crate::settings! {
     /// When clients are answered, and how long records wait.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Timing from (reader, usual: &Usual, context: &OutputContext) {
-        /// When a client is answered 200: `delivered`, once the destination has the record (all types but s3);
-        /// `durable`, once it is synced on this host's disk (s3); `enqueued`, once it is in the queue (best effort).
+        /// When a client is answered 200: `delivered`, once the destination has the record (all types but s3), or its
+        /// spool in the destination's place; `durable`, once it is synced on this host's disk (s3, and all types with
+        /// a spool); `enqueued`, once it is in the queue (best effort).
         ack: AckMode = usual.ack, word::<AckMode>().default_is("`delivered`; for s3 `durable`");
         /// With `ack = "enqueued"`: how long a record is tried before it is counted and dropped.
         retry_for as "retry_for_ms": Duration = usual.retry_for, ms(1, 24 * HOUR_MS).default_is("60000; for s3 600000 more than the age of an object");
@@ -328,9 +336,9 @@ impl Timing {
                 "durable or enqueued with",
                 "an object takes minutes to fill, and no client waits for it",
             ),
-            (AckMode::Delivered, AckMode::Durable) => (
+            (AckMode::Delivered, AckMode::Durable) if context.spool.is_none() => (
                 "delivered or enqueued with",
-                "only outputs of type s3 keep events on a disk until they are delivered",
+                "only outputs of type s3 and those with a spool keep events on a disk until they are delivered",
             ),
             _ => return timing,
         };
@@ -357,6 +365,9 @@ impl Timing {
         };
         reader.only_if(is_enqueued, &["retry_for_ms"], "ack", self.ack.word());
         reader.below(&linger, &within, "no record would be sent in time");
+        if let Some(spool) = &context.spool {
+            spool.check(reader, context, &within);
+        }
         Patience { linger, within }
     }
 }

@@ -366,8 +366,9 @@ impl S3Sink {
         };
         let begun = Instant::now();
         let mut attempts = 0;
+        let mut may_have_stored = false;
         loop {
-            let answer = bucket.put(&key, &packed).await;
+            let answer = bucket.put(&key, &packed, may_have_stored).await;
             stats.attempted(answer.as_ref().err().map(|failure| failure.cause));
             let failure = match answer {
                 Ok(()) => {
@@ -377,6 +378,7 @@ impl S3Sink {
                 }
                 Err(failure) => failure,
             };
+            may_have_stored |= may_be_stored(&failure);
             attempts += 1;
             let wait = back_off(self.settings.retry_base, self.settings.retry_cap, attempts);
             let gives_up = begun.elapsed() + wait >= *give_up_after;
@@ -397,6 +399,11 @@ impl S3Sink {
             sleep(wait).await;
         }
     }
+}
+
+/// Whether a call that failed so may have stored its object.
+fn may_be_stored(failure: &CallFailure) -> bool {
+    matches!(failure.cause, Cause::Unknown | Cause::Unavailable)
 }
 
 /// A random wait up to `base * 2^(attempts - 1)`, at most `cap`.

@@ -7,10 +7,16 @@
 //!                 wake_at reached      --> step(Tick)      -+
 //!                 queue closed         --> step(Drain)
 //!                 stop signal          --> step(Stop)
+//!                 spool answered       --> step(Spooled)    +--> Spool  -> the spool's thread
 //! ```
+//!
+//! With a spool, the writer also replays what lies on disk, with the calls that live records leave.
+
+mod spooling;
 
 use crate::runtime;
 use crate::sink::Sink;
+use crate::spool::SpoolClient;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, Settlement, WriterId, WriterState};
 use sluice_core::cause::Cause;
 use sluice_core::circuit::CircuitState;
@@ -20,8 +26,8 @@ use sluice_core::delivery::{
 use sluice_core::queue::Receiver;
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::WriterStats;
-use sluice_core::time::Mono;
-use sluice_core::time::micros;
+use sluice_core::time::{Mono, Wall, micros};
+use spooling::SpoolDesk;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;
@@ -56,6 +62,17 @@ pub struct WriterSettings {
     pub stats: Arc<WriterStats>,
     /// Called after each sink call with the cause of a failure in it, or `None` if every record was delivered.
     pub trouble: Arc<dyn Fn(Option<Cause>) + Send + Sync>,
+    /// The spool in front of the destination; needs a rule in `delivery`.
+    pub spool: Option<WriterSpool>,
+}
+
+/// The spool in front of a writer's destination.
+#[derive(Debug)]
+pub struct WriterSpool {
+    /// Access to it.
+    pub client: SpoolClient,
+    /// The wall clock, for the time at which a record was spooled.
+    pub wall: fn() -> Wall,
 }
 
 impl fmt::Debug for WriterSettings {
@@ -70,7 +87,7 @@ impl fmt::Debug for WriterSettings {
 /// Totals of a finished writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// `received == delivered + refused`.
+    /// `received == delivered + spooled + refused`.
     pub tally: Tally,
     /// Refused records that were given up at the drain deadline.
     pub left_behind: u64,
@@ -170,12 +187,18 @@ enum Wakeup {
     /// All cores have ended, and the queue is empty.
     Closed,
     Ended(Ended),
+    /// The disk answered an append: its number, and whether the disk has the records.
+    Spooled(u64, bool),
+    /// Records were read from disk.
+    Read,
     Time,
     Stop,
 }
 
 /// A completed call of the sink.
 struct Ended {
+    /// The lane of replay; `None` for live records.
+    lane: Option<usize>,
     call: CallId,
     records: Vec<Record>,
     results: Vec<RecordResult>,
@@ -184,16 +207,20 @@ struct Ended {
 
 /// Runs until the queue is closed and everything is settled. Needs a tokio runtime with time enabled.
 pub async fn run(
-    settings: WriterSettings,
+    mut settings: WriterSettings,
     queue: Receiver<Vec<Record>>,
     sink: Arc<dyn Sink>,
     stopped: watch::Receiver<bool>,
 ) -> Summary {
-    let mut machine = Delivery::new(settings.delivery, batch_limits(&*sink));
+    let (delivery, limits) = (settings.delivery, batch_limits(&*sink));
+    let mut machine = Delivery::new(delivery, limits);
     let lanes_of = Arc::clone(&sink);
     machine.set_lanes(move |record| lanes_of.lane(record));
+    let spool = settings.spool.take();
     let mut writer = Writer {
         machine,
+        spool: spool.map(|spool| SpoolDesk::new(spool, delivery, limits)),
+        stop: stopped.clone(),
         settings,
         sink,
         calls: JoinSet::new(),
@@ -206,9 +233,11 @@ pub async fn run(
         lanes_shown_until: Mono::default(),
         left_behind: 0,
     };
-    let mut stop_signal = stopped.clone();
+    let stop = stopped.clone();
     let (mut open, mut stopped) = (true, Some(stopped));
-    while open || !writer.machine.is_idle() {
+    // What an earlier process left is replayed without waiting for traffic.
+    writer.replay();
+    while open || writer.is_busy(stopped.is_none()) {
         let wakeup = next_wakeup(&queue, open, &mut writer, &mut stopped).await;
         // First the records that arrived in the meantime, so that a batch that is now due includes them.
         writer.take_submissions(&queue);
@@ -219,24 +248,25 @@ pub async fn run(
                 writer.step(Input::Drain);
             }
             Wakeup::Ended(ended) => writer.ended(ended),
+            Wakeup::Spooled(number, kept) => writer.spooled(number, kept),
+            Wakeup::Read => {}
             Wakeup::Time => writer.step(Input::Tick),
             Wakeup::Stop => {
                 stopped = None;
+                if let Some(spool) = &mut writer.spool {
+                    spool.stop();
+                }
                 writer.step(Input::Stop);
             }
         }
         while let Some(ended) = writer.calls.try_join_next() {
             writer.ended(unwrap_call(ended));
         }
+        writer.give_up_appends();
+        writer.replay();
         writer.flush_acks();
     }
-    let stop = async {
-        // An error means that the sender is gone: the signal will never come.
-        if stop_signal.wait_for(|stop| *stop).await.is_err() {
-            pending().await
-        }
-    };
-    let kept_bytes = writer.sink.finish(Box::pin(stop)).await;
+    let kept_bytes = writer.sink.finish(Box::pin(stop_signal(stop))).await;
     Summary {
         tally: writer.machine.tally(),
         left_behind: writer.left_behind,
@@ -252,7 +282,7 @@ async fn next_wakeup(
     writer: &mut Writer,
     stopped: &mut Option<watch::Receiver<bool>>,
 ) -> Wakeup {
-    let wake_at = writer.machine.wake_at();
+    let wake_at = writer.machine.wake_at().min(writer.spool_wake_at());
     let mut timer = pin!(async {
         if wake_at == Mono::NEVER {
             pending().await
@@ -273,10 +303,23 @@ async fn next_wakeup(
     // Do not register for arrivals that could only wait: while a batch lingers or every call is in use,
     // the writer sleeps until there is something to do, and the cores are spared the wake.
     let wants_input = open && writer.machine.wants_input();
-    let Writer { calls, arrived, .. } = writer;
+    let Writer {
+        calls,
+        arrived,
+        spool,
+        ..
+    } = writer;
     poll_fn(|cx| {
         if let Poll::Ready(Some(ended)) = calls.poll_join_next(cx) {
             return Poll::Ready(Wakeup::Ended(unwrap_call(ended)));
+        }
+        if let Some(spool) = spool
+            && let Poll::Ready(answer) = spool.poll(cx)
+        {
+            return Poll::Ready(match answer {
+                Some((number, kept)) => Wakeup::Spooled(number, kept),
+                None => Wakeup::Read,
+            });
         }
         if wants_input && let Poll::Ready(submission) = queue.poll_recv(cx.waker()) {
             return Poll::Ready(match submission {
@@ -295,6 +338,14 @@ async fn next_wakeup(
     .await
 }
 
+/// Ends when the writer is told to stop.
+async fn stop_signal(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone: the signal will never come.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        pending().await
+    }
+}
+
 /// A panic in a sink is a defect. It ends the writer in builds that unwind, and the process in builds
 /// that abort. Calls are never cancelled, so a join error is always a panic.
 fn unwrap_call(ended: Result<Ended, JoinError>) -> Ended {
@@ -309,6 +360,9 @@ struct Writer {
     machine: Delivery,
     sink: Arc<dyn Sink>,
     calls: JoinSet<Ended>,
+    spool: Option<SpoolDesk>,
+    /// Ends the calls of a writer with a spool, which has a place for their records.
+    stop: watch::Receiver<bool>,
     /// Taken from the queue, not yet passed to the machine.
     arrived: Vec<Record>,
     actions: Vec<Action>,
@@ -348,10 +402,12 @@ impl Writer {
             .step(input, now, fastrand::u64(..), &mut actions);
         for action in actions.drain(..) {
             match action {
-                Action::Send { call, records } => self.send(call, records),
+                Action::Send { call, records } => {
+                    let until = self.machine.give_up_at(call, now);
+                    self.send(None, call, records, until.since(now));
+                }
                 Action::Settle(record, outcome) => self.settle(record, outcome),
-                // Without a rule for a spool, the machine gives it nothing.
-                Action::Spool(_) => {}
+                Action::Spool(records) => self.append(records, now),
                 Action::CountRetry(cause) => {
                     self.settings.stats.retries[cause as usize].increment();
                     self.failures.note(cause);
@@ -371,7 +427,15 @@ impl Writer {
         self.failures.log_due(&self.settings.output, now);
     }
 
-    fn send(&mut self, call: CallId, records: Vec<Record>) {
+    /// Whether something is left to do once nothing more arrives.
+    fn is_busy(&self, is_stopped: bool) -> bool {
+        let spool = self.spool.as_ref();
+        !self.machine.is_idle() || spool.is_some_and(|spool| spool.has_replay_left(is_stopped))
+    }
+
+    /// Makes a call. With a spool, it is dropped when it takes longer than `limit`, and at a stop: its records'
+    /// results are unknown then, and they go to the disk.
+    fn send(&mut self, lane: Option<usize>, call: CallId, records: Vec<Record>, limit: Duration) {
         let stats = &self.settings.stats;
         stats.batch_records.observe(records.len() as u64);
         stats
@@ -379,10 +443,20 @@ impl Writer {
             .observe(records.iter().map(|record| record.size() as u64).sum());
         let sink = Arc::clone(&self.sink);
         let clock = Arc::clone(&self.settings.clock);
+        let stop = self.spool.is_some().then(|| self.stop.clone());
         self.calls.spawn(async move {
             let started = clock();
-            let results = sink.write(&records).await;
+            let results = match stop {
+                None => sink.write(&records).await,
+                Some(stop) => tokio::select! {
+                    biased;
+                    results = sink.write(&records) => results,
+                    () = sleep(limit) => Vec::new(),
+                    () = stop_signal(stop) => Vec::new(),
+                },
+            };
             Ended {
+                lane,
                 call,
                 records,
                 results,
@@ -393,6 +467,7 @@ impl Writer {
 
     fn ended(&mut self, ended: Ended) {
         let Ended {
+            lane,
             call,
             records,
             results,
@@ -404,6 +479,7 @@ impl Writer {
         if results.contains(&RecordResult::Delivered) {
             stats.last_delivery_micros.set((self.settings.clock)().0);
         }
+        self.observe(&results);
         (self.settings.trouble)(results.iter().find_map(|result| match result {
             RecordResult::Delivered => None,
             // The records' results are unknown, but the cause may be known.
@@ -412,11 +488,14 @@ impl Writer {
             }
             RecordResult::Retry(cause) | RecordResult::Refused(cause) => Some(*cause),
         }));
-        self.step(Input::Completed {
-            call,
-            records,
-            results,
-        });
+        match lane {
+            None => self.step(Input::Completed {
+                call,
+                records,
+                results,
+            }),
+            Some(lane) => self.replayed(lane, call, records, results),
+        }
     }
 
     fn settle(&mut self, record: Record, outcome: Outcome) {

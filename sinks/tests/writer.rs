@@ -105,6 +105,7 @@ where
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),
+        spool: None,
         stats: Arc::clone(&stats),
     };
     let start = || async move {
@@ -311,6 +312,7 @@ fn a_failed_sink_start_names_the_output() {
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),
+        spool: None,
         stats: Arc::default(),
     };
     let start = || async { Err::<Arc<dyn Sink>, _>("no such stream") };

@@ -8,7 +8,8 @@ use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
 use sluice_core::circuit::CircuitState;
 use sluice_core::json::escape::quote_str_into;
-use sluice_core::stats::{StagingStats, WriterStats};
+use sluice_core::stats::{SpoolStats, StagingStats, WriterStats};
+use sluice_sinks::output::AckMode;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +28,39 @@ struct OutputHealth {
     /// Set for an output that stages records before it uploads them.
     stage: OnceLock<Arc<StagingStats>>,
     writers: OnceLock<Vec<Arc<WriterStats>>>,
+    promise: OnceLock<Promise>,
+}
+
+/// What a 200 means at an output.
+#[derive(Debug)]
+pub struct Promise {
+    /// What it waits for.
+    pub ack: AckMode,
+    /// The counters of the output's spool.
+    pub spool: Option<Arc<SpoolStats>>,
+}
+
+impl Promise {
+    /// The meaning now, in words.
+    #[must_use]
+    pub fn sentence(&self) -> &'static str {
+        let fails = |spool: &Arc<SpoolStats>| spool.failing.get() > 0;
+        match (self.ack, &self.spool) {
+            (AckMode::Enqueued, _) => "the event is in memory; it is lost if the process is killed",
+            (AckMode::Delivered, None) => "the destination has the event",
+            (_, Some(spool)) if fails(spool) => {
+                "the destination has the event; the spool's disk fails"
+            }
+            (AckMode::Delivered, Some(_)) => {
+                "the destination has the event, or this host's disk has it until then; \
+                 it is lost if that disk is lost first"
+            }
+            (AckMode::Durable, _) => {
+                "this host's disk has the event until the destination has it; \
+                 it is lost if that disk is lost first"
+            }
+        }
+    }
 }
 
 impl OutputHealth {
@@ -60,6 +94,7 @@ impl Readiness {
                     trouble: AtomicU8::new(0),
                     stage: OnceLock::new(),
                     writers: OnceLock::new(),
+                    promise: OnceLock::new(),
                 })
                 .collect(),
         }
@@ -107,8 +142,17 @@ impl Readiness {
         }
     }
 
+    /// Sets what a 200 means at an output; once per output.
+    pub fn promise(&self, output: OutputId, promise: Promise) {
+        if let Some(output) = self.outputs.get(usize::from(output.0)) {
+            // Only the first call counts.
+            let _ = output.promise.set(promise);
+        }
+    }
+
     /// The body of `/ready`:
-    /// `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"},"circuits":{"main":"open"}}`.
+    /// `{"ready":false,"reasons":["draining"],"troubled":{"main":"denied"},"circuits":{"main":"open"}}`, and for
+    /// each output whose promise is known, what a 200 means: `"means":{"main":"the destination has the event"}`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let reason = self.reason();
@@ -122,7 +166,13 @@ impl Readiness {
         self.list(&mut json, |output| {
             output.circuit().map(CircuitState::label)
         });
-        json.extend_from_slice(b"}}");
+        json.push(b'}');
+        if self.outputs.iter().any(|output| output.promise.get().is_some()) {
+            json.extend_from_slice(b",\"means\":{");
+            self.list(&mut json, |output| Some(output.promise.get()?.sentence()));
+            json.push(b'}');
+        }
+        json.push(b'}');
         json
     }
 
@@ -209,6 +259,22 @@ mod tests {
         assert!(text(&ready).ends_with(r#""circuits":{}}"#));
         writers[1].circuit.set(CircuitState::HalfOpen as u64);
         assert!(text(&ready).ends_with(r#""circuits":{"main":"half_open"}}"#));
+    }
+
+    #[test]
+    fn a_failing_spool_changes_what_200_means() {
+        let ready = readiness();
+        let spool = Arc::new(SpoolStats::default());
+        let promise = Promise {
+            ack: AckMode::Delivered,
+            spool: Some(Arc::clone(&spool)),
+        };
+        ready.promise(OutputId(0), promise);
+        assert!(text(&ready).contains(r#""means":{"main":"the destination has the event, or "#));
+        spool.failing.set(1);
+        let failing =
+            r#""means":{"main":"the destination has the event; the spool's disk fails"}}"#;
+        assert!(text(&ready).ends_with(failing));
     }
 
     #[test]

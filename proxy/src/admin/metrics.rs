@@ -11,7 +11,8 @@ use super::health::Readiness;
 use crate::net::tls::Tls;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{
-    BillingStats, Counter, Histogram, OutputStats, StagingStats, WorkerStats, WriterStats,
+    BillingStats, Counter, Histogram, OutputStats, SpoolStats, StagingStats, WorkerStats,
+    WriterStats,
 };
 use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};
@@ -66,6 +67,8 @@ pub struct OutputSource {
     pub bills: Vec<Arc<BillingStats>>,
     /// Of an output that makes objects of records.
     pub stage: Option<Arc<StagingStats>>,
+    /// Of an output with a spool.
+    pub spool: Option<Arc<SpoolStats>>,
 }
 
 /// One metric: its declaration, from which both the page and the reference come.
@@ -130,6 +133,8 @@ enum Samples {
     Bill(Read<BillingStats>),
     /// Per output that makes objects of records.
     Stage(Read<StagingStats>),
+    /// Per output with a spool.
+    Spool(Read<SpoolStats>),
     /// Anything else.
     Custom(fn(&mut Page, &Sources)),
 }
@@ -242,9 +247,20 @@ impl Samples {
                     page.sample("", &[("output", output)], read(stage));
                 }
             }
+            Samples::Spool(read) => {
+                for (output, spool) in spooled(sources) {
+                    page.sample("", &[("output", output)], read(spool));
+                }
+            }
             Samples::Custom(write) => write(page, sources),
         }
     }
+}
+
+/// Outputs with a spool.
+fn spooled(sources: &Sources) -> impl Iterator<Item = (&str, &SpoolStats)> {
+    let outputs = sources.outputs.iter();
+    outputs.filter_map(|output| Some((&*output.name, output.spool.as_deref()?)))
 }
 
 /// Outputs that make objects of records, and may keep them on a local disk until then.

@@ -74,7 +74,11 @@ fn path_of(name: &str) -> Result<String, ConfigError> {
             let (name, key) = rest
                 .rsplit_once("__")
                 .ok_or_else(|| unknown(String::new()))?;
-            (format!("{section}.{name}"), key)
+            // The section of a spool lies in its output's.
+            match name.strip_suffix("__spool") {
+                Some(output) => (format!("{section}.{output}.spool"), key),
+                None => (format!("{section}.{name}"), key),
+            }
         }
         _ if !known::is_section(section) => {
             return Err(unknown(format!(": {}", known::unknown_section(section))));

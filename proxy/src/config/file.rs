@@ -74,7 +74,12 @@ impl Found<'_> {
         for (key, value) in table {
             let at = line(self.text, key.span().start);
             let key: &str = key.get_ref();
-            if known::has_key(section, key) {
+            let nested = format!("{section}.{key}");
+            if known::is_spool(&nested)
+                && let DeValue::Table(table) = value.get_ref()
+            {
+                self.keys(&nested, table);
+            } else if known::has_key(section, key) {
                 let value = neutral(value.get_ref());
                 self.tree
                     .set(format!("{section}.{key}"), value, Origin::Line(at));

@@ -4,6 +4,7 @@ use super::{LISTENER_GROUPS, SECTIONS, Section};
 use crate::listeners;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{OutputType, TYPE_SETTING};
+use sluice_sinks::spool::{SECTION as SPOOL, SpoolSettings};
 use std::fmt;
 
 /// The section of the outputs' sections.
@@ -50,8 +51,22 @@ pub(super) fn is_section(name: &str) -> bool {
     SECTIONS.iter().any(|section| section.name == name)
 }
 
+/// Whether a section is that of an output's spool, `outputs.<name>.spool`.
+pub(super) fn is_spool(section: &str) -> bool {
+    let parent = section
+        .strip_suffix(SPOOL)
+        .and_then(|rest| rest.strip_suffix('.'));
+    parent.is_some_and(|parent| parent.split_once('.').is_some_and(|(of, _)| of == OUTPUTS))
+}
+
 /// The keys of a section, `outputs.<name>` and `listeners.<name>` included.
 fn keys(section: &str) -> Vec<&'static str> {
+    if is_spool(section) {
+        return SpoolSettings::SETTINGS
+            .iter()
+            .map(|setting| setting.key)
+            .collect();
+    }
     if section.starts_with("outputs.") {
         let settings = TYPES.iter().flat_map(OutputType::all_settings);
         let mut keys: Vec<&str> = settings.map(|setting| setting.key).collect();

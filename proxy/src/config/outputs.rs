@@ -6,6 +6,7 @@ use sluice_core::partition::PartitionRule;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{Output, OutputContext, OutputType, TYPE_SETTING};
 use sluice_sinks::settings::{Given, Problem, Reader, is_word};
+use sluice_sinks::spool::SpoolSettings;
 use std::path::{Component, Path};
 
 /// Reads every output that was written. `context` is that of all of them, without a name.
@@ -47,7 +48,9 @@ fn output(reader: &mut Reader, context: &OutputContext) -> Option<Output> {
         });
         return None;
     }
-    reader.enter(format!("{OUTPUTS}.{name}"));
+    let section = format!("{OUTPUTS}.{name}");
+    let spool = SpoolSettings::of_output(reader, &section);
+    reader.enter(section);
     let written: String = reader.take(&TYPE_SETTING, String::new());
     let types: Vec<&str> = TYPES.iter().map(|known| known.name).collect();
     let types = types.join(", ");
@@ -63,7 +66,11 @@ fn output(reader: &mut Reader, context: &OutputContext) -> Option<Output> {
     for key in foreign_keys(found) {
         reader.only_if(false, &[key], TYPE_SETTING.key, found.name);
     }
-    Some((found.read)(reader, context))
+    let context = OutputContext {
+        spool,
+        ..context.clone()
+    };
+    Some((found.read)(reader, &context))
 }
 
 /// The keys that only other types know.
@@ -87,9 +94,12 @@ fn path(output: &Output, key: &str) -> String {
 fn directories(reader: &mut Reader, outputs: &[Output]) {
     let used: Vec<(String, &Path)> = outputs
         .iter()
-        .filter_map(|output| {
-            let directory = output.sink.directory()?;
-            Some((path(output, directory.key), directory.path))
+        .flat_map(|output| {
+            let directory = output.sink.directory();
+            let own = directory.map(|of| (path(output, of.key), of.path));
+            let spool = output.spool.as_ref().and_then(|spool| spool.dir.as_deref());
+            let spool = spool.map(|dir| (path(output, "spool.dir"), dir));
+            own.into_iter().chain(spool)
         })
         .collect();
     for (at, (key, dir)) in used.iter().enumerate() {

@@ -119,6 +119,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         ack_deadline,
         record_bytes,
         workers: listen.workers as u64,
+        spool: None,
     };
     let outputs = outputs::read(reader, &context);
     if let Some(misfit) = reader.misfit.take() {

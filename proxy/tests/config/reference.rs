@@ -6,6 +6,7 @@ use sluice_proxy::listeners::LISTENERS_MAX;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{Delivery, OutputType, TYPE_SETTING, Timing};
 use sluice_sinks::settings::{Kind, Setting};
+use sluice_sinks::spool::SpoolSettings;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -152,6 +153,19 @@ fn outputs(page: &mut String) {
             .collect();
         row(page, setting.key, setting, &format!("{usual}{others}"));
     }
+    let spooled = "[outputs.main]\ntype = \"kinesis\"\nstream = \"clicks\"\n\n\
+                   [outputs.main.spool]\ndir = \"/var/lib/sluice/spool\"\n";
+    let _ = write!(
+        page,
+        "\n## `[outputs.<name>.spool]`\n\n\
+         Records on this host's disk in front of an output ([the spool](../spool.md)).\n\n```toml\n{spooled}```\n\n{COLUMNS}"
+    );
+    let written: toml::Table = load(spooled).unwrap().to_toml().parse().unwrap();
+    let written = &written["outputs"]["main"]["spool"];
+    for setting in SpoolSettings::SETTINGS {
+        let value = written.get(setting.key).filter(|_| setting.key != "dir");
+        row(page, setting.key, setting, &default(setting, value));
+    }
     for of in TYPES {
         let _ = write!(
             page,
@@ -196,6 +210,7 @@ fn every_setting_says_what_it_means() {
     for setting in sections
         .chain(listeners)
         .chain(TYPES.iter().flat_map(OutputType::all_settings))
+        .chain(SpoolSettings::SETTINGS)
     {
         let sentence = setting.sentence;
         assert!(

@@ -6,9 +6,7 @@ use crate::support::event::{event, new_id};
 use crate::support::files::{all_files, data_files, stored, torn_files};
 use crate::support::load::{Load, burst};
 use crate::support::proxy::{Proxy, to_files};
-use crate::support::wait_until;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::ffi::CString;
+use crate::support::{SmallDisk, wait_until};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -86,30 +84,6 @@ fn sigkill_leaves_every_acknowledged_id_in_files() {
         halves
     );
     assert!(growing(&data).is_empty());
-}
-
-/// A file system of its own, gone with its owner.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where mounting is not allowed.
-    fn mount(at: &Path, kib: u64) -> Option<SmallDisk> {
-        fs::create_dir(at).unwrap();
-        let options = CString::new(format!("size={kib}k")).unwrap();
-        match mount("tmpfs", at, "tmpfs", MountFlags::empty(), &*options) {
-            Ok(()) => Some(SmallDisk(at.to_path_buf())),
-            Err(error) => {
-                println!("skipped: a tmpfs cannot be mounted here: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 #[test]

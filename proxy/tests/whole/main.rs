@@ -39,6 +39,7 @@ mod refused;
 #[cfg(feature = "s3")]
 mod s3;
 mod shutdown;
+mod spool;
 #[cfg(feature = "sqs")]
 mod sqs;
 mod tls;

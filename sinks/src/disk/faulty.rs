@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     /// The sync of a directory fails after this many that work.
     SyncDirAfter(usize),
     RemoveFile,
+    /// The rename takes effect, and says that it failed.
+    #[cfg(feature = "s3")]
+    RenameTakesEffect,
 }
 
 /// The real disk, its next calls' faults, and what it was asked to do.
@@ -68,7 +71,14 @@ impl Store for Faulty {
 
     #[cfg(feature = "s3")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Os.rename(from, to)
+        let fault = self
+            .0
+            .take(|fault| matches!(fault, Fault::RenameTakesEffect), drop);
+        Os.rename(from, to)?;
+        match fault {
+            Some(()) => Err(io::ErrorKind::Other.into()),
+            None => Ok(()),
+        }
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

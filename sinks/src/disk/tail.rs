@@ -48,7 +48,7 @@ pub(crate) fn set_torn_tail_aside(path: &Path, mut file: File) -> io::Result<u64
 
 /// How many bytes from the start are whole lines. A NUL, which no line contains, is a block that
 /// the file system had not written when the machine lost power: nothing from its line on counts.
-fn whole_lines(file: &mut impl Read) -> io::Result<u64> {
+pub(crate) fn whole_lines(file: &mut impl Read) -> io::Result<u64> {
     let mut chunk = vec![0; 256 * 1024];
     let mut read_bytes = 0;
     let mut whole_bytes = 0;

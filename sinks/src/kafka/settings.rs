@@ -248,6 +248,7 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
     settings.buffer_records_max = delivery.in_flight_max * settings.batch_records_max;
     settings.buffer_bytes_max = delivery.in_flight_max * settings.batch_bytes_max;
     Output {
+        spool: context.spool.clone(),
         name: context.name.clone(),
         type_name: TYPE.name,
         timing,

@@ -6,6 +6,9 @@ use crate::aws::{Aws, CallFailure};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::operation::RequestId as _;
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use sluice_core::cause::Cause;
@@ -54,8 +57,15 @@ impl Bucket {
         })
     }
 
-    /// Stores an object unless it exists. Keys are unique, so an existing object is this one.
-    pub(super) async fn put(&self, key: &str, packed: &Packed) -> Result<(), CallFailure> {
+    /// Stores an object unless it exists. Keys are unique, so that an existing object is this one if an earlier
+    /// call with its key `may_have_stored` it. Anything less than the store's own word is a failure: the caller
+    /// deletes the only other copy.
+    pub(super) async fn put(
+        &self,
+        key: &str,
+        packed: &Packed,
+        may_have_stored: bool,
+    ) -> Result<(), CallFailure> {
         let answer = self
             .client
             .put_object()
@@ -77,19 +87,23 @@ impl Bucket {
             .await;
         match answer {
             // The SDK already reports a 200 with an error body as an error.
-            Ok(answer) if answer.e_tag().is_some_and(|tag| !tag.is_empty()) => Ok(()),
-            // Every store returns an ETag; a proxy answering in its place does not.
-            Ok(_) => Err(CallFailure {
-                cause: Cause::Unknown,
-                is_auth_error: false,
-                text: "200 without an ETag is no store's answer".to_owned(),
-            }),
+            Ok(answer) => check_stored(&answer, packed),
             Err(error)
                 if error
                     .raw_response()
                     .is_some_and(|answer| answer.status().as_u16() == 412) =>
             {
-                Ok(())
+                match (error.code(), may_have_stored) {
+                    (Some("PreconditionFailed"), true) => Ok(()),
+                    (Some("PreconditionFailed"), false) => Err(no_word(
+                        Cause::Invalid,
+                        "412 PreconditionFailed for a key that was never sent before",
+                    )),
+                    _ => Err(no_word(
+                        Cause::Unknown,
+                        "412 without the code PreconditionFailed is no store's answer",
+                    )),
+                }
             }
             Err(error) => Err(self.note_auth_error(CallFailure::of(&error))),
         }
@@ -108,5 +122,45 @@ impl Bucket {
             self.aws.doubt_credentials();
         }
         failure
+    }
+}
+
+/// Whether an answer to a call is the store's. Every store returns an ETag: the body's MD5, unless the object is
+/// encrypted with a key that the store says it used, or the store has its own way, and gives the request an id.
+fn check_stored(answer: &PutObjectOutput, packed: &Packed) -> Result<(), CallFailure> {
+    let tag = answer.e_tag().unwrap_or_default().trim_matches('"');
+    let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let has_key = answer.sse_customer_key_md5().is_some()
+        || answer
+            .server_side_encryption()
+            .is_some_and(|with| *with != ServerSideEncryption::Aes256);
+    let is_stored = match (tag, is_md5 && !has_key) {
+        ("", _) => {
+            return Err(no_word(
+                Cause::Unknown,
+                "200 without an ETag is no store's answer",
+            ));
+        }
+        (tag, true) => tag.eq_ignore_ascii_case(&packed.etag),
+        (_, false) => has_key || answer.request_id().is_some_and(|id| !id.is_empty()),
+    };
+    match is_stored {
+        true => Ok(()),
+        false => Err(no_word(
+            Cause::Unknown,
+            &format!(
+                "200 with the ETag {tag:.64}, the body's MD5 is {}",
+                packed.etag
+            ),
+        )),
+    }
+}
+
+/// A failure of something that answers in the store's place.
+fn no_word(cause: Cause, text: &str) -> CallFailure {
+    CallFailure {
+        cause,
+        is_auth_error: false,
+        text: text.to_owned(),
     }
 }

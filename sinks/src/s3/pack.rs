@@ -20,6 +20,8 @@ pub(super) struct Packed {
     pub(super) body: Bytes,
     /// MD5 of the body in base64, for Content-MD5.
     pub(super) md5: String,
+    /// The same in hexadecimal, which is the ETag of an object that is not encrypted with a key of its own.
+    pub(super) etag: String,
 }
 
 /// Packs the first `bytes` of a file, which are whole lines.
@@ -54,10 +56,12 @@ fn encoder(bytes: u64) -> GzEncoder<Vec<u8>> {
 
 fn finish(encoder: GzEncoder<Vec<u8>>) -> io::Result<Packed> {
     let body = encoder.finish()?;
-    let md5 = base64_simd::STANDARD.encode_to_string(Md5::digest(&body));
+    let digest = Md5::digest(&body);
+    let etag = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Packed {
         body: body.into(),
-        md5,
+        md5: base64_simd::STANDARD.encode_to_string(digest),
+        etag,
     })
 }
 

@@ -6,6 +6,7 @@ use sluice_core::stats::StagingStats;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// A closed segment.
@@ -19,6 +20,12 @@ pub(super) struct Segment {
     pub(super) began_secs: u64,
     /// Failed upload attempts in this process.
     pub(super) attempts: u32,
+    /// Its unfinished end could not be looked for at start: `bytes` is the length of its file.
+    pub(super) is_unchecked: bool,
+    /// An earlier call, of this process or the one before, may have stored its object.
+    pub(super) may_be_stored: bool,
+    /// It cannot be handled itself, and is not tried before this; others are.
+    pub(super) blocked_until: Option<Instant>,
 }
 
 /// Segments waiting for their upload.
@@ -92,13 +99,39 @@ impl Row {
         self.joined.notify_one();
     }
 
-    /// Takes the oldest segment for upload.
-    pub(super) fn take(&self) -> Option<Segment> {
+    /// Takes the oldest segment for upload that is not blocked now.
+    pub(super) fn take(&self, now: Instant) -> Option<Segment> {
         let mut inner = self.lock();
-        let segment = inner.waiting.pop_front();
+        let is_due = |one: &Segment| one.blocked_until.is_none_or(|until| until <= now);
+        let first = inner.waiting.iter().position(is_due);
+        let segment = first.and_then(|at| inner.waiting.remove(at));
         inner.out = segment;
         self.publish(&inner);
         segment
+    }
+
+    /// When the first blocked segment is tried again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let blocked = inner.waiting.iter();
+        blocked.filter_map(|segment| segment.blocked_until).min()
+    }
+
+    /// Every blocked segment may be tried now.
+    pub(super) fn unblock(&self) {
+        for segment in &mut self.lock().waiting {
+            segment.blocked_until = segment.blocked_until.map(|_| Instant::now());
+        }
+    }
+
+    /// The segment being uploaded turned out to have this many bytes.
+    pub(super) fn measured(&self, bytes: u64) {
+        let mut inner = self.lock();
+        if let Some(segment) = &mut inner.out {
+            let before = std::mem::replace(&mut segment.bytes, bytes);
+            inner.bytes = inner.bytes.saturating_sub(before) + bytes;
+        }
+        self.publish(&inner);
     }
 
     /// The segment being uploaded is stored and removed.
@@ -110,11 +143,15 @@ impl Row {
         self.publish(&inner);
     }
 
-    /// Moves the segment being uploaded, in its current state, to the end of the queue.
-    pub(super) fn put_last(&self, segment: Segment) {
+    /// Puts the segment being uploaded back, in its current state: one that is blocked at the end of the queue,
+    /// another one, which a shutdown interrupted, at its beginning.
+    pub(super) fn put_back(&self, segment: Segment) {
         let mut inner = self.lock();
         inner.out = None;
-        inner.waiting.push_back(segment);
+        match segment.blocked_until {
+            Some(_) => inner.waiting.push_back(segment),
+            None => inner.waiting.push_front(segment),
+        }
         self.publish(&inner);
     }
 
@@ -134,6 +171,8 @@ impl Row {
         self.stats
             .segments_waiting
             .set((waiting.len() + usize::from(out.is_some())) as u64);
+        let blocked = waiting.iter().filter(|one| one.blocked_until.is_some());
+        self.stats.segments_blocked.set(blocked.count() as u64);
         self.stats.oldest_unix_secs.set(oldest.unwrap_or(0));
     }
 

@@ -7,7 +7,7 @@ use crate::output::{
     AckMode, Delivery, Directory, Output, OutputContext, OutputType, SinkConfig, Timing, Usual,
 };
 use crate::settings::{
-    GIB, MIB, Number, Reader, bytes, dir, is_word, number, seconds, switch, text, word,
+    GIB, Given, MIB, Number, Reader, bytes, dir, is_word, number, seconds, switch, text, word,
 };
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::partition::PartitionRule;
@@ -175,6 +175,18 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
     let patience = timing.patience(reader, linger, context);
     let delivery = Delivery::around(reader, &usual, TYPE.name, context, &batch, batches);
     reader.only_if(is_staged, STAGED_ONLY, "ack", timing.ack.word());
+    if is_staged && let Some(spool) = &context.spool {
+        let dir = spool.dir.clone().unwrap_or_default();
+        reader.contradiction(
+            Given::new(
+                format!("outputs.{}.spool.dir", context.name),
+                format!("{dir:?}"),
+            ),
+            "left out with",
+            Given::new(reader.path("ack"), timing.ack.word()),
+            "`staging_dir` keeps these records already",
+        );
+    }
     if !is_staged {
         // The time left to deliver a record once its object is complete.
         settings.keeping = Keeping::Memory {
@@ -190,6 +202,7 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         timing,
         delivery,
         partition_key: PartitionRule::Random,
+        spool: context.spool.clone(),
         sink: Arc::new(settings),
     }
 }

@@ -7,7 +7,7 @@ use super::row::{Row, Segment};
 use crate::disk::Failure;
 use crate::disk::grow::{After, Growing};
 use crate::disk::store::Store;
-use crate::disk::tail::{TORN_SUFFIX, set_torn_tail_aside};
+use crate::disk::tail::{TORN_SUFFIX, set_torn_tail_aside, whole_lines};
 use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
 use std::fs::{self, OpenOptions};
@@ -184,6 +184,9 @@ impl Stage {
             bytes,
             began_secs: name.secs(),
             attempts: 0,
+            is_unchecked: false,
+            may_be_stored: false,
+            blocked_until: None,
         });
         true
     }
@@ -211,7 +214,7 @@ impl Stage {
 }
 
 /// The segments of an earlier process in upload order: those that may already have been sent come first. A
-/// segment that cannot be recovered stays for the next start.
+/// segment that cannot be put in order now is tried again by the uploader, and counts with the length of its file.
 pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut left = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -239,9 +242,23 @@ pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
                 bytes,
                 began_secs: name.secs(),
                 attempts: 0,
+                is_unchecked: false,
+                may_be_stored: state == State::Keyed,
+                blocked_until: None,
             }),
             Err(error) => {
-                warn!(segment = %path.display(), %error, "cannot put a segment in order: left for the next start");
+                warn!(segment = %path.display(), %error, "cannot put a segment in order: it waits, others are uploaded");
+                left.push(Segment {
+                    name,
+                    state,
+                    // One that tells no length holds something all the same.
+                    bytes: fs::metadata(&path).map_or(1, |file| file.len().max(1)),
+                    began_secs: name.secs(),
+                    attempts: 0,
+                    is_unchecked: true,
+                    may_be_stored: state == State::Keyed,
+                    blocked_until: Some(Instant::now()),
+                });
             }
         }
     }
@@ -250,10 +267,23 @@ pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
 }
 
 /// Returns the bytes of its whole lines.
-fn put_in_order(path: &Path, state: State) -> io::Result<u64> {
-    if state == State::Open {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        return set_torn_tail_aside(path, file);
+pub(super) fn put_in_order(path: &Path, state: State) -> io::Result<u64> {
+    if state != State::Open {
+        let file = fs::metadata(path)?;
+        return match file.is_file() {
+            true => Ok(file.len()),
+            false => Err(io::ErrorKind::IsADirectory.into()),
+        };
     }
-    Ok(fs::metadata(path)?.len())
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    set_torn_tail_aside(path, open()?).or_else(|error| {
+        // Confirmed lines do not wait for room for bytes that never were.
+        let whole_bytes = whole_lines(&mut open()?)?;
+        warn!(
+            segment = %path.display(),
+            %error,
+            "cannot set the unfinished end of a segment aside: only its whole lines are uploaded"
+        );
+        Ok(whole_bytes)
+    })
 }

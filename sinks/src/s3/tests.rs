@@ -541,6 +541,122 @@ async fn a_refused_object_does_not_block_others() {
     assert_eq!(bench.segments(".keyed").len(), 1);
 }
 
+/// Segments of an earlier process that no call of this one can handle.
+#[tokio::test]
+async fn a_segment_that_cannot_be_handled_stops_no_other() {
+    let mut bench = Bench::new().await;
+    bench.kill().await;
+    let staging = bench.staging();
+    // A directory, which can neither be cut nor read, in each state; and one that is removed under way.
+    for (name, ending) in [(UUID_A, "keyed"), (UUID_B, "closed"), (UUID_C, "open")] {
+        fs::create_dir(staging.join(format!("7-{name}.{ending}"))).unwrap();
+    }
+    bench.start().await;
+    let stats = bench.stats();
+    until("the bad ones were tried", || {
+        stats.failures[Cause::Unavailable as usize].get() > 3
+    })
+    .await;
+    assert_eq!(stats.segments_blocked.get(), 3);
+    assert_eq!(bench.write("good").await, DELIVERED);
+    let kept = bench.finish().await;
+    assert_eq!(bench.bucket.texts(), ["good"]);
+    assert!(kept > 0, "they are in the exit code");
+}
+
+#[tokio::test]
+async fn a_removed_segment_stops_no_other() {
+    let mut bench = Bench::new().await;
+    bench
+        .bucket
+        .next((0..100_000).map(|_| Answer::Says(503, "SlowDown")));
+    bench.kill().await;
+    segment_file(&bench.staging(), &format!("7-{UUID_A}.closed"), b"first\n");
+    let second = format!("8-{UUID_B}.closed");
+    segment_file(&bench.staging(), &second, b"second\n");
+    bench.start().await;
+    until("the first is under way", || bench.bucket.seen().len() > 1).await;
+    fs::remove_file(bench.staging().join(second)).unwrap();
+    bench.bucket.forget_plans();
+    assert_eq!(bench.write("good").await, DELIVERED);
+    assert_eq!(bench.finish().await, 7, "its bytes are in the exit code");
+    assert_eq!(bench.bucket.texts(), ["first", "good"]);
+}
+
+#[tokio::test]
+async fn a_rename_that_took_effect_is_no_failure() {
+    let mut bench = Bench::new().await;
+    bench.kill().await;
+    segment_file(&bench.staging(), &format!("7-{UUID_A}.closed"), b"one\n");
+    bench
+        .disk
+        .0
+        .faults
+        .lock()
+        .unwrap()
+        .push(Fault::RenameTakesEffect);
+    bench.start().await;
+    assert_eq!(bench.finish().await, 0);
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn whole_lines_go_although_the_torn_tail_stays() {
+    let mut bench = Bench::new().await;
+    bench.kill().await;
+    let name = format!("7-{UUID_A}.open");
+    segment_file(&bench.staging(), &name, b"one\nhalf a l");
+    // Where the tail would go, something else is in the way.
+    fs::create_dir(bench.staging().join(format!("{name}.torn"))).unwrap();
+    bench.start().await;
+    assert_eq!(bench.finish().await, 0);
+    assert_eq!(bench.bucket.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn only_the_stores_own_word_deletes_a_segment() {
+    for answer in [
+        // A page in front of the store, and a store that was never asked before.
+        Answer::Says(412, "html"),
+        Answer::Says(412, "PreconditionFailed"),
+        // An ETag that is no MD5 of the body, and one of something that gives requests no id.
+        Answer::Tagged("etag: \"0123456789abcdef0123456789abcdef\""),
+        Answer::Tagged("etag: \"e\""),
+    ] {
+        let mut bench = Bench::new().await;
+        bench.bucket.next([answer.clone()]);
+        bench.write("one").await;
+        assert_eq!(bench.finish().await, 0);
+        assert_eq!(bench.bucket.texts(), ["one"], "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_key_that_exists_is_never_believed() {
+    let mut bench = Bench::new().await;
+    let always = (0..100_000).map(|_| Answer::Says(412, "PreconditionFailed"));
+    bench.bucket.next(always);
+    bench.write("one").await;
+    let stop = Box::pin(sleep(Duration::from_millis(50)));
+    assert_eq!(bench.sink().finish(stop).await, 4);
+    bench.kill().await;
+    assert_eq!(bench.segments(".keyed").len(), 1);
+}
+
+#[tokio::test]
+async fn an_etag_of_another_form_needs_a_sign_of_the_store() {
+    for sign in [
+        "etag: \"e\"\r\nx-amz-request-id: 4711",
+        "etag: \"0123456789abcdef0123456789abcdef\"\r\nx-amz-server-side-encryption: aws:kms",
+    ] {
+        let mut bench = Bench::new().await;
+        bench.bucket.next([Answer::Tagged(sign)]);
+        bench.write("one").await;
+        assert_eq!(bench.finish().await, 0, "{sign}");
+        assert_eq!(bench.bucket.seen().len(), 1, "{sign}");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_fsync_closes_the_segment() {
     for (cut_fails, expected) in [(false, Cause::Unavailable), (true, Cause::Unknown)] {

@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::name::{Name, State, file_name};
 use super::pack::{Packed, pack_file};
 use super::row::{Row, Segment};
+use super::stage::put_in_order;
 use crate::aws::CallFailure;
 use crate::disk::Failure;
 use crate::disk::store::Store;
@@ -16,13 +17,14 @@ use crate::runtime;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use sluice_core::cause::Cause;
 use sluice_core::time::Wall;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
 /// The same failure is logged at most this often.
@@ -147,46 +149,71 @@ struct Progress {
 /// The result for one segment.
 enum End {
     Uploaded,
-    /// The store rejected it as invalid: upload others first.
-    PutOff(Segment),
-    Stopped,
+    /// It cannot be handled itself: upload others first.
+    Blocked(Segment),
+    Stopped(Segment),
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// The segment cannot be read or renamed, or the store rejects it: others may fare better.
+    Segment(CallFailure),
+    /// The store cannot be used, or the directory cannot: others would fail as well.
+    Common(CallFailure),
 }
 
 impl Work {
     async fn run(&mut self, phases: &mut watch::Receiver<Phase>) {
         let row = Arc::clone(&self.context.row);
+        let mut has_last_try = true;
         loop {
             // Read before the queue, so that segments added before the shutdown are seen.
             let phase = *phases.borrow_and_update();
-            let Some(segment) = row.take() else {
+            if phase != Phase::Running && std::mem::take(&mut has_last_try) {
+                row.unblock();
+            }
+            let Some(segment) = row.take(Instant::now()) else {
                 match phase {
                     Phase::Running => {}
+                    // Segments that are blocked again stay for the next start.
                     Phase::Finishing | Phase::Stopped => return,
                 }
+                let due = row.next_due().map(tokio::time::Instant::from_std);
+                let blocked = async {
+                    match due {
+                        Some(due) => sleep_until(due).await,
+                        None => pending().await,
+                    }
+                };
                 tokio::select! {
                     () = row.joined.notified() => {}
+                    () = blocked => {}
                     changed = phases.changed() => if changed.is_err() { return },
                 }
                 continue;
             };
             match self.carry(segment, phases).await {
                 End::Uploaded => row.done(),
-                End::PutOff(segment) => row.put_last(segment),
-                End::Stopped => return,
+                End::Blocked(segment) => row.put_back(segment),
+                End::Stopped(segment) => {
+                    row.put_back(segment);
+                    return;
+                }
             }
         }
     }
 
-    /// Retries until it is stored, postponed, or time is up.
+    /// Retries until it is stored, blocked, or time is up.
     async fn carry(&mut self, mut segment: Segment, phases: &mut watch::Receiver<Phase>) -> End {
         let mut progress = Progress::default();
+        segment.blocked_until = None;
         loop {
             if *phases.borrow_and_update() == Phase::Stopped {
-                return End::Stopped;
+                return End::Stopped(segment);
             }
             let ended = tokio::select! {
                 ended = self.attempt(&mut segment, &mut progress) => ended,
-                () = stopped(phases.clone()) => return End::Stopped,
+                () = stopped(phases.clone()) => return End::Stopped(segment),
             };
             let stats = Arc::clone(self.context.row.stats());
             match ended {
@@ -202,18 +229,20 @@ impl Work {
                     }
                     return End::Uploaded;
                 }
-                Err(failure) => {
+                Err(failed) => {
+                    let (Failed::Segment(failure) | Failed::Common(failure)) = &failed;
                     stats.attempted(Some(failure.cause));
                     segment.attempts += 1;
-                    self.warn_of(segment, &failure);
+                    self.warn_of(segment, failure);
                     let wait = self.back_off(segment.attempts, *phases.borrow());
+                    if let Failed::Segment(_) = failed {
+                        segment.blocked_until = Some(Instant::now() + wait);
+                        return End::Blocked(segment);
+                    }
                     tokio::select! {
                         () = sleep(wait) => {}
                         // During shutdown there is no time to wait.
                         _ = phases.changed() => {}
-                    }
-                    if failure.cause == Cause::Invalid {
-                        return End::PutOff(segment);
                     }
                 }
             }
@@ -221,11 +250,7 @@ impl Work {
     }
 
     /// One attempt; its progress is kept in `segment` and `progress`. Returns the bytes stored.
-    async fn attempt(
-        &self,
-        segment: &mut Segment,
-        progress: &mut Progress,
-    ) -> Result<u64, CallFailure> {
+    async fn attempt(&self, segment: &mut Segment, progress: &mut Progress) -> Result<u64, Failed> {
         let Context {
             settings,
             dir,
@@ -233,20 +258,35 @@ impl Work {
             clock,
             ..
         } = &self.context;
+        if segment.is_unchecked {
+            let (path, state) = (
+                dir.join(file_name(segment.name, segment.state)),
+                segment.state,
+            );
+            let check = move || {
+                put_in_order(&path, state).map_err(|error| Failure::new("put in order", error))
+            };
+            segment.bytes = on_disk(check).await.map_err(Failed::Segment)?;
+            segment.is_unchecked = false;
+            self.context.row.measured(segment.bytes);
+        }
         if segment.state != State::Keyed {
             let (store, dir, unkeyed) = (Arc::clone(store), dir.clone(), *segment);
             let name = unkeyed.name.at((clock)());
-            *segment = on_disk(move || give_key(&*store, &dir, unkeyed, name)).await?;
+            let keyed = on_disk(move || give_key(&*store, &dir, unkeyed, name)).await;
+            *segment = keyed.map_err(Failed::Segment)?;
         }
         if !progress.is_key_durable {
             let (store, dir) = (Arc::clone(store), dir.clone());
             let sync = move || store.sync_dir(&dir);
-            on_disk(move || sync().map_err(|error| Failure::new("fix the key of", error))).await?;
+            on_disk(move || sync().map_err(|error| Failure::new("fix the key of", error)))
+                .await
+                .map_err(Failed::Common)?;
             progress.is_key_durable = true;
         }
         let key = segment.name.key(&settings.prefix).ok_or_else(|| {
             let text = "the clock reads a year beyond 9999: no key can be made".to_owned();
-            failure(Cause::Unavailable, text)
+            Failed::Common(failure(Cause::Unavailable, text))
         })?;
         let path = dir.join(file_name(segment.name, State::Keyed));
         let packed = match &mut progress.packed {
@@ -255,10 +295,17 @@ impl Work {
                 let (path, bytes) = (path.clone(), segment.bytes);
                 let read =
                     move || pack_file(&path, bytes).map_err(|error| Failure::new("pack", error));
-                packed.insert(on_disk(read).await?)
+                packed.insert(on_disk(read).await.map_err(Failed::Segment)?)
             }
         };
-        self.bucket.put(&key, packed).await?;
+        let put = self.bucket.put(&key, packed, segment.may_be_stored).await;
+        put.map_err(|failure| {
+            segment.may_be_stored |= super::may_be_stored(&failure);
+            match failure.cause {
+                Cause::Invalid | Cause::TooLarge => Failed::Segment(failure),
+                _ => Failed::Common(failure),
+            }
+        })?;
         let store = Arc::clone(store);
         let removed = on_disk(move || {
             store
@@ -329,10 +376,13 @@ fn give_key(
         state: State::Keyed,
         ..segment
     };
-    store
-        .rename(&from, &dir.join(file_name(name, State::Keyed)))
-        .map_err(|error| Failure::new("give its key to", error))?;
-    Ok(keyed)
+    let to = dir.join(file_name(name, State::Keyed));
+    match store.rename(&from, &to) {
+        Ok(()) => Ok(keyed),
+        // A disk may report the failure of what took effect.
+        Err(_) if to.exists() && !from.exists() => Ok(keyed),
+        Err(error) => Err(Failure::new("give its key to", error)),
+    }
 }
 
 /// Runs a disk call where blocking is allowed.

@@ -423,6 +423,8 @@ impl Tree {
                 .strip_prefix(prefix)
                 .and_then(|rest| rest.rsplit_once('.'));
             if let Some((name, _)) = named {
+                // A spool's section lies in its output's.
+                let name = name.strip_suffix(".spool").unwrap_or(name);
                 names.insert(name.to_owned());
             }
         }

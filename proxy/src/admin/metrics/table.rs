@@ -3,9 +3,9 @@
 
 use super::Kind::{Counter, Gauge, Histogram};
 use super::Samples::{
-    Bill, Custom, Known, One, Output, Stage, Worker, WorkerBy, Writer, WriterByCause,
+    Bill, Custom, Known, One, Output, Spool, Stage, Worker, WorkerBy, Writer, WriterByCause,
 };
-use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, staged, sum};
+use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
 use crate::worker::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
@@ -236,6 +236,10 @@ pub const FAMILIES: &[Family] = &[
         "Records that the output confirmed: the destination has them, or, for s3, the local disk.",
         Output(|output| output.delivered.get()))
         .alarms(&["SluiceOutputStalled", "SluiceLedgerBroken"]),
+    family("sluice_output_spooled_records_total", Counter, "records", OUTPUT,
+        "Records confirmed because the output's spool has them.",
+        Output(|output| output.spooled.get()))
+        .alarms(&["SluiceOutputStalled", "SluiceLedgerBroken"]),
     family("sluice_output_delivered_late_records_total", Counter, "records", OUTPUT,
         "Records confirmed after their client had been answered 503.",
         Output(|output| output.delivered_late.get())),
@@ -364,6 +368,10 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_output_segments_waiting", Gauge, "segments", OUTPUT,
         "Segments on the local disk that are finished and not uploaded.",
         Stage(|stage| stage.segments_waiting.get())),
+    family("sluice_output_segments_blocked", Gauge, "segments", OUTPUT,
+        "Of these, segments that cannot be read or that the store refuses; others are uploaded meanwhile.",
+        Stage(|stage| stage.segments_blocked.get()))
+        .alarms(&["SluiceOldSegment"]),
     family("sluice_output_oldest_segment_age_seconds", Gauge, "seconds", OUTPUT,
         "Age of the oldest segment that is not uploaded; 0 when there is none.",
         Custom(|page, sources| {
@@ -394,6 +402,61 @@ pub const FAMILIES: &[Family] = &[
             }
         }))
         .alarms(&["SluiceOutputDenied"]),
+    // Outputs with a spool.
+    family("sluice_spool_records_total", Counter, "records", OUTPUT,
+        "Records that were put on disk.",
+        Spool(|spool| spool.spooled_records.get())),
+    family("sluice_spool_bytes_total", Counter, "bytes", OUTPUT,
+        "Bytes that were put on disk.",
+        Spool(|spool| spool.spooled_bytes.get())),
+    family("sluice_spool_replayed_records_total", Counter, "records", OUTPUT,
+        "Records from disk that the destination confirmed.",
+        Spool(|spool| spool.replayed_records.get())),
+    family("sluice_spool_replayed_attempted_records_total", Counter, "records", OUTPUT,
+        "Of these, carried by a call before they were put on disk: the destination may have them twice.",
+        Spool(|spool| spool.replayed_attempted_records.get())),
+    family("sluice_spool_refused_records_total", Counter, "records", OUTPUT,
+        "Records from disk that the destination refused for good; they are put aside.",
+        Spool(|spool| spool.refused_records.get()))
+        .alarms(&["SluiceSpoolPutAside"]),
+    family("sluice_spool_waiting_records", Gauge, "records", OUTPUT,
+        "Records on disk that the destination has not confirmed; those of an earlier process once they are counted.",
+        Spool(|spool| spool.waiting_records.get())),
+    family("sluice_spool_waiting_bytes", Gauge, "bytes", OUTPUT,
+        "Their bytes.",
+        Spool(|spool| spool.waiting_bytes.get())),
+    family("sluice_spool_disk_bytes", Gauge, "bytes", OUTPUT,
+        "Bytes of the files of the spool.",
+        Spool(|spool| spool.disk_bytes.get()))
+        .alarms(&["SluiceSpoolFull"]),
+    family("sluice_spool_disk_limit_bytes", Gauge, "bytes", OUTPUT,
+        "The bytes above which records are confirmed by the destination only (bytes_max).",
+        Spool(|spool| spool.disk_bytes_max.get()))
+        .alarms(&["SluiceSpoolFull"]),
+    family("sluice_spool_oldest_age_seconds", Gauge, "seconds", OUTPUT,
+        "Age of the oldest segment with a record that waits; 0 when there is none.",
+        Custom(|page, sources| {
+            let now = (sources.wall)().secs;
+            for (output, spool) in spooled(sources) {
+                let age = match spool.oldest_unix_secs.get() {
+                    0 => 0,
+                    oldest => now.saturating_sub(oldest),
+                };
+                page.sample("", &[("output", output)], age);
+            }
+        }))
+        .alarms(&["SluiceSpoolOld"]),
+    family("sluice_spool_put_aside_bytes", Gauge, "bytes", OUTPUT,
+        "Bytes on disk that are damaged, were refused by the destination, or were left unfinished by a crash.",
+        Spool(|spool| spool.put_aside_bytes.get())),
+    family("sluice_spool_lost_bytes", Gauge, "bytes", OUTPUT,
+        "Of these, confirmed to a client: damaged, or refused by the destination.",
+        Spool(|spool| spool.lost_bytes.get()))
+        .alarms(&["SluiceSpoolPutAside"]),
+    family("sluice_spool_failing", Gauge, "", OUTPUT,
+        "1 while the disk fails, and records are confirmed by the destination only.",
+        Spool(|spool| spool.failing.get()))
+        .alarms(&["SluiceSpoolFailing"]),
 ];
 
 fn paced_shards(page: &mut Page, sources: &Sources) {

@@ -7,7 +7,10 @@ pub(crate) mod files;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod proxy;
+pub(crate) mod small_disk;
 pub(crate) mod stream;
+
+pub(crate) use small_disk::SmallDisk;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -19,6 +19,8 @@ pub(super) enum Answer {
     StoresAndSays(u16, &'static str),
     /// Not stored, and answered 200 with this body; with an ETag, or without.
     Page(&'static str, bool),
+    /// Not stored, and answered 200 with these headers.
+    Tagged(&'static str),
     /// The connection is closed without a word.
     Resets,
     /// Stored, and the connection is closed without a word.
@@ -154,7 +156,12 @@ fn serve(stream: &TcpStream, script: &Mutex<Script>) {
             }
             is_new
         };
+        let headers = match answer {
+            Some(Answer::Tagged(headers)) => Some(headers),
+            _ => None,
+        };
         let (status, code, page) = match answer {
+            Some(Answer::Tagged(_)) => (200, "", None),
             Some(Answer::Says(status, code)) => (status, code, None),
             Some(Answer::StoresAndSays(status, code)) => {
                 store();
@@ -175,12 +182,20 @@ fn serve(stream: &TcpStream, script: &Mutex<Script>) {
             None if store() => (200, "", None),
             None => (412, "PreconditionFailed", None),
         };
-        let (etag, body) = match (page, code) {
-            (Some(page), "") => ("etag: \"e\"\r\n", page.to_owned()),
-            (Some(page), _) => ("", page.to_owned()),
-            (None, "") => ("etag: \"e\"\r\n", String::new()),
-            (None, code) => ("", format!("<Error><Code>{code}</Code></Error>")),
+        let own = || {
+            let digest = Md5::digest(&seen.body);
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("etag: \"{hex}\"\r\n")
         };
+        let (etag, body) = match (page, code) {
+            (Some(page), "") => (own(), page.to_owned()),
+            (Some(page), _) => (String::new(), page.to_owned()),
+            (None, "") => (own(), String::new()),
+            // A page of something in front of the store.
+            (None, "html") => (String::new(), "<html>412</html>".to_owned()),
+            (None, code) => (String::new(), format!("<Error><Code>{code}</Code></Error>")),
+        };
+        let etag = headers.map_or(etag, |headers| format!("{headers}\r\n"));
         script.lock().unwrap().last_status = status;
         let head = format!(
             "HTTP/1.1 {status} \r\n{etag}content-length: {}\r\n\r\n",

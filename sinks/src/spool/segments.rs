@@ -1,0 +1,793 @@
+//! The segments of a spool directory: append, read, count, remove. Does blocking I/O; its holder, one thread, is the
+//! only writer. Knows no destination.
+//!
+//! A segment is removed once all its records are settled. Until then nothing in it is marked as settled, so that
+//! after a crash up to [`SEGMENT_BYTES_MAX`] of records may be delivered twice.
+
+use super::record::{Entry, Found, SEGMENT_HEAD, find, salt_of, segment_head};
+use crate::disk::Failure;
+use crate::disk::grow::{After, Growing};
+use crate::disk::store::{Store, StoreFile, write_all};
+use bytes::Bytes;
+use sluice_core::stats::SpoolStats;
+use sluice_core::time::Wall;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// A segment is finished before it passes this; only a record that is larger by itself makes a larger one.
+pub(super) const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+/// The largest segment that is read at all: one such record.
+const FILE_BYTES_MAX: u64 = super::record::PAYLOAD_BYTES_MAX as u64 + (1 << 20);
+/// Bytes that are read at a time.
+const READ_BYTES: u64 = 1 << 20;
+/// A segment whose records are all settled is removed when it has not grown for this time: a spool that is in use
+/// all the time does not create and remove a file for each batch.
+const QUIET: Duration = Duration::from_secs(1);
+/// The first and the longest wait before a segment that cannot be read is tried again.
+const BLOCKED_WAIT: Duration = Duration::from_secs(1);
+const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(60);
+
+const SEGMENT_SUFFIX: &str = ".spool";
+/// Bytes in the middle of a segment that are no record.
+pub(super) const BAD_SUFFIX: &str = ".bad";
+/// Bytes at the end of a segment that are no record.
+pub(super) const TORN_SUFFIX: &str = ".torn";
+/// A segment of records that the destination refused for good.
+pub(super) const REFUSED_SUFFIX: &str = ".refused";
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Number of the segment in this process.
+    pub(super) segment: u32,
+    /// Bytes that the record takes there.
+    pub(super) bytes: u32,
+}
+
+/// Settings of a directory.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes_max: u64,
+    /// Whether appends are synced. Without, records outlive the process but not the host.
+    pub(super) syncs: bool,
+}
+
+/// The segments of one directory.
+pub(super) struct Segments {
+    store: Arc<dyn Store>,
+    dir: PathBuf,
+    limits: Limits,
+    clock: fn() -> Wall,
+    stats: Arc<SpoolStats>,
+    /// Oldest first. The last one grows, if one does.
+    known: VecDeque<Segment>,
+    growing: Option<Growing>,
+    refused: Option<(Growing, u64)>,
+    next_number: u32,
+    aside: Aside,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Aside {
+    bytes: u64,
+    lost_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    path: PathBuf,
+    salt: u64,
+    began_secs: u64,
+    /// Bytes from its start that can be read: all that was ever confirmed. The file may be longer.
+    bytes: u64,
+    /// Whether records and damage have been counted.
+    is_counted: bool,
+    read_to: u64,
+    /// Records that were read and are not settled.
+    outstanding: u64,
+    waiting_records: u64,
+    waiting_bytes: u64,
+    damaged: Vec<Range<u64>>,
+    /// Something in it could be neither read nor put aside: it stays for the next start.
+    is_kept: bool,
+    blocked: Option<(Instant, Duration)>,
+    grew_at: Instant,
+}
+
+impl Segment {
+    fn is_settled(&self) -> bool {
+        self.is_counted && self.read_to >= self.bytes && self.outstanding == 0
+    }
+}
+
+impl Segments {
+    /// Finds what an earlier process left. Reads no segment yet.
+    pub(super) fn open(
+        store: Arc<dyn Store>,
+        dir: PathBuf,
+        limits: Limits,
+        clock: fn() -> Wall,
+        stats: Arc<SpoolStats>,
+    ) -> io::Result<Segments> {
+        stats.disk_bytes_max.set(limits.bytes_max);
+        let mut segments = Segments {
+            store,
+            dir,
+            limits,
+            clock,
+            stats,
+            known: VecDeque::new(),
+            growing: None,
+            refused: None,
+            next_number: 0,
+            aside: Aside::default(),
+        };
+        for Listed { path, bytes, kind } in list(&segments.dir)? {
+            match kind {
+                Kind::Segment { began_secs, salt } => {
+                    segments.add(path, salt, began_secs, bytes);
+                }
+                Kind::Torn => segments.aside.bytes += bytes,
+                Kind::Bad | Kind::Refused => {
+                    segments.aside.bytes += bytes;
+                    segments.aside.lost_bytes += bytes;
+                }
+                Kind::Foreign => {
+                    warn!(file = %path.display(), "not a file of the spool: left alone");
+                }
+            }
+        }
+        segments.publish();
+        Ok(segments)
+    }
+
+    /// Appends records and makes them durable, all of them or none.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), Failure> {
+        let incoming: u64 = entries.iter().map(|entry| entry.size() as u64).sum();
+        self.require_room(incoming)?;
+        let is_full = self.growing.as_ref().is_some_and(|file| {
+            let bytes = file.synced_bytes();
+            let too_long = bytes.saturating_add(incoming) > SEGMENT_BYTES_MAX;
+            (bytes > 0 && too_long) || !file.is_named()
+        });
+        if is_full {
+            self.finish();
+        }
+        let file = match self.growing.take() {
+            Some(file) => file,
+            None => self.create()?,
+        };
+        let Some(segment) = self.known.back_mut() else {
+            return Err(Failure::new("find", io::ErrorKind::NotFound.into()));
+        };
+        let capacity = usize::try_from(incoming).unwrap_or(0) + SEGMENT_HEAD;
+        let mut bytes = Vec::with_capacity(capacity);
+        if file.synced_bytes() == 0 {
+            bytes = segment_head(segment.salt);
+        }
+        for entry in entries {
+            if let Err(error) = entry.encode(segment.salt, &mut bytes) {
+                self.growing = Some(file);
+                return Err(Failure::new("encode", io::Error::other(error)));
+            }
+        }
+        let (file, failure, goes_on) = match file.append(&bytes) {
+            Ok(file) => {
+                segment.bytes = file.synced_bytes();
+                segment.read_to = segment.read_to.max(SEGMENT_HEAD as u64);
+                segment.waiting_records += entries.len() as u64;
+                segment.waiting_bytes += incoming;
+                segment.grew_at = Instant::now();
+                self.stats.spooled_records.add(entries.len() as u64);
+                self.stats.spooled_bytes.add(incoming);
+                (file, None, true)
+            }
+            Err((failure, After::Goes(file))) => (file, Some(failure), true),
+            // The file holds what was synced before. After a failed sync it takes no more.
+            Err((failure, After::Ended(file))) => (file, Some(failure), false),
+            Err((failure, After::Doubtful(file, error))) => {
+                warn!(
+                    segment = %file.path().display(),
+                    synced_bytes = file.synced_bytes(),
+                    %error,
+                    "gave up a segment: what follows its synced bytes was never confirmed"
+                );
+                (file, Some(failure), false)
+            }
+        };
+        if goes_on && file.synced_bytes() > 0 {
+            self.growing = Some(file);
+        } else {
+            // Without a confirmed record there is nothing to keep.
+            let is_empty = file.synced_bytes() == 0;
+            self.growing = Some(file);
+            self.finish();
+            if is_empty {
+                self.remove_last();
+            }
+        }
+        self.publish();
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn require_room(&self, incoming: u64) -> Result<(), Failure> {
+        let used = self.disk_bytes();
+        if used.saturating_add(incoming) <= self.limits.bytes_max {
+            return Ok(());
+        }
+        let full = format!(
+            "the spool holds {used} bytes and {incoming} came, the limit is {}",
+            self.limits.bytes_max
+        );
+        let error = io::Error::new(io::ErrorKind::StorageFull, full);
+        Err(Failure::new("find room", error))
+    }
+
+    /// Whether a record of this size would fit under the limit.
+    pub(super) fn has_room(&self) -> bool {
+        self.disk_bytes() < self.limits.bytes_max
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let segments: u64 = self.known.iter().map(|segment| segment.bytes).sum();
+        segments + self.aside.bytes
+    }
+
+    fn create(&mut self) -> Result<Growing, Failure> {
+        let salt = fastrand::u64(..);
+        let now = (self.clock)();
+        let path = self.dir.join(segment_name(now, salt));
+        let created = self.create_file(&path);
+        match created {
+            Ok(file) => {
+                self.add(path.clone(), salt, now.secs, 0);
+                if let Some(segment) = self.known.back_mut() {
+                    segment.is_counted = true;
+                }
+                Ok(Growing::new(path, file))
+            }
+            Err(error) => {
+                // It may not exist, and an empty one is removed at the next start.
+                let _ = self.store.remove_file(&path);
+                Err(Failure::new("create a segment", error))
+            }
+        }
+    }
+
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
+        let file = self.store.create_file(path)?;
+        if !self.limits.syncs {
+            return Ok(Box::new(Unsynced(file)));
+        }
+        self.store.sync_dir(&self.dir)?;
+        Ok(file)
+    }
+
+    fn add(&mut self, path: PathBuf, salt: u64, began_secs: u64, bytes: u64) {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        self.known.push_back(Segment {
+            number,
+            path,
+            salt,
+            began_secs,
+            bytes,
+            is_counted: false,
+            read_to: 0,
+            outstanding: 0,
+            waiting_records: 0,
+            waiting_bytes: bytes.saturating_sub(SEGMENT_HEAD as u64),
+            damaged: Vec::new(),
+            is_kept: false,
+            blocked: None,
+            grew_at: Instant::now(),
+        });
+    }
+
+    /// The segment that grew takes no further record.
+    fn finish(&mut self) {
+        if let Some(file) = self.growing.take()
+            && !file.is_named()
+            && let Some(segment) = self.known.back_mut()
+        {
+            warn!(
+                segment = %segment.path.display(),
+                bytes = segment.bytes,
+                "a segment was removed by someone else: its events are lost unless they were read"
+            );
+            segment.read_to = segment.bytes;
+            segment.waiting_records = segment.outstanding;
+        }
+    }
+
+    fn remove_last(&mut self) {
+        if let Some(segment) = self.known.pop_back() {
+            // An empty one is removed at the next start.
+            let _ = self.store.remove_file(&segment.path);
+        }
+    }
+
+    /// Whether a record is there that was not read.
+    pub(super) fn has_unread(&self) -> bool {
+        let now = Instant::now();
+        self.known.iter().any(|segment| is_readable(segment, now))
+    }
+
+    /// Whether a segment of an earlier process has not been counted.
+    pub(super) fn has_uncounted(&self) -> bool {
+        let now = Instant::now();
+        self.known
+            .iter()
+            .any(|segment| !segment.is_counted && !is_blocked(segment, now))
+    }
+
+    /// Counts records and damage of one segment of an earlier process.
+    pub(super) fn count_one(&mut self) {
+        let now = Instant::now();
+        let uncounted = self
+            .known
+            .iter()
+            .position(|segment| !segment.is_counted && !is_blocked(segment, now));
+        if let Some(at) = uncounted {
+            self.count(at);
+            self.publish();
+        }
+    }
+
+    fn count(&mut self, at: usize) {
+        let Some(segment) = self.known.get_mut(at) else {
+            return;
+        };
+        let bytes = match read_range(&segment.path, 0..segment.bytes) {
+            Ok(bytes) => bytes,
+            Err(error) => return block(segment, "read", &error),
+        };
+        match salt_of(&bytes) {
+            Some(salt) => segment.salt = salt,
+            // Its name has the salt too.
+            None if !bytes.is_empty() => {
+                warn!(segment = %segment.path.display(), "the head of a segment is damaged");
+            }
+            None => {}
+        }
+        segment.bytes = bytes.len() as u64;
+        let mut records = 0;
+        let mut record_bytes = 0;
+        let mut damage = Vec::new();
+        let mut from = SEGMENT_HEAD.min(bytes.len());
+        loop {
+            match find(&bytes, segment.salt, from) {
+                Found::Record(_, next) => {
+                    records += 1;
+                    record_bytes += (next - from) as u64;
+                    from = next;
+                }
+                Found::Damage(range) => {
+                    from = range.end;
+                    damage.push(range);
+                }
+                Found::End => break,
+            }
+        }
+        segment.is_counted = true;
+        segment.blocked = None;
+        segment.read_to = SEGMENT_HEAD as u64;
+        segment.waiting_records = records;
+        segment.waiting_bytes = record_bytes;
+        for range in damage {
+            let is_tail = range.end == bytes.len();
+            let content = bytes.slice(range.clone());
+            self.put_aside(at, range.start as u64, &content, is_tail);
+        }
+    }
+
+    /// Copies bytes that are no record beside their segment.
+    fn put_aside(&mut self, at: usize, offset: u64, content: &[u8], is_tail: bool) {
+        let Some(segment) = self.known.get_mut(at) else {
+            return;
+        };
+        let range = offset..offset + content.len() as u64;
+        if segment.damaged.contains(&range) {
+            return;
+        }
+        segment.damaged.push(range);
+        let suffix = if is_tail { TORN_SUFFIX } else { BAD_SUFFIX };
+        let mut path = segment.path.clone().into_os_string();
+        path.push(format!(".{offset}{suffix}"));
+        let path = PathBuf::from(path);
+        warn!(
+            segment = %segment.path.display(),
+            offset,
+            bytes = content.len(),
+            is_tail,
+            "bytes of a segment are no record: put aside"
+        );
+        // An earlier start may have been here; it counted them then, as this one did when it listed the directory.
+        if path.exists() {
+            return;
+        }
+        let copied = self.store.create_file(&path).and_then(|mut file| {
+            write_all(&mut *file, content)?;
+            file.sync()?;
+            self.store.sync_dir(&self.dir)
+        });
+        if let Err(error) = copied {
+            warn!(
+                segment = %segment.path.display(),
+                %error,
+                "cannot put bytes aside: the segment stays on disk"
+            );
+            let _ = self.store.remove_file(&path);
+            segment.is_kept = true;
+        }
+        let bytes = content.len() as u64;
+        self.aside.bytes += bytes;
+        if !is_tail {
+            self.aside.lost_bytes += bytes;
+        }
+    }
+
+    /// Reads the oldest records that were not read, about [`READ_BYTES`] of them, in order.
+    pub(super) fn read(&mut self) -> Vec<(Place, Entry)> {
+        let now = Instant::now();
+        let mut read = Vec::new();
+        while read.is_empty() {
+            let Some(at) = self.known.iter().position(|one| is_readable(one, now)) else {
+                break;
+            };
+            if self.known.get(at).is_some_and(|one| !one.is_counted) {
+                self.count(at);
+                continue;
+            }
+            if !self.read_segment(at, READ_BYTES, &mut read) {
+                // A record that is longer, or damage: look at all of it.
+                self.read_segment(at, u64::MAX, &mut read);
+            }
+        }
+        self.publish();
+        read
+    }
+
+    /// Reads up to `bytes_max` of a segment. False if that was too little for a single record.
+    fn read_segment(&mut self, at: usize, bytes_max: u64, read: &mut Vec<(Place, Entry)>) -> bool {
+        let Some(segment) = self.known.get_mut(at) else {
+            return true;
+        };
+        let start = segment.read_to;
+        let end = segment.bytes.min(start.saturating_add(bytes_max));
+        let bytes = match read_range(&segment.path, start..end) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                block(segment, "read", &error);
+                return true;
+            }
+        };
+        let is_all = end == segment.bytes;
+        let mut damage = Vec::new();
+        let mut from = 0;
+        loop {
+            match find(&bytes, segment.salt, from) {
+                Found::Record(entry, next) => {
+                    let size = next - from;
+                    let place = Place {
+                        segment: segment.number,
+                        // A record is far below 4 GiB.
+                        bytes: u32::try_from(size).unwrap_or(u32::MAX),
+                    };
+                    segment.outstanding += 1;
+                    read.push((place, entry));
+                    from = next;
+                }
+                // The rest of a record may lie behind what was read.
+                Found::Damage(range) if range.end == bytes.len() && !is_all => break,
+                Found::Damage(range) => {
+                    from = range.end;
+                    damage.push(range);
+                }
+                Found::End => break,
+            }
+        }
+        segment.read_to = start + from as u64;
+        for range in damage {
+            let is_tail = is_all && range.end == bytes.len();
+            let content = bytes.slice(range.clone());
+            self.put_aside(at, start + range.start as u64, &content, is_tail);
+        }
+        from > 0 || is_all
+    }
+
+    /// Records that were read are settled, `attempted` of them carried by a call before they came here.
+    pub(super) fn settled(&mut self, place: Place, is_attempted: bool) {
+        self.stats.replayed_records.increment();
+        if is_attempted {
+            self.stats.replayed_attempted_records.increment();
+        }
+        self.forget(place);
+    }
+
+    fn forget(&mut self, place: Place) {
+        let found = self
+            .known
+            .iter_mut()
+            .find(|segment| segment.number == place.segment);
+        if let Some(segment) = found {
+            segment.outstanding = segment.outstanding.saturating_sub(1);
+            segment.waiting_records = segment.waiting_records.saturating_sub(1);
+            segment.waiting_bytes = segment.waiting_bytes.saturating_sub(u64::from(place.bytes));
+        }
+    }
+
+    /// Keeps records that the destination refused for good in a file of their own. Where that fails they are not
+    /// settled, so that their segment stays.
+    pub(super) fn refused(&mut self, records: &[(Place, Entry)]) {
+        self.stats.refused_records.add(records.len() as u64);
+        match self.append_refused(records) {
+            Ok(bytes) => {
+                self.aside.bytes += bytes;
+                self.aside.lost_bytes += bytes;
+                for (place, _) in records {
+                    self.forget(*place);
+                }
+            }
+            Err(Failure { doing, error, .. }) => {
+                warn!(dir = %self.dir.display(), doing, %error, "cannot put refused records aside: their segment stays on disk");
+            }
+        }
+    }
+
+    fn append_refused(&mut self, records: &[(Place, Entry)]) -> Result<u64, Failure> {
+        let (file, salt) = match self.refused.take() {
+            Some(refused) => refused,
+            None => {
+                let salt = fastrand::u64(..);
+                let mut name = segment_name((self.clock)(), salt);
+                name.push_str(REFUSED_SUFFIX);
+                let path = self.dir.join(name);
+                let file = self
+                    .create_file(&path)
+                    .map_err(|error| Failure::new("create", error))?;
+                (Growing::new(path, file), salt)
+            }
+        };
+        let mut bytes = Vec::new();
+        if file.synced_bytes() == 0 {
+            bytes = segment_head(salt);
+        }
+        for (_, entry) in records {
+            entry
+                .encode(salt, &mut bytes)
+                .map_err(|error| Failure::new("encode", io::Error::other(error)))?;
+        }
+        match file.append(&bytes) {
+            Ok(file) => {
+                self.refused = Some((file, salt));
+                Ok(bytes.len() as u64)
+            }
+            Err((failure, _)) => Err(failure),
+        }
+    }
+
+    /// Removes segments whose records are all settled; `at_end` also one that could still grow.
+    pub(super) fn tidy(&mut self, at_end: bool) {
+        let now = Instant::now();
+        let mut kept = VecDeque::with_capacity(self.known.len());
+        let last = self.known.back().map(|segment| segment.number);
+        for segment in std::mem::take(&mut self.known) {
+            let grows = self.growing.is_some() && Some(segment.number) == last;
+            let is_quiet = at_end || now.duration_since(segment.grew_at) >= QUIET;
+            if !segment.is_settled() || segment.is_kept || (grows && !is_quiet) {
+                kept.push_back(segment);
+                continue;
+            }
+            if grows {
+                self.growing = None;
+            }
+            match self.store.remove_file(&segment.path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    warn!(segment = %segment.path.display(), %error, "cannot remove a segment: its records would be delivered again by the next start");
+                    kept.push_back(Segment {
+                        is_kept: true,
+                        ..segment
+                    });
+                }
+            }
+        }
+        self.known = kept;
+        self.publish();
+    }
+
+    /// Whether [`Segments::tidy`] may have something to do later.
+    pub(super) fn is_untidy(&self) -> bool {
+        !self.known.is_empty()
+    }
+
+    /// Sets the gauges.
+    pub(super) fn publish(&self) {
+        let stats = &self.stats;
+        let sum = |of: fn(&Segment) -> u64| self.known.iter().map(of).sum::<u64>();
+        stats
+            .waiting_records
+            .set(sum(|segment| segment.waiting_records));
+        stats
+            .waiting_bytes
+            .set(sum(|segment| segment.waiting_bytes));
+        stats.disk_bytes.set(self.disk_bytes());
+        stats.put_aside_bytes.set(self.aside.bytes);
+        stats.lost_bytes.set(self.aside.lost_bytes);
+        let waiting = self.known.iter().filter(|one| one.waiting_bytes > 0);
+        let oldest = waiting.map(|segment| segment.began_secs).min();
+        stats.oldest_unix_secs.set(oldest.unwrap_or(0));
+    }
+}
+
+fn is_blocked(segment: &Segment, now: Instant) -> bool {
+    segment.blocked.is_some_and(|(until, _)| now < until)
+}
+
+fn is_readable(segment: &Segment, now: Instant) -> bool {
+    (!segment.is_counted || segment.read_to < segment.bytes) && !is_blocked(segment, now)
+}
+
+/// Puts a segment off that cannot be read; the others go on.
+fn block(segment: &mut Segment, doing: &str, error: &io::Error) {
+    let wait = segment
+        .blocked
+        .map_or(BLOCKED_WAIT, |(_, wait)| (wait * 2).min(BLOCKED_WAIT_MAX));
+    warn!(
+        segment = %segment.path.display(),
+        %error,
+        retry_in_s = wait.as_secs(),
+        "cannot {doing} a segment: it waits, the others go on"
+    );
+    segment.blocked = Some((Instant::now() + wait, wait));
+}
+
+/// A range of a file, or what it has of it.
+fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
+    let wanted = range.end.saturating_sub(range.start);
+    if wanted > FILE_BYTES_MAX {
+        let error = format!("it has {wanted} bytes, the limit is {FILE_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+    }
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+    file.take(wanted).read_to_end(&mut bytes)?;
+    Ok(Bytes::from(bytes))
+}
+
+/// `<seconds>-<nanoseconds>-<salt>.spool`, so that names sort by age.
+fn segment_name(now: Wall, salt: u64) -> String {
+    format!(
+        "{:012}-{:09}-{salt:016x}{SEGMENT_SUFFIX}",
+        now.secs, now.nanos
+    )
+}
+
+/// Seconds and salt of a segment's name.
+fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
+    let mut parts = name.strip_suffix(SEGMENT_SUFFIX)?.split('-');
+    let (secs, nanos, salt) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_form = parts.next().is_none()
+        && is_plain(secs)
+        && is_plain(nanos)
+        && nanos.len() == 9
+        && salt.len() == 16;
+    has_form.then_some(())?;
+    Some((secs.parse().ok()?, u64::from_str_radix(salt, 16).ok()?))
+}
+
+/// What a file of the directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Segment { began_secs: u64, salt: u64 },
+    Torn,
+    Bad,
+    Refused,
+    Foreign,
+}
+
+/// A file of the directory.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) kind: Kind,
+}
+
+/// The files of a spool directory, oldest segment first. Hidden ones are not listed.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        let kind = match parse_segment_name(&name) {
+            Some((began_secs, salt)) => Kind::Segment { began_secs, salt },
+            None if name.ends_with(TORN_SUFFIX) => Kind::Torn,
+            None if name.ends_with(BAD_SUFFIX) => Kind::Bad,
+            None if name.ends_with(REFUSED_SUFFIX) => Kind::Refused,
+            None => Kind::Foreign,
+        };
+        // One that cannot be asked is in the list all the same, as what cannot be read.
+        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+        let path = entry.path();
+        found.push(Listed { path, bytes, kind });
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// What a segment holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) entries: Vec<Entry>,
+    /// Bytes that are no record, with more records behind them.
+    pub(super) bad_bytes: u64,
+    /// Bytes at the end that are no record.
+    pub(super) torn_bytes: u64,
+}
+
+/// All that a segment holds, without changing it.
+pub(super) fn content(listed: &Listed) -> io::Result<Content> {
+    let bytes = read_range(&listed.path, 0..listed.bytes)?;
+    let salt = match (salt_of(&bytes), listed.kind) {
+        (Some(salt), _) | (None, Kind::Segment { salt, .. }) => salt,
+        (None, _) => return Err(io::Error::other("its head is damaged")),
+    };
+    let mut content = Content::default();
+    let mut from = SEGMENT_HEAD.min(bytes.len());
+    loop {
+        match find(&bytes, salt, from) {
+            Found::Record(entry, next) => {
+                content.entries.push(entry);
+                from = next;
+            }
+            Found::Damage(range) => {
+                from = range.end;
+                let length = range.len() as u64;
+                match range.end == bytes.len() {
+                    true => content.torn_bytes += length,
+                    false => content.bad_bytes += length,
+                }
+            }
+            Found::End => return Ok(content),
+        }
+    }
+}
+
+/// A file whose appends are not synced: the kernel writes them when it likes.
+struct Unsynced(Box<dyn StoreFile>);
+
+impl StoreFile for Unsynced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.0.cut(len)
+    }
+
+    fn is_named(&self) -> io::Result<bool> {
+        self.0.is_named()
+    }
+}
