@@ -167,7 +167,11 @@ impl Readiness {
             output.circuit().map(CircuitState::label)
         });
         json.push(b'}');
-        if self.outputs.iter().any(|output| output.promise.get().is_some()) {
+        if self
+            .outputs
+            .iter()
+            .any(|output| output.promise.get().is_some())
+        {
             json.extend_from_slice(b",\"means\":{");
             self.list(&mut json, |output| Some(output.promise.get()?.sentence()));
             json.push(b'}');
