@@ -37,9 +37,6 @@ const BURST: Duration = Duration::from_millis(100);
 /// What goes out in this time may wait: clients that share connections among users are held up by those that wait.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// This many bytes may always wait.
-const WAITING_BYTES_MIN: usize = 64 << 10;
-
 /// A lane without throttling for this long is free again.
 const FREE_AFTER: Duration = Duration::from_secs(10);
 
@@ -157,7 +154,8 @@ impl<Q> Lanes<Q> {
             return Routed::Go(item);
         }
         let room = usize::try_from(in_time(state.rate, WAIT_MAX)).unwrap_or(usize::MAX);
-        if state.waiting_bytes + bytes > room.max(WAITING_BYTES_MIN) {
+        // One may wait however large it is.
+        if !state.waiting.is_empty() && state.waiting_bytes + bytes > room {
             state.shed += 1;
             return Routed::Full(item);
         }

@@ -7,7 +7,6 @@ use sluice_core::time::Mono;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// An event's shard follows from its number.
 pub(crate) const SHARDS: u32 = 4;
 /// Clients of services give up a call after some time.
 const CALL_TIMEOUT_MS: u64 = 400;

@@ -139,6 +139,8 @@ struct Writer {
     id: WriterId,
     is_alive: bool,
     machine: Delivery,
+    /// It knows the shards of the destination, and paces those that throttle.
+    has_lanes: bool,
     settings: DeliverySettings,
     limits: BatchLimits,
     queue: VecDeque<Vec<Record>>,
@@ -1024,7 +1026,7 @@ impl World {
         writer.queue.clear();
         writer.calls.clear();
         writer.appends.clear();
-        writer.machine = Delivery::new(writer.settings, writer.limits);
+        writer.machine = machine(writer.settings, writer.limits, writer.has_lanes);
         for core in &mut self.cores {
             core.hear_at = core.hear_at.min(self.now + ms(1));
         }
@@ -1086,10 +1088,9 @@ impl World {
     }
 }
 
-/// Some sinks know to which shard a record goes.
-fn machine(settings: DeliverySettings, limits: BatchLimits, knows_shards: bool) -> Delivery {
+fn machine(settings: DeliverySettings, limits: BatchLimits, has_lanes: bool) -> Delivery {
     let mut machine = Delivery::new(settings, limits);
-    if knows_shards {
+    if has_lanes {
         machine.set_lanes(|record| Some(LaneId(event_number(record) % SHARDS)));
     }
     machine
@@ -1103,10 +1104,12 @@ impl Writer {
         cores: usize,
         random: &mut Rng,
     ) -> Writer {
+        let has_lanes = random.bool();
         Writer {
             id,
             is_alive: true,
-            machine: machine(settings, limits, random.u8(0..3) == 0),
+            machine: machine(settings, limits, has_lanes),
+            has_lanes,
             settings,
             limits,
             queue: VecDeque::new(),

@@ -8,6 +8,7 @@ use crate::support::proxy::{Proxy, to_kinesis};
 use crate::support::stream::{PickyStream, emulator, stored};
 use crate::support::wait_until;
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Reject, RejectCode};
+use sluice_loadtest::service::{Key, Signatures};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -387,4 +388,33 @@ fn a_hot_key_is_503_for_its_own_requests_only() {
     stored.assert_truthful(&[hot, others].concat());
     assert_eq!(stored.duplicates(), 0);
     proxy.end_cleanly();
+}
+
+#[test]
+fn either_client_signs_calls_as_the_stream_verifies_them() {
+    let key = Key {
+        id: "test".to_owned(),
+        secret: "test".to_owned(),
+    };
+    for client in ["sluice", "sdk"] {
+        let stream = Emulator::start(Options {
+            signatures: Signatures::Verified(key.clone()),
+            shard_limits: false,
+            ..Options::default()
+        })
+        .unwrap();
+        let dir = tempdir().unwrap();
+        let settings = format!("{}client = \"{client}\"\n", to_kinesis(&stream.url()));
+        let proxy = Proxy::start(dir.path(), &settings);
+        let sent = burst(proxy.address, EVENTS, 4, 5);
+        assert_eq!(count_answered(&sent, 200), sent.len(), "{client}");
+        proxy.settled_metrics("main");
+        assert_eq!(stored(&stream).ids(), ids_answered(&sent, 200));
+        proxy.end_cleanly();
+        // Another secret is refused: the stream does look.
+        let proxy = Proxy::start_with(dir.path(), &settings, &[("AWS_SECRET_ACCESS_KEY", "other")]);
+        let answer = proxy.post(EVENTS, body(&[new_id()]));
+        assert_eq!(answer.status, 503, "{client}");
+        assert_eq!(proxy.ready_json()["troubled"]["main"], "denied");
+    }
 }

@@ -17,6 +17,9 @@ const TARGET: &str = "Kinesis_20131202.PutRecords";
 /// Bytes of an entry besides its data and its key: names, quotes, braces.
 const ENTRY_BYTES: usize = r#"{"Data":,"PartitionKey":""},"#.len();
 
+/// Bytes of an explicit hash key of up to 39 digits, its name included.
+const HASH_BYTES: usize = r#","ExplicitHashKey":"""#.len() + 39;
+
 /// A record as it is sent.
 pub(super) struct Entry<'a> {
     pub(super) data: &'a [u8],
@@ -70,8 +73,10 @@ pub(super) async fn by_own_client(
 }
 
 fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
-    let bytes =
-        |entry: &Entry<'_>| ENTRY_BYTES + base64_bytes(entry.data.len()) + entry.key.bytes();
+    let bytes = |entry: &Entry<'_>| {
+        let hash = entry.hash.map_or(0, |_| HASH_BYTES);
+        ENTRY_BYTES + base64_bytes(entry.data.len()) + entry.key.bytes() + hash
+    };
     let mut body = Vec::with_capacity(512 + entries.iter().map(bytes).sum::<usize>());
     body.extend_from_slice(match is_arn(stream) {
         true => br#"{"StreamARN":"#,

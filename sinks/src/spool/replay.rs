@@ -62,6 +62,8 @@ pub(crate) struct Replay {
     probe_at: Mono,
     is_reading: bool,
     next_keyless: usize,
+    /// Sets the tickets of a segment's records apart: sinks make deduplication ids of their identity.
+    next_record: u32,
     /// The lane that has its turn next.
     next_lane: usize,
     stopped: bool,
@@ -99,6 +101,7 @@ impl Replay {
             probe_at: Mono::default(),
             is_reading: false,
             next_keyless: 0,
+            next_record: 0,
             next_lane: 0,
             stopped: false,
         }
@@ -137,7 +140,8 @@ impl Replay {
         usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or(0)
     }
 
-    fn record(&self, place: Place, entry: Entry) -> Record {
+    fn record(&mut self, place: Place, entry: Entry) -> Record {
+        self.next_record = self.next_record.wrapping_add(1);
         let request = RequestKey {
             slot: place.segment,
             generation: u32::from(entry.is_attempted),
@@ -149,7 +153,8 @@ impl Replay {
             topic,
             payload: entry.payload,
             deadline: Mono::NEVER,
-            ticket: Ticket::new(self.acks, request, OutputId(0), place.bytes),
+            ticket: Ticket::new(self.acks, request, OutputId(0), place.bytes)
+                .for_event(self.next_record),
         }
     }
 
@@ -494,6 +499,30 @@ mod tests {
         fn pass(&mut self, time: Duration) {
             self.now = self.now + time;
         }
+    }
+
+    #[test]
+    fn replayed_records_of_a_segment_have_identities_of_their_own() {
+        let mut bench = bench(1);
+        let same = |_| {
+            let place = Place {
+                segment: 7,
+                bytes: 1,
+            };
+            let entry = Entry {
+                key: None,
+                topic: None,
+                payload: Bytes::from_static(b"{}"),
+                arrived_micros: 0,
+                is_attempted: false,
+            };
+            (place, entry)
+        };
+        bench.replay.take((0..2).map(same).collect());
+        bench.start(0, false);
+        let records = &bench.calls[0].records;
+        assert_eq!(records.len(), 2);
+        assert_ne!(records[0].ticket.identity(), records[1].ticket.identity());
     }
 
     #[test]

@@ -69,6 +69,9 @@ fn deduplication_id(message: &Message<'_>, process: u128) -> String {
     context.update(&process.to_be_bytes());
     for event in &message.events {
         context.update(&event.identity);
+        // Whatever an identity means elsewhere: messages that differ never have one id, of which the queue
+        // would keep one message only.
+        context.update(event.text.as_bytes());
     }
     hex(context.finish().as_ref())
 }

@@ -281,7 +281,18 @@ async fn a_fifo_message_has_a_group_and_keeps_its_deduplication_id() {
     assert_eq!(members(&puts[1], "MessageDeduplicationId"), ids);
     let other = start(settings(&server, FIFO)).await;
     other.write(&records).await;
-    assert_ne!(members(&server.puts()[2], "MessageDeduplicationId"), ids);
+    assert_ne!(
+        members(&server.puts()[2], "MessageDeduplicationId"),
+        ids,
+        "another process"
+    );
+    records[0].payload = "{\"a\":1}".into();
+    sink.write(&records[..1]).await;
+    assert_ne!(
+        members(&server.puts()[3], "MessageDeduplicationId"),
+        ids[..1],
+        "another event"
+    );
 }
 
 #[tokio::test]
