@@ -545,7 +545,7 @@ fn output_rule(output: &Output, cores: u64, ack_deadline: Duration) -> OutputRul
         writers: u16::try_from(output.delivery.writers).unwrap_or(u16::MAX),
         home: 0,
         probe_every: output.delivery.circuit_probe_every,
-        spools: false,
+        spools: output.spool.is_some(),
     }
 }
 

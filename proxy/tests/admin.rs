@@ -5,6 +5,7 @@
 
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
+use sluice_core::lanes::{LaneId, Lanes};
 use sluice_core::stats::{
     BillingStats, EndpointLabel, SpoolStats, StagingStats, WorkerStats, WriterStats,
 };
@@ -266,6 +267,12 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             retries.add(cause * n);
         }
         stats.last_delivery_micros.set(last_delivery);
+        let mut lanes: Lanes<()> = Lanes::default();
+        lanes.throttled(LaneId(4), Mono(0));
+        stats.show_lanes(lanes.paced().collect(), 2 * n);
+        // Of the two writers of one output the first fares well.
+        stats.circuit.set(if n == 1 { 0 } else { 2 });
+        stats.circuit_opened.add(n);
         Arc::new(stats)
     };
     let bill = |n: u64| {
@@ -365,6 +372,8 @@ fn every_metric_is_the_sum_of_its_blocks() {
         ("sluice_output_calls_total", 11.0, 100.0),
         ("sluice_output_calls_in_flight", 22.0, 200.0),
         ("sluice_output_held_records", 33.0, 300.0),
+        ("sluice_output_circuit_state", 0.0, 2.0),
+        ("sluice_output_circuit_opened_total", 11.0, 100.0),
         ("sluice_output_batch_records_sum", 1_000.0, 500.0),
         ("sluice_output_batch_bytes_count", 2.0, 1.0),
         ("sluice_output_call_seconds_sum", 0.003, 0.0015),

@@ -3,6 +3,7 @@
 use super::{Writer, WriterSpool, batch_limits};
 use crate::spool::{Due, Replay, ReplayCall, SpoolClient};
 use sluice_core::cause::Cause;
+use sluice_core::circuit::CircuitState;
 use sluice_core::delivery::{BatchLimits, CallId, DeliverySettings, Input, ToSpool};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
@@ -122,10 +123,17 @@ impl Writer {
             return;
         }
         spool.circuit_open = open;
-        let output = &self.settings.output;
+        let (output, stats) = (&self.settings.output, &self.settings.stats);
         match open {
-            true => warn!(output, "calls fail: records go to the spool on arrival"),
-            false => info!(output, "calls succeed again"),
+            true => {
+                stats.circuit.set(CircuitState::Open as u64);
+                stats.circuit_opened.increment();
+                warn!(output, "calls fail: records go to the spool on arrival");
+            }
+            false => {
+                stats.circuit.set(CircuitState::Closed as u64);
+                info!(output, "calls succeed again");
+            }
         }
         self.step(Input::Circuit { open });
     }
