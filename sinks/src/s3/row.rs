@@ -20,6 +20,8 @@ pub(super) struct Segment {
     pub(super) began_secs: u64,
     /// Failed upload attempts in this process.
     pub(super) attempts: u32,
+    /// Times that it was taken up during shutdown.
+    pub(super) last_tries: u32,
     /// Its unfinished end could not be looked for at start: `bytes` is the length of its file.
     pub(super) is_unchecked: bool,
     /// An earlier call, of this process or the one before, may have stored its object.
@@ -117,10 +119,12 @@ impl Row {
         blocked.filter_map(|segment| segment.blocked_until).min()
     }
 
-    /// Every blocked segment may be tried now.
-    pub(super) fn unblock(&self) {
+    /// Blocked segments that have had fewer last tries than this may be tried now.
+    pub(super) fn unblock(&self, last_tries: u32) {
         for segment in &mut self.lock().waiting {
-            segment.blocked_until = segment.blocked_until.map(|_| Instant::now());
+            if segment.last_tries < last_tries {
+                segment.blocked_until = segment.blocked_until.map(|_| Instant::now());
+            }
         }
     }
 

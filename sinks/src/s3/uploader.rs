@@ -132,6 +132,9 @@ impl Drop for Uploader {
     }
 }
 
+/// A blocked segment is tried this often during shutdown, if there is time: the first of them may be its first try at all.
+const LAST_TRIES: u32 = 2;
+
 struct Work {
     context: Context,
     bucket: Bucket,
@@ -165,17 +168,16 @@ enum Failed {
 impl Work {
     async fn run(&mut self, phases: &mut watch::Receiver<Phase>) {
         let row = Arc::clone(&self.context.row);
-        let mut has_last_try = true;
         loop {
             // Read before the queue, so that segments added before the shutdown are seen.
             let phase = *phases.borrow_and_update();
-            if phase != Phase::Running && std::mem::take(&mut has_last_try) {
-                row.unblock();
+            if phase != Phase::Running {
+                row.unblock(LAST_TRIES);
             }
             let Some(segment) = row.take(Instant::now()) else {
                 match phase {
                     Phase::Running => {}
-                    // Segments that are blocked again stay for the next start.
+                    // Segments that are still blocked stay for the next start.
                     Phase::Finishing | Phase::Stopped => return,
                 }
                 let due = row.next_due().map(tokio::time::Instant::from_std);
@@ -207,6 +209,9 @@ impl Work {
     async fn carry(&mut self, mut segment: Segment, phases: &mut watch::Receiver<Phase>) -> End {
         let mut progress = Progress::default();
         segment.blocked_until = None;
+        if *phases.borrow() != Phase::Running {
+            segment.last_tries += 1;
+        }
         loop {
             if *phases.borrow_and_update() == Phase::Stopped {
                 return End::Stopped(segment);
