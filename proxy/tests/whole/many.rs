@@ -23,7 +23,8 @@ fn descriptors() -> u64 {
 fn ten_thousand_idle_connections_cost_at_most_16_kib_each() {
     // Half of the proxy's descriptors are for connections; this process shares its own between
     // all tests.
-    let possible = (descriptors() / 2).saturating_sub(200);
+    // Half of the descriptors are for connections, and above 80 % of that idle ones end.
+    let possible = (descriptors() / 2 * 8 / 10).saturating_sub(200);
     let count = usize::try_from(possible).unwrap_or(usize::MAX).min(10_000);
     if count < 10_000 {
         println!("{count} connections instead of 10,000: the descriptor limit allows no more");
