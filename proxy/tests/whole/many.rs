@@ -21,9 +21,8 @@ fn descriptors() -> u64 {
 
 #[test]
 fn ten_thousand_idle_connections_cost_at_most_16_kib_each() {
-    // Half of the proxy's descriptors are for connections; this process shares its own between
-    // all tests.
-    // Half of the descriptors are for connections, and above 80 % of that idle ones end.
+    // Half of the proxy's descriptors are for connections, and above 80 % of that idle ones end; this process
+    // shares its own between all tests.
     let possible = (descriptors() / 2 * 8 / 10).saturating_sub(200);
     let count = usize::try_from(possible).unwrap_or(usize::MAX).min(10_000);
     if count < 10_000 {
