@@ -5,6 +5,7 @@ mod find_max;
 mod firehose;
 mod kinesis;
 mod load;
+mod patience;
 mod plan;
 mod report;
 mod run;
@@ -18,6 +19,7 @@ pub use find_max::FindMaxArgs;
 pub use firehose::{FirehoseArgs, QuotaName};
 pub use kinesis::KinesisArgs;
 pub use load::{LoadArgs, RATE_DEFAULT, ShapeArgs, TRACE_BYTES_MAX};
+pub use patience::PatienceArgs;
 pub use plan::{PlanArgs, ScenarioArgs};
 pub use report::{CompareArgs, OneArgs, ReportArgs, SeveralArgs};
 pub use run::{RunArgs, TrafficArgs};
@@ -110,6 +112,18 @@ pub enum Command {
     ///
     /// Exit code 0 when a rate was found and confirmed; 1 when none was; 2 for bad arguments.
     FindMax(Box<FindMaxArgs>),
+    /// Play clients with the patience of published SDKs, through an outage.
+    ///
+    /// Each makes its events evenly over --duration, and sends, waits, tries again and gives up as its package does:
+    /// batches, tries, waits, time-outs, and what it does with Retry-After, with a closed connection and with one
+    /// that is refused. What is played is patience, not wire formats: all send JSON arrays, to /v1/events or
+    /// /collect. Afterwards clients have --settle seconds to end their tries.
+    ///
+    /// Prints for each client the events that it made, had acknowledged, gave up, and still holds. With --acks the
+    /// audit counts what of them was stored.
+    ///
+    /// Exit code 0; 1 when the file of answers cannot be written; 2 for bad arguments.
+    Patience(Box<PatienceArgs>),
     /// Compare what was answered with what was stored: lost, duplicated, stored though refused.
     ///
     /// Reads the files that `run --acks` wrote, and the stored events: the ledger of an emulator, files of

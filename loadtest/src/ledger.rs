@@ -102,6 +102,11 @@ pub struct RunStart {
 }
 
 impl RunStart {
+    /// The line that introduces it.
+    pub(crate) fn to_line(&self) -> String {
+        format!("run {:08x} {} {}\n", self.run, self.start, self.profile)
+    }
+
     fn parse(line: &str) -> Option<RunStart> {
         let mut words = line.strip_prefix("run ")?.split(' ');
         let run = words.next().filter(|word| word.len() == 8)?;
@@ -123,8 +128,7 @@ impl RunStart {
 /// Creates or empties a file of answers, and writes its header and the line of its run.
 pub(crate) fn create_acks(path: &Path, run: &RunStart) -> Result<LineFile, LedgerError> {
     let file = LineFile::create(path, ACKS_HEADER)?;
-    let line = format!("run {:08x} {} {}\n", run.run, run.start, run.profile);
-    file.push_lines(line.as_bytes());
+    file.push_lines(run.to_line().as_bytes());
     file.flush()?;
     Ok(file)
 }

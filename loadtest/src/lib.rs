@@ -15,6 +15,7 @@ pub mod firehose;
 pub mod kinesis;
 pub mod ledger;
 mod packed;
+pub mod patience;
 pub mod plan;
 pub mod report;
 pub mod run;

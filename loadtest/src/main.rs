@@ -11,9 +11,10 @@ use serde::Serialize;
 use sluice_loadtest::audit::{audit_by_window, wait_for_end};
 use sluice_loadtest::cli::{
     AuditArgs, Cli, Command, CompareArgs, FindMaxArgs, FirehoseArgs, KinesisArgs, OneArgs,
-    PlanArgs, ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
+    PatienceArgs, PlanArgs, ReportArgs, RunArgs, S3Args, SeveralArgs, SqsArgs,
 };
 use sluice_loadtest::find_max::find_max;
+use sluice_loadtest::patience;
 use sluice_loadtest::plan::{Plan, PlanError, Prices, plan};
 use sluice_loadtest::report;
 use sluice_loadtest::run::{RunError, run};
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Sqs(args) => run_sqs(*args),
         Command::Run(args) => run_load(&args),
         Command::FindMax(args) => run_find_max(&args),
+        Command::Patience(args) => run_patience(&args),
         Command::Audit(args) => run_audit(&args),
         Command::Report(args) => run_report(&args),
         Command::Plan(args) => run_plan(&args),
@@ -156,6 +158,13 @@ fn run_find_max(args: &FindMaxArgs) -> Result<bool, Box<dyn Error>> {
         complain("no rate was found and confirmed to meet the objective");
     }
     Ok(found.highest.is_some())
+}
+
+fn run_patience(args: &PatienceArgs) -> Result<bool, Box<dyn Error>> {
+    let (_runtime, stop) = stop_flag()?;
+    let report = patience::play(&args.options(), &stop)?;
+    tell(args.json.as_deref(), &report, &report.to_string())?;
+    Ok(true)
 }
 
 fn run_audit(args: &AuditArgs) -> Result<bool, Box<dyn Error>> {

@@ -38,7 +38,8 @@ fn help_names_every_tool_and_no_tool_is_an_error() {
     let (code, stdout, _) = output(&["--help"]);
     assert_eq!(code, 0);
     for tool in [
-        "kinesis", "firehose", "sqs", "s3", "run", "find-max", "audit", "report", "plan",
+        "kinesis", "firehose", "sqs", "s3", "run", "find-max", "patience", "audit", "report",
+        "plan",
     ] {
         assert!(stdout.contains(tool));
         assert_eq!(output(&[tool, "--help"]).0, 0);

@@ -17,6 +17,7 @@ mod kinesis_rules;
 mod kinesis_wire;
 mod ledger;
 mod load;
+mod patience;
 mod plan;
 mod report;
 mod responder;

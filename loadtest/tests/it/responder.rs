@@ -218,7 +218,8 @@ fn split(bytes: &[u8], number: &AtomicUsize, connection: usize) -> Option<(Reque
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
     let length: usize = head
         .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .filter_map(|line| line.split_once(": "))
+        .find_map(|(name, value)| name.eq_ignore_ascii_case("content-length").then_some(value))
         .map_or(0, |length| length.parse().unwrap());
     if length > BODY_READ_MAX {
         let number = number.fetch_add(1, Ordering::SeqCst);
