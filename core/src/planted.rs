@@ -1,5 +1,5 @@
 //! Bugs that the simulation has to find, to show that its rules bite. Only builds with the feature `planted-bugs` can
-//! have one; in all others [`is`] is a constant.
+//! have one; in all others `is` is a constant.
 
 /// A bug that can be planted, one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
