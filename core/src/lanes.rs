@@ -65,6 +65,8 @@ struct Lane<Q> {
     rate: u64,
     /// The rate after the last cut.
     cut_to: u64,
+    /// Nothing was delivered before the last cut, so that the rate is a guess: it doubles until the lane throttles.
+    is_guess: bool,
     throttled_at: Mono,
     /// Bytes that may go now. The last record of a burst may be larger, and the next waits the longer.
     tokens: i64,
@@ -223,8 +225,11 @@ impl<Q> Lanes<Q> {
                 began: now,
                 delivered: 0,
             };
+            let known = self.free.remove(&lane);
+            // An interval that ended long ago says nothing of what the lane takes now.
+            let recent = known.filter(|interval| now.since(interval.began) < INTERVAL * 2);
             // At once: the rest of the interval would be throttled as well.
-            Lane::paced(self.free.remove(&lane).unwrap_or(fresh), now)
+            Lane::paced(recent.unwrap_or(fresh), now)
         });
         state.throttled += 1;
         state.throttled_at = now;
@@ -281,6 +286,7 @@ impl<Q> Lane<Q> {
         let mut lane = Lane {
             rate: u64::MAX,
             cut_to: 0,
+            is_guess: true,
             throttled_at: now,
             tokens: 0,
             refilled_at: now,
@@ -321,7 +327,10 @@ impl<Q> Lane<Q> {
             // What is throttled now was sent before: an interval can end with nothing delivered yet.
             self.cut(self.rate / 2, now);
         } else {
-            let more = (self.cut_to * INCREASE_PERCENT / 100).max(1);
+            let more = match self.is_guess {
+                true => self.rate,
+                false => (self.cut_to * INCREASE_PERCENT / 100).max(1),
+            };
             self.rate = self.rate.saturating_add(more);
         }
         self.interval = Interval {
@@ -339,6 +348,7 @@ impl<Q> Lane<Q> {
         let rate = (taken / 100 * DECREASE_PERCENT).max(least).max(RATE_MIN);
         self.rate = rate.min(self.rate);
         self.cut_to = self.rate;
+        self.is_guess &= self.interval.delivered == 0;
     }
 
     fn wake_at(&self) -> Mono {
@@ -495,6 +505,20 @@ mod tests {
         );
         let wake = lanes.wake_at();
         assert_eq!(release(&mut lanes, wake).0, [1]);
+    }
+
+    #[test]
+    fn a_lane_of_which_nothing_is_known_is_found_out_in_seconds() {
+        let mut lanes = Lanes::default();
+        // Long before, and of no use.
+        lanes.delivered(HOT, 10, at_ms(0));
+        lanes.throttled(HOT, at_ms(60_000));
+        assert_eq!(rate(&lanes), RATE_MIN);
+        for interval in 1..=8 {
+            release(&mut lanes, at_ms(60_000 + 250 * interval));
+        }
+        // The first interval throttled.
+        assert_eq!(rate(&lanes), RATE_MIN << 7);
     }
 
     #[test]
