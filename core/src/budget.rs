@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// One client may hold this part of a budget.
-const PARTS_PER_SOURCE: u64 = 8;
+/// One client may hold this part of a budget: an eighth.
+pub const PARTS_PER_SOURCE: u64 = 8;
 
 /// All clients of an IPv6 /48 together may hold this part: an ordinary site has that much, and hosts without number
 /// in it.

@@ -7,7 +7,7 @@ use sluice_core::budget::ByteBudget;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::{Mono, Wall};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub struct WorkerContext {
     pub budget: ByteBudget,
     /// Connections over a cap that are open, to be told so.
     pub(crate) overflow: Cell<u64>,
-    /// Streams of HTTP/2 that have a task.
-    pub(crate) http2_streams: Cell<u64>,
+    /// For the memory of the tasks that streams of HTTP/2 have; made with the first of them.
+    pub(crate) http2_tasks: OnceCell<ByteBudget>,
     /// Whether the wall clock reads a year of four digits.
     is_writable: Cell<bool>,
 }
@@ -52,7 +52,7 @@ impl WorkerContext {
         WorkerContext {
             budget: ByteBudget::new(budget_bytes),
             overflow: Cell::new(0),
-            http2_streams: Cell::new(0),
+            http2_tasks: OnceCell::new(),
             is_writable: Cell::new(true),
             index,
             stats,

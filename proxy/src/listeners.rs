@@ -54,7 +54,7 @@ settings! {
         /// Networks that may send the header of `proxy_protocol`; connections from others are closed. Peers on a unix socket always may.
         proxy_protocol_from: Vec<Network> = vec![Network::private()],
             list("networks", NETWORKS_MAX, PEERS_EXPECTED).default_is("`[\"private\"]`");
-        /// Networks whose X-Forwarded-For is believed here. Peers on a unix socket always are.
+        /// Networks whose X-Forwarded-For is believed here. Peers on a unix socket always are, clients that they name by a PROXY header not.
         trusted: Vec<Network> = trusted_elsewhere.to_vec(),
             list("networks", NETWORKS_MAX, PEERS_EXPECTED).default_is("`client_address.trusted`");
         /// HTTP/2: agreed upon with TLS (`alpn`), or without TLS by clients that know (`prior_knowledge`).

@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use sluice_core::budget::{ByteBudget, Permit, Source};
+use sluice_core::budget::{ByteBudget, PARTS_PER_SOURCE, Permit, Source};
 use sluice_core::time::Mono;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -56,6 +56,9 @@ const STREAM_BYTES: u64 = 4 << 10;
 
 /// What the task of a stream takes, as measured.
 const TASK_BYTES: u64 = 5 << 10;
+
+/// Tasks for which a connection takes memory at once, so that not every request asks for some.
+const TASKS_AT_ONCE: u64 = 8;
 
 /// Memory that an answer takes in the library until the kernel has it, as measured, and answers that do not count: a
 /// client that reads has fewer under way.
@@ -108,7 +111,12 @@ pub(super) async fn serve<H: Handler>(
     let stream_life = limits.body_deadline_last + limits.answer_deadline + STREAM_GRACE;
     let mut builder = http2::Builder::new(OnThisCore {
         stream_life,
-        context: Rc::clone(&server.context),
+        tasks: Rc::new(Tasks {
+            context: Rc::clone(&server.context),
+            source: shared.peer.source,
+            count: Cell::new(0),
+            permit: RefCell::default(),
+        }),
     });
     builder
         .max_concurrent_streams(STREAMS_MAX)
@@ -560,33 +568,64 @@ impl http_body::Body for AnswerBody {
     }
 }
 
-/// Streams are tasks of the core that their connection is on, for a bounded time. Their number is bounded, too: a
-/// thousand connections can begin a hundred each with a few KiB.
+/// Streams are tasks of the core that their connection is on, for a bounded time. Their number is bounded, too, in
+/// all and for each client: a thousand connections can begin a hundred each with a few KiB.
 #[derive(Clone)]
 struct OnThisCore {
     stream_life: Duration,
-    context: Rc<WorkerContext>,
+    tasks: Rc<Tasks>,
 }
 
-/// A stream's task, counted.
-struct Task(Rc<WorkerContext>);
+/// The tasks of a connection's streams.
+struct Tasks {
+    context: Rc<WorkerContext>,
+    source: Option<Source>,
+    count: Cell<u64>,
+    /// For their memory, while there are any.
+    permit: RefCell<Option<Permit>>,
+}
 
-impl Task {
-    /// `None` when half of the byte budget would be tasks.
-    fn begin(context: &Rc<WorkerContext>) -> Option<Task> {
-        let tasks = context.http2_streams.get();
-        let most = (context.budget.limit() / 2 / TASK_BYTES).max(u64::from(STREAMS_MAX));
-        if tasks >= most {
-            return None;
+impl Tasks {
+    /// Memory that the tasks of all connections of a core may take: half of what its bodies may. One connection can
+    /// always have all of its streams, though one client has an eighth of it.
+    fn budget(bodies: &ByteBudget) -> ByteBudget {
+        let least = u64::from(STREAMS_MAX) * TASK_BYTES * PARTS_PER_SOURCE;
+        ByteBudget::new((bodies.limit() / 2).max(least))
+    }
+
+    /// One task more; `None` when there is no memory for it, or its client has too many.
+    fn begin(self: &Rc<Tasks>) -> Option<Task> {
+        let count = self.count.get() + 1;
+        let bytes = count.next_multiple_of(TASKS_AT_ONCE) * TASK_BYTES;
+        let mut permit = self.permit.borrow_mut();
+        match &mut *permit {
+            Some(permit) => {
+                if permit.bytes() < bytes && !permit.try_resize(bytes) {
+                    return None;
+                }
+            }
+            None => {
+                let tasks = || Tasks::budget(&self.context.budget);
+                let tasks = self.context.http2_tasks.get_or_init(tasks);
+                *permit = Some(tasks.try_reserve(bytes, self.source)?);
+            }
         }
-        context.http2_streams.set(tasks + 1);
-        Some(Task(Rc::clone(context)))
+        self.count.set(count);
+        Some(Task(Rc::clone(self)))
     }
 }
 
+/// A stream's task, counted.
+struct Task(Rc<Tasks>);
+
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.http2_streams.set(self.0.http2_streams.get() - 1);
+        let tasks = &self.0;
+        let left = tasks.count.get() - 1;
+        tasks.count.set(left);
+        if left == 0 {
+            tasks.permit.replace(None);
+        }
     }
 }
 
@@ -595,9 +634,9 @@ where
     F: Future<Output = ()> + 'static,
 {
     fn execute(&self, stream: F) {
-        let Some(task) = Task::begin(&self.context) else {
+        let Some(task) = self.tasks.begin() else {
             // A stream that is dropped is reset.
-            self.context.stats.shed_budget.increment();
+            self.tasks.context.stats.shed_budget.increment();
             return;
         };
         let life = self.stream_life;

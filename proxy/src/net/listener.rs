@@ -168,9 +168,10 @@ impl Drop for Handshake<'_> {
 }
 
 impl ListenerRules {
-    /// Whether this peer is believed about its clients.
+    /// Whether this peer, or the client that a PROXY header named, is believed about its clients. On a unix socket
+    /// that is the one without an address, who is at the other end of it; not a client whom it named.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        self.is_unix || is_in(&self.trusted, peer)
+        (self.is_unix && peer.is_unspecified()) || is_in(&self.trusted, peer)
     }
 
     /// Whether this peer may name a client by a PROXY header.

@@ -439,23 +439,51 @@ fn awaited_http2_bodies_count_into_the_budget() {
     server.await_value(1, |stats| stats.responses(200));
 }
 
+/// Requests that are never answered, of one connection.
+fn never_answered(count: u32) -> Vec<u8> {
+    let never = head(false, "/never");
+    let ask = |number| frame(HEADERS, END_STREAM | END_HEADERS, 1 + 2 * number, &never);
+    (0..count).flat_map(ask).collect()
+}
+
 #[test]
 fn streams_beyond_half_the_budget_are_reset() {
-    // Half of it is for 200 streams, and a connection may have 128.
-    let server = knowing(|settings| settings.budget_bytes = 2 * 200 * (5 << 10));
-    let never = head(false, "/never");
-    let mut first = Raw::connect(&server, &[]);
-    let mut second = Raw::connect(&server, &[]);
-    let asked = |count: u32| -> Vec<u8> {
-        let ask = |number| frame(HEADERS, END_STREAM | END_HEADERS, 1 + 2 * number, &never);
-        (0..count).flat_map(ask).collect()
-    };
-    first.send(&asked(128));
+    // Half of it is for 1,600 streams, and a trusted proxy may have them all, 128 on each connection.
+    let server = knowing(|settings| {
+        settings.budget_bytes = 2 * 1_600 * (5 << 10);
+        settings.trusted = vec!["127.0.0.1/32".parse().unwrap()];
+    });
+    let mut full: Vec<Raw> = (0..12).map(|_| Raw::connect(&server, &[])).collect();
+    for connection in &mut full {
+        connection.send(&never_answered(128));
+    }
     // They have to have arrived; nothing outside shows that, but time.
     thread::sleep(Duration::from_millis(300));
-    second.send(&asked(73));
-    let reset = second.next(RST_STREAM);
-    assert_eq!(reset.stream, 1 + 2 * 72);
+    let mut last = Raw::connect(&server, &[]);
+    last.send(&never_answered(65));
+    assert_eq!(last.next(RST_STREAM).stream, 1 + 2 * 64);
+}
+
+#[test]
+fn one_address_holds_an_eighth_of_all_streams() {
+    let server = knowing(|settings| settings.budget_bytes = 2 * 1_600 * (5 << 10));
+    let mut first = Raw::connect(&server, &[]);
+    first.send(&never_answered(128));
+    thread::sleep(Duration::from_millis(300));
+    let mut second = Raw::connect(&server, &[]);
+    second.send(&never_answered(73));
+    assert_eq!(second.next(RST_STREAM).stream, 1 + 2 * 72);
+    let shed = server.count(|stats| stats.shed_budget.get());
+    let mut other = Raw::connect_from([127, 0, 0, 2], &server, &[]);
+    other.send(&never_answered(127));
+    other.send(&frame(
+        HEADERS,
+        END_STREAM | END_HEADERS,
+        1 + 2 * 127,
+        &head(false, "/"),
+    ));
+    assert_eq!(other.next(HEADERS).stream, 1 + 2 * 127);
+    assert_eq!(server.count(|stats| stats.shed_budget.get()), shed);
 }
 
 #[test]

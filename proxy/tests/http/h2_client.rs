@@ -289,7 +289,11 @@ pub(crate) struct Raw {
 impl Raw {
     /// Begins HTTP/2 with settings of this payload.
     pub(crate) fn connect(server: &Server, settings: &[u8]) -> Raw {
-        let stream = TcpStream::connect(server.address).unwrap();
+        Raw::connect_from([127, 0, 0, 1], server, settings)
+    }
+
+    pub(crate) fn connect_from(address: [u8; 4], server: &Server, settings: &[u8]) -> Raw {
+        let stream = server.connect_from(address).stream;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut raw = Raw { stream };

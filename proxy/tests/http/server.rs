@@ -19,7 +19,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +122,6 @@ pub(crate) struct Settings {
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) http2: Http2,
     pub(crate) tls: Option<TlsSettings>,
-    pub(crate) unix: Option<PathBuf>,
 }
 
 impl Server {
@@ -147,14 +145,10 @@ impl Server {
             trusted: Vec::new(),
             http2: Http2::Off,
             tls: None,
-            unix: None,
         };
         change(&mut settings);
         let networks = settings.trusted.iter();
-        let address = settings.unix.map_or(
-            ListenAddress::Tcp(settings.listen.address),
-            ListenAddress::Unix,
-        );
+        let address = ListenAddress::Tcp(settings.listen.address);
         let listener = ListenerSettings {
             name: "listen".to_owned(),
             address,

@@ -70,11 +70,15 @@ fn start(tls: Tls) -> (SocketAddr, Arc<Tls>) {
 }
 
 fn openssl(address: SocketAddr, files: &Files, more: &[&str]) -> Output {
+    let more = [&["-quiet"], more].concat();
+    openssl_with(address, files, &more, b"question\n")
+}
+
+fn openssl_with(address: SocketAddr, files: &Files, more: &[&str], input: &[u8]) -> Output {
     let ca = files.write("ca.pem", files.authority.pem());
     let mut child = Command::new("openssl")
         .args([
             "s_client",
-            "-quiet",
             "-verify_return_error",
             "-servername",
             "a.example",
@@ -90,7 +94,7 @@ fn openssl(address: SocketAddr, files: &Files, more: &[&str]) -> Output {
         .spawn()
         .expect("openssl, as .ci/setup installs it");
     // One that was refused reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(b"question\n");
+    let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
@@ -155,4 +159,18 @@ fn openssl_shows_a_client_certificate() {
             "{reason}"
         );
     }
+}
+
+#[test]
+fn renegotiation_is_refused_and_the_server_goes_on() {
+    let files = Files::one();
+    let (address, _tls) = start(files.load());
+    // The letter asks for it; the alert that refuses it ends OpenSSL's client.
+    let refused = openssl_with(address, &files, &["-tls1_2"], b"R\nquestion\n");
+    let shown = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(shown.contains("RENEGOTIATING"), "{shown}");
+    assert!(shown.contains("no renegotiation"), "{shown}");
+    assert!(!refused.status.success());
+    let next = answer(address, &files, &["-tls1_2"]);
+    assert_eq!(next, "1.2 none a.example none false");
 }

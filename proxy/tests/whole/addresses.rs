@@ -4,7 +4,9 @@ use crate::support::client::Client;
 use crate::support::files;
 use crate::support::proxy::{Proxy, to_files};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use tempfile::{TempDir, tempdir};
@@ -209,6 +211,67 @@ fn record_ips_come_from_trusted_sources_only() {
                 found += 1;
             }
             assert_eq!(found, 2);
+        }
+    }
+}
+
+/// The status of the answer to a request without a body, over a unix socket.
+fn ask_unix(path: &Path, said: Said, line: &str, forwarded: Option<&str>) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    let forwarded = forwarded.map(|value| format!("X-Forwarded-For: {value}\r\n"));
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: t\r\n{}Connection: close\r\nContent-Length: 0\r\n\r\n",
+        forwarded.unwrap_or_default()
+    );
+    stream
+        .write_all(&[header(said), head.into()].concat())
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn unix_peers_are_trusted_and_clients_they_name_are_not() {
+    for (protocol, cases) in [
+        (
+            "off",
+            &[
+                (Said::Nothing, None, "0.0.0.0"),
+                (Said::Nothing, Some("203.0.113.9"), "203.0.113.9"),
+            ][..],
+        ),
+        (
+            "required",
+            &[
+                (Said::Itself, Some("203.0.113.9"), "203.0.113.9"),
+                (Said::Client("198.51.100.7:1"), None, "198.51.100.7"),
+                (
+                    Said::Client("198.51.100.7:1"),
+                    Some("6.6.6.6"),
+                    "198.51.100.7",
+                ),
+            ][..],
+        ),
+    ] {
+        let sockets = tempdir().unwrap();
+        let path = sockets.path().join("sluice.sock");
+        let (dir, proxy) = start(&format!(
+            "[listeners.side]\naddress = 'unix:{}'\nproxy_protocol = '{protocol}'\n",
+            path.display()
+        ));
+        for (number, (said, forwarded, _)) in cases.iter().enumerate() {
+            let line = format!("POST /collect?appId={number}");
+            let status = ask_unix(&path, *said, &line, *forwarded);
+            assert_eq!(status, "HTTP/1.1 200 OK", "{said:?} {forwarded:?}");
+        }
+        proxy.end_cleanly();
+        let records = records(dir.path());
+        assert_eq!(records.len(), cases.len());
+        for record in &records {
+            let number: usize = record["appId"].as_str().unwrap().parse().unwrap();
+            let (said, forwarded, ip) = cases[number];
+            assert_eq!(record["ip"], ip, "{said:?} {forwarded:?}");
         }
     }
 }

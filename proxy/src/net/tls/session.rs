@@ -256,11 +256,12 @@ impl TlsSession {
         socket: &S,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        // Whether the socket takes them or not, the peer may send.
-        if let Poll::Ready(Err(error)) = self.poll_flush(cx, socket) {
-            return Poll::Ready(Err(error));
-        }
         loop {
+            // What was read may ask for an answer: new keys, or a refusal to negotiate anew. Whether the socket takes
+            // it or not, the peer may send.
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx, socket) {
+                return Poll::Ready(Err(error));
+            }
             let read = later(self.connection.reader().read(buffer));
             if read.is_ready() {
                 return read;
