@@ -7,6 +7,7 @@ pub(crate) mod json;
 #[cfg(test)]
 pub(crate) mod script;
 mod settings;
+pub(crate) mod signed;
 
 pub use settings::{AwsClient, AwsSettings};
 pub(crate) use settings::{BATCH_BYTES_MIN, is_region, is_stream};
@@ -489,7 +490,7 @@ fn sources<'a>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     text.chars().take(ERROR_TEXT_CHARS).collect()
 }
 

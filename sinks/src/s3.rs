@@ -8,6 +8,8 @@
 //!
 //! A segment's object key is fixed once, so a repeated upload stores nothing twice. Objects are never read back.
 
+mod address;
+mod answer;
 mod bucket;
 mod name;
 mod pack;

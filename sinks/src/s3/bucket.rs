@@ -1,30 +1,47 @@
 //! One bucket and its one storing call: PutObject under a unique key. Does not retry.
 
-use super::S3Settings;
+use super::address::{Place, encoded};
+use super::answer::{self, BUCKET_REGION, header};
 use super::pack::Packed;
+use super::{S3Settings, StorageClass};
+use crate::aws::signed::{Call, SignedClient, Signing};
 use crate::aws::{Aws, CallFailure};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::RequestChecksumCalculation;
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use aws_sdk_s3::operation::RequestId as _;
-use aws_sdk_s3::operation::put_object::PutObjectOutput;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
-use sluice_core::cause::Cause;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_NONE_MATCH};
+use http::uri::InvalidUri;
+use http::{HeaderName, HeaderValue, Method, Uri};
 
 /// The content type that readers of the replaced tier expect.
-const CONTENT_TYPE: &str = "text/x-log";
-/// Environment variables from which the SDK takes an endpoint if the settings name none.
+const PLAIN_LOG: HeaderValue = HeaderValue::from_static("text/x-log");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const KMS: HeaderValue = HeaderValue::from_static("aws:kms");
+/// Protects the body, and every compatible store supports it.
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+const ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+const KMS_KEY_ID: HeaderName =
+    HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+/// Environment variables from which the endpoint is taken if the settings name none.
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+const SIGNING: Signing = Signing {
+    name: "s3",
+    is_s3: true,
+};
+/// Bytes of an answer: an error with all of its members has some 3 KiB.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// A bucket.
 pub(super) struct Bucket {
-    client: Client,
+    client: SignedClient,
     aws: Aws,
-    name: String,
-    storage_class: Option<StorageClass>,
-    kms_key_id: Option<String>,
+    uri: Uri,
+    /// The same, which keys follow after a `/`.
+    url: String,
+    region: String,
+    /// Of every object.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Bucket {
@@ -40,81 +57,88 @@ impl Bucket {
             settings.aws.endpoint_url.is_some()
                 || variables.any(|name| std::env::var_os(name).is_some())
         });
-        let config = aws_sdk_s3::config::Builder::from(&aws.config)
-            .force_path_style(path_style)
-            // Content-MD5 protects the body, and every compatible store supports it.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .build();
-        let class = settings.storage_class;
+        let region = aws.config.region().ok_or("no region")?.to_string();
+        let endpoint = aws.endpoint_url(&settings.aws, "S3");
+        let place = Place {
+            bucket: &settings.bucket,
+            region: &region,
+            endpoint: endpoint.as_deref(),
+            path_style,
+            fips: aws.config.use_fips().unwrap_or(false),
+            dual_stack: aws.config.use_dual_stack().unwrap_or(false),
+        };
+        let url = place.url()?;
+        let wrong = |why: &dyn std::fmt::Display| format!("endpoint {url:?}: {why}");
+        let uri: Uri = url.parse().map_err(|error| wrong(&error))?;
+        let client = SignedClient::new(&aws, &settings.aws, SIGNING, &uri, ANSWER_BYTES_MAX)
+            .map_err(|error| wrong(&error))?;
+        let mut headers = vec![
+            (CONTENT_TYPE, PLAIN_LOG),
+            (CONTENT_ENCODING, GZIP),
+            (IF_NONE_MATCH, ANY),
+        ];
+        // The service's default is not sent, for stores without storage classes.
+        if settings.storage_class != StorageClass::Standard {
+            let class = HeaderValue::from_static(settings.storage_class.word());
+            headers.push((STORAGE_CLASS, class));
+        }
+        if let Some(key_id) = &settings.kms_key_id {
+            let key_id = HeaderValue::from_str(key_id).map_err(|error| error.to_string())?;
+            headers.extend([(ENCRYPTION, KMS), (KMS_KEY_ID, key_id)]);
+        }
         Ok(Bucket {
-            client: Client::from_conf(config),
+            client,
             aws,
-            name: settings.bucket.clone(),
-            // The service's default; not sent, for stores without storage classes.
-            storage_class: (class != super::StorageClass::Standard)
-                .then(|| StorageClass::from(class.word())),
-            kms_key_id: settings.kms_key_id.clone(),
+            uri,
+            url,
+            region,
+            headers,
         })
     }
 
     /// Stores an object unless it exists. Keys are unique, so that an existing object is this one if an earlier
-    /// call with its key `may_have_stored` it. Anything less than the store's own word is a failure: the caller
-    /// deletes the only other copy.
+    /// call with its key `may_have_stored` it.
     pub(super) async fn put(
         &self,
         key: &str,
         packed: &Packed,
         may_have_stored: bool,
     ) -> Result<(), CallFailure> {
-        let answer = self
-            .client
-            .put_object()
-            .bucket(&self.name)
-            .key(key)
-            .if_none_match("*")
-            .content_type(CONTENT_TYPE)
-            .content_encoding("gzip")
-            .content_md5(&packed.md5)
-            .set_storage_class(self.storage_class.clone())
-            .set_server_side_encryption(
-                self.kms_key_id
-                    .is_some()
-                    .then_some(ServerSideEncryption::AwsKms),
-            )
-            .set_ssekms_key_id(self.kms_key_id.clone())
-            .body(ByteStream::from(packed.body.clone()))
-            .send()
-            .await;
-        match answer {
-            // The SDK already reports a 200 with an error body as an error.
-            Ok(answer) => check_stored(&answer, packed),
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|answer| answer.status().as_u16() == 412) =>
-            {
-                match (error.code(), may_have_stored) {
-                    (Some("PreconditionFailed"), true) => Ok(()),
-                    (Some("PreconditionFailed"), false) => Err(no_word(
-                        Cause::Invalid,
-                        "412 PreconditionFailed for a key that was never sent before",
-                    )),
-                    _ => Err(no_word(
-                        Cause::Unknown,
-                        "412 without the code PreconditionFailed is no store's answer",
-                    )),
-                }
-            }
-            Err(error) => Err(self.note_auth_error(CallFailure::of(&error))),
-        }
+        let md5 = HeaderValue::from_str(&packed.md5);
+        let md5 = md5.map_err(|error| CallFailure::not_sent(&error))?;
+        let mut headers = Vec::with_capacity(self.headers.len() + 1);
+        headers.extend_from_slice(&self.headers);
+        headers.push((CONTENT_MD5, md5));
+        let uri: Result<Uri, InvalidUri> = format!("{}/{}", self.url, encoded(key)).parse();
+        let call = Call {
+            method: Method::PUT,
+            uri: &uri.map_err(|error| CallFailure::not_sent(&error))?,
+            headers: &headers,
+            body: packed.body.clone(),
+        };
+        let answer = self.client.send(&self.aws, &call, answer::code).await;
+        let stored = answer
+            .and_then(|answer| answer::of_put(&answer, packed, may_have_stored, &self.region));
+        stored.map_err(|failure| self.note_auth_error(failure))
     }
 
     /// Checks that the bucket exists and may be listed (`s3:ListBucket`).
     pub(super) async fn head(&self) -> Result<String, CallFailure> {
-        match self.client.head_bucket().bucket(&self.name).send().await {
-            Ok(answer) => Ok(answer.bucket_region().unwrap_or("not named").to_owned()),
-            Err(error) => Err(self.note_auth_error(CallFailure::of(&error))),
-        }
+        let call = Call {
+            method: Method::HEAD,
+            uri: &self.uri,
+            headers: &[],
+            body: Bytes::new(),
+        };
+        let answer = self.client.send(&self.aws, &call, answer::code).await;
+        let found = answer.and_then(|answer| match answer.status.is_success() {
+            true => Ok(match header(&answer, BUCKET_REGION) {
+                "" => "not named".to_owned(),
+                region => region.to_owned(),
+            }),
+            false => Err(answer::refusal(&answer, &self.region)),
+        });
+        found.map_err(|failure| self.note_auth_error(failure))
     }
 
     fn note_auth_error(&self, failure: CallFailure) -> CallFailure {
@@ -122,45 +146,5 @@ impl Bucket {
             self.aws.doubt_credentials();
         }
         failure
-    }
-}
-
-/// Whether an answer to a call is the store's. Every store returns an ETag: the body's MD5, unless the object is
-/// encrypted with a key that the store says it used, or the store has its own way, and gives the request an id.
-fn check_stored(answer: &PutObjectOutput, packed: &Packed) -> Result<(), CallFailure> {
-    let tag = answer.e_tag().unwrap_or_default().trim_matches('"');
-    let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let has_key = answer.sse_customer_key_md5().is_some()
-        || answer
-            .server_side_encryption()
-            .is_some_and(|with| *with != ServerSideEncryption::Aes256);
-    let is_stored = match (tag, is_md5 && !has_key) {
-        ("", _) => {
-            return Err(no_word(
-                Cause::Unknown,
-                "200 without an ETag is no store's answer",
-            ));
-        }
-        (tag, true) => tag.eq_ignore_ascii_case(&packed.etag),
-        (_, false) => has_key || answer.request_id().is_some_and(|id| !id.is_empty()),
-    };
-    match is_stored {
-        true => Ok(()),
-        false => Err(no_word(
-            Cause::Unknown,
-            &format!(
-                "200 with the ETag {tag:.64}, the body's MD5 is {}",
-                packed.etag
-            ),
-        )),
-    }
-}
-
-/// A failure of something that answers in the store's place.
-fn no_word(cause: Cause, text: &str) -> CallFailure {
-    CallFailure {
-        cause,
-        is_auth_error: false,
-        text: text.to_owned(),
     }
 }

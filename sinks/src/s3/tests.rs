@@ -1,6 +1,7 @@
 //! The S3 sink against a bucket that answers by script, on a disk that fails on command.
 
 mod bucket;
+mod oracle;
 mod property;
 
 use super::*;

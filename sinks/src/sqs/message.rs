@@ -110,7 +110,7 @@ fn group(key: &[u8]) -> Cow<'_, str> {
         {
             Cow::Borrowed(name)
         }
-        _ => Cow::Owned(crate::aws::call::hex(digest(&SHA256, key).as_ref())),
+        _ => Cow::Owned(crate::aws::signed::hex(digest(&SHA256, key).as_ref())),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The body of SendMessageBatch, and what its answer says of each message.
 
 use super::message::Message;
-use crate::aws::call::hex;
 use crate::aws::cause_of_answer;
 use crate::aws::json::{Text, push_escaped, push_string};
+use crate::aws::signed::hex;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use serde::Deserialize;

@@ -44,8 +44,17 @@ impl Seen {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    /// Without what follows a question mark.
+    pub(super) fn path(&self) -> &str {
+        self.path.split('?').next().unwrap()
+    }
+
+    pub(super) fn headers(&self) -> &BTreeMap<String, String> {
+        &self.headers
+    }
+
     pub(super) fn key(&self) -> String {
-        let path = self.path.split('?').next().unwrap();
+        let path = self.path();
         let key = path.strip_prefix("/clicks/").unwrap();
         key.replace("%3D", "=")
     }
