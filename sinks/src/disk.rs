@@ -4,6 +4,7 @@
 #[cfg(test)]
 pub(crate) mod faulty;
 pub(crate) mod grow;
+pub(crate) mod lines;
 pub(crate) mod store;
 pub(crate) mod tail;
 
@@ -35,12 +36,6 @@ impl Failure {
             error,
         }
     }
-}
-
-/// Whether a payload is one line: not empty, no newline, and no NUL, by which a start after a crash
-/// recognises blocks that were never written.
-pub(crate) fn is_line(payload: &[u8]) -> bool {
-    !payload.is_empty() && memchr::memchr2(b'\n', 0, payload).is_none()
 }
 
 /// Locks a directory for this process; the kernel releases the lock when the process ends, however it

@@ -13,8 +13,9 @@ mod tests;
 
 pub use settings::{FileSettings, TYPE};
 
+use crate::disk::lines::{LineJoiner, Lines, results};
+use crate::disk::lock;
 use crate::disk::store::{self, Store};
-use crate::disk::{is_line, lock};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use log::Log;
 use sluice_core::cause::Cause;
@@ -34,6 +35,7 @@ pub struct FileSink {
     settings: FileSettings,
     store: Arc<dyn Store>,
     log: Arc<Mutex<Log>>,
+    joiner: LineJoiner,
 }
 
 impl FileSink {
@@ -89,11 +91,12 @@ impl FileSink {
             settings,
             store,
             log,
+            joiner: LineJoiner::default(),
         })
     }
 
     /// The result for a batch of lines after trying to write it.
-    async fn append(&self, lines: Vec<u8>) -> RecordResult {
+    async fn append(&self, lines: Lines) -> RecordResult {
         let limit = self.settings.write_timeout;
         let Ok(mut log) = timeout(limit, Arc::clone(&self.log).lock_owned()).await else {
             // An earlier call still hangs in the disk; nothing of this batch was touched.
@@ -120,24 +123,12 @@ impl Sink for FileSink {
 
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
         Box::pin(async move {
-            let bytes = records.iter().map(|record| record.payload.len() + 1).sum();
-            let mut lines = Vec::with_capacity(bytes);
-            for record in records.iter().filter(|record| is_line(&record.payload)) {
-                lines.extend_from_slice(&record.payload);
-                lines.push(b'\n');
-            }
-            let result = if lines.is_empty() {
-                None
-            } else {
-                Some(self.append(lines).await)
+            let (lines, are_lines) = self.joiner.join(records);
+            let result = match lines.is_empty() {
+                true => None,
+                false => Some(self.append(lines).await),
             };
-            records
-                .iter()
-                .map(|record| match result {
-                    Some(result) if is_line(&record.payload) => result,
-                    _ => RecordResult::Refused(Cause::Invalid),
-                })
-                .collect()
+            results(&are_lines, result)
         })
     }
 

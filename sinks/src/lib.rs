@@ -6,6 +6,8 @@ mod disk;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;
+#[cfg(any(feature = "http", feature = "s3"))]
+mod gzip;
 #[cfg(feature = "http")]
 pub mod http;
 mod http_client;

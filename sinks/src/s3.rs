@@ -23,8 +23,9 @@ mod uploader;
 pub use settings::{Keeping, S3Settings, StorageClass, TYPE};
 
 use crate::aws::CallFailure;
+use crate::disk::lines::{LineJoiner, Lines, is_line, results};
+use crate::disk::lock;
 use crate::disk::store::{self, Store};
-use crate::disk::{is_line, lock};
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bucket::Bucket;
@@ -92,6 +93,7 @@ struct Staged {
     stage: Arc<Mutex<Stage>>,
     row: Arc<Row>,
     uploader: Uploader,
+    joiner: LineJoiner,
     write_timeout: Duration,
 }
 
@@ -248,12 +250,13 @@ impl Staged {
             stage,
             row,
             uploader,
+            joiner: LineJoiner::default(),
             write_timeout: settings.write_timeout,
         })
     }
 
     /// The result for a batch of lines after trying to stage it.
-    async fn append(&self, lines: Vec<u8>) -> RecordResult {
+    async fn append(&self, lines: Lines) -> RecordResult {
         let limit = self.write_timeout;
         let Ok(mut stage) = timeout(limit, Arc::clone(&self.stage).lock_owned()).await else {
             // An earlier disk call still hangs; this batch was not touched.
@@ -300,35 +303,31 @@ impl Sink for S3Sink {
 
     fn write<'a>(&'a self, records: &'a [Record]) -> SinkFuture<'a, Vec<RecordResult>> {
         Box::pin(async move {
-            let lines = records.iter().filter(|record| is_line(&record.payload));
-            let result = match &self.way {
+            match &self.way {
                 Way::Staged(staged) => {
-                    let bytes = records.iter().map(|record| record.payload.len() + 1).sum();
-                    let mut joined = Vec::with_capacity(bytes);
-                    for record in lines {
-                        joined.extend_from_slice(&record.payload);
-                        joined.push(b'\n');
-                    }
-                    match joined.is_empty() {
+                    let (lines, are_lines) = staged.joiner.join(records);
+                    let result = match lines.is_empty() {
                         true => None,
-                        false => Some(staged.append(joined).await),
-                    }
+                        false => Some(staged.append(lines).await),
+                    };
+                    results(&are_lines, result)
                 }
                 Way::Direct(direct) => {
-                    let lines: Vec<_> = lines.map(|record| record.payload.clone()).collect();
-                    match lines.is_empty() {
+                    let are_lines: Vec<_> = records
+                        .iter()
+                        .map(|record| is_line(&record.payload))
+                        .collect();
+                    let lines = records.iter().zip(&are_lines);
+                    let lines: Vec<_> = lines
+                        .filter_map(|(record, is_line)| is_line.then(|| record.payload.clone()))
+                        .collect();
+                    let result = match lines.is_empty() {
                         true => None,
                         false => Some(self.put(direct, lines).await),
-                    }
+                    };
+                    results(&are_lines, result)
                 }
-            };
-            records
-                .iter()
-                .map(|record| match result {
-                    Some(result) if is_line(&record.payload) => result,
-                    _ => RecordResult::Refused(Cause::Invalid),
-                })
-                .collect()
+            }
         })
     }
 

@@ -1,9 +1,7 @@
 //! The body of a request.
 
 use super::settings::{HttpFormat, HttpSettings};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use std::io::Write as _;
+use crate::gzip::gzip;
 
 /// Whether an event can be part of a body: a line break would make two lines of it.
 pub(super) fn is_sendable(event: &[u8], format: HttpFormat) -> bool {
@@ -31,14 +29,8 @@ pub(super) fn body(events: &[&[u8]], settings: &HttpSettings) -> Vec<u8> {
         }
     }
     match settings.gzip {
-        true => gzip(&body),
+        // Compressing into enough room cannot fail.
+        true => gzip(&body).unwrap_or_default(),
         false => body,
     }
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    // Writing to memory cannot fail.
-    let _ = packed.write_all(body);
-    packed.finish().unwrap_or_default()
 }

@@ -1,18 +1,15 @@
 //! Packs lines into an object's bytes: gzip, no newline after the last line, and the digest that protects the
 //! transfer. Deterministic, so that a repeated upload is identical.
 
+use crate::gzip::gzip;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
-/// Of 1 to 9. Level 6 makes objects an eighth smaller and takes twice the time: ratios of 6.5 and 5.8, at 99 and
-/// 197 MB/s, measured with zlib and events of 840 bytes. Objects are usually compacted by their readers; the
-/// CPU time is taken from the host that has to answer clients.
-const LEVEL: u32 = 3;
+/// Bytes of a segment that is packed: the largest batch of a writer makes one of 256 MiB.
+const SEGMENT_BYTES_MAX: u64 = 512 << 20;
 
 /// A packed object.
 #[derive(Clone, Debug)]
@@ -24,38 +21,36 @@ pub(super) struct Packed {
     pub(super) etag: String,
 }
 
-/// Packs the first `bytes` of a file, which are whole lines.
+/// Packs the first `bytes` of a file, which are whole lines. Needs memory for them and for the object.
 pub(super) fn pack_file(path: &Path, bytes: u64) -> io::Result<Packed> {
-    let mut lines = File::open(path)?.take(bytes.saturating_sub(1));
-    let mut encoder = encoder(bytes);
-    let copied = io::copy(&mut lines, &mut encoder)?;
-    if copied + 1 < bytes {
+    if bytes > SEGMENT_BYTES_MAX {
+        let error = format!("it has {bytes} bytes, the limit is {SEGMENT_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+    }
+    let wanted = bytes.saturating_sub(1);
+    let mut lines = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+    let read = File::open(path)?.take(wanted).read_to_end(&mut lines)?;
+    if (read as u64) < wanted {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    finish(encoder)
+    pack(&lines)
 }
 
 /// Packs payloads as lines.
 pub(super) fn pack_lines(payloads: &[Bytes]) -> io::Result<Packed> {
-    let bytes: usize = payloads.iter().map(|payload| payload.len() + 1).sum();
-    let mut encoder = encoder(bytes as u64);
+    let bytes = payloads.iter().map(|payload| payload.len() + 1).sum();
+    let mut lines = Vec::with_capacity(bytes);
     for (at, payload) in payloads.iter().enumerate() {
         if at > 0 {
-            encoder.write_all(b"\n")?;
+            lines.push(b'\n');
         }
-        encoder.write_all(payload)?;
+        lines.extend_from_slice(payload);
     }
-    finish(encoder)
+    pack(&lines)
 }
 
-fn encoder(bytes: u64) -> GzEncoder<Vec<u8>> {
-    // Events usually compress to about a tenth.
-    let expected = usize::try_from(bytes / 8).unwrap_or(0);
-    GzEncoder::new(Vec::with_capacity(expected), Compression::new(LEVEL))
-}
-
-fn finish(encoder: GzEncoder<Vec<u8>>) -> io::Result<Packed> {
-    let body = encoder.finish()?;
+fn pack(lines: &[u8]) -> io::Result<Packed> {
+    let body = gzip(lines).map_err(io::Error::other)?;
     let digest = Md5::digest(&body);
     let etag = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Packed {
@@ -99,5 +94,17 @@ mod tests {
         std::fs::write(&path, "{\"a\":1}\n").unwrap();
         let error = pack_file(&path, 16).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_segment_over_the_limit_is_named_with_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        File::create(&path).unwrap();
+        let error = pack_file(&path, SEGMENT_BYTES_MAX + 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "it has 536870913 bytes, the limit is 536870912"
+        );
     }
 }

@@ -8,6 +8,8 @@ use super::*;
 use crate::aws::AwsSettings;
 use crate::disk::faulty::{Fault, Faulty};
 use aws_credential_types::Credentials;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bucket::{Answer, Scripted, Seen};
 use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::time::Mono;
@@ -16,6 +18,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 const DELIVERED: RecordResult = RecordResult::Delivered;
@@ -315,6 +318,25 @@ async fn a_200_with_an_error_or_without_etag_fails() {
 }
 
 #[tokio::test]
+async fn a_skewed_clock_is_corrected_within_the_call() {
+    let bucket = Scripted::start();
+    let settings = settings(&bucket, Keeping::Staged);
+    let ours = Bucket::open(&settings, credentials()).await.unwrap();
+    let packed = pack::pack_lines(&[Bytes::from("{}")]).unwrap();
+    let ahead = DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + 7_200);
+    let date = ahead.fmt(Format::HttpDate).unwrap();
+    bucket.next([Answer::Dated(403, "RequestTimeTooSkewed", date)]);
+    ours.put("key", &packed, false).await.unwrap();
+    let [first, second] = &bucket.seen()[..] else {
+        panic!("one call was made twice");
+    };
+    let hour = ahead.fmt(Format::DateTime).unwrap().replace(['-', ':'], "");
+    assert!(!first.header("x-amz-date").starts_with(&hour[..11]));
+    assert!(second.header("x-amz-date").starts_with(&hour[..11]));
+    assert_eq!(bucket.objects().len(), 1);
+}
+
+#[tokio::test]
 async fn upload_failures_are_counted_and_reported_until_success() {
     let bench = Bench::with(
         |settings| settings.object_age_max = Duration::from_millis(40),
@@ -558,7 +580,8 @@ async fn a_segment_that_cannot_be_handled_stops_no_other() {
         stats.failures[Cause::Unavailable as usize].get() > 3
     })
     .await;
-    assert_eq!(stats.segments_blocked.get(), 3);
+    // One of them may be on its next try.
+    until("all are blocked", || stats.segments_blocked.get() == 3).await;
     assert_eq!(bench.write("good").await, DELIVERED);
     let kept = bench.finish().await;
     assert_eq!(bench.bucket.texts(), ["good"]);

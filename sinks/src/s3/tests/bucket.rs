@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(super) enum Answer {
     /// Not stored, with this status and code.
     Says(u16, &'static str),
+    /// Not stored, with this status, code and date.
+    Dated(u16, &'static str, String),
     /// Stored, and answered with this status and code.
     StoresAndSays(u16, &'static str),
     /// Not stored, and answered 200 with this body; with an ETag, or without.
@@ -165,13 +167,16 @@ fn serve(stream: &TcpStream, script: &Mutex<Script>) {
             }
             is_new
         };
-        let headers = match answer {
-            Some(Answer::Tagged(headers)) => Some(headers),
+        let headers = match &answer {
+            Some(Answer::Tagged(headers)) => Some((*headers).to_owned()),
+            Some(Answer::Dated(_, _, date)) => Some(format!("date: {date}")),
             _ => None,
         };
         let (status, code, page) = match answer {
             Some(Answer::Tagged(_)) => (200, "", None),
-            Some(Answer::Says(status, code)) => (status, code, None),
+            Some(Answer::Says(status, code) | Answer::Dated(status, code, _)) => {
+                (status, code, None)
+            }
             Some(Answer::StoresAndSays(status, code)) => {
                 store();
                 (status, code, None)
