@@ -15,6 +15,12 @@
 //! appends actions; it does no I/O, reads no clock and draws no random number. At the end of every step
 //! `received == delivered + spooled + refused + held`, asserted in release builds too.
 
+mod pacing;
+mod queued;
+mod spooling;
+
+pub use spooling::{SpoolRule, ToSpool};
+
 use crate::ack::{Outcome, Ticket};
 use crate::cause::Cause;
 use crate::circuit::{Circuit, CircuitSettings, CircuitState};
@@ -24,9 +30,10 @@ use crate::record::{Record, RecordResult};
 use crate::retry::{Decision, RetryPolicy};
 use crate::time::Mono;
 use crate::time::micros;
+use queued::{InFlight, LaneOf, Queued, Retrying};
+use spooling::may_pass;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 /// Above this linger, wake for every arrival: the batch may fill early. Below it a core produces only a
@@ -46,25 +53,6 @@ pub struct DeliverySettings {
     pub circuit: Option<CircuitSettings>,
     /// When records go to the spool; `None` without one.
     pub spool: Option<SpoolRule>,
-}
-
-/// When a record leaves for the spool, the records on this host's disk in front of the destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpoolRule {
-    /// A record that is not confirmed this long after its arrival is spooled. Less than its deadline.
-    pub after: Duration,
-    /// Every record is spooled on arrival, before any call.
-    pub first: bool,
-}
-
-/// A record on its way to the spool.
-#[derive(Debug)]
-pub struct ToSpool<T = Ticket> {
-    /// The record.
-    pub record: Record<T>,
-    /// Calls that have carried it. Above 0 it may be stored already, so that its replay is a duplicate.
-    pub attempts: u32,
-    since: Mono,
 }
 
 /// Limits of one call, read from the sink before each step because a service may change them.
@@ -148,70 +136,6 @@ pub struct Tally {
     pub spooled: u64,
     /// Records that were settled otherwise.
     pub refused: u64,
-}
-
-/// Which lane of the destination a record goes to, if it has any.
-struct LaneOf<T>(Box<LaneOfRecord<T>>);
-
-type LaneOfRecord<T> = dyn Fn(&Record<T>) -> Option<LaneId> + Send;
-
-impl<T> fmt::Debug for LaneOf<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LaneOf")
-    }
-}
-
-/// A queued record and its history.
-#[derive(Debug)]
-struct Queued<T> {
-    record: Record<T>,
-    lane: Option<LaneId>,
-    /// Calls that have carried it.
-    attempts: u32,
-    /// When it arrived, for lingering.
-    since: Mono,
-    /// It was in a batch the destination rejected as invalid. It is sent alone, so that one invalid
-    /// record cannot keep failing its neighbours.
-    alone: bool,
-    /// The spool did not keep it: it is tried until its deadline.
-    unspoolable: bool,
-}
-
-/// History of a record while a call carries it.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    lane: Option<LaneId>,
-    attempts: u32,
-    since: Mono,
-    unspoolable: bool,
-}
-
-/// A record that waits for its next attempt. Ordered by time, then by arrival.
-#[derive(Debug)]
-struct Retrying<T> {
-    at: Mono,
-    number: u64,
-    queued: Queued<T>,
-}
-
-impl<T> PartialEq for Retrying<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T> Eq for Retrying<T> {}
-
-impl<T> PartialOrd for Retrying<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Retrying<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
 }
 
 /// The machine. One per output and writer thread.
@@ -319,23 +243,6 @@ impl<T> Delivery<T> {
             + self.in_flight_records
             + self.spooling
             + self.lanes.held()
-    }
-
-    /// When the caller should stop waiting for a call that it has just been told to make, and complete it
-    /// without results: its oldest record goes to the spool then. [`Mono::NEVER`] without a spool. A call
-    /// gets a quarter of the rule's time at least, or a late retry would never be answered.
-    #[must_use]
-    pub fn give_up_at(&self, call: CallId, now: Mono) -> Mono {
-        let (Some(rule), Some(Some(records))) =
-            (self.settings.spool, self.in_flight_calls.get(call.0))
-        else {
-            return Mono::NEVER;
-        };
-        let spoolable = records.iter().filter(|record| !record.unspoolable);
-        match spoolable.map(|record| record.since).min() {
-            Some(oldest) => (oldest + rule.after).max(now + rule.after / 4),
-            None => Mono::NEVER,
-        }
     }
 
     /// Calls running now.
@@ -456,42 +363,6 @@ impl<T> Delivery<T> {
                     self.give_up_lane(queued, actions);
                 }
             }
-        }
-    }
-
-    /// How long a record may wait for its lane.
-    fn waits_until(&self, queued: &Queued<T>) -> Mono {
-        match self.settings.spool {
-            Some(rule) if !queued.unspoolable => {
-                queued.record.deadline.min(queued.since + rule.after)
-            }
-            _ => queued.record.deadline,
-        }
-    }
-
-    /// A record that its lane has no room for has not been stored, however often it was throttled.
-    fn give_up_lane(&mut self, queued: Queued<T>, actions: &mut Vec<Action<T>>) {
-        if self.has_spool_for(queued.unspoolable) {
-            self.give_to_spool(queued.record, queued.attempts, queued.since);
-        } else {
-            let outcome = Outcome::Refused(Cause::Throttled);
-            self.settle(queued.record, outcome, actions);
-        }
-    }
-
-    /// Records whose lane has room for them go on.
-    fn release_lanes(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
-        let (mut released, mut overdue) = (Vec::new(), Vec::new());
-        self.lanes.release(
-            now,
-            |queued| released.push(queued),
-            |queued| overdue.push(queued),
-        );
-        for queued in released {
-            self.enqueue(queued);
-        }
-        for queued in overdue {
-            self.give_up_lane(queued, actions);
         }
     }
 
@@ -689,93 +560,6 @@ impl<T> Delivery<T> {
         }
     }
 
-    /// After a stop: the spool keeps a record for the next start, where there is one.
-    fn leave_behind(&mut self, queued: Queued<T>, actions: &mut Vec<Action<T>>) {
-        if self.has_spool_for(queued.unspoolable) {
-            self.give_to_spool(queued.record, queued.attempts, queued.since);
-        } else {
-            self.settle(queued.record, Outcome::Refused(Cause::Shutdown), actions);
-        }
-    }
-
-    fn has_spool_for(&self, unspoolable: bool) -> bool {
-        self.settings.spool.is_some() && !unspoolable
-    }
-
-    fn spools_on_arrival(&self) -> bool {
-        self.settings
-            .spool
-            .is_some_and(|rule| rule.first || self.circuit_open)
-    }
-
-    /// The place of the oldest waiting record that the spool may take. Those it did not keep are older and
-    /// stand in front.
-    fn first_spoolable(&self) -> Option<usize> {
-        self.waiting.iter().position(|queued| !queued.unspoolable)
-    }
-
-    /// When the oldest waiting record goes to the spool.
-    fn spool_at(&self) -> Mono {
-        let Some(rule) = self.settings.spool else {
-            return Mono::NEVER;
-        };
-        self.first_spoolable()
-            .and_then(|at| self.waiting.get(at))
-            .map_or(Mono::NEVER, |queued| queued.since + rule.after)
-    }
-
-    fn spool_due(&mut self, now: Mono) {
-        let Some(rule) = self.settings.spool else {
-            return;
-        };
-        let at_once = self.spools_on_arrival();
-        while let Some(at) = self.first_spoolable() {
-            let is_due = |queued: &Queued<T>| at_once || queued.since + rule.after <= now;
-            if !self.waiting.get(at).is_some_and(is_due) {
-                return;
-            }
-            if let Some(queued) = self.waiting.remove(at) {
-                self.waiting_bytes -= queued.record.size();
-                self.give_to_spool(queued.record, queued.attempts, queued.since);
-            }
-        }
-    }
-
-    fn give_to_spool(&mut self, record: Record<T>, attempts: u32, since: Mono) {
-        self.spooling += 1;
-        self.to_spool.push(ToSpool {
-            record,
-            attempts,
-            since,
-        });
-    }
-
-    /// Settles records that the disk has. The others go to the front, as the oldest.
-    fn spooled(&mut self, records: Vec<ToSpool<T>>, kept: bool, actions: &mut Vec<Action<T>>) {
-        self.spooling -= records.len();
-        for ToSpool {
-            record,
-            attempts,
-            since,
-        } in records.into_iter().rev()
-        {
-            if kept || planted::is(Bug::FailedSpoolKeeps) {
-                self.settle(record, Outcome::Spooled, actions);
-                continue;
-            }
-            self.waiting_bytes += record.size();
-            self.waiting.push_front(Queued {
-                record,
-                // Not known any more: what throttles it counts for all.
-                lane: None,
-                attempts,
-                since,
-                alone: false,
-                unspoolable: true,
-            });
-        }
-    }
-
     fn pop_waiting(&mut self) -> Option<Queued<T>> {
         let queued = self.waiting.pop_front()?;
         self.waiting_bytes -= queued.record.size();
@@ -867,23 +651,6 @@ impl<T> Delivery<T> {
             Outcome::Refused(_) => self.tally.refused += 1,
         }
         actions.push(Action::Settle(record, outcome));
-    }
-}
-
-/// Whether a record refused for this cause may be taken at a later time, by itself or after an operator has
-/// mended something. An invalid batch says little of a record in it: its replay finds out.
-fn may_pass(cause: Cause) -> bool {
-    match cause {
-        Cause::Throttled
-        | Cause::Unavailable
-        | Cause::Unknown
-        | Cause::Denied
-        | Cause::NotFound
-        | Cause::NoSpace
-        | Cause::Invalid
-        | Cause::Expired
-        | Cause::Shutdown => true,
-        Cause::TooLarge | Cause::Lost => false,
     }
 }
 

@@ -194,7 +194,12 @@ impl World {
         failing.into_iter()
     }
 
-    pub(super) fn check_admission(&mut self, core: usize, events: &[Event], before: &[OutputTally]) {
+    pub(super) fn check_admission(
+        &mut self,
+        core: usize,
+        events: &[Event],
+        before: &[OutputTally],
+    ) {
         if let Some(output) = self.full_output(events, before) {
             panic!("admitted over the bound of output {output}");
         }
@@ -225,7 +230,12 @@ impl World {
         assert!(failing.any(not_due), "a probe was due");
     }
 
-    pub(super) fn submitted(&mut self, core: usize, submitted: Vec<(WriterId, Record)>, events: &[Event]) {
+    pub(super) fn submitted(
+        &mut self,
+        core: usize,
+        submitted: Vec<(WriterId, Record)>,
+        events: &[Event],
+    ) {
         let expected = events.iter().map(|event| {
             let outputs = 0..self.rules.len();
             outputs.filter(|output| goes_to(event, *output)).count()

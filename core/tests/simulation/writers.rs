@@ -273,7 +273,11 @@ impl World {
     }
 }
 
-pub(super) fn machine(settings: DeliverySettings, limits: BatchLimits, has_lanes: bool) -> Delivery {
+pub(super) fn machine(
+    settings: DeliverySettings,
+    limits: BatchLimits,
+    has_lanes: bool,
+) -> Delivery {
     let mut machine = Delivery::new(settings, limits);
     if has_lanes {
         machine.set_lanes(|record| Some(LaneId(event_number(record) % SHARDS)));
