@@ -57,9 +57,11 @@ fn machine() -> Delivery {
         retry,
         circuit: Some(CircuitSettings {
             open_after: Duration::from_secs(4),
+            failures_max: None,
             ack_deadline: Duration::from_secs(4),
         }),
         spool: None,
+        has_fallback: false,
     };
     let limits = BatchLimits {
         records_max: 500,
@@ -165,7 +167,7 @@ fn through_intake(
         settlements,
         writer: None,
     };
-    intake.settle(batch, Mono(0));
+    intake.settle(batch, Mono(0), |_, _| ());
     let resolution = intake.poll_resolution(request, 100, Waker::noop());
     intake.close(request);
     resolution
@@ -183,11 +185,14 @@ fn intake(c: &mut Criterion) {
         home: 0,
         probe_every: Duration::from_millis(250),
         spools: false,
+        is_default: true,
+        fallback: None,
     };
     let settings = IntakeSettings {
         ack_deadline: Duration::from_secs(4),
         retry_after: RetryAfter { min_s: 1, max_s: 5 },
         outputs: vec![rule],
+        groups: Vec::new(),
     };
     let mut intake = Intake::new(AckQueue::leak(), settings);
     let budget = ByteBudget::new(1 << 30);

@@ -26,6 +26,7 @@ fn main() {
         },
         circuit: None,
         spool: None,
+        has_fallback: false,
     };
     let limits = BatchLimits {
         records_max: 100,

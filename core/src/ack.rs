@@ -3,6 +3,7 @@
 
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
+use crate::route::OutputSet;
 use crate::wake_flag::WakeFlag;
 use crossbeam_queue::SegQueue;
 use std::mem;
@@ -28,6 +29,10 @@ pub struct Settlement {
     pub event: u32,
     /// The output the record went to.
     pub output: OutputId,
+    /// The output that it was meant for, whose place the other may have taken.
+    pub meant_for: OutputId,
+    /// The outputs that were given it so far, this one included.
+    pub tried: OutputSet,
     /// The record's size as it was admitted, in bytes.
     pub bytes: u32,
     /// Whether the answer to the request waits for the record.
@@ -122,6 +127,8 @@ pub struct Ticket {
     request: RequestKey,
     event: u32,
     output: OutputId,
+    meant_for: OutputId,
+    tried: OutputSet,
     bytes: u32,
     is_awaited: bool,
 }
@@ -140,9 +147,18 @@ impl Ticket {
             request,
             event: 0,
             output,
+            meant_for: output,
+            tried: OutputSet::NONE.with(output),
             bytes,
             is_awaited: true,
         }
+    }
+
+    /// The same ticket for a record that was meant for another output, and that these had before.
+    pub fn in_place_of(mut self, meant_for: OutputId, tried: OutputSet) -> Ticket {
+        self.meant_for = meant_for;
+        self.tried = tried.with(self.output);
+        self
     }
 
     /// The same ticket for a record that the answer may not wait for.
@@ -185,6 +201,8 @@ impl Ticket {
             request: self.request,
             event: self.event,
             output: self.output,
+            meant_for: self.meant_for,
+            tried: self.tried,
             bytes: self.bytes,
             is_awaited: self.is_awaited,
             outcome,
@@ -259,6 +277,8 @@ pub(crate) mod tests {
                 },
                 event: 0,
                 output: OutputId(2),
+                meant_for: OutputId(2),
+                tried: OutputSet::NONE.with(OutputId(2)),
                 bytes: 99,
                 is_awaited: true,
                 outcome: Outcome::Refused(Cause::Lost),

@@ -1,7 +1,7 @@
 //! The circuit of one writer: whether its destination succeeds, as its calls show. Pure.
 //!
 //! ```text
-//!            no success for `open_after`, though calls were made
+//!            no success for `open_after`, or in `failures_max` calls
 //!   Closed ------------------------------------------------------> Open
 //!      ^                                                            |  ^
 //!      |  a call succeeds                    a probe's call is sent |  | it fails
@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The circuit only says how things stand. Cores learn of it with their acks, and then admit a trickle of
-//! probes instead of every request ([`crate::intake`]); the writer then gives up at the first failure
-//! records that have a client waiting ([`crate::delivery`]).
+//! probes instead of every request, or give their records to another output ([`crate::intake`]); the writer then
+//! spools records on arrival, or gives up at the first failure those that have a client waiting
+//! ([`crate::delivery`]). Calls of replay count as the writer's own: they show as much of the destination.
 
 use crate::planted::{self, Bug};
 use crate::time::Mono;
@@ -21,6 +22,9 @@ use std::time::Duration;
 pub struct CircuitSettings {
     /// Calls without any success for this long open the circuit.
     pub open_after: Duration,
+    /// So do this many calls in a row without any, for records that have another place to go: nobody is turned away
+    /// by a circuit that opens early. `None` where they have not.
+    pub failures_max: Option<u32>,
     /// While the circuit is open, a record with at most this much time left is given up at its first failed
     /// call: its client waits, and could be answered now. One with more time left is best effort, and retried.
     pub ack_deadline: Duration,
@@ -64,12 +68,21 @@ impl CircuitState {
     }
 }
 
+/// For [`CircuitSettings::failures_max`]: one failed call may be chance.
+pub const FAILURES_MAX: u32 = 3;
+
+/// While the circuit is open, and records have another place to go: the time between the end of a call and a batch that
+/// tries how things stand. Calls of replay, which nobody waits for, come sooner where there are any.
+pub const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// Watches the calls of one writer.
 #[derive(Debug)]
 pub struct Circuit {
     /// `None` for a circuit that never opens.
-    open_after: Option<Duration>,
+    settings: Option<CircuitSettings>,
     is_failing: bool,
+    /// Calls that ended in a row without any success.
+    failures: u32,
     /// When the first call after the last success was sent; `None` if there was no call since.
     unsuccessful_since: Option<Mono>,
     /// When a call was last sent or ended.
@@ -80,10 +93,11 @@ pub struct Circuit {
 impl Circuit {
     /// A closed circuit.
     #[must_use]
-    pub fn new(open_after: Option<Duration>) -> Circuit {
+    pub fn new(settings: Option<CircuitSettings>) -> Circuit {
         Circuit {
-            open_after,
+            settings,
             is_failing: false,
+            failures: 0,
             unsuccessful_since: None,
             moved_at: Mono::default(),
             in_flight: 0,
@@ -113,13 +127,17 @@ impl Circuit {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.moved_at = now;
         if succeeded {
+            self.failures = 0;
             self.is_failing &= planted::is(Bug::CircuitStaysOpen);
             if !planted::is(Bug::CircuitRemembersTooMuch) {
                 self.unsuccessful_since = (self.in_flight > 0).then_some(now);
             }
-        } else if now >= self.patience_ends_at() {
-            self.is_failing = true;
+            return;
         }
+        self.failures = self.failures.saturating_add(1);
+        let failures_max = self.settings.and_then(|settings| settings.failures_max);
+        let are_many = failures_max.is_some_and(|most| self.failures >= most);
+        self.is_failing |= are_many || now >= self.patience_ends_at();
     }
 
     /// Time passed. Calls that do not end at all open the circuit, too.
@@ -135,18 +153,24 @@ impl Circuit {
     /// quiet hour that began with a failure, the next call gets to show how things are.
     #[must_use]
     pub fn wake_at(&self) -> Mono {
-        match self.open_after {
+        match self.settings {
             _ if planted::is(Bug::HangingIsPatience) => Mono::NEVER,
-            Some(open_after) if self.in_flight > 0 && !self.is_failing => self
+            Some(settings) if self.in_flight > 0 && !self.is_failing => self
                 .patience_ends_at()
-                .max(self.moved_at + open_after / STILL_FOR),
+                .max(self.moved_at + settings.open_after / STILL_FOR),
             _ => Mono::NEVER,
         }
     }
 
+    /// Whether the circuit is open, and no call has shown for [`PROBE_EVERY`] how things stand.
+    #[must_use]
+    pub fn is_probe_due(&self, now: Mono) -> bool {
+        self.state() == CircuitState::Open && now >= self.moved_at + PROBE_EVERY
+    }
+
     fn patience_ends_at(&self) -> Mono {
-        match (self.unsuccessful_since, self.open_after) {
-            (Some(since), Some(open_after)) => since + open_after,
+        match (self.unsuccessful_since, self.settings) {
+            (Some(since), Some(settings)) => since + settings.open_after,
             _ => Mono::NEVER,
         }
     }
@@ -165,8 +189,14 @@ mod tests {
         Mono(ms * 1_000)
     }
 
+    const SETTINGS: CircuitSettings = CircuitSettings {
+        open_after: OPEN_AFTER,
+        failures_max: None,
+        ack_deadline: OPEN_AFTER,
+    };
+
     fn circuit() -> Circuit {
-        Circuit::new(Some(OPEN_AFTER))
+        Circuit::new(Some(SETTINGS))
     }
 
     /// Calls of 10 ms that all end so, from one time to the other.
@@ -185,6 +215,32 @@ mod tests {
         assert_eq!(circuit.state(), CircuitState::Closed);
         calls(&mut circuit, 3_990..4_000, false);
         assert_eq!(circuit.state(), CircuitState::Open);
+    }
+
+    #[test]
+    fn records_with_another_place_open_it_after_few_failures() {
+        let mut circuit = Circuit::new(Some(CircuitSettings {
+            failures_max: Some(3),
+            ..SETTINGS
+        }));
+        calls(&mut circuit, 0..20, false);
+        calls(&mut circuit, 20..30, true);
+        calls(&mut circuit, 30..50, false);
+        assert_eq!(circuit.state(), CircuitState::Closed);
+        calls(&mut circuit, 50..60, false);
+        assert_eq!(circuit.state(), CircuitState::Open);
+    }
+
+    #[test]
+    fn a_probe_is_due_once_no_call_has_told() {
+        let mut circuit = circuit();
+        calls(&mut circuit, 0..4_000, false);
+        assert!(!circuit.is_probe_due(at_ms(4_999)));
+        assert!(circuit.is_probe_due(at_ms(5_000)));
+        circuit.call_sent(at_ms(5_000));
+        assert!(!circuit.is_probe_due(at_ms(9_000)), "one is under way");
+        circuit.call_ended(true, at_ms(9_000));
+        assert!(!circuit.is_probe_due(at_ms(20_000)));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct DeliverySettings {
     pub circuit: Option<CircuitSettings>,
     /// When records go to the spool; `None` without one.
     pub spool: Option<SpoolRule>,
+    /// Whether refused records have another output to go to. A call is then given up when the time of its first record
+    /// is over, for others may be left for that.
+    pub has_fallback: bool,
 }
 
 /// Limits of one call, read from the sink before each step because a service may change them.
@@ -93,10 +96,12 @@ pub enum Input<T = Ticket> {
         /// spool.
         kept: bool,
     },
-    /// Whether the output's circuit is open: calls would only fail. Matters to outputs with a spool.
-    Circuit {
-        /// It is open; until told otherwise, records are spooled on arrival.
-        open: bool,
+    /// Replay sent a call to the same destination.
+    ReplaySent,
+    /// A call of replay ended.
+    ReplayEnded {
+        /// Whether the destination answered for any of its records ([`RecordResult::is_answer`]).
+        succeeded: bool,
     },
     /// Time passed.
     Tick,
@@ -155,7 +160,6 @@ pub struct Delivery<T = Ticket> {
     to_spool: Vec<ToSpool<T>>,
     /// Records that the spool has not answered for.
     spooling: usize,
-    circuit_open: bool,
     draining: bool,
     stopped: bool,
     tally: Tally,
@@ -182,11 +186,10 @@ impl<T> Delivery<T> {
             in_flight_records: 0,
             to_spool: Vec::new(),
             spooling: 0,
-            circuit_open: false,
             draining: false,
             stopped: false,
             tally: Tally::default(),
-            circuit: Circuit::new(settings.circuit.map(|circuit| circuit.open_after)),
+            circuit: Circuit::new(settings.circuit),
             throttled: 0,
             lane_of: LaneOf(Box::new(|_| None)),
             lanes: Lanes::default(),
@@ -308,7 +311,8 @@ impl<T> Delivery<T> {
                 self.complete(call, records, &results, now, random, actions);
             }
             Input::Spooled { records, kept } => self.spooled(records, kept, actions),
-            Input::Circuit { open } => self.circuit_open = open,
+            Input::ReplaySent => self.circuit.call_sent(now),
+            Input::ReplayEnded { succeeded } => self.circuit.call_ended(succeeded, now),
             Input::Tick => self.circuit.tick(now),
             Input::Drain => self.draining = true,
             Input::Stop => {
@@ -319,6 +323,7 @@ impl<T> Delivery<T> {
         self.take_due_retries(now);
         self.release_lanes(now, actions);
         self.drop_hopeless(now, actions);
+        self.probe(now, actions);
         self.spool_due(now);
         self.send(now, actions);
         if !self.to_spool.is_empty() {
@@ -460,7 +465,8 @@ impl<T> Delivery<T> {
             .retry
             .decide(cause, attempts, now, until, random);
         if rule.is_some() && may_pass(cause) {
-            let is_over = decision == Decision::GiveUp || self.circuit_open || self.stopped;
+            let is_over =
+                decision == Decision::GiveUp || self.circuit.state().is_failing() || self.stopped;
             if is_over {
                 return self.give_to_spool(record, attempts, since);
             }
@@ -570,24 +576,29 @@ impl<T> Delivery<T> {
         let in_flight_max =
             self.settings.in_flight_max + usize::from(planted::is(Bug::OneCallTooMany));
         while self.in_flight < in_flight_max && self.is_due(now) {
-            let (records, in_flight) = self.fill_batch(now, actions);
-            if records.is_empty() {
-                continue;
-            }
-            self.in_flight += 1;
-            self.circuit.call_sent(now);
-            self.in_flight_records += records.len();
-            let free = self.in_flight_calls.iter().position(Option::is_none);
-            let place = free.unwrap_or_else(|| {
-                self.in_flight_calls.push(None);
-                self.in_flight_calls.len() - 1
-            });
-            self.in_flight_calls[place] = Some(in_flight);
-            actions.push(Action::Send {
-                call: CallId(place),
-                records,
-            });
+            self.send_batch(now, actions);
         }
+    }
+
+    /// Sends the next batch, if any record is left that may be sent.
+    fn send_batch(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
+        let (records, in_flight) = self.fill_batch(now, actions);
+        if records.is_empty() {
+            return;
+        }
+        self.in_flight += 1;
+        self.circuit.call_sent(now);
+        self.in_flight_records += records.len();
+        let free = self.in_flight_calls.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.in_flight_calls.push(None);
+            self.in_flight_calls.len() - 1
+        });
+        self.in_flight_calls[place] = Some(in_flight);
+        actions.push(Action::Send {
+            call: CallId(place),
+            records,
+        });
     }
 
     fn is_due(&self, now: Mono) -> bool {
@@ -634,6 +645,7 @@ impl<T> Delivery<T> {
                 lane: queued.lane,
                 attempts: queued.attempts,
                 since: queued.since,
+                deadline: queued.record.deadline,
                 unspoolable: queued.unspoolable,
             });
             records.push(queued.record);

@@ -12,6 +12,9 @@
 //!                                                   Resolution: stored, or in doubt
 //! ```
 //!
+//! A record that an output with an open circuit refuses, or would, goes to the one that stands in for it, and the
+//! request waits for that one.
+//!
 //! Throttling and the state of circuits arrive with the acks ([`crate::ack::AckBatch`]). Belongs to one thread;
 //! does no I/O, reads no clock and draws no random number.
 //!
@@ -20,12 +23,15 @@
 
 mod adaptive_limit;
 mod delivery_rate;
+mod group;
 mod output;
+mod placing;
 mod request_table;
 #[cfg(test)]
 mod tests;
 
 pub use adaptive_limit::CAPACITY_BYTES_MIN;
+pub use group::{GroupRule, Spread, member_number};
 pub use output::{OutputRule, OutputTally};
 pub use request_table::InDoubt;
 
@@ -35,10 +41,12 @@ use crate::cause::Cause;
 use crate::planted::{self, Bug};
 use crate::prepared::{Prepared, PreparedRecord};
 use crate::record::Record;
-use crate::route::{DeliveryClass, OutputSet};
+use crate::route::OutputSet;
 use crate::time::Mono;
 use bytes::Bytes;
+use group::Group;
 use output::Output;
+use placing::Placed;
 use request_table::{AckStatus, RequestTable};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -54,8 +62,10 @@ pub struct IntakeSettings {
     pub ack_deadline: Duration,
     /// Bounds of Retry-After.
     pub retry_after: RetryAfter,
-    /// In configuration order; at most [`crate::route::OUTPUTS_MAX`].
+    /// In configuration order; with the groups at most [`crate::route::OUTPUTS_MAX`].
     pub outputs: Vec<OutputRule>,
+    /// Their ids follow those of the outputs.
+    pub groups: Vec<GroupRule>,
 }
 
 /// Seconds of which Retry-After is drawn uniformly.
@@ -125,16 +135,38 @@ pub enum Resolution {
 pub struct Intake {
     settings: IntakeSettings,
     outputs: Vec<Output>,
+    groups: Vec<Group>,
+    /// For events whose routing names none.
+    default_outputs: OutputSet,
+    /// Whether refused records may go to another output, so that requests have to keep theirs.
+    keeps_records: bool,
     requests: RequestTable,
+    /// The places of one record; keeps its memory.
+    outputs_asked: Vec<Placed>,
 }
 
 impl Intake {
     /// An idle machine whose tickets report to `acks`.
     #[must_use]
     pub fn new(acks: &'static AckQueue, settings: IntakeSettings) -> Intake {
+        let mut outputs: Vec<_> = settings.outputs.iter().copied().map(Output::new).collect();
+        let groups: Vec<_> = settings.groups.iter().cloned().map(Group::new).collect();
+        for (id, output) in (0..).map(OutputId).zip(&mut outputs) {
+            output.has_other_place |= groups.iter().any(|group| group.has_others(id));
+        }
+        let of_outputs = settings.outputs.iter().map(|rule| rule.is_default);
+        let of_groups = settings.groups.iter().map(|rule| rule.is_default);
+        let entries = (0..).map(OutputId).zip(of_outputs.chain(of_groups));
+        let default_outputs = entries
+            .filter(|(_, is_default)| *is_default)
+            .fold(OutputSet::NONE, |set, (id, _)| set.with(id));
         Intake {
-            outputs: settings.outputs.iter().copied().map(Output::new).collect(),
+            keeps_records: outputs.iter().any(|output| output.has_other_place),
+            outputs,
+            groups,
+            default_outputs,
             requests: RequestTable::new(acks),
+            outputs_asked: Vec::new(),
             settings,
         }
     }
@@ -163,9 +195,10 @@ impl Intake {
         now: Mono,
         mut submit: impl FnMut(WriterId, Record),
     ) -> Result<RequestKey, Shed> {
-        self.check(&prepared.records, now)
-            .map_err(|reason| self.shed(reason))?;
         let bytes: u64 = prepared.records.iter().map(size).sum();
+        self.choose(bytes, now);
+        self.ask(&prepared.records);
+        self.check(now).map_err(|reason| self.shed(reason))?;
         // From here on the budget counts the records instead of the body.
         let held = bytes + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
         if !planted::is(Bug::RecordsAreFree) && !permit.try_resize(held) {
@@ -176,64 +209,92 @@ impl Intake {
         let key = self
             .requests
             .open(prepared.received, rejected, permit, now, deadline);
-        for (id, output) in (0..).map(OutputId).zip(&mut self.outputs) {
-            if prepared.records.iter().any(|record| goes_to(record, id)) {
+        for output in &mut self.outputs {
+            if output.asked.bytes > 0 {
                 output.choose_writer(now);
             }
         }
-        let Some(mut accepting) = self.requests.accepting(key) else {
-            return Ok(key);
-        };
-        for record in prepared.records.drain(..) {
-            // A record is bounded by the sinks' limits, far below 4 GiB.
-            let bytes = u32::try_from(size(&record)).unwrap_or(u32::MAX);
-            accepting.event();
-            for (id, output) in (0..).map(OutputId).zip(&mut self.outputs) {
-                if !goes_to(&record, id) {
-                    continue;
-                }
-                let class = class(&record, id, &output.rule);
-                let is_awaited = class.is_awaited() && !planted::is(Bug::NothingAwaited);
-                output.tally.accepted += 1;
-                output.tally.pending += 1;
-                output.tally.pending_bytes += u64::from(bytes);
-                let routing = record.routing.as_deref();
-                let (topic, key) = match routing.and_then(|routing| routing.route(id)) {
-                    Some(route) => (&route.topic, &route.key),
-                    None => (&record.topic, &record.key),
-                };
-                let record = Record {
-                    key: key.clone().filter(|_| output.rule.keyed),
-                    topic: topic.clone().filter(|_| output.rule.by_topic),
-                    // Clones a reference: outputs share the bytes.
-                    payload: record.payload.clone(),
-                    deadline: match is_awaited {
-                        true => deadline,
-                        false => now + output.rule.retry_for,
-                    },
-                    ticket: accepting.ticket(id, bytes, is_awaited),
-                };
-                let writer = WriterId {
-                    output: id,
-                    number: output.writer(),
-                };
-                submit(writer, record);
+        for group in &mut self.groups {
+            let mut members = group.rule.members.iter();
+            let gets = |(id, _): &(OutputId, u64)| {
+                let output = self.outputs.get(usize::from(id.0));
+                output.is_some_and(|output| output.asked.bytes > 0 || output.stand_in.is_some())
+            };
+            if members.any(gets) {
+                group.took_turn();
             }
         }
+        let mut places = std::mem::take(&mut self.outputs_asked);
+        for record in prepared.records.drain(..) {
+            places.clear();
+            places.extend(self.places(&record));
+            self.take(key, &record, &places, deadline, now, &mut submit);
+            if self.keeps_records {
+                self.requests.keep(key, record);
+            }
+        }
+        self.outputs_asked = places;
         Ok(key)
     }
 
-    /// Whether every output that the records go to takes them.
-    fn check(&self, records: &[PreparedRecord], now: Mono) -> Result<(), ShedReason> {
-        let (mut is_failing, mut is_full) = (false, false);
-        for (id, output) in (0..).map(OutputId).zip(&self.outputs) {
-            let (mut bytes, mut is_awaited) = (0, false);
-            for record in records.iter().filter(|record| goes_to(record, id)) {
-                bytes += size(record);
-                is_awaited |= class(record, id, &output.rule).is_awaited();
+    /// Submits one record of a request that is being admitted, once to each output that it goes to.
+    fn take(
+        &mut self,
+        key: RequestKey,
+        record: &PreparedRecord,
+        places: &[Placed],
+        deadline: Mono,
+        now: Mono,
+        submit: &mut impl FnMut(WriterId, Record),
+    ) {
+        // A record is bounded by the sinks' limits, far below 4 GiB.
+        let bytes = u32::try_from(size(record)).unwrap_or(u32::MAX);
+        let Some(mut accepting) = self.requests.accepting(key) else {
+            return;
+        };
+        accepting.event();
+        let mut given = OutputSet::NONE;
+        for Placed { meant_for, at, .. } in places {
+            if at != meant_for
+                && let Some(output) = self.outputs.get_mut(usize::from(meant_for.0))
+            {
+                output.tally.diverted += 1;
             }
-            is_full |= bytes > 0 && !output.has_capacity_for(bytes);
-            is_failing |= is_awaited && !output.takes_requests(now);
+            let Some(output) = self.outputs.get_mut(usize::from(at.0)) else {
+                continue;
+            };
+            if given.contains(*at) {
+                continue;
+            }
+            given = given.with(*at);
+            let mut here = places.iter().filter(|place| place.at == *at);
+            let is_awaited =
+                here.any(|place| place.class.is_awaited()) && !planted::is(Bug::NothingAwaited);
+            output.accepted(bytes);
+            // A probe leaves time for the output that stands in.
+            let is_probe = output.is_failing() && output.has_other_place && !output.rule.spools;
+            let until = match is_probe {
+                true => now + deadline.since(now) / 2,
+                false => deadline,
+            };
+            let Some(mut accepting) = self.requests.accepting(key) else {
+                return;
+            };
+            let ticket = accepting
+                .ticket(*at, bytes, is_awaited)
+                .in_place_of(*meant_for, OutputSet::NONE);
+            let until = is_awaited.then_some(until);
+            self.submit(record, *meant_for, *at, until, now, ticket, submit);
+        }
+    }
+
+    /// Whether every output that the records go to takes them.
+    fn check(&self, now: Mono) -> Result<(), ShedReason> {
+        let (mut is_failing, mut is_full) = (false, false);
+        for output in &self.outputs {
+            let asked = output.asked;
+            is_full |= asked.bytes > 0 && !output.has_capacity_for(asked.bytes);
+            is_failing |= asked.is_awaited && !output.takes_requests(now);
         }
         match (is_failing, is_full) {
             (true, _) => Err(ShedReason::Circuit),
@@ -296,8 +357,8 @@ impl Intake {
         self.requests.close(request);
     }
 
-    /// Applies what a writer reports.
-    pub fn settle(&mut self, batch: AckBatch, now: Mono) {
+    /// Applies what a writer reports. Records that it refused may be submitted to another output.
+    pub fn settle(&mut self, batch: AckBatch, now: Mono, mut submit: impl FnMut(WriterId, Record)) {
         let is_heard = batch.settlements.is_empty() || !planted::is(Bug::CircuitOfEmptyAcksOnly);
         if is_heard
             && let Some(state) = batch.writer
@@ -306,6 +367,12 @@ impl Intake {
             output.heard(state, now);
         }
         for settlement in batch.settlements {
+            if self.keeps_records
+                && let Some(next) = self.next_place(&settlement, now)
+            {
+                self.move_on(&settlement, next, now, &mut submit);
+                continue;
+            }
             let Some(output) = self.outputs.get_mut(usize::from(settlement.output.0)) else {
                 continue;
             };
@@ -328,16 +395,4 @@ impl Intake {
 /// Bytes by which a record counts at the outputs.
 fn size(record: &PreparedRecord) -> u64 {
     (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
-}
-
-fn goes_to(record: &PreparedRecord, output: OutputId) -> bool {
-    let routing = record.routing.as_deref();
-    let outputs = routing.map_or(OutputSet::ALL, |routing| routing.outputs);
-    outputs.contains(output) || planted::is(Bug::RoutingIgnored)
-}
-
-fn class(record: &PreparedRecord, id: OutputId, rule: &OutputRule) -> DeliveryClass {
-    let routing = record.routing.as_deref();
-    let route = routing.and_then(|routing| routing.route(id));
-    route.and_then(|route| route.class).unwrap_or(rule.class)
 }

@@ -63,11 +63,23 @@ pub enum Bug {
     RoutingIgnored,
     /// The settlement of a request whose client has gone is thrown away.
     LateAckIgnored,
+    /// A writer with a spool does not try a destination again that has failed.
+    SpoolNeverProbes,
+    /// The records of a failing output do not go to its fallback.
+    FallbackUnused,
+    /// A record that a failing output has refused goes nowhere else.
+    RefusalStays,
+    /// A request does not wait for a record that another output has got.
+    MovedIsForgotten,
+    /// A group gives records to a member that fails.
+    GroupKeepsFailing,
+    /// A group gives records with one key to different members.
+    GroupForgetsKeys,
 }
 
 impl Bug {
     /// Every bug, in declaration order.
-    pub const ALL: [Bug; 29] = [
+    pub const ALL: [Bug; 35] = [
         Bug::MissingResultDelivers,
         Bug::UnknownDelivers,
         Bug::SendsExpired,
@@ -97,6 +109,12 @@ impl Bug {
         Bug::RetryAfterUnbounded,
         Bug::RoutingIgnored,
         Bug::LateAckIgnored,
+        Bug::SpoolNeverProbes,
+        Bug::FallbackUnused,
+        Bug::RefusalStays,
+        Bug::MovedIsForgotten,
+        Bug::GroupKeepsFailing,
+        Bug::GroupForgetsKeys,
     ];
 }
 

@@ -25,6 +25,7 @@ const RETRY: RetryPolicy = RetryPolicy {
 
 const CIRCUIT: CircuitSettings = CircuitSettings {
     open_after: Duration::from_secs(4),
+    failures_max: None,
     ack_deadline: Duration::from_secs(4),
 };
 
@@ -35,6 +36,7 @@ fn settings(linger_ms: u64, in_flight_max: usize) -> DeliverySettings {
         retry: RETRY,
         circuit: Some(CIRCUIT),
         spool: None,
+        has_fallback: false,
     }
 }
 
@@ -43,6 +45,10 @@ fn spooling(linger_ms: u64, in_flight_max: usize, after_ms: u64) -> DeliverySett
         spool: Some(SpoolRule {
             after: Duration::from_millis(after_ms),
             first: false,
+        }),
+        circuit: Some(CircuitSettings {
+            failures_max: Some(3),
+            ..CIRCUIT
         }),
         ..settings(linger_ms, in_flight_max)
     }
@@ -459,15 +465,60 @@ fn throttled_records_are_retried_while_there_is_time() {
 #[test]
 fn an_open_circuit_spools_on_arrival_until_closed() {
     let mut driver = Driver::new(spooling(5, 1, 1_000), limits(10, 1_000));
-    driver.step(Input::Circuit { open: true }, at_ms(0), 0);
+    for _ in 0..3 {
+        driver.step(Input::ReplaySent, at_ms(0), 0);
+        driver.step(Input::ReplayEnded { succeeded: false }, at_ms(0), 0);
+    }
+    assert_eq!(driver.machine.circuit(), CircuitState::Open);
     assert!(driver.machine.wants_input());
     driver.records(&[8], at_ms(0), FAR);
     assert_eq!(driver.to_spool(0), [(0, 0)]);
     assert!(driver.machine.wants_input() && driver.calls.is_empty());
-    driver.step(Input::Circuit { open: false }, at_ms(1), 0);
+    driver.step(Input::ReplaySent, at_ms(1), 0);
+    driver.step(Input::ReplayEnded { succeeded: true }, at_ms(1), 0);
     driver.records(&[8], at_ms(2), FAR);
     driver.step(Input::Tick, at_ms(7), 0);
     assert_eq!((driver.spool.len(), driver.calls.len()), (1, 1));
+}
+
+#[test]
+fn one_batch_tries_a_destination_that_failed_before() {
+    let mut driver = Driver::new(spooling(5, 1, 5_000), limits(2, 1_000));
+    for ms in 0..3 {
+        driver.records(&[8, 8], at_ms(ms), FAR);
+        driver.complete(0, &[UNAVAILABLE, UNAVAILABLE], at_ms(ms), 0);
+    }
+    // Those of the first two calls follow the third's.
+    driver.step(Input::Tick, at_ms(500), 0);
+    assert!(driver.calls.is_empty());
+    assert_eq!(driver.machine.circuit(), CircuitState::Open);
+    let spooled = driver.spool.len();
+    driver.records(&[8, 8], at_ms(1_001), FAR);
+    assert!(driver.calls.is_empty(), "a call has told not long ago");
+    driver.records(&[8, 8, 8], at_ms(1_002), FAR);
+    assert_eq!(driver.calls.len(), 1);
+    assert_eq!(driver.calls[0].1.len(), 2);
+    assert_eq!(
+        driver.spool.len(),
+        spooled + 2,
+        "the third waits for no probe"
+    );
+    driver.complete(0, &[OK, OK], at_ms(1_003), 0);
+    assert_eq!(driver.machine.circuit(), CircuitState::Closed);
+}
+
+#[test]
+fn a_call_with_a_fallback_ends_with_its_first_deadline() {
+    for (has_fallback, until) in [(true, at_ms(700)), (false, Mono::NEVER)] {
+        let rules = DeliverySettings {
+            has_fallback,
+            ..settings(0, 1)
+        };
+        let mut driver = Driver::new(rules, limits(10, 1_000));
+        driver.records(&[8], at_ms(0), at_ms(700));
+        let call = driver.calls[0].0;
+        assert_eq!(driver.machine.give_up_at(call, at_ms(0)), until);
+    }
 }
 
 #[test]
@@ -563,7 +614,6 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
     let mut fates: HashMap<u64, Fate> = HashMap::new();
     let mut in_flight_calls: Vec<(Mono, CallId, Vec<Record>)> = Vec::new();
     let mut at_disk: Vec<(Mono, Vec<ToSpool>)> = Vec::new();
-    let mut circuit_open = false;
     let mut now = Mono(0);
     let mut arrivals_left = random.u32(1..15);
     let stop_at = random.bool().then(|| Mono(random.u64(0..3_000_000)));
@@ -596,8 +646,9 @@ fn run_schedule(seed: u64, port: &'static AckQueue) {
             }
             Input::Records(records)
         } else if random.u32(0..20) == 0 {
-            circuit_open = !circuit_open;
-            Input::Circuit { open: circuit_open }
+            let succeeded = random.bool();
+            driver.step(Input::ReplaySent, now, 0);
+            Input::ReplayEnded { succeeded }
         } else if !at_disk.is_empty() && random.u32(0..3) == 0 {
             let (at, records) = at_disk.swap_remove(random.usize(0..at_disk.len()));
             now = now.max(at);

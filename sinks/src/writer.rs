@@ -346,6 +346,14 @@ async fn stop_signal(mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// The same; never without a signal.
+async fn asked_to_stop(stop: Option<watch::Receiver<bool>>) {
+    match stop {
+        Some(stop) => stop_signal(stop).await,
+        None => pending().await,
+    }
+}
+
 /// A panic in a sink is a defect. It ends the writer in builds that unwind, and the process in builds
 /// that abort. Calls are never cancelled, so a join error is always a panic.
 fn unwrap_call(ended: Result<Ended, JoinError>) -> Ended {
@@ -433,8 +441,8 @@ impl Writer {
         !self.machine.is_idle() || spool.is_some_and(|spool| spool.has_replay_left(is_stopped))
     }
 
-    /// Makes a call. With a spool, it is dropped when it takes longer than `limit`, and at a stop: its records'
-    /// results are unknown then, and they go to the disk.
+    /// Makes a call. It is dropped when it takes longer than `limit`, and with a spool at a stop: its records' results
+    /// are unknown then, and they go to the disk or to another output.
     fn send(&mut self, lane: Option<usize>, call: CallId, records: Vec<Record>, limit: Duration) {
         let stats = &self.settings.stats;
         stats.batch_records.observe(records.len() as u64);
@@ -443,16 +451,18 @@ impl Writer {
             .observe(records.iter().map(|record| record.size() as u64).sum());
         let sink = Arc::clone(&self.sink);
         let clock = Arc::clone(&self.settings.clock);
+        let delivery = &self.settings.delivery;
+        let is_cut_short = self.spool.is_some() || delivery.has_fallback;
         let stop = self.spool.is_some().then(|| self.stop.clone());
         self.calls.spawn(async move {
             let started = clock();
-            let results = match stop {
-                None => sink.write(&records).await,
-                Some(stop) => tokio::select! {
+            let results = match is_cut_short {
+                false => sink.write(&records).await,
+                true => tokio::select! {
                     biased;
                     results = sink.write(&records) => results,
                     () = sleep(limit) => Vec::new(),
-                    () = stop_signal(stop) => Vec::new(),
+                    () = asked_to_stop(stop) => Vec::new(),
                 },
             };
             Ended {
@@ -479,7 +489,6 @@ impl Writer {
         if results.contains(&RecordResult::Delivered) {
             stats.last_delivery_micros.set((self.settings.clock)().0);
         }
-        self.observe(&results);
         (self.settings.trouble)(results.iter().find_map(|result| match result {
             RecordResult::Delivered => None,
             // The records' results are unknown, but the cause may be known.
@@ -559,10 +568,21 @@ impl Writer {
         if self.circuit.is_failing() {
             self.failing_since = Some(now);
             self.settings.stats.circuit_opened.increment();
-            warn!(
-                output,
-                "circuit open: no call has succeeded for circuit_open_after_ms, only probes are let through"
-            );
+            let delivery = &self.settings.delivery;
+            match (delivery.has_fallback, delivery.spool) {
+                (true, _) => warn!(
+                    output,
+                    "circuit open: calls fail, another output gets the records"
+                ),
+                (false, Some(_)) => warn!(
+                    output,
+                    "circuit open: calls fail, records go to the spool on arrival"
+                ),
+                (false, None) => warn!(
+                    output,
+                    "circuit open: no call has succeeded for circuit_open_after_ms, only probes are let through"
+                ),
+            }
         } else {
             let open_ms = self
                 .failing_since

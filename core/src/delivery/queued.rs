@@ -38,6 +38,7 @@ pub(super) struct InFlight {
     pub(super) lane: Option<LaneId>,
     pub(super) attempts: u32,
     pub(super) since: Mono,
+    pub(super) deadline: Mono,
     pub(super) unspoolable: bool,
 }
 

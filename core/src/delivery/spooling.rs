@@ -30,14 +30,18 @@ pub struct ToSpool<T = Ticket> {
 
 impl<T> Delivery<T> {
     /// When the caller should stop waiting for a call that it has just been told to make, and complete it
-    /// without results: its oldest record goes to the spool then. [`Mono::NEVER`] without a spool. A call
-    /// gets a quarter of the rule's time at least, or a late retry would never be answered.
+    /// without results: its oldest record goes to the spool then, or to another output. [`Mono::NEVER`] where there is
+    /// neither. Before the spool takes them, a call gets a quarter of the rule's time at least, or a late retry would
+    /// never be answered.
     #[must_use]
     pub fn give_up_at(&self, call: CallId, now: Mono) -> Mono {
-        let (Some(rule), Some(Some(records))) =
-            (self.settings.spool, self.in_flight_calls.get(call.0))
-        else {
+        let Some(Some(records)) = self.in_flight_calls.get(call.0) else {
             return Mono::NEVER;
+        };
+        let Some(rule) = self.settings.spool else {
+            let deadlines = records.iter().map(|record| record.deadline);
+            let first = deadlines.filter(|_| self.settings.has_fallback).min();
+            return first.unwrap_or(Mono::NEVER);
         };
         let spoolable = records.iter().filter(|record| !record.unspoolable);
         match spoolable.map(|record| record.since).min() {
@@ -62,7 +66,18 @@ impl<T> Delivery<T> {
     pub(super) fn spools_on_arrival(&self) -> bool {
         self.settings
             .spool
-            .is_some_and(|rule| rule.first || self.circuit_open)
+            .is_some_and(|rule| rule.first || self.circuit.state().is_failing())
+    }
+
+    /// While the circuit is open and every record is spooled on arrival: sends a batch now and then, to see whether
+    /// the destination is back.
+    pub(super) fn probe(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
+        let probes = self.settings.spool.is_some_and(|rule| !rule.first)
+            && !self.stopped
+            && !planted::is(Bug::SpoolNeverProbes);
+        if probes && !self.waiting.is_empty() && self.circuit.is_probe_due(now) {
+            self.send_batch(now, actions);
+        }
     }
 
     /// The place of the oldest waiting record that the spool may take. Those it did not keep are older and

@@ -3,7 +3,7 @@
 use super::adaptive_limit::AdaptiveLimit;
 use super::delivery_rate::DeliveryRate;
 use super::request_table::Settled;
-use crate::ack::{Outcome, Settlement, WriterState};
+use crate::ack::{Outcome, OutputId, Settlement, WriterState};
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
 use crate::planted::{self, Bug};
@@ -39,6 +39,11 @@ pub struct OutputRule {
     pub probe_every: Duration,
     /// Whether its writers spool what they cannot deliver, so that an open circuit is no reason to shed.
     pub spools: bool,
+    /// Whether events whose routing names no outputs go there. Not to one that only stands in for another, or that is
+    /// a member of a group.
+    pub is_default: bool,
+    /// The output that gets its records while its circuits are open.
+    pub fallback: Option<OutputId>,
 }
 
 /// Counts of one output on one core. `accepted == delivered + spooled + refused + pending`.
@@ -61,6 +66,16 @@ pub struct OutputTally {
     pub capacity_bytes: u64,
     /// Delivered records whose client had already been answered or had disconnected.
     pub delivered_late: u64,
+    /// Records meant for this output that another got in its place. Those that this one had refused before are in
+    /// `accepted` and `refused`, too, the others in neither: the other output counts them.
+    pub diverted: u64,
+}
+
+/// What a request has for an output.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) bytes: u64,
+    pub(crate) is_awaited: bool,
 }
 
 /// What was last heard of a writer.
@@ -75,6 +90,12 @@ pub(crate) struct Output {
     pub(crate) rule: OutputRule,
     pub(crate) tally: OutputTally,
     pub(crate) rate: DeliveryRate,
+    /// Of the request that is being admitted.
+    pub(crate) asked: Asked,
+    /// The output that gets this one's records of the request that is being admitted.
+    pub(crate) stand_in: Option<OutputId>,
+    /// Whether another output may get its records.
+    pub(crate) has_other_place: bool,
     adaptive_limit: Option<AdaptiveLimit>,
     writers: Box<[Heard]>,
     /// Throttled results of all writers.
@@ -99,6 +120,9 @@ impl Output {
             },
             adaptive_limit: rule.adaptive_limit.map(adaptive_limit),
             rate: DeliveryRate::default(),
+            asked: Asked::default(),
+            stand_in: None,
+            has_other_place: rule.fallback.is_some(),
             writers: vec![Heard::default(); usize::from(rule.writers.max(1))].into(),
             throttled: 0,
             writer: rule.home,
@@ -135,6 +159,27 @@ impl Output {
             || planted::is(Bug::ProbesWithoutLimit)
     }
 
+    /// Whether its circuits are open, as far as this core knows.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.all_are_failing
+    }
+
+    /// Whether its circuits are open, and the request that is being admitted is no probe.
+    pub(crate) fn is_avoided(&self, now: Mono) -> bool {
+        self.all_are_failing && (now < self.probe_at || planted::is(Bug::NoProbes))
+    }
+
+    /// Whether a record that was meant for another output can be given to this one.
+    pub(crate) fn can_stand_in(&self, bytes: u64, now: Mono) -> bool {
+        self.takes_requests(now) && self.has_capacity_for(bytes)
+    }
+
+    /// How full it is, from 0, of what it may have pending now.
+    pub(crate) fn load(&self) -> u64 {
+        // A capacity is never 0 (see `adaptive_limit::CAPACITY_BYTES_MIN`); pending bytes are far below 2^43.
+        (self.tally.pending_bytes << 20) / self.tally.capacity_bytes.max(1)
+    }
+
     /// Chooses the writer for a request, which is a probe if one is due.
     pub(crate) fn choose_writer(&mut self, now: Mono) {
         if !self.home_is_failing {
@@ -162,10 +207,10 @@ impl Output {
     fn working_writer(&self) -> Option<u16> {
         let count = self.rule.writers.max(1);
         let mut from_home = (0..count).map(|step| (self.rule.home + step) % count);
-        from_home.find(|number| !self.is_failing(*number))
+        from_home.find(|number| !self.writer_is_failing(*number))
     }
 
-    fn is_failing(&self, writer: u16) -> bool {
+    fn writer_is_failing(&self, writer: u16) -> bool {
         let heard = self.writers.get(usize::from(writer));
         heard.is_some_and(|heard| heard.circuit.is_failing())
     }
@@ -182,7 +227,7 @@ impl Output {
         }
         heard.circuit = state.circuit;
         let were_failing = (self.home_is_failing, self.all_are_failing);
-        self.home_is_failing = self.is_failing(self.rule.home);
+        self.home_is_failing = self.writer_is_failing(self.rule.home);
         self.all_are_failing = self.working_writer().is_none()
             || (self.home_is_failing && planted::is(Bug::OneWriterFailsAll));
         if !self.home_is_failing {
@@ -196,6 +241,13 @@ impl Output {
             // and wait for each, if their time counted from their start.
             self.probe_at = self.probe_at.max(next_probe);
         }
+    }
+
+    /// A record was handed over.
+    pub(crate) fn accepted(&mut self, bytes: u32) {
+        self.tally.accepted += 1;
+        self.tally.pending += 1;
+        self.tally.pending_bytes += u64::from(bytes);
     }
 
     /// Applies one settlement.

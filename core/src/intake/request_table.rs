@@ -12,6 +12,7 @@ use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
 use crate::budget::Permit;
 use crate::cause::Cause;
 use crate::planted::{self, Bug};
+use crate::prepared::PreparedRecord;
 use crate::time::Mono;
 use std::task::Waker;
 
@@ -61,6 +62,8 @@ struct Open {
     /// Of a request with several events, for each accepted one: the outputs that the answer waits for
     /// and that have not confirmed it. Empty otherwise.
     unconfirmed: Vec<u8>,
+    /// The accepted events, where a record that one output refuses may go to another.
+    kept: Vec<PreparedRecord>,
     overdue: bool,
     /// The client was answered or has disconnected.
     closed: bool,
@@ -106,6 +109,17 @@ pub(crate) struct Settled {
     pub(crate) is_late: bool,
 }
 
+/// A refused record on its way to another output.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) record: PreparedRecord,
+    pub(crate) ticket: Ticket,
+    /// `None` for a record that no client waits for.
+    pub(crate) deadline: Option<Mono>,
+    /// For the output that refused it.
+    pub(crate) settled: Settled,
+}
+
 /// Requests in flight on one core.
 #[derive(Debug)]
 pub(crate) struct RequestTable {
@@ -149,6 +163,7 @@ impl RequestTable {
             required: 0,
             refused: None,
             unconfirmed: Vec::with_capacity(if received > 1 { received as usize } else { 0 }),
+            kept: Vec::new(),
             overdue: false,
             closed: false,
             waker: None,
@@ -218,6 +233,50 @@ impl RequestTable {
             }
         }
         found
+    }
+
+    /// Keeps the event that was accepted last.
+    pub(crate) fn keep(&mut self, request: RequestKey, record: PreparedRecord) {
+        if let Some(open) = find(&mut self.entries, request) {
+            open.kept.push(record);
+        }
+    }
+
+    /// The record that was settled, if it can still be given to another output: not once its client has its answer.
+    pub(crate) fn kept(&self, settlement: &Settlement) -> Option<&PreparedRecord> {
+        let entry = self.entries.get(settlement.request.slot as usize)?;
+        let open = entry.open.as_ref()?;
+        let is_answered = open.closed || open.overdue;
+        if entry.generation != settlement.request.generation
+            || (settlement.is_awaited && is_answered)
+        {
+            return None;
+        }
+        open.kept.get(settlement.event as usize)
+    }
+
+    /// Issues the ticket for another try of a refused record, at the output `to`. The request waits on.
+    pub(crate) fn move_on(&mut self, settlement: &Settlement, to: OutputId) -> Option<Moved> {
+        let record = self.kept(settlement)?.clone();
+        let acks = self.acks;
+        let open = find(&mut self.entries, settlement.request)?;
+        let is_awaited = settlement.is_awaited;
+        if planted::is(Bug::MovedIsForgotten) {
+            open.required -= u32::from(is_awaited);
+        }
+        let ticket = Ticket::new(acks, settlement.request, to, settlement.bytes)
+            .for_event(settlement.event)
+            .awaited(is_awaited && !planted::is(Bug::MovedIsForgotten))
+            .in_place_of(settlement.meant_for, settlement.tried);
+        Some(Moved {
+            record,
+            ticket,
+            deadline: is_awaited.then_some(open.deadline),
+            settled: Settled {
+                since: open.since,
+                is_late: open.closed,
+            },
+        })
     }
 
     /// Marks the client as answered or disconnected. The entry stays until its last ticket is settled.

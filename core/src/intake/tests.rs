@@ -1,8 +1,10 @@
+mod placing;
+
 use super::*;
 use crate::ack::{Outcome, Settlement, Ticket, WriterState};
 use crate::budget::ByteBudget;
 use crate::circuit::CircuitState;
-use crate::route::{Route, Routing};
+use crate::route::{DeliveryClass, Route, Routing};
 
 const RULE: OutputRule = OutputRule {
     class: DeliveryClass::Required,
@@ -15,6 +17,8 @@ const RULE: OutputRule = OutputRule {
     home: 0,
     probe_every: Duration::from_millis(250),
     spools: false,
+    is_default: true,
+    fallback: None,
 };
 const LATER: OutputRule = OutputRule {
     class: DeliveryClass::BestEffort,
@@ -51,10 +55,15 @@ fn writer(output: u16, number: u16) -> WriterId {
 
 impl Desk {
     fn new(rules: &[OutputRule]) -> Self {
+        Desk::grouped(rules, Vec::new())
+    }
+
+    fn grouped(rules: &[OutputRule], groups: Vec<GroupRule>) -> Self {
         let settings = IntakeSettings {
             ack_deadline: ACK_DEADLINE,
             retry_after: BOUNDS,
             outputs: rules.to_vec(),
+            groups,
         };
         Desk {
             intake: Intake::new(crate::ack::tests::leaked(), settings),
@@ -93,7 +102,10 @@ impl Desk {
             settlements: vec![settlement],
             writer: None,
         };
-        self.intake.settle(batch, self.now);
+        self.intake.settle(batch, self.now, |writer, record| {
+            self.submitted.push((writer, record.key, record.deadline));
+            self.tickets.push(record.ticket);
+        });
     }
 
     fn settle_next(&mut self, outcome: Outcome) {
@@ -110,7 +122,10 @@ impl Desk {
                 throttled,
             }),
         };
-        self.intake.settle(batch, self.now);
+        self.intake.settle(batch, self.now, |writer, record| {
+            self.submitted.push((writer, record.key, record.deadline));
+            self.tickets.push(record.ticket);
+        });
     }
 
     fn resolution(&mut self, request: RequestKey) -> Option<Result<(), ShedReason>> {

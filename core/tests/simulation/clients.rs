@@ -1,6 +1,7 @@
 //! Requests of the clients, and what a core may do with them.
 
 use super::*;
+use sluice_core::cause::Cause;
 
 impl World {
     pub(super) fn client(&mut self, at: usize) {
@@ -43,23 +44,6 @@ impl World {
         }
     }
 
-    /// The promise of a 200.
-    pub(super) fn assert_stored(&self, event: &Event) {
-        for (output, rule) in self.rules.iter().enumerate() {
-            if !goes_to(event, output) || !class(event, output, rule).is_awaited() {
-                continue;
-            }
-            let is_stored = self.destinations[output].has(event.number);
-            let writers = self.writers.iter();
-            let mut of_output = writers.filter(|it| usize::from(it.id.output.0) == output);
-            assert!(
-                is_stored || of_output.any(|it| it.on_disk.contains(&event.number)),
-                "event {} was acknowledged and is nowhere",
-                event.number
-            );
-        }
-    }
-
     pub(super) fn retry_later(&mut self, at: usize, shed: Shed) {
         let RetryAfter { min_s, max_s } = shed.retry_after;
         assert!(
@@ -79,6 +63,10 @@ impl World {
 
     pub(super) fn send_request(&mut self, at: usize) {
         let now = self.now;
+        let outputs = self.rules.iter().map(|rule| rule.is_default);
+        let defaults = outputs.chain(self.groups.iter().map(|group| group.is_default));
+        let defaults = defaults.enumerate().filter(|(_, is_default)| *is_default);
+        let defaults: Vec<usize> = defaults.map(|(entry, _)| entry).collect();
         let random = &mut self.random;
         let client = &mut self.clients[at];
         if client.events.is_empty() {
@@ -87,10 +75,12 @@ impl World {
                 return;
             }
             for _ in 0..random.usize(1..4) {
-                let routing = (random.u8(0..5) == 0).then(|| routing(random, self.rules.len()));
+                let routing = (random.u8(0..5) == 0).then(|| routing(random, &defaults));
+                let key = random.choice([None, Some("u1"), Some("u2"), Some("u3"), Some("u4")]);
                 client.events.push(Event {
                     number: self.events,
-                    bytes: random.usize(8..200),
+                    bytes: random.usize(10..200),
+                    key: key.flatten().map(|key| Bytes::from_static(key.as_bytes())),
                     routing,
                 });
                 self.events += 1;
@@ -109,10 +99,11 @@ impl World {
         for event in &client.events {
             let mut payload = self.submissions.to_be_bytes().to_vec();
             payload.extend(event.number.to_be_bytes());
-            payload.resize(event.bytes, b'.');
+            let key_bytes = event.key.as_ref().map_or(0, Bytes::len);
+            payload.resize(event.bytes - key_bytes, b'.');
             prepared.records.push(PreparedRecord {
                 index: 0,
-                key: None,
+                key: event.key.clone(),
                 topic: None,
                 payload: Bytes::from(payload),
                 routing: event.routing.clone().map(Box::new),
@@ -152,15 +143,14 @@ impl World {
                     expected <= core.budget.limit() || held == 50,
                     "admitted over the byte budget"
                 );
-                self.submitted(core_at, submitted, &events);
-                self.check_admission(core_at, &events, &before);
+                let placed = self.submitted(core_at, submitted);
+                self.check_admission(core_at, &events, &placed, &before);
             }
             Err(shed) => {
                 assert!(submitted.is_empty(), "a shed request was submitted");
-                let is_full = self.full_output(&events, &before).is_some();
                 match shed.reason {
-                    ShedReason::Queue => assert!(is_full, "shed with room left"),
-                    ShedReason::Circuit => self.check_refusal(core_at, &events),
+                    ShedReason::Queue => self.check_full(&events, &before),
+                    ShedReason::Circuit => self.check_refusal(core_at, &events, &before),
                     _ => {}
                 }
                 self.retry_later(at, shed);
@@ -168,100 +158,319 @@ impl World {
         }
     }
 
-    /// The first output without room for the events.
-    pub(super) fn full_output(&self, events: &[Event], before: &[OutputTally]) -> Option<usize> {
-        (0..self.rules.len()).find(|output| {
-            let tally = &before[*output];
-            let events = events.iter().filter(|event| goes_to(event, *output));
-            let bytes: usize = events.map(|event| event.bytes).sum();
-            bytes > 0
-                && tally.pending > 0
-                && tally.pending_bytes + bytes as u64 > tally.capacity_bytes
-        })
-    }
-
-    /// Outputs that the events wait for, and that have failed for long as far as the core knows.
-    pub(super) fn failing(&self, core: usize, events: &[Event]) -> impl Iterator<Item = usize> {
-        let core = &self.cores[core];
-        let is_failing = |output: &usize| {
-            let rule = &self.rules[*output];
-            let mut events = events.iter().filter(|event| goes_to(event, *output));
-            core.heard[*output].is_failing()
-                && !rule.spools
-                && events.any(|event| class(event, *output, rule).is_awaited())
-        };
-        let failing: Vec<usize> = (0..self.rules.len()).filter(is_failing).collect();
-        failing.into_iter()
-    }
-
-    pub(super) fn check_admission(
-        &mut self,
-        core: usize,
-        events: &[Event],
-        before: &[OutputTally],
-    ) {
-        if let Some(output) = self.full_output(events, before) {
-            panic!("admitted over the bound of output {output}");
-        }
-        for output in self.failing(core, events) {
-            let since = self.cores[core].heard[output].probe_clock;
+    /// The promise of a 200.
+    fn assert_stored(&self, event: &Event) {
+        for entry in self.entries(event) {
+            if !self.class(event, entry).is_awaited() {
+                continue;
+            }
+            let is_there = |output: usize| {
+                let writers = self.writers.iter();
+                let mut of_output = writers.filter(|it| usize::from(it.id.output.0) == output);
+                self.destinations[output].has(event.number)
+                    || of_output.any(|it| it.on_disk.contains(&event.number))
+            };
             assert!(
-                self.now >= since + self.rules[output].probe_every,
-                "more than a trickle was admitted to a failing output"
+                self.reach(entry).into_iter().any(is_there),
+                "event {} was acknowledged and is nowhere",
+                event.number
             );
         }
-        // Whatever goes to a failing output is a probe, be it awaited or not.
-        for output in 0..self.rules.len() {
-            let heard = &mut self.cores[core].heard[output];
-            let is_due = self.now >= heard.probe_clock + self.rules[output].probe_every;
-            if is_due && heard.is_failing() && events.iter().any(|event| goes_to(event, output)) {
-                heard.probe_clock = self.now;
+    }
+
+    /// The outputs and groups that an event goes to; the numbers of groups follow those of the outputs.
+    fn entries(&self, event: &Event) -> Vec<usize> {
+        let outputs = self.rules.iter().map(|rule| rule.is_default);
+        let defaults = outputs.chain(self.groups.iter().map(|group| group.is_default));
+        let goes_to = |(entry, is_default): (usize, bool)| {
+            let id = OutputId(entry as u16);
+            let routing = event.routing.as_ref();
+            let goes = routing.map_or(is_default, |routing| routing.outputs.contains(id));
+            goes.then_some(entry)
+        };
+        defaults.enumerate().filter_map(goes_to).collect()
+    }
+
+    /// The outputs that may get an event for one that it goes to: those of a group, each with the ones that stand in
+    /// for it.
+    fn reach(&self, entry: usize) -> Vec<usize> {
+        let mut reach = self.members_of(entry);
+        let mut at = 0;
+        while let Some(output) = reach.get(at) {
+            let fallback = self.rules[*output].fallback.map(|id| usize::from(id.0));
+            reach.extend(fallback.filter(|next| !reach.contains(next)));
+            at += 1;
+        }
+        reach
+    }
+
+    fn members_of(&self, entry: usize) -> Vec<usize> {
+        match entry.checked_sub(self.rules.len()) {
+            None => vec![entry],
+            Some(group) => {
+                let members = self.groups[group].members.iter();
+                members.map(|(id, _)| usize::from(id.0)).collect()
             }
         }
     }
 
-    /// A request was shed because of an open circuit.
-    pub(super) fn check_refusal(&self, core: usize, events: &[Event]) {
-        let mut failing = self.failing(core, events).peekable();
-        assert!(failing.peek().is_some(), "shed although a writer may work");
-        let heard = &self.cores[core].heard;
-        let not_due =
-            |output: usize| self.now < heard[output].probe_clock + self.rules[output].probe_every;
-        assert!(failing.any(not_due), "a probe was due");
+    fn class(&self, event: &Event, entry: usize) -> DeliveryClass {
+        let id = OutputId(entry as u16);
+        let route = event.routing.as_ref().and_then(|routing| routing.route(id));
+        // All members of a group have one class.
+        let rule = &self.rules[self.members_of(entry)[0]];
+        route.and_then(|route| route.class).unwrap_or(rule.class)
     }
 
-    pub(super) fn submitted(
+    /// Whether an output takes requests that wait for it, as far as the core knows.
+    fn takes(&self, core: usize, output: usize) -> bool {
+        let heard = &self.cores[core].heard[output];
+        let rule = &self.rules[output];
+        !heard.is_failing() || rule.spools || self.now >= heard.probe_clock + rule.probe_every
+    }
+
+    /// Whether one that fails gets a request because nobody has tried it for a while.
+    fn is_avoided(&self, core: usize, output: usize) -> bool {
+        let heard = &self.cores[core].heard[output];
+        heard.is_failing() && self.now < heard.probe_clock + self.rules[output].probe_every
+    }
+
+    fn has_room(&self, output: usize, bytes: u64, before: &[OutputTally]) -> bool {
+        let tally = &before[output];
+        tally.pending == 0 || tally.pending_bytes + bytes <= tally.capacity_bytes
+    }
+
+    /// The output that gets the records of one that is avoided, for a request of these bytes.
+    fn stand_in(
+        &self,
+        core: usize,
+        output: usize,
+        bytes: u64,
+        before: &[OutputTally],
+    ) -> Option<usize> {
+        let mut at = output;
+        while self.is_avoided(core, at) {
+            at = usize::from(self.rules[at].fallback?.0);
+            if self.takes(core, at) && self.has_room(at, bytes, before) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// A request was taken: every event went where it should, and nobody got more than there is room for.
+    fn check_admission(
         &mut self,
         core: usize,
-        submitted: Vec<(WriterId, Record)>,
         events: &[Event],
+        placed: &[(u32, usize)],
+        before: &[OutputTally],
     ) {
-        let expected = events.iter().map(|event| {
-            let outputs = 0..self.rules.len();
-            outputs.filter(|output| goes_to(event, *output)).count()
-        });
-        assert_eq!(submitted.len(), expected.sum::<usize>());
+        let bytes: u64 = events.iter().map(|event| event.bytes as u64).sum();
+        for event in events {
+            let got = placed.iter().filter(|(number, _)| *number == event.number);
+            let mut got: Vec<usize> = got.map(|(_, output)| *output).collect();
+            for entry in self.entries(event) {
+                let reach = self.reach(entry);
+                let at = got.iter().position(|output| reach.contains(output));
+                let output = got.remove(at.expect("an event did not go to one of its outputs"));
+                self.check_place(core, event, entry, output, bytes, before);
+            }
+            assert!(
+                got.is_empty(),
+                "an event went to more outputs than it should"
+            );
+        }
+        for output in 0..self.rules.len() {
+            let here = placed.iter().filter(|(_, at)| *at == output);
+            let here: Vec<&Event> = here
+                .filter_map(|(number, _)| events.iter().find(|event| event.number == *number))
+                .collect();
+            let bytes = here.iter().map(|event| event.bytes as u64).sum();
+            assert!(
+                here.is_empty() || self.has_room(output, bytes, before),
+                "admitted over the bound of output {output}"
+            );
+            if !here.is_empty() {
+                self.tried(core, output);
+            }
+        }
+    }
+
+    /// An output got records. Whatever goes to a failing one when a probe is due is one, be it awaited or not.
+    fn tried(&mut self, core: usize, output: usize) {
+        let is_due = !self.is_avoided(core, output);
+        let heard = &mut self.cores[core].heard[output];
+        if is_due && heard.is_failing() {
+            heard.probe_clock = self.now;
+        }
+    }
+
+    /// Whether the right output got an event, of those that it may go to.
+    fn check_place(
+        &mut self,
+        core: usize,
+        event: &Event,
+        entry: usize,
+        output: usize,
+        bytes: u64,
+        before: &[OutputTally],
+    ) {
+        if self.class(event, entry).is_awaited() {
+            assert!(
+                self.takes(core, output),
+                "more than a trickle was admitted to a failing output"
+            );
+        }
+        let members = self.members_of(entry);
+        let stand_in = |member: &usize| self.stand_in(core, *member, bytes, before);
+        let expected: Vec<usize> = members
+            .iter()
+            .map(|member| stand_in(member).unwrap_or(*member))
+            .collect();
+        assert!(
+            expected.contains(&output),
+            "an event went to {output}, and not to one of {expected:?}"
+        );
+        let Some(group) = entry
+            .checked_sub(self.rules.len())
+            .map(|at| &self.groups[at])
+        else {
+            return;
+        };
+        match (group.spread, key(event)) {
+            (Spread::Hash, Some(key)) if members.contains(&output) => {
+                let known = self.members.entry(key.clone()).or_insert(output);
+                assert_eq!(*known, output, "a key has moved to another member");
+            }
+            (Spread::Hash, Some(_)) => {}
+            _ => {
+                let works = |member: &&usize| {
+                    let is_closed = !self.cores[core].heard[**member].is_failing();
+                    is_closed && self.has_room(**member, bytes, before)
+                };
+                let is_avoided = members.contains(&output) && self.is_avoided(core, output);
+                assert!(
+                    !is_avoided || members.iter().find(works).is_none(),
+                    "a group gave records to a member that fails"
+                );
+            }
+        }
+    }
+
+    /// A request was shed because of an open circuit: nobody takes some event that has to be awaited.
+    fn check_refusal(&self, core: usize, events: &[Event], before: &[OutputTally]) {
+        let bytes: u64 = events.iter().map(|event| event.bytes as u64).sum();
+        let is_blocked = |member: usize| {
+            !self.takes(core, member) && self.stand_in(core, member, bytes, before).is_none()
+        };
+        // A group leaves one that fails and spools alone if the whole request has no room there.
+        let is_left_alone = |member: usize| {
+            let is_full = !self.has_room(member, bytes, before);
+            is_blocked(member) || (self.is_avoided(core, member) && is_full)
+        };
+        let is_reason = |event: &Event, entry: usize| {
+            let members = self.members_of(entry);
+            let group = entry
+                .checked_sub(self.rules.len())
+                .map(|at| &self.groups[at]);
+            let is_keyed =
+                group.is_some_and(|group| group.spread == Spread::Hash) && key(event).is_some();
+            self.class(event, entry).is_awaited()
+                && match is_keyed {
+                    true => members.into_iter().any(is_blocked),
+                    false if group.is_some() => members.into_iter().all(is_left_alone),
+                    false => members.into_iter().all(is_blocked),
+                }
+        };
+        assert!(
+            events.iter().any(|event| self
+                .entries(event)
+                .into_iter()
+                .any(|entry| is_reason(event, entry))),
+            "shed although an output may work"
+        );
+    }
+
+    /// A request was shed for want of room: some output that it may go to has none.
+    fn check_full(&self, events: &[Event], before: &[OutputTally]) {
+        let is_full = |output: usize| {
+            let here = events.iter().filter(|event| {
+                let entries = self.entries(event);
+                entries
+                    .into_iter()
+                    .any(|entry| self.reach(entry).contains(&output))
+            });
+            let bytes = here.map(|event| event.bytes as u64).sum();
+            bytes > 0 && !self.has_room(output, bytes, before)
+        };
+        assert!((0..self.rules.len()).any(is_full), "shed with room left");
+    }
+
+    /// Records go to the writers that the core chose for them. Says which event went to which output.
+    fn submitted(&mut self, core: usize, submitted: Vec<(WriterId, Record)>) -> Vec<(u32, usize)> {
+        let mut placed = Vec::new();
         for (writer, record) in submitted {
             let output = usize::from(writer.output.0);
             let at = self.fate_at(&record, output);
             if self.fates.len() <= at {
                 self.fates.resize(at + 1, Fate::default());
             }
+            assert!(!self.fates[at].is_given, "given to one output twice");
             self.fates[at] = Fate {
                 event: event_number(&record),
+                is_given: true,
                 deadline: record.deadline,
                 ..Fate::default()
             };
+            placed.push((event_number(&record), output));
             self.cores[core].gathered[output][usize::from(writer.number)].push(record);
+        }
+        placed
+    }
+
+    /// A core hears of its records. One that a failing output refused goes to the fallback, if that has room.
+    pub(super) fn acks_arrive(&mut self, at: usize, batch: AckBatch) {
+        let before: Vec<OutputTally> = self.cores[at].intake.tallies().copied().collect();
+        let moves = batch.settlements.iter().any(|settlement| {
+            let rule = &self.rules[usize::from(settlement.output.0)];
+            let next = rule.fallback.map(|id| usize::from(id.0));
+            let heard = &self.cores[at].heard;
+            let waits = self.clients.iter().any(|client| {
+                client.core == at
+                    && client.waiting.as_ref().is_some_and(|waiting| {
+                        waiting.key == settlement.request && self.now < waiting.deadline
+                    })
+            });
+            waits
+                && settlement.outcome == Outcome::Refused(Cause::Unavailable)
+                && heard[usize::from(settlement.output.0)].is_failing()
+                && rule
+                    .fallback
+                    .is_some_and(|next| !settlement.tried.contains(next))
+                && next.is_some_and(|next| !heard[next].is_failing() && before[next].pending == 0)
+        });
+        let mut submitted = Vec::new();
+        let submit = |writer, record| submitted.push((writer, record));
+        self.cores[at].intake.settle(batch, self.now, submit);
+        assert!(
+            !moves || !submitted.is_empty(),
+            "a record was refused although its fallback takes it"
+        );
+        for (_, output) in self.submitted(at, submitted) {
+            self.tried(at, output);
         }
     }
 }
 
-fn routing(random: &mut Rng, outputs: usize) -> Routing {
-    let mut set = OutputSet::NONE.with(OutputId(random.u16(0..outputs as u16)));
-    if random.bool() {
-        set = OutputSet::ALL;
-    }
+/// The key that decides for an event: its own route, as drawn here, has none.
+fn key(event: &Event) -> Option<&Bytes> {
+    event.key.as_ref().filter(|_| event.routing.is_none())
+}
+
+/// One of the outputs or groups that events go to, with a promise of its own.
+fn routing(random: &mut Rng, entries: &[usize]) -> Routing {
+    let entry = OutputId(entries[random.usize(0..entries.len())] as u16);
     let class = random.choice([
         None,
         Some(DeliveryClass::Required),
@@ -273,21 +482,7 @@ fn routing(random: &mut Rng, outputs: usize) -> Routing {
         ..Route::default()
     };
     Routing {
-        outputs: set,
-        routes: vec![(OutputId(random.u16(0..outputs as u16)), route)],
+        outputs: OutputSet::NONE.with(entry),
+        routes: vec![(entry, route)],
     }
-}
-
-fn goes_to(event: &Event, output: usize) -> bool {
-    let id = OutputId(output as u16);
-    event
-        .routing
-        .as_ref()
-        .is_none_or(|routing| routing.outputs.contains(id))
-}
-
-fn class(event: &Event, output: usize, rule: &OutputRule) -> DeliveryClass {
-    let id = OutputId(output as u16);
-    let route = event.routing.as_ref().and_then(|routing| routing.route(id));
-    route.and_then(|route| route.class).unwrap_or(rule.class)
 }

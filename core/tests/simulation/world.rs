@@ -10,12 +10,13 @@ use bytes::Bytes;
 use fastrand::Rng;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, Settlement, WriterId, WriterState};
 use sluice_core::budget::ByteBudget;
-use sluice_core::circuit::{CircuitSettings, CircuitState};
+use sluice_core::circuit::{CircuitSettings, CircuitState, FAILURES_MAX, PROBE_EVERY};
 use sluice_core::delivery::{
     Action, BatchLimits, CallId, Delivery, DeliverySettings, Input, SpoolRule, ToSpool,
 };
 use sluice_core::intake::{
-    Intake, IntakeSettings, OutputRule, OutputTally, Resolution, RetryAfter, Shed, ShedReason,
+    GroupRule, Intake, IntakeSettings, OutputRule, OutputTally, Resolution, RetryAfter, Shed,
+    ShedReason, Spread, member_number,
 };
 use sluice_core::lanes::LaneId;
 use sluice_core::prepared::{Prepared, PreparedRecord};
@@ -24,7 +25,7 @@ use sluice_core::reject::Reject;
 use sluice_core::retry::RetryPolicy;
 use sluice_core::route::{DeliveryClass, OutputSet, Route, Routing};
 use sluice_core::time::Mono;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
@@ -69,6 +70,7 @@ fn ms(ms: u64) -> Duration {
 #[derive(Clone, Copy, Default)]
 struct Fate {
     event: u32,
+    is_given: bool,
     deadline: Mono,
     in_flight: bool,
     said_delivered: bool,
@@ -92,7 +94,9 @@ struct Client {
 #[derive(Clone)]
 struct Event {
     number: u32,
+    /// Key and payload.
     bytes: usize,
+    key: Option<Bytes>,
     routing: Option<Routing>,
 }
 
@@ -157,8 +161,9 @@ struct Writer {
     /// Per core: whether it ever sent records, and settlements for it.
     ack_batches: Vec<(bool, Vec<Settlement>)>,
     circuit: CircuitState,
-    told_open: bool,
-    /// A model of the circuit: when the first call after the last success was sent.
+    is_stopped: bool,
+    /// A model of the circuit: calls that failed in a row, and when the first call after the last success was sent.
+    failures: u32,
     unsuccessful_since: Option<Mono>,
     /// When a call was last sent or ended.
     moved_at: Mono,
@@ -168,6 +173,9 @@ pub(crate) struct World {
     random: Rng,
     now: Mono,
     rules: Vec<OutputRule>,
+    groups: Vec<GroupRule>,
+    /// The member that records with a key went to.
+    members: HashMap<Bytes, usize>,
     destinations: Vec<Destination>,
     cores: Vec<Core>,
     writers: Vec<Writer>,
@@ -225,9 +233,10 @@ impl World {
     fn new(seed: u64, acks: &Acks) -> World {
         let mut random = Rng::with_seed(seed);
         let faults_end = Mono::default() + ms(random.u64(200..4_000));
-        let outputs = random.u16(1..3);
+        let outputs = random.u16(1..4);
+        let (fallbacks, groups) = stand_ins(&mut random, outputs);
         let cores = random.usize(1..CORES_MAX + 1);
-        let mut rules = Vec::new();
+        let mut rules: Vec<OutputRule> = Vec::new();
         let mut destinations = Vec::new();
         let mut writers = Vec::new();
         for output in 0..outputs {
@@ -235,6 +244,11 @@ impl World {
             let class = match random.u8(0..5) {
                 0 => DeliveryClass::BestEffort,
                 _ => DeliveryClass::Required,
+            };
+            // The members of a group promise the same.
+            let class = match output {
+                1 if !groups.is_empty() => rules[0].class,
+                _ => class,
             };
             let count = random.u16(1..3);
             rules.push(OutputRule {
@@ -248,7 +262,14 @@ impl World {
                 home: 0,
                 probe_every: ms(random.u64(10..250)),
                 spools: has_spool,
+                is_default: !fallbacks.contains(&Some(OutputId(output)))
+                    && !groups.iter().any(|group| has(group, usize::from(output))),
+                fallback: fallbacks[usize::from(output)],
             });
+            let has_fallback = fallbacks[usize::from(output)].is_some()
+                || groups.iter().any(|group| {
+                    group.spread == Spread::LeastLoaded && has(group, usize::from(output))
+                });
             destinations.push(Destination::new(
                 &mut random,
                 usize::from(count),
@@ -263,12 +284,14 @@ impl World {
                 },
                 circuit: (random.u8(0..8) > 0).then_some(CircuitSettings {
                     open_after: ms(random.u64(100..1_000)),
+                    failures_max: (has_spool || has_fallback).then_some(FAILURES_MAX),
                     ack_deadline: ACK_DEADLINE,
                 }),
                 spool: has_spool.then_some(SpoolRule {
                     after: ms(random.u64(50..500)),
                     first: random.u8(0..4) == 0,
                 }),
+                has_fallback,
             };
             let bytes_max = random.usize(300..1_000);
             let limits = BatchLimits {
@@ -294,6 +317,7 @@ impl World {
                     ack_deadline: ACK_DEADLINE,
                     retry_after: RETRY_AFTER,
                     outputs: rules.iter().map(home).collect(),
+                    groups: groups.clone(),
                 };
                 let heard = |rule: &OutputRule| Heard {
                     circuits: vec![CircuitState::Closed; usize::from(rule.writers)],
@@ -329,6 +353,8 @@ impl World {
         World {
             now: Mono::default(),
             rules,
+            groups,
+            members: HashMap::new(),
             destinations,
             cores,
             writers,
@@ -483,9 +509,9 @@ impl World {
     }
 
     fn hear(&mut self, at: usize) {
-        let core = &mut self.cores[at];
-        core.hear_at = Mono::NEVER;
-        while let Some(batch) = core.acks.poll_recv(Waker::noop()) {
+        self.cores[at].hear_at = Mono::NEVER;
+        while let Some(batch) = self.cores[at].acks.poll_recv(Waker::noop()) {
+            let core = &mut self.cores[at];
             if let Some(state) = batch.writer {
                 let output = usize::from(state.writer.output.0);
                 let heard = &mut core.heard[output];
@@ -497,8 +523,9 @@ impl World {
                     heard.probe_clock = self.now;
                 }
             }
-            core.intake.settle(batch, self.now);
+            self.acks_arrive(at, batch);
         }
+        let core = &mut self.cores[at];
         for client in self.clients.iter().filter(|client| client.core == at) {
             if let Some(waiting) = &client.waiting
                 && !waiting.flag.0.load(Ordering::Relaxed)
@@ -584,4 +611,39 @@ fn submission_number(record: &Record) -> u32 {
 
 fn event_number(record: &Record) -> u32 {
     u32::from_be_bytes(record.payload[4..8].try_into().unwrap())
+}
+
+/// Draws which output stands in for which, and which of them are a group.
+fn stand_ins(random: &mut Rng, outputs: u16) -> (Vec<Option<OutputId>>, Vec<GroupRule>) {
+    let mut fallbacks = vec![None; usize::from(outputs)];
+    let mut groups = Vec::new();
+    let spread = match random.u8(0..4) {
+        0 => Some(Spread::Hash),
+        1 => Some(Spread::LeastLoaded),
+        _ => None,
+    };
+    if let Some(spread) = spread.filter(|_| outputs > 1) {
+        let members = (0..2).map(|at| (OutputId(at), member_number(&at.to_string())));
+        groups.push(GroupRule {
+            members: members.collect(),
+            spread,
+            is_default: true,
+        });
+        if outputs > 2 && random.bool() {
+            fallbacks[usize::from(random.bool())] = Some(OutputId(2));
+        }
+    } else if outputs > 1 && random.bool() {
+        fallbacks[0] = Some(OutputId(1));
+        if outputs > 2 && random.bool() {
+            fallbacks[1] = Some(OutputId(2));
+        }
+    }
+    (fallbacks, groups)
+}
+
+fn has(group: &GroupRule, output: usize) -> bool {
+    group
+        .members
+        .iter()
+        .any(|(id, _)| usize::from(id.0) == output)
 }

@@ -35,8 +35,23 @@ impl World {
                     }
                 }
             })),
+            Input::ReplayEnded { succeeded } => Some(*succeeded),
             _ => None,
         };
+        let tries = match &input {
+            Input::Records(records) => {
+                records.iter().any(|record| record.deadline > now)
+                    && self.writers[at].tries_again(now)
+            }
+            _ => false,
+        };
+        self.writers[at].is_stopped |= matches!(&input, Input::Stop);
+        if matches!(&input, Input::ReplaySent) || ended.is_some() {
+            self.writers[at].moved_at = now;
+        }
+        if matches!(&input, Input::ReplaySent) {
+            self.writers[at].unsuccessful_since.get_or_insert(now);
+        }
         let was_failing = self.writers[at].machine.circuit().is_failing();
         self.writers[at]
             .machine
@@ -50,17 +65,11 @@ impl World {
                 Action::CountRetry(_) => {}
             }
         }
+        assert!(
+            !tries || !self.writers[at].calls.is_empty(),
+            "nobody tries whether the destination is back"
+        );
         self.flush_acks(at);
-        // The shell of a writer with a spool tells its machine of the circuit.
-        let writer = &mut self.writers[at];
-        let is_failing = writer.machine.circuit().is_failing();
-        if writer.settings.spool.is_some()
-            && ended == Some(!is_failing)
-            && is_failing != writer.told_open
-        {
-            writer.told_open = is_failing;
-            self.input(at, Input::Circuit { open: is_failing });
-        }
     }
 
     pub(super) fn send(&mut self, at: usize, id: CallId, records: Vec<Record>) {
@@ -175,7 +184,7 @@ impl World {
         }
     }
 
-    /// Sends some records from the disk; their success closes the circuit of the spool.
+    /// Sends some records from the disk; how they fare, the circuit learns.
     pub(super) fn replay(&mut self, at: usize) {
         let output = usize::from(self.writers[at].id.output.0);
         let number = usize::from(self.writers[at].id.number);
@@ -194,9 +203,10 @@ impl World {
             !is_done
         });
         writer.replay_at = self.now + ms(self.random.u64(5..100));
-        if has_succeeded && writer.told_open && writer.is_alive {
-            writer.told_open = false;
-            self.input(at, Input::Circuit { open: false });
+        if writer.is_alive {
+            self.input(at, Input::ReplaySent);
+            let succeeded = has_succeeded;
+            self.input(at, Input::ReplayEnded { succeeded });
         }
     }
 
@@ -310,7 +320,8 @@ impl Writer {
             replay_at: Mono::default(),
             ack_batches: vec![(false, Vec::new()); cores],
             circuit: CircuitState::Closed,
-            told_open: false,
+            failures: 0,
+            is_stopped: false,
             unsuccessful_since: None,
             moved_at: Mono::default(),
         }
@@ -332,7 +343,13 @@ impl Writer {
         };
         let is_over =
             |since: Option<Mono>| since.is_some_and(|since| now >= since + rule.open_after);
-        let could_open = is_over(self.unsuccessful_since);
+        self.failures = match ended {
+            Some(true) => 0,
+            Some(false) => self.failures + 1,
+            None => self.failures,
+        };
+        let are_many = rule.failures_max.is_some_and(|most| self.failures >= most);
+        let could_open = is_over(self.unsuccessful_since) || are_many;
         if is_failing && !was_failing {
             assert!(could_open, "the circuit opened too early");
         }
@@ -352,6 +369,14 @@ impl Writer {
                 "the circuit closed without a success"
             ),
         }
+    }
+
+    /// Whether it has not heard of a failing destination for long, and spools all that comes.
+    fn tries_again(&self, now: Mono) -> bool {
+        self.machine.circuit() == CircuitState::Open
+            && self.settings.spool.is_some_and(|rule| !rule.first)
+            && now >= self.moved_at + PROBE_EVERY
+            && !self.is_stopped
     }
 
     pub(super) fn check(&self, now: Mono) {

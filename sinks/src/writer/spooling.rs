@@ -1,19 +1,13 @@
-//! The writer's side of its spool: appends under way, the circuit, and replay beside the live calls.
+//! The writer's side of its spool: appends under way, and replay beside the live calls.
 
 use super::{Writer, WriterSpool, batch_limits};
 use crate::spool::{Due, Replay, ReplayCall, SpoolClient};
-use sluice_core::cause::Cause;
-use sluice_core::circuit::CircuitState;
 use sluice_core::delivery::{BatchLimits, CallId, DeliverySettings, Input, ToSpool};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tracing::{info, warn};
-
-/// Calls in a row without any success before records are spooled on arrival.
-const CIRCUIT_FAILURES: u32 = 3;
 
 /// A disk that has not answered an append after this time has not kept its records: they are tried on as without a
 /// spool. It may have written them all the same; then they are delivered twice.
@@ -28,9 +22,6 @@ pub(super) struct SpoolDesk {
     appending: VecDeque<Appending>,
     /// Records that could not be handed to the spool's thread.
     not_taken: Vec<Vec<ToSpool>>,
-    /// Calls in a row without any success.
-    failures: u32,
-    circuit_open: bool,
 }
 
 struct Appending {
@@ -53,8 +44,6 @@ impl SpoolDesk {
             replay: replays.then(|| Replay::new(delivery.in_flight_max, limits)),
             appending: VecDeque::new(),
             not_taken: Vec::new(),
-            failures: 0,
-            circuit_open: false,
         }
     }
 
@@ -89,6 +78,8 @@ impl Writer {
         results: Vec<RecordResult>,
     ) {
         let now = (self.settings.clock)();
+        let succeeded = results.iter().any(RecordResult::is_answer);
+        self.step(Input::ReplayEnded { succeeded });
         if let Some(SpoolDesk {
             client,
             replay: Some(replay),
@@ -99,43 +90,6 @@ impl Writer {
             let calls = replay.ended(ended, now, fastrand::u64(..), client);
             self.make(calls);
         }
-    }
-
-    /// Opens the circuit after calls without a success, and closes it after one with it.
-    pub(super) fn observe(&mut self, results: &[RecordResult]) {
-        let Some(spool) = &mut self.spool else {
-            return;
-        };
-        let shows_life = |result: &RecordResult| match result {
-            RecordResult::Delivered => true,
-            // The destination works, and says what it does not take.
-            RecordResult::Retry(cause) | RecordResult::Refused(cause) => {
-                matches!(cause, Cause::Throttled | Cause::TooLarge | Cause::Invalid)
-            }
-        };
-        // A call that was given up has no results.
-        spool.failures = match results.iter().any(shows_life) {
-            true => 0,
-            false => spool.failures.saturating_add(1),
-        };
-        let open = spool.failures >= CIRCUIT_FAILURES;
-        if open == spool.circuit_open {
-            return;
-        }
-        spool.circuit_open = open;
-        let (output, stats) = (&self.settings.output, &self.settings.stats);
-        match open {
-            true => {
-                stats.circuit.set(CircuitState::Open as u64);
-                stats.circuit_opened.increment();
-                warn!(output, "calls fail: records go to the spool on arrival");
-            }
-            false => {
-                stats.circuit.set(CircuitState::Closed as u64);
-                info!(output, "calls succeed again");
-            }
-        }
-        self.step(Input::Circuit { open });
     }
 
     /// Asks the disk to take records.
@@ -193,17 +147,14 @@ impl Writer {
         };
         let overdue = spool.appending.front();
         let overdue = overdue.map_or(Mono::NEVER, |of| of.overdue_at);
-        let due = self.due(spool.circuit_open);
+        let due = self.due();
         let replay = spool.replay.as_ref();
         overdue.min(replay.map_or(Mono::NEVER, |replay| replay.wake_at(&due)))
     }
 
     /// Makes the calls that replay may make now.
     pub(super) fn replay(&mut self) {
-        let Some(circuit_open) = self.spool.as_ref().map(|spool| spool.circuit_open) else {
-            return;
-        };
-        let due = self.due(circuit_open);
+        let due = self.due();
         if let Some(SpoolDesk {
             client,
             replay: Some(replay),
@@ -223,17 +174,18 @@ impl Writer {
             records,
         } in calls
         {
+            self.step(Input::ReplaySent);
             // The sink's own time-outs bound it: nobody waits.
             self.send(Some(lane), call, records, Duration::MAX);
         }
     }
 
-    fn due(&self, circuit_open: bool) -> Due {
+    fn due(&self) -> Due {
         Due {
             now: (self.settings.clock)(),
             live_calls: self.machine.in_flight(),
             calls_max: self.settings.delivery.in_flight_max,
-            circuit_open,
+            circuit_open: self.machine.circuit().is_failing(),
             limits: batch_limits(&*self.sink),
         }
     }

@@ -1,0 +1,260 @@
+//! Which output gets a record: the one that it is meant for, a member of a group, or one that stands in for it.
+
+use super::Intake;
+use super::group::Group;
+use super::output::Asked;
+use super::request_table::Moved;
+use crate::ack::{Outcome, OutputId, Settlement, Ticket, WriterId};
+use crate::cause::Cause;
+use crate::planted::{self, Bug};
+use crate::prepared::PreparedRecord;
+use crate::record::Record;
+use crate::route::{DeliveryClass, OutputSet, Route};
+use crate::time::Mono;
+
+/// Where a record goes, for one of the outputs that it was routed to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    /// The output that it is meant for: of a group, one of its members.
+    pub(super) meant_for: OutputId,
+    /// The output that gets it.
+    pub(super) at: OutputId,
+    /// What it is promised.
+    pub(super) class: DeliveryClass,
+}
+
+impl Intake {
+    /// Decides who stands in for whom, and which members of groups are next, for one request of these bytes.
+    pub(super) fn choose(&mut self, bytes: u64, now: Mono) {
+        for at in 0..self.outputs.len() {
+            let stand_in = self.stand_in(at, bytes, now);
+            if let Some(output) = self.outputs.get_mut(at) {
+                output.stand_in = stand_in;
+            }
+        }
+        for group in &mut self.groups {
+            group.choose(&self.outputs, bytes, now);
+        }
+    }
+
+    /// The output that gets the records of one whose circuit is open: its fallback, or, if that one's is open too, the
+    /// next in line.
+    fn stand_in(&self, at: usize, bytes: u64, now: Mono) -> Option<OutputId> {
+        let mut output = self.outputs.get(at)?;
+        // The configuration has no cycles.
+        while output.is_avoided(now) && !planted::is(Bug::FallbackUnused) {
+            let next = output.rule.fallback?;
+            output = self.outputs.get(usize::from(next.0))?;
+            if output.can_stand_in(bytes, now) {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// The places of a record. `entries` are the outputs, and behind them the groups.
+    pub(super) fn places<'r>(
+        &'r self,
+        record: &'r PreparedRecord,
+    ) -> impl Iterator<Item = Placed> + 'r {
+        let entries = self.outputs.len() + self.groups.len();
+        let entries = (0..entries).filter_map(|entry| u16::try_from(entry).ok());
+        entries
+            .map(OutputId)
+            .filter(|entry| self.goes_to(record, *entry))
+            .filter_map(|entry| self.place(record, entry))
+    }
+
+    fn place(&self, record: &PreparedRecord, entry: OutputId) -> Option<Placed> {
+        let routing = record.routing.as_deref();
+        let route = routing.and_then(|routing| routing.route(entry));
+        let meant_for = match self.group(entry) {
+            Some(group) => {
+                let key = route.map_or(record.key.as_ref(), |route| route.key.as_ref());
+                group.member(key.map(|key| &key[..]))
+            }
+            None => entry,
+        };
+        let output = self.outputs.get(usize::from(meant_for.0))?;
+        Some(Placed {
+            meant_for,
+            at: output.stand_in.unwrap_or(meant_for),
+            class: route
+                .and_then(|route| route.class)
+                .unwrap_or(output.rule.class),
+        })
+    }
+
+    fn group(&self, entry: OutputId) -> Option<&Group> {
+        let at = usize::from(entry.0).checked_sub(self.outputs.len())?;
+        self.groups.get(at)
+    }
+
+    fn goes_to(&self, record: &PreparedRecord, entry: OutputId) -> bool {
+        let routing = record.routing.as_deref();
+        let outputs = routing.map_or(self.default_outputs, |routing| routing.outputs);
+        outputs.contains(entry) || (planted::is(Bug::RoutingIgnored) && self.group(entry).is_none())
+    }
+
+    /// Adds up what a request asks of each output. A record that has two reasons to go to one output goes there once.
+    pub(super) fn ask(&mut self, records: &[PreparedRecord]) {
+        for output in &mut self.outputs {
+            output.asked = Asked::default();
+        }
+        let mut outputs = std::mem::take(&mut self.outputs_asked);
+        for record in records {
+            outputs.clear();
+            outputs.extend(self.places(record));
+            let bytes = super::size(record);
+            let mut counted = OutputSet::NONE;
+            for Placed { at, class, .. } in &outputs {
+                let Some(output) = self.outputs.get_mut(usize::from(at.0)) else {
+                    continue;
+                };
+                if !counted.contains(*at) {
+                    output.asked.bytes += bytes;
+                }
+                counted = counted.with(*at);
+                output.asked.is_awaited |= class.is_awaited();
+            }
+        }
+        self.outputs_asked = outputs;
+    }
+}
+impl Intake {
+    /// The output that a refused record goes to next, if there is one: the fallback or another member of the group, if
+    /// the circuit of the one that refused it is open; else back to the spool of the one that it was meant for.
+    pub(super) fn next_place(&self, settlement: &Settlement, now: Mono) -> Option<OutputId> {
+        let Outcome::Refused(cause) = settlement.outcome else {
+            return None;
+        };
+        if !may_be_taken_elsewhere(cause) || planted::is(Bug::RefusalStays) {
+            return None;
+        }
+        let record = self.requests.kept(settlement)?;
+        let takes = |id: OutputId| {
+            let output = self.outputs.get(usize::from(id.0));
+            !settlement.tried.contains(id)
+                && !self.goes_to(record, id)
+                && output.is_some_and(|it| it.can_stand_in(settlement.bytes.into(), now))
+        };
+        let from = self.outputs.get(usize::from(settlement.output.0))?;
+        if from.is_failing() {
+            let other = || {
+                let groups = (self.outputs.len()..).zip(&self.groups);
+                let mut groups = groups.filter(|(entry, group)| {
+                    let entry = u16::try_from(*entry).map(OutputId);
+                    group.has(settlement.output)
+                        && entry.is_ok_and(|entry| self.goes_to(record, entry))
+                });
+                groups.find_map(|(_, group)| group.other(&self.outputs, takes))
+            };
+            let next = from.rule.fallback.filter(|id| takes(*id)).or_else(other);
+            if next.is_some() {
+                return next;
+            }
+        }
+        let meant_for = settlement.meant_for;
+        let spools = self
+            .outputs
+            .get(usize::from(meant_for.0))
+            .is_some_and(|output| output.rule.spools);
+        (spools && !settlement.tried.contains(meant_for)).then_some(meant_for)
+    }
+
+    /// Gives a refused record to another output. The request waits for that one now.
+    pub(super) fn move_on(
+        &mut self,
+        settlement: &Settlement,
+        to: OutputId,
+        now: Mono,
+        submit: &mut impl FnMut(WriterId, Record),
+    ) {
+        let Some(Moved {
+            record,
+            ticket,
+            deadline,
+            settled,
+        }) = self.requests.move_on(settlement, to)
+        else {
+            return;
+        };
+        if let Some(from) = self.outputs.get_mut(usize::from(settlement.output.0)) {
+            from.settle(settlement, settled, now);
+            from.tally.diverted += u64::from(settlement.output == settlement.meant_for);
+        }
+        if let Some(output) = self.outputs.get_mut(usize::from(to.0)) {
+            output.choose_writer(now);
+            output.accepted(settlement.bytes);
+        }
+        self.submit(
+            &record,
+            settlement.meant_for,
+            to,
+            deadline,
+            now,
+            ticket,
+            submit,
+        );
+    }
+
+    /// Submits a record to the output that gets it.
+    pub(super) fn submit(
+        &self,
+        record: &PreparedRecord,
+        meant_for: OutputId,
+        at: OutputId,
+        deadline: Option<Mono>,
+        now: Mono,
+        ticket: Ticket,
+        submit: &mut impl FnMut(WriterId, Record),
+    ) {
+        // An output without a rule does not exist, and nothing was placed there.
+        let Some(output) = self.outputs.get(usize::from(at.0)) else {
+            return;
+        };
+        let rule = &output.rule;
+        let (topic, key) = match self.route(record, meant_for) {
+            Some(route) => (&route.topic, &route.key),
+            None => (&record.topic, &record.key),
+        };
+        let record = Record {
+            key: key.clone().filter(|_| rule.keyed),
+            topic: topic.clone().filter(|_| rule.by_topic),
+            // Clones a reference: outputs share the bytes.
+            payload: record.payload.clone(),
+            deadline: deadline.unwrap_or(now + rule.retry_for),
+            ticket,
+        };
+        let writer = WriterId {
+            output: at,
+            number: output.writer(),
+        };
+        submit(writer, record);
+    }
+
+    /// The event's own route to an output, or to the group that chose it.
+    fn route<'r>(&self, record: &'r PreparedRecord, output: OutputId) -> Option<&'r Route> {
+        let routing = record.routing.as_deref()?;
+        routing.route(output).or_else(|| {
+            let at = self.groups.iter().position(|group| group.has(output))?;
+            let entry = u16::try_from(self.outputs.len() + at).ok()?;
+            routing.route(OutputId(entry))
+        })
+    }
+}
+
+/// Whether a record refused for this cause may be taken by another output.
+fn may_be_taken_elsewhere(cause: Cause) -> bool {
+    match cause {
+        Cause::Throttled
+        | Cause::Unavailable
+        | Cause::Unknown
+        | Cause::Denied
+        | Cause::NotFound
+        | Cause::NoSpace
+        | Cause::Expired => true,
+        // The record's own fault; a writer that is gone, or the end of the process.
+        Cause::Invalid | Cause::TooLarge | Cause::Lost | Cause::Shutdown => false,
+    }
+}
