@@ -360,6 +360,8 @@ pub struct OutputStats {
     pub capacity_bytes: Gauge,
     /// Records confirmed after their client was answered 503; expect a duplicate of each.
     pub delivered_late: Counter,
+    /// Records meant for the output that another got in its place.
+    pub diverted: Counter,
 }
 
 impl OutputStats {
@@ -375,6 +377,7 @@ impl OutputStats {
         self.pending_bytes.set(tally.pending_bytes);
         self.capacity_bytes.set(tally.capacity_bytes);
         self.delivered_late.set(tally.delivered_late);
+        self.diverted.set(tally.diverted);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::admin::{Admin, HostPolicy};
 use crate::admit::Admit;
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::config::groups::{self, is_default};
 use crate::context::WorkerContext;
 use crate::drain_phase::Drain;
 use crate::host_info::{self, HostInfo};
@@ -24,7 +25,7 @@ use crate::outputs::Outputs;
 use crate::process;
 use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
-use sluice_core::circuit::CircuitSettings;
+use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
 use sluice_core::delivery::{DeliverySettings, SpoolRule};
 use sluice_core::intake::{IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
@@ -123,6 +124,10 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
             writers = output.delivery.writers,
             "output in force"
         );
+    }
+    for group in &config.groups {
+        let spread = group.settings.spread.word();
+        info!(group = group.name, of = ?group.settings.of, spread, "group in force");
     }
     if config.client_address.fake_ip {
         warn!(
@@ -270,14 +275,14 @@ fn start_outputs(
 ) -> Result<Vec<RunningOutput>, AppError> {
     let ids = (0..).map(OutputId);
     ids.zip(&config.outputs)
-        .map(|(id, output)| start_output(id, output, config.ack.deadline, clock, readiness))
+        .map(|(id, output)| start_output(id, output, config, clock, readiness))
         .collect()
 }
 
 fn start_output(
     id: OutputId,
     output: &Output,
-    ack_deadline: Duration,
+    config: &Config,
     clock: Clock,
     readiness: &Arc<Readiness>,
 ) -> Result<RunningOutput, AppError> {
@@ -285,6 +290,7 @@ fn start_output(
     let promise = Promise {
         ack: output.timing.ack,
         spool: spool.as_ref().map(|spool| Arc::clone(spool.stats())),
+        has_fallback: output.delivery.fallback.is_some(),
     };
     readiness.promise(id, promise);
     let mut queues = Vec::new();
@@ -292,11 +298,10 @@ fn start_output(
     let mut stats = Vec::new();
     let mut sink = None;
     let mut bills = Vec::new();
-    // A spool takes what a circuit would turn away.
-    let circuit = output
-        .delivery
-        .circuit_open_after
-        .filter(|_| output.spool.is_none());
+    let has_fallback = output.delivery.fallback.is_some()
+        || config.groups.iter().any(|group| group.covers(&output.name));
+    let has_other_place = has_fallback || output.spool.is_some();
+    let circuit = output.delivery.circuit_open_after;
     // At most 64 writers.
     for number in (0..).take(output.delivery.writers) {
         let (sender, receiver) = queue::queue(QUEUE_SUBMISSIONS);
@@ -316,9 +321,11 @@ fn start_output(
                 },
                 circuit: circuit.map(|open_after| CircuitSettings {
                     open_after,
-                    ack_deadline,
+                    failures_max: has_other_place.then_some(FAILURES_MAX),
+                    ack_deadline: config.ack.deadline,
                 }),
                 spool: spool_rule(output),
+                has_fallback,
             },
             clock: Arc::new(move || clock.now()),
             stats: Arc::default(),
@@ -326,6 +333,7 @@ fn start_output(
             spool: spool.as_ref().map(|spool| WriterSpool {
                 client: spool.client(number == 0),
                 wall: clock::wall,
+                settings: output.spool.clone().unwrap_or_default(),
             }),
         };
         stats.push(Arc::clone(&settings.stats));
@@ -492,7 +500,16 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         .find(|rule| *rule != PartitionRule::Random)
         .unwrap_or_default();
     let outputs = config.outputs.iter();
-    let outputs = outputs.map(|output| output_rule(output, cores, config.ack.deadline));
+    let outputs = outputs.map(|output| OutputRule {
+        is_default: is_default(output, &config.outputs, &config.groups),
+        fallback: output
+            .delivery
+            .fallback
+            .as_ref()
+            .and_then(|name| groups::id(&config.outputs, name)),
+        ..output_rule(output, cores, config.ack.deadline)
+    });
+    let groups = config.groups.iter();
     let intake = IntakeSettings {
         ack_deadline: config.ack.deadline,
         retry_after: RetryAfter {
@@ -500,6 +517,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
             max_s: config.ack.retry_after_max_s,
         },
         outputs: outputs.collect(),
+        groups: groups.map(|group| group.rule(&config.outputs)).collect(),
     };
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
@@ -546,6 +564,8 @@ fn output_rule(output: &Output, cores: u64, ack_deadline: Duration) -> OutputRul
         home: 0,
         probe_every: output.delivery.circuit_probe_every,
         spools: output.spool.is_some(),
+        is_default: true,
+        fallback: None,
     }
 }
 

@@ -14,6 +14,7 @@
 mod env;
 mod error;
 mod file;
+pub mod groups;
 mod known;
 mod legacy_env;
 mod outputs;
@@ -34,6 +35,7 @@ use crate::logging::LogSettings;
 use crate::net::tls::TlsSettings;
 use crate::scheduling::ProcessSettings;
 use crate::worker::{Driver, ListenSettings};
+use groups::Group;
 use resolve::Wrong;
 use sluice_sinks::output::Output;
 use sluice_sinks::settings::{InForce, Misfit, Origin, Secret, Setting, Value};
@@ -171,6 +173,8 @@ pub struct Config {
     pub process: ProcessSettings,
     /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
+    /// Outputs that share records under one name; no more than [`OUTPUTS_MAX`] with the outputs.
+    pub groups: Vec<Group>,
     /// What the log should say once of how the configuration came about; no setting.
     pub notes: Vec<String>,
     /// Every value in force, for printing.
@@ -252,7 +256,9 @@ impl Config {
             let spool = output.spool.as_ref().map(|_| format!("{section}.{SPOOL}"));
             std::iter::once(section).chain(spool)
         });
-        for section in sections.chain(listeners).chain(outputs) {
+        let groups = self.groups.iter();
+        let groups = groups.map(|group| format!("{}.{}", known::OUTPUTS, group.name));
+        for section in sections.chain(listeners).chain(outputs).chain(groups) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{between}[{section}]");

@@ -139,11 +139,12 @@ impl Ingest {
     /// Applies delivery results as they arrive. Spawn on the worker's core.
     pub fn apply_results(&self) -> impl Future<Output = ()> + 'static {
         let (port, intake) = (self.port, Rc::clone(&self.intake));
-        let context = Rc::clone(&self.context);
+        let (context, outputs) = (Rc::clone(&self.context), Rc::clone(&self.outputs));
         poll_fn(move |cx| {
             while let Some(batch) = port.poll_recv(cx.waker()) {
                 // For the requests that this wakes, too, which do not ask the clock themselves.
-                intake.borrow_mut().settle(batch, context.now());
+                let submit = |writer, record| outputs.submit(writer, record);
+                intake.borrow_mut().settle(batch, context.now(), submit);
             }
             Poll::Pending
         })

@@ -6,6 +6,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use indicatif::{ProgressBar, ProgressStyle};
 use sluice_core::ack::{OutputId, WriterId};
+use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
 use sluice_core::delivery::DeliverySettings;
 use sluice_core::queue;
 use sluice_core::retry::RetryPolicy;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How often a spool is looked at by commands that wait.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A destination that hangs for this long is tried with one call at a time.
+const CIRCUIT_OPEN_AFTER: Duration = Duration::from_secs(4);
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -249,8 +253,13 @@ fn replay(
                 base: output.delivery.retry_base,
                 cap: output.delivery.retry_cap,
             },
-            circuit: None,
+            circuit: Some(CircuitSettings {
+                open_after: CIRCUIT_OPEN_AFTER,
+                failures_max: Some(FAILURES_MAX),
+                ack_deadline: Duration::ZERO,
+            }),
             spool: None,
+            has_fallback: false,
         },
         clock: Arc::new(move || clock.now()),
         stats: Arc::default(),
@@ -258,6 +267,7 @@ fn replay(
         spool: Some(WriterSpool {
             client: spool.client(true),
             wall: clock::wall,
+            settings,
         }),
     };
     let sink = Arc::clone(&output.sink);

@@ -14,7 +14,7 @@ pub use settings::{KinesisSettings, TYPE};
 use crate::aws::call::{JsonClient, JsonService};
 use crate::aws::{Aws, AwsClient, CallFailure, Task};
 use crate::rate_limited_log::RateLimitedLog;
-use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
+use crate::sink::{CheckError, Quota, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
@@ -39,6 +39,10 @@ pub const BATCH_RECORDS_CEILING: usize = 500;
 pub const BATCH_BYTES_CEILING: usize = 10 * 1024 * 1024;
 /// Characters of a partition key, as the service documents it.
 const KEY_CHARS_MAX: usize = 256;
+/// Records that a shard takes in a second.
+const SHARD_RECORDS_PER_S: u64 = 1_000;
+/// Bytes that a shard takes in a second, keys included.
+const SHARD_BYTES_PER_S: u64 = 1 << 20;
 /// The default record limit of a stream, KiB.
 const RECORD_KIB_DEFAULT: usize = 1024;
 /// The highest record limit that a stream can be given, KiB.
@@ -157,6 +161,18 @@ impl Sink for KinesisSink {
 
     fn lanes_wanted(&self) -> u64 {
         self.stream.shards.wanted()
+    }
+
+    fn quota(&self) -> Option<Quota> {
+        if self.stream.is_auto.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Until they are listed, a stream has at least one.
+        let shards = self.stream.shards.map().len().max(1) as u64;
+        Some(Quota {
+            records_per_s: shards * SHARD_RECORDS_PER_S,
+            bytes_per_s: shards * SHARD_BYTES_PER_S,
+        })
     }
 
     fn check(&self) -> SinkFuture<'_, Result<String, CheckError>> {

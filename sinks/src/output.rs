@@ -5,8 +5,8 @@
 //!  [outputs.clicks]          Timing      ack, retry_for_ms, linger_ms
 //!  type = "kinesis"          <type>      stream, region, … batch_records_max, batch_bytes_max
 //!  stream = "clicks"         Delivery    queue_bytes_max, in_flight_max, writers, retry_base_ms, retry_cap_ms,
-//!                           circuit_open_after_ms, circuit_probe_every_ms
-//!  [outputs.clicks.spool]    Spool       dir, bytes_max, after_ms, fsync
+//!                           circuit_open_after_ms, circuit_probe_every_ms, fallback
+//!  [outputs.clicks.spool]    Spool       dir, bytes_max, after_ms, fsync, replay_percent, replay_records_per_s
 //! ```
 //!
 //! A type declares its settings in its own `settings.rs` and is listed in [`crate::TYPES`].
@@ -14,8 +14,8 @@
 use crate::keyword_enum;
 use crate::setting_from_text;
 use crate::settings::{
-    GIB, Given, HOUR_MS, MIB, MINUTE_MS, Number, Reader, Setting, bytes, checked, ms, number, text,
-    word,
+    GIB, Given, HOUR_MS, MIB, MINUTE_MS, Number, Reader, Setting, bytes, checked, is_word, ms,
+    number, text, word,
 };
 use crate::sink::{CheckError, Sink, SinkFuture};
 use crate::spool::SpoolSettings;
@@ -245,6 +245,15 @@ crate::settings! {
 /// A shorter outage is not told from a hiccup.
 const CIRCUIT_OPEN_AFTER_MS_MIN: u64 = 100;
 
+/// With a fallback, the circuit opens after this part of the ack deadline, so that there is time to use it.
+const FALLBACK_PATIENCE: u32 = 4;
+
+/// Whether a text can be the name of an output.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    is_word(name, 32, "_-") && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
 fn quarter(ms: u64) -> Duration {
     Duration::from_millis(ms / 4)
 }
@@ -265,11 +274,19 @@ crate::settings! {
             usual.retry_base.min(cap_written.map_or(Duration::MAX, Duration::from_millis)), ms(1, MINUTE_MS);
         /// The longest wait before any retry.
         retry_cap as "retry_cap_ms": Duration = usual.retry_cap.max(retry_base), ms(1, MINUTE_MS);
-        /// Calls without any success for this long open a writer's circuit: requests that would wait for the output
-        /// are then answered 503 at once, but for a few that try it. `off` lets every request wait.
+        /// The output that gets this one's records while its circuit is open, before its spool does. One that is named
+        /// here, and by no route or group, gets no other records.
+        fallback: Option<String> = None, text("the name of another output", is_name).default_is("no fallback");
+        /// Calls without any success for this long open a writer's circuit, and where its records have another place to
+        /// go, a fallback or a spool, so do three calls in a row. Requests that would wait for the output, and have no
+        /// other place, are then answered 503 at once, but for a few that try it. `off` lets every request wait.
         circuit_open_after as "circuit_open_after_ms": Option<Duration> =
-            Some(Duration::from_millis(context.ack_deadline.value)),
-            ms(CIRCUIT_OPEN_AFTER_MS_MIN, 10 * MINUTE_MS).or_off().default_is("`ack.deadline_ms`");
+            Some(Duration::from_millis(context.ack_deadline.value) / match fallback {
+                Some(_) => FALLBACK_PATIENCE,
+                None => 1,
+            }),
+            ms(CIRCUIT_OPEN_AFTER_MS_MIN, 10 * MINUTE_MS).or_off()
+                .default_is("`ack.deadline_ms`, with a `fallback` a quarter of it");
         /// While the circuit is open, each worker lets a request through this often.
         circuit_probe_every as "circuit_probe_every_ms": Duration = Duration::from_millis(250), ms(10, MINUTE_MS);
     }
@@ -418,6 +435,11 @@ impl Delivery {
             reader.number("retry_cap_ms"),
         );
         reader.at_most(&base, &cap, "the first wait is the shortest");
+        if let (Some(fallback), None) = (&delivery.fallback, delivery.circuit_open_after) {
+            let off = Given::new(reader.path("circuit_open_after_ms"), "off");
+            let fallback = Given::new(reader.path("fallback"), &**fallback);
+            reader.contradiction(off, "a time with", fallback, "only an open circuit uses it");
+        }
         delivery
     }
 }

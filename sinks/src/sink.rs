@@ -24,6 +24,15 @@ pub struct SinkLimits {
     pub record_bytes_max: usize,
 }
 
+/// What a destination takes in a second, by its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Records.
+    pub records_per_s: u64,
+    /// Bytes, keys included.
+    pub bytes_per_s: u64,
+}
+
 /// A destination cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 #[error("{destination}: {reason}")]
@@ -59,6 +68,11 @@ pub trait Sink: Send + Sync + 'static {
     /// How many lanes the destination should have, where those that it has throttle lastingly; else 0.
     fn lanes_wanted(&self) -> u64 {
         0
+    }
+
+    /// What the destination takes in a second, where it has limits that are known. Others may share them.
+    fn quota(&self) -> Option<Quota> {
+        None
     }
 
     /// Checks whether the destination can be written to, without writing an event. Returns a description

@@ -13,6 +13,7 @@
 //! one lane, in order. A segment goes when all its records are settled.
 
 mod offline;
+mod pace;
 mod record;
 mod replay;
 mod segments;
@@ -22,6 +23,7 @@ mod tests;
 mod thread;
 
 pub use offline::{Report, Verified, export, verify};
+pub(crate) use pace::Pace;
 pub use record::Entry;
 pub(crate) use replay::{Due, Replay, ReplayCall};
 pub use settings::{SECTION, SpoolSettings};

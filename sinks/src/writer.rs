@@ -16,7 +16,7 @@ mod spooling;
 
 use crate::runtime;
 use crate::sink::Sink;
-use crate::spool::SpoolClient;
+use crate::spool::{SpoolClient, SpoolSettings};
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, Settlement, WriterId, WriterState};
 use sluice_core::cause::Cause;
 use sluice_core::circuit::CircuitState;
@@ -73,6 +73,8 @@ pub struct WriterSpool {
     pub client: SpoolClient,
     /// The wall clock, for the time at which a record was spooled.
     pub wall: fn() -> Wall,
+    /// How fast it is replayed.
+    pub settings: SpoolSettings,
 }
 
 impl fmt::Debug for WriterSettings {

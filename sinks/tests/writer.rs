@@ -62,6 +62,7 @@ const WRITER: WriterId = WriterId {
 /// Short, so that a test sees the circuit open; longer than it takes any of the other tests to settle.
 const CIRCUIT: CircuitSettings = CircuitSettings {
     open_after: Duration::from_secs(1),
+    failures_max: None,
     ack_deadline: Duration::from_secs(60),
 };
 
@@ -102,6 +103,7 @@ where
             },
             circuit: Some(CIRCUIT),
             spool: None,
+            has_fallback: false,
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),
@@ -309,6 +311,7 @@ fn a_failed_sink_start_names_the_output() {
             },
             circuit: None,
             spool: None,
+            has_fallback: false,
         },
         clock: Arc::new(now),
         trouble: Arc::new(|_| ()),

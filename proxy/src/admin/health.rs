@@ -38,6 +38,8 @@ pub struct Promise {
     pub ack: AckMode,
     /// The counters of the output's spool.
     pub spool: Option<Arc<SpoolStats>>,
+    /// Whether another output gets its records while its circuit is open.
+    pub has_fallback: bool,
 }
 
 impl Promise {
@@ -46,6 +48,14 @@ impl Promise {
     pub fn sentence(&self) -> &'static str {
         let fails = |spool: &Arc<SpoolStats>| spool.failing.get() > 0;
         match (self.ack, &self.spool) {
+            (AckMode::Delivered, None) if self.has_fallback => {
+                "the destination has the event, or, while its circuit is open, \
+                 the fallback has it, which means what is said of that one"
+            }
+            (AckMode::Delivered, Some(spool)) if self.has_fallback && !fails(spool) => {
+                "the destination or the fallback has the event, or this host's disk has it until then; \
+                 it is lost if that disk is lost first"
+            }
             (AckMode::Enqueued, _) => "the event is in memory; it is lost if the process is killed",
             (AckMode::Delivered, None) => "the destination has the event",
             (_, Some(spool)) if fails(spool) => {
@@ -272,6 +282,7 @@ mod tests {
         let promise = Promise {
             ack: AckMode::Delivered,
             spool: Some(Arc::clone(&spool)),
+            has_fallback: false,
         };
         ready.promise(OutputId(0), promise);
         assert!(text(&ready).contains(r#""means":{"main":"the destination has the event, or "#));

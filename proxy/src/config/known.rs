@@ -1,5 +1,6 @@
 //! Which sections and keys there are, and which of them a misspelt one may mean.
 
+use super::groups::Group;
 use super::{LISTENER_GROUPS, SECTIONS, Section};
 use crate::listeners;
 use sluice_sinks::TYPES;
@@ -71,6 +72,7 @@ fn keys(section: &str) -> Vec<&'static str> {
         let settings = TYPES.iter().flat_map(OutputType::all_settings);
         let mut keys: Vec<&str> = settings.map(|setting| setting.key).collect();
         keys.push(TYPE_SETTING.key);
+        keys.extend(Group::own_keys());
         keys.sort_unstable();
         keys.dedup();
         return keys;

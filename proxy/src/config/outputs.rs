@@ -1,16 +1,17 @@
 //! Reads all outputs and checks the rules between them. Knows no type of output: each reads its own settings.
 
 use super::OUTPUTS_MAX;
+use super::groups::{self, Group};
 use super::known::OUTPUTS;
 use sluice_core::partition::PartitionRule;
 use sluice_sinks::TYPES;
-use sluice_sinks::output::{Output, OutputContext, OutputType, TYPE_SETTING};
-use sluice_sinks::settings::{Given, Problem, Reader, is_word};
+use sluice_sinks::output::{Output, OutputContext, OutputType, TYPE_SETTING, is_name};
+use sluice_sinks::settings::{Given, Problem, Reader};
 use sluice_sinks::spool::SpoolSettings;
 use std::path::{Component, Path};
 
-/// Reads every output that was written. `context` is that of all of them, without a name.
-pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> Vec<Output> {
+/// Reads every output and group that was written. `context` is that of all outputs, without a name.
+pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> (Vec<Output>, Vec<Group>) {
     let names = reader.outputs();
     if names.len() > OUTPUTS_MAX {
         reader.problems.push(Problem::OutOfRange {
@@ -21,24 +22,36 @@ pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> Vec<Output> 
             max: OUTPUTS_MAX as u64,
         });
     }
-    let outputs: Vec<Output> = names
-        .into_iter()
-        .filter_map(|name| {
-            let context = OutputContext {
-                name,
-                ..context.clone()
-            };
-            output(reader, &context)
-        })
-        .collect();
+    let (mut outputs, mut groups) = (Vec::new(), Vec::new());
+    for name in names {
+        let context = OutputContext {
+            name,
+            ..context.clone()
+        };
+        match output(reader, &context) {
+            Some(Found::Output(output)) => outputs.push(output),
+            Some(Found::Group(group)) => groups.push(group),
+            None => {}
+        }
+    }
+    // What could not be read is reported already, and so would be everything that names it.
+    if reader.problems.is_empty() && reader.misfit.is_none() {
+        groups::check(reader, &outputs, &groups);
+    }
     directories(reader, &outputs);
     partition_keys(reader, &outputs);
     topics(reader, &outputs);
-    outputs
+    (outputs, groups)
+}
+
+/// What a section of the outputs is.
+enum Found {
+    Output(Output),
+    Group(Group),
 }
 
 /// `None` where not even a type is known.
-fn output(reader: &mut Reader, context: &OutputContext) -> Option<Output> {
+fn output(reader: &mut Reader, context: &OutputContext) -> Option<Found> {
     let name = &context.name;
     if !is_name(name) {
         reader.problems.push(Problem::Malformed {
@@ -52,7 +65,29 @@ fn output(reader: &mut Reader, context: &OutputContext) -> Option<Output> {
     let spool = SpoolSettings::of_output(reader, &section);
     reader.enter(section);
     let written: String = reader.take(&TYPE_SETTING, String::new());
-    let types: Vec<&str> = TYPES.iter().map(|known| known.name).collect();
+    if written == groups::TYPE {
+        let own: Vec<&str> = Group::own_keys().collect();
+        let others = TYPES.iter().flat_map(OutputType::all_settings);
+        let mut others: Vec<&str> = others
+            .map(|setting| setting.key)
+            .filter(|key| !own.contains(key))
+            .collect();
+        others.sort_unstable();
+        others.dedup();
+        reader.only_if(false, &others, TYPE_SETTING.key, groups::TYPE);
+        if let Some(spool) = &spool {
+            let dir = spool.dir.as_deref().unwrap_or(Path::new(""));
+            reader.contradiction(
+                Given::new(path_of(name, "spool.dir"), format!("{dir:?}")),
+                "in a section of a member, not of",
+                Given::new(reader.path(TYPE_SETTING.key), groups::TYPE),
+                "each member has its own spool",
+            );
+        }
+        return Some(Found::Group(Group::read(reader, name.clone())));
+    }
+    let types = TYPES.iter().map(|known| known.name);
+    let types: Vec<&str> = types.chain([groups::TYPE]).collect();
     let types = types.join(", ");
     let Some(found) = TYPES.iter().find(|known| known.name == written) else {
         if reader.is_written(TYPE_SETTING.key) {
@@ -70,7 +105,7 @@ fn output(reader: &mut Reader, context: &OutputContext) -> Option<Output> {
         spool,
         ..context.clone()
     };
-    Some((found.read)(reader, &context))
+    Some(Found::Output((found.read)(reader, &context)))
 }
 
 /// The keys that only other types know.
@@ -79,6 +114,7 @@ fn foreign_keys(own: &OutputType) -> Vec<&'static str> {
         .iter()
         .flat_map(OutputType::all_settings)
         .map(|setting| setting.key)
+        .chain(Group::own_keys())
         .filter(|key| !own.has(key))
         .collect();
     keys.sort_unstable();
@@ -87,7 +123,11 @@ fn foreign_keys(own: &OutputType) -> Vec<&'static str> {
 }
 
 fn path(output: &Output, key: &str) -> String {
-    format!("{OUTPUTS}.{}.{key}", output.name)
+    path_of(&output.name, key)
+}
+
+fn path_of(name: &str, key: &str) -> String {
+    format!("{OUTPUTS}.{name}.{key}")
 }
 
 /// No two outputs write to one directory.
@@ -174,8 +214,4 @@ fn topics(reader: &mut Reader, outputs: &[Output]) {
 /// The path without `.` parts, so that `./a` and `a` are the same.
 fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
     path.components().filter(|part| *part != Component::CurDir)
-}
-
-fn is_name(name: &str) -> bool {
-    is_word(name, 32, "_-") && !name.bytes().any(|byte| byte.is_ascii_uppercase())
 }

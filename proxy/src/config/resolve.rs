@@ -121,7 +121,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         workers: listen.workers as u64,
         spool: None,
     };
-    let outputs = outputs::read(reader, &context);
+    let (outputs, groups) = outputs::read(reader, &context);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));
     }
@@ -143,6 +143,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         log,
         process,
         outputs,
+        groups,
         notes: Vec::new(),
         in_force: std::mem::take(&mut reader.in_force),
     })

@@ -6,6 +6,7 @@
 //! segment, and nobody listens to the ack queue.
 
 use super::SpoolClient;
+use super::pace::{Pace, Pacer};
 use super::record::Entry;
 use super::segments::Place;
 use super::thread::{Command, Reply, Settled};
@@ -43,6 +44,8 @@ pub(crate) struct Due {
     /// Calls fail: one at a time finds out for how long.
     pub(crate) circuit_open: bool,
     pub(crate) limits: BatchLimits,
+    /// What replay may take of the destination.
+    pub(crate) pace: Pace,
 }
 
 /// A call to make.
@@ -59,6 +62,7 @@ pub(crate) struct Replay {
     buffered_bytes: usize,
     calls: usize,
     last_call: Mono,
+    pacer: Pacer,
     probe_at: Mono,
     is_reading: bool,
     next_keyless: usize,
@@ -85,6 +89,7 @@ impl Replay {
             retry: RETRY,
             circuit: None,
             spool: None,
+            has_fallback: false,
         };
         let lane = |_| Lane {
             machine: Delivery::new(settings, limits),
@@ -98,6 +103,7 @@ impl Replay {
             buffered_bytes: 0,
             calls: 0,
             last_call: Mono::default(),
+            pacer: Pacer::default(),
             probe_at: Mono::default(),
             is_reading: false,
             next_keyless: 0,
@@ -183,15 +189,16 @@ impl Replay {
         ready.unwrap_or(Mono::NEVER).max(self.gate_at(due))
     }
 
-    /// When live traffic and the state of the destination allow another call.
+    /// When the pace, live traffic and the state of the destination allow another call.
     fn gate_at(&self, due: &Due) -> Mono {
-        match self.calls {
+        let gate = match self.calls {
             0 if due.circuit_open => self.probe_at,
             _ if due.circuit_open => Mono::NEVER,
             calls if due.live_calls + calls < due.calls_max => Mono::default(),
             0 => self.last_call + TRICKLE,
             _ => Mono::NEVER,
-        }
+        };
+        gate.max(self.pacer.next_at())
     }
 
     /// The calls to make now.
@@ -214,14 +221,15 @@ impl Replay {
             if lane.ready_at() > due.now {
                 continue;
             }
-            lane.machine.set_limits(due.limits);
+            let limits = due.pace.limit(due.limits);
+            lane.machine.set_limits(limits);
             let input = match lane.machine.is_idle() {
-                true => Input::Records(lane.next_batch(due.limits)),
+                true => Input::Records(lane.next_batch(limits)),
                 false => Input::Tick,
             };
             let mut actions = Vec::new();
             lane.machine.step(input, due.now, random(), &mut actions);
-            self.carry_out(number, actions, due.now, client, &mut calls);
+            self.carry_out(number, actions, due.now, due.pace, client, &mut calls);
         }
         calls
     }
@@ -231,6 +239,7 @@ impl Replay {
         &mut self,
         ended: (usize, CallId, Vec<Record>, Vec<RecordResult>),
         now: Mono,
+        pace: Pace,
         random: u64,
         client: &SpoolClient,
     ) -> Vec<ReplayCall> {
@@ -252,7 +261,7 @@ impl Replay {
             results,
         };
         lane.machine.step(input, now, random, &mut actions);
-        self.carry_out(number, actions, now, client, &mut calls);
+        self.carry_out(number, actions, now, pace, client, &mut calls);
         calls
     }
 
@@ -261,6 +270,7 @@ impl Replay {
         number: usize,
         actions: Vec<Action>,
         now: Mono,
+        pace: Pace,
         client: &SpoolClient,
         calls: &mut Vec<ReplayCall>,
     ) {
@@ -274,6 +284,8 @@ impl Replay {
                 Action::Send { call, records } => {
                     self.calls += 1;
                     self.last_call = now;
+                    let bytes = records.iter().map(Record::size).sum();
+                    self.pacer.sent(pace, now, records.len(), bytes);
                     calls.push(ReplayCall {
                         lane: number,
                         call,
@@ -399,6 +411,7 @@ mod tests {
     const DENIED: RecordResult = RecordResult::Retry(Cause::Denied);
 
     struct Bench {
+        pace: Pace,
         replay: Replay,
         client: SpoolClient,
         told: Receiver<Command>,
@@ -420,6 +433,7 @@ mod tests {
             next_number: 0,
         };
         Bench {
+            pace: Pace::default(),
             replay: Replay::new(lanes, LIMITS),
             client,
             told,
@@ -457,6 +471,7 @@ mod tests {
                 calls_max: 4,
                 circuit_open,
                 limits: LIMITS,
+                pace: self.pace,
             }
         }
 
@@ -478,7 +493,9 @@ mod tests {
             let text = |record: &Record| String::from_utf8(record.payload.to_vec()).unwrap();
             let texts = records.iter().map(text).collect();
             let ended = (lane, call, records, results.to_vec());
-            let more = self.replay.ended(ended, self.now, 0, &self.client);
+            let more = self
+                .replay
+                .ended(ended, self.now, self.pace, 0, &self.client);
             self.calls.extend(more);
             texts
         }
@@ -565,6 +582,22 @@ mod tests {
         assert_eq!(bench.start(4, false), 1);
         assert_eq!(bench.start(3, false), 0);
         assert_eq!(bench.start(2, false), 1);
+    }
+
+    #[test]
+    fn a_bounded_replay_waits_between_its_calls() {
+        let mut bench = bench(4);
+        bench.pace.records_per_s = Some(10);
+        for key in ["a", "b", "c", "d"] {
+            bench.spooled(Some(key), &["1", "2", "3"]);
+        }
+        assert_eq!(bench.start(0, false), 1);
+        let wakes_at = bench.replay.wake_at(&bench.due(0, false));
+        assert_eq!(wakes_at, bench.now + Duration::from_millis(200));
+        assert_eq!(bench.start(0, false), 0);
+        bench.pass(Duration::from_millis(200));
+        assert_eq!(bench.start(0, false), 1);
+        assert_eq!(bench.end(&[OK, OK]).len(), 2);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Settings of `[outputs.<name>.spool]`.
 
+use super::pace::Pace;
 use crate::output::OutputContext;
-use crate::settings::{GIB, KIB, MINUTE_MS, Number, Reader, bytes, dir, ms, switch};
+use crate::settings::{GIB, KIB, MINUTE_MS, Number, Reader, bytes, dir, ms, number, switch};
+use crate::sink::Quota;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +22,10 @@ crate::settings! {
         after as "after_ms": Duration = Duration::from_secs(1), ms(10, MINUTE_MS);
         /// Whether the disk is synced before a client is answered. Without, records outlive the process but not the host.
         fsync: bool = true, switch();
+        /// Replay takes at most this part of what the destination's limits allow, where it has known ones, so that the rest is for live records: 1,000 records and 1 MiB a second for each shard of a Kinesis stream. Each proxy takes as much. `off` for no such bound.
+        replay_percent: Option<u32> = Some(25), number("percent", 1, 100).or_off();
+        /// Replay sends at most this many records a second; `off` for no such bound.
+        replay_records_per_s: Option<u64> = None, number("records/s", 1, 10_000_000).or_off();
     }
 }
 
@@ -35,9 +41,29 @@ impl SpoolSettings {
         reader.enter(format!("{section}.{SECTION}"));
         let settings = SpoolSettings::read(reader);
         let has_dir = settings.dir.is_some();
-        let others = ["bytes_max", "after_ms", "fsync"];
+        let others = [
+            "bytes_max",
+            "after_ms",
+            "fsync",
+            "replay_percent",
+            "replay_records_per_s",
+        ];
         reader.only_if(has_dir, &others, "dir", "not written");
         has_dir.then_some(settings)
+    }
+
+    /// How fast records are replayed to a destination with these limits.
+    pub(crate) fn pace(&self, quota: Option<Quota>) -> Pace {
+        let part = |of: u64| {
+            self.replay_percent
+                .map(|percent| of * u64::from(percent) / 100)
+        };
+        let records = quota.and_then(|quota| part(quota.records_per_s));
+        let bounds = [records, self.replay_records_per_s];
+        Pace {
+            records_per_s: bounds.into_iter().flatten().min(),
+            bytes_per_s: quota.and_then(|quota| part(quota.bytes_per_s)),
+        }
     }
 
     /// Checks the spool against the time that the output has for a record.

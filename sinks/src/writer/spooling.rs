@@ -1,7 +1,7 @@
 //! The writer's side of its spool: appends under way, and replay beside the live calls.
 
 use super::{Writer, WriterSpool, batch_limits};
-use crate::spool::{Due, Replay, ReplayCall, SpoolClient};
+use crate::spool::{Due, Pace, Replay, ReplayCall, SpoolClient, SpoolSettings};
 use sluice_core::delivery::{BatchLimits, CallId, DeliverySettings, Input, ToSpool};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
@@ -17,6 +17,7 @@ const SPOOL_TIMEOUT: Duration = Duration::from_millis(750);
 pub(super) struct SpoolDesk {
     client: SpoolClient,
     wall: fn() -> Wall,
+    settings: SpoolSettings,
     /// `None` where another writer of the output replays.
     replay: Option<Replay>,
     appending: VecDeque<Appending>,
@@ -36,11 +37,16 @@ impl SpoolDesk {
         delivery: DeliverySettings,
         limits: BatchLimits,
     ) -> SpoolDesk {
-        let WriterSpool { client, wall } = spool;
+        let WriterSpool {
+            client,
+            wall,
+            settings,
+        } = spool;
         let replays = client.replays();
         SpoolDesk {
             client,
             wall,
+            settings,
             replay: replays.then(|| Replay::new(delivery.in_flight_max, limits)),
             appending: VecDeque::new(),
             not_taken: Vec::new(),
@@ -80,6 +86,7 @@ impl Writer {
         let now = (self.settings.clock)();
         let succeeded = results.iter().any(RecordResult::is_answer);
         self.step(Input::ReplayEnded { succeeded });
+        let pace = self.pace();
         if let Some(SpoolDesk {
             client,
             replay: Some(replay),
@@ -87,7 +94,7 @@ impl Writer {
         }) = &mut self.spool
         {
             let ended = (lane, call, records, results);
-            let calls = replay.ended(ended, now, fastrand::u64(..), client);
+            let calls = replay.ended(ended, now, pace, fastrand::u64(..), client);
             self.make(calls);
         }
     }
@@ -187,6 +194,14 @@ impl Writer {
             calls_max: self.settings.delivery.in_flight_max,
             circuit_open: self.machine.circuit().is_failing(),
             limits: batch_limits(&*self.sink),
+            pace: self.pace(),
         }
+    }
+
+    fn pace(&self) -> Pace {
+        let spool = self.spool.as_ref();
+        spool.map_or_else(Pace::default, |spool| {
+            spool.settings.pace(self.sink.quota())
+        })
     }
 }

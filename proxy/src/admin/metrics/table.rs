@@ -243,6 +243,9 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_output_delivered_late_records_total", Counter, "records", OUTPUT,
         "Records confirmed after their client had been answered 503.",
         Output(|output| output.delivered_late.get())),
+    family("sluice_output_diverted_records_total", Counter, "records", OUTPUT,
+        "Records meant for the output that its fallback, or another member of its group, got because its circuit was open. That output counts them as its own; those that this one had refused before count here as accepted and refused, too.",
+        Output(|output| output.diverted.get())),
     family("sluice_output_pending_records", Gauge, "records", OUTPUT,
         "Records that are neither confirmed nor refused yet.",
         Output(|output| output.pending.get()))
