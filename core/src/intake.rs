@@ -271,12 +271,7 @@ impl Intake {
             let is_awaited =
                 here.any(|place| place.class.is_awaited()) && !planted::is(Bug::NothingAwaited);
             output.accepted(bytes);
-            // A probe leaves time for the output that stands in.
-            let is_probe = output.is_failing() && output.has_other_place && !output.rule.spools;
-            let until = match is_probe {
-                true => now + deadline.since(now) / 2,
-                false => deadline,
-            };
+            let until = self.until(*meant_for, *at, deadline, now);
             let Some(mut accepting) = self.requests.accepting(key) else {
                 return;
             };
@@ -285,6 +280,19 @@ impl Intake {
                 .in_place_of(*meant_for, OutputSet::NONE);
             let until = is_awaited.then_some(until);
             self.submit(record, *meant_for, *at, until, now, ticket, submit);
+        }
+    }
+
+    /// How long an output may try a record that its client waits for. Half of the time is left for another output if
+    /// this one is likely to fail, or stands in for one that can spool the record.
+    fn until(&self, meant_for: OutputId, at: OutputId, deadline: Mono, now: Mono) -> Mono {
+        let output = |id: OutputId| self.outputs.get(usize::from(id.0));
+        let is_probe = output(at).is_some_and(|it| it.is_failing() && it.has_other_place);
+        let may_return = at != meant_for && output(meant_for).is_some_and(|it| it.rule.spools);
+        let spools = output(at).is_some_and(|it| it.rule.spools);
+        match (is_probe || may_return) && !spools {
+            true => now + deadline.since(now) / 2,
+            false => deadline,
         }
     }
 

@@ -300,7 +300,11 @@ fn start_output(
     let mut bills = Vec::new();
     let has_fallback = output.delivery.fallback.is_some()
         || config.groups.iter().any(|group| group.covers(&output.name));
-    let has_other_place = has_fallback || output.spool.is_some();
+    let is_fallback = |other: &&Output| other.delivery.fallback.as_ref() == Some(&output.name);
+    let mut firsts = config.outputs.iter().filter(is_fallback);
+    // What stands in for an output with a spool gives back what it cannot deliver.
+    let has_fallback = has_fallback || firsts.clone().any(|first| first.spool.is_some());
+    let has_other_place = has_fallback || output.spool.is_some() || firsts.next().is_some();
     let circuit = output.delivery.circuit_open_after;
     // At most 64 writers.
     for number in (0..).take(output.delivery.writers) {

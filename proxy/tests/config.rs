@@ -10,6 +10,8 @@ mod bounds;
 mod firehose;
 #[path = "config/front.rs"]
 mod front;
+#[path = "config/groups.rs"]
+mod groups;
 #[path = "config/http.rs"]
 mod http;
 #[path = "config/kafka.rs"]

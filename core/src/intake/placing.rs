@@ -187,6 +187,7 @@ impl Intake {
             output.choose_writer(now);
             output.accepted(settlement.bytes);
         }
+        let deadline = deadline.map(|deadline| self.until(settlement.meant_for, to, deadline, now));
         self.submit(
             &record,
             settlement.meant_for,

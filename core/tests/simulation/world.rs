@@ -275,6 +275,12 @@ impl World {
                 usize::from(count),
                 faults_end,
             ));
+            // Which may get its records back.
+            let mut firsts = rules
+                .iter()
+                .filter(|rule| rule.fallback == Some(OutputId(output)));
+            let has_fallback = has_fallback || firsts.clone().any(|first| first.spools);
+            let is_fallback = firsts.next().is_some();
             let settings = DeliverySettings {
                 linger: ms(random.u64(0..10)),
                 in_flight_max: random.usize(1..4),
@@ -284,7 +290,8 @@ impl World {
                 },
                 circuit: (random.u8(0..8) > 0).then_some(CircuitSettings {
                     open_after: ms(random.u64(100..1_000)),
-                    failures_max: (has_spool || has_fallback).then_some(FAILURES_MAX),
+                    failures_max: (has_spool || has_fallback || is_fallback)
+                        .then_some(FAILURES_MAX),
                     ack_deadline: ACK_DEADLINE,
                 }),
                 spool: has_spool.then_some(SpoolRule {

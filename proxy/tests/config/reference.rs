@@ -1,6 +1,7 @@
 //! The reference page is made of the declarations.
 
 use super::load;
+use sluice_proxy::config::groups::{self, GroupSettings};
 use sluice_proxy::config::{LISTENER_GROUPS, OUTPUTS_MAX, SECTIONS};
 use sluice_proxy::listeners::LISTENERS_MAX;
 use sluice_sinks::TYPES;
@@ -166,6 +167,28 @@ fn outputs(page: &mut String) {
         let value = written.get(setting.key).filter(|_| setting.key != "dir");
         row(page, setting.key, setting, &default(setting, value));
     }
+    let members = "[outputs.a]\ntype = \"null\"\n\n[outputs.b]\ntype = \"null\"\n\n";
+    let group = format!(
+        "{members}[outputs.clicks]\ntype = \"{}\"\n{}",
+        groups::TYPE,
+        groups::EXAMPLE
+    );
+    let _ = write!(
+        page,
+        "\n## `type = \"{}\"`\n\n{}\n\n```toml\n{group}```\n\n{COLUMNS}",
+        groups::TYPE,
+        groups::SENTENCE
+    );
+    let written: toml::Table = load(&group).unwrap().to_toml().parse().unwrap();
+    let written = &written["outputs"]["clicks"];
+    for setting in GroupSettings::SETTINGS {
+        let needed = setting
+            .form
+            .needed
+            .map(|_| "none: it has to be set".to_owned());
+        let default = needed.unwrap_or_else(|| default(setting, written.get(setting.key)));
+        row(page, setting.key, setting, &default);
+    }
     for of in TYPES {
         let _ = write!(
             page,
@@ -211,6 +234,7 @@ fn every_setting_says_what_it_means() {
         .chain(listeners)
         .chain(TYPES.iter().flat_map(OutputType::all_settings))
         .chain(SpoolSettings::SETTINGS)
+        .chain(GroupSettings::SETTINGS)
     {
         let sentence = setting.sentence;
         assert!(

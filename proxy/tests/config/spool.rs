@@ -14,7 +14,13 @@ fn without_a_directory_there_is_no_spool() {
     let config = load("[outputs.main]\ntype = 'null'\n").unwrap();
     assert_eq!(config.outputs[0].spool, None);
     assert!(!config.to_toml().contains("spool"));
-    for key in ["bytes_max = 1000000", "after_ms = 500", "fsync = false"] {
+    for key in [
+        "bytes_max = 1000000",
+        "after_ms = 500",
+        "fsync = false",
+        "replay_percent = 10",
+        "replay_records_per_s = 100",
+    ] {
         let shown = problem(&format!(
             "[outputs.main]\ntype = 'null'\n[outputs.main.spool]\n{key}\n"
         ));
@@ -29,6 +35,10 @@ fn a_spool_has_its_defaults_and_prints_them() {
     assert_eq!(read.dir, Some("/var/spool/a".into()));
     assert_eq!((read.bytes_max, read.fsync), (4 << 30, true));
     assert_eq!(read.after, Duration::from_secs(1));
+    assert_eq!(
+        (read.replay_percent, read.replay_records_per_s),
+        (Some(25), None)
+    );
     let printed = config.to_toml();
     assert!(
         printed.contains("[outputs.main.spool]\ndir = "),

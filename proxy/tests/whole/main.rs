@@ -19,6 +19,7 @@ mod clients;
 mod clocks;
 mod disk;
 mod endpoints;
+mod fallback;
 #[cfg(feature = "firehose")]
 mod firehose;
 #[cfg(feature = "http")]

@@ -151,6 +151,17 @@ fn a_record_the_fallback_refuses_returns_to_the_spool() {
 }
 
 #[test]
+fn a_fallback_leaves_the_spool_half_of_the_time() {
+    let mut desk = Desk::new(&[SPOOLING, SECOND]);
+    opened(&mut desk, 0);
+    desk.request(1);
+    assert_eq!(desk.submitted[0].2, Mono(2_000_000));
+    desk.now = Mono(2_000_000);
+    desk.settle_next(Outcome::Refused(Cause::Expired));
+    assert_eq!(desk.submitted[1].2, DEADLINE);
+}
+
+#[test]
 fn a_full_fallback_gets_nothing_more() {
     let small = OutputRule {
         pending_bytes_max: 10,
