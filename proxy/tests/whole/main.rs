@@ -20,6 +20,7 @@ mod clocks;
 mod disk;
 mod endpoints;
 mod fallback;
+mod faults;
 #[cfg(feature = "firehose")]
 mod firehose;
 #[cfg(feature = "http")]
