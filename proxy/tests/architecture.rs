@@ -4,8 +4,8 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "architecture/acceptance.rs"]
-mod acceptance;
+#[path = "architecture/proofs.rs"]
+mod proofs;
 #[path = "architecture/source.rs"]
 mod source;
 
