@@ -1,6 +1,7 @@
 // The web SDK as it is published, in a real browser, on a page of another origin: events that the page
 // made against events that the stream has. Called by .ci/browser, which names everything by variables; with a
-// CERTIFICATE and its KEY, events go over TLS.
+// CERTIFICATE and its KEY, events go over TLS. With OUTAGE_S, the stream is away for so many seconds, and Sluice, which
+// has a spool then, is killed meanwhile.
 //
 // Judges by ids: each event that a page makes has a number of its own, and the stream is read back
 // with the service's own calls.
@@ -13,7 +14,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const { BIN, TOOLS, CHROMIUM, CERTIFICATE, KEY } = process.env;
+const { BIN, TOOLS, CHROMIUM, CERTIFICATE, KEY, OUTAGE_S } = process.env;
 const puppeteer = createRequire(join(TOOLS, 'x'))('puppeteer-core');
 const sdk = readFileSync(join(TOOLS, 'sdk.js'));
 
@@ -44,10 +45,10 @@ function start(name, args, stream, pattern, env = {}) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function until(what, holds) {
-  const end = Date.now() + PATIENCE_MS;
+async function until(what, holds, patience = PATIENCE_MS) {
+  const end = Date.now() + patience;
   while (!(await holds())) {
-    assert(Date.now() < end, `${what} did not come to hold in ${PATIENCE_MS} ms`);
+    assert(Date.now() < end, `${what} did not come to hold in ${patience} ms`);
     await sleep(50);
   }
 }
@@ -108,6 +109,10 @@ const secured = CERTIFICATE === undefined ? '' : `
 [listen]
 tls_certificate_files = ["${CERTIFICATE}"]
 tls_key_files = ["${KEY}"]`;
+const spool = OUTAGE_S === undefined ? '' : `
+[outputs.clicks.spool]
+dir = "spool"
+after_ms = 300`;
 writeFileSync(join(dir, 'sluice.toml'), `${secured}
 [admin]
 address = "off"
@@ -116,12 +121,13 @@ origins = ["${allowed}"]
 [outputs.clicks]
 type = "kinesis"
 stream = "clicks"
-endpoint_url = "http://${emulator}"
+endpoint_url = "http://${emulator}"${spool}
 `);
-const address = await start(
-  'sluice', ['run', '--listen', '127.0.0.1:0', '--config', 'sluice.toml'], 'stderr',
+const serve = (listen) => start(
+  'sluice', ['run', '--listen', listen, '--config', 'sluice.toml'], 'stderr',
   /accepting requests address=(\S+)/,
   { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test', AWS_REGION: 'us-east-1', AWS_EC2_METADATA_DISABLED: 'true' });
+const address = await serve('127.0.0.1:0');
 const base = `${secured ? 'https' : 'http'}://${address}`;
 const endpoint = `${base}/collect`;
 
@@ -276,8 +282,76 @@ const scenarios = {
   },
 };
 
+// SIGKILL, and a start at the same address.
+async function kill() {
+  const sluice = children.pop();
+  sluice.removeAllListeners('exit');
+  const ended = new Promise((resolve) => sluice.once('exit', resolve));
+  sluice.kill('SIGKILL');
+  await ended;
+  await serve(address);
+}
+
+const outage = {
+  async [`stream away for ${OUTAGE_S} s`]() {
+    const away = Number(OUTAGE_S);
+    assert(away > 0 && away <= 3_600, 'OUTAGE_S is 1 to 3600');
+    const immediate = await open(allowed);
+    await init(immediate, 'Immediate', 0);
+    const batched = await open(allowed);
+    await init(batched, 'Batch', 1_000);
+    const made = [];
+    let closed = 0;
+    let kills = 0;
+    await faults({ gone: true, from_s: 10, for_s: away });
+    // Ten seconds before the outage, ten after it. A visit begins and ends every 15 s, a kill comes every 20 s.
+    for (let second = 0; second < away + 20; second += 1) {
+      const next = sleep(1_000);
+      for (const page of [immediate, batched]) {
+        const some = numbers(5);
+        await record(page, some);
+        made.push(...some);
+      }
+      if (second % 15 === 7) {
+        const visit = await open(allowed);
+        await init(visit, 'Batch', 3_600_000);
+        const some = numbers(5);
+        await record(visit, some);
+        made.push(...some);
+        await visit.close({ runBeforeUnload: true });
+        closed += 1;
+      }
+      if (second % 20 === 19) {
+        await kill();
+        kills += 1;
+      }
+      await next;
+    }
+    // What a request that was cut by a kill carried is kept in the page's storage: the next visit sends it.
+    for (const [page, mode] of [[immediate, 'Immediate'], [batched, 'Batch']]) {
+      await page.reload();
+      await init(page, mode, 1_000);
+      const some = numbers(1);
+      await record(page, some);
+      made.push(...some);
+    }
+    let found;
+    const left = () => made.filter((number) => !found.has(number));
+    await until('every event is stored', async () => {
+      found = new Set(await stored());
+      return left().length === 0;
+    }, 60_000).catch((error) => {
+      console.error(`produced - stored = ${left().length}: ${left().slice(0, 20)}`);
+      throw error;
+    });
+    const copies = (await stored()).length - found.size;
+    console.log(`stream away for ${away} s, ${kills} kills, ${closed} pages closed in between: ${made.length} made, `
+      + `${found.size} stored, produced - stored = 0, ${copies} copies`);
+  },
+};
+
 let failed = 0;
-for (const [name, run] of Object.entries(scenarios)) {
+for (const [name, run] of Object.entries(OUTAGE_S === undefined ? scenarios : outage)) {
   try {
     await run();
   } catch (error) {
