@@ -31,16 +31,14 @@ started+=($!)
 until [[ -s "$run/sts" ]]; do sleep 0.1; done
 
 case_of() {
-  local name=$1 keys=$2 aggregates=$3 plain secured row
-  read -r plain secured < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-print(*(one.getsockname()[1] for one in sockets))')
-  "$bin/sluice-loadtest" kinesis --listen "127.0.0.1:$plain" --tls-listen "127.0.0.1:$secured" --shards 8 --discard \
-    >"$run/kinesis.log" 2>&1 &
+  local name=$1 keys=$2 aggregates=$3 secured row
+  "$bin/sluice-loadtest" kinesis --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --shards 8 --discard >"$run/kinesis.log" 2>&1 &
   local kinesis=$!
   started+=("$kinesis")
-  until curl -sf "http://127.0.0.1:$plain/_stats" >/dev/null; do sleep 0.1; done
+  for _ in {1..100}; do
+    secured=$(grep -i tls "$run/kinesis.log" | grep -o '127[.:0-9]*' | head -n 1 | cut -d: -f2) && [[ -n "$secured" ]] && break
+    sleep 0.1
+  done
   if ! row=$(java -cp "$tools/classes:$tools/jars/*" Kpl "$secured" "$(cat "$run/sts")" "$seconds" "$rate" "$keys" \
     "$aggregates" "$run" 2>"$run/kpl.log"); then
     tail -n 5 "$run/kpl.log" >&2

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""How fast the spool takes records while the destination is away, how fast it replays them, and what live traffic
-notices of that. Counts come before figures: the exit code is 1 when a request was not answered 200, or when the
-emulator does not store every record of the spool.
+"""What a spool costs that is not used, how fast it takes records while the destination is away, how fast it replays
+them, and what live traffic notices of that. Counts come before figures: the exit code is 1 when a request was not
+answered 200, when an unused spool has a byte, or when the emulator does not store every record of the spool.
 
-    bench-harness/spool.py [--rate 60000] [--seconds 10] [--rounds 3] [--dir target/spool-bench] [--bin target/release]
+    bench-harness/spool.py [--only unused,away,replay,beside] [--rate 60000] [--seconds 10] [--rounds 3]
+                           [--dir target/spool-bench] [--bin target/release]
 
 Generator, Sluice and emulator share the machine. `--dir` should be on a disk: on memory an fsync costs nothing.
 """
@@ -11,6 +12,7 @@ Generator, Sluice and emulator share the machine. `--dir` should be on a disk: o
 import argparse
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -21,9 +23,12 @@ import time
 import urllib.request
 
 OPTIONS = argparse.ArgumentParser(description=__doc__.split(".")[0])
+OPTIONS.add_argument("--only", default="unused,away,replay,beside", help="parts, all of them by default")
+OPTIONS.add_argument("--pairs", type=int, default=60, help="runs with and without an unused spool, a second each")
 OPTIONS.add_argument("--rate", type=int, default=60_000, help="requests per second while the destination is away")
 OPTIONS.add_argument("--seconds", type=int, default=10, help="of each run")
 OPTIONS.add_argument("--rounds", type=int, default=3)
+OPTIONS.add_argument("--records", type=int, default=600_000, help="in the spool before a replay, at least")
 OPTIONS.add_argument("--live-rate", type=int, default=5_000, help="requests per second beside the replay")
 OPTIONS.add_argument("--dir", default="target/spool-bench", help="the spool's directory; removed first")
 OPTIONS.add_argument("--bin", default="target/release")
@@ -54,10 +59,16 @@ def kill(process):
 
 
 def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Below those that the kernel gives to connections, so that none takes one between two starts."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        if port not in ports:
+            ports.append(port)
     return ports
 
 
@@ -81,15 +92,70 @@ def metric(name):
 
 
 def cpu_seconds(process):
-    with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU time of all its threads, which are there from its start to its end."""
+    tasks = f"/proc/{process.pid}/task"
+    total = 0
+    for task in os.listdir(tasks):
+        with open(f"{tasks}/{task}/schedstat", encoding="ascii") as stat:
+            total += int(stat.read().split()[0])
+    return total / 1e9
+
+
+def configure(name, port, admin, spool):
+    config = os.path.join(options.dir, f"{name}.toml")
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(f"""[listen]
+address = "127.0.0.1:{port}"
+connections_per_address_max = 0
+[admin]
+address = "127.0.0.1:{admin}"
+[outputs.main]
+type = "kinesis"
+stream = "clicks"
+endpoint_url = "http://127.0.0.1:{stream}"
+{spool}
+""")
+    return config
 
 
 def start_sluice():
     process = spawn("sluice", f"{options.bin}/sluice", "run", "--config", config)
     await_url(f"http://127.0.0.1:{port}/health")
     return process
+
+
+def unused():
+    """CPU per request of two servers in turns, one of them with a spool that nothing goes to."""
+    emulator = start_stream()
+    other_port, other_admin = free_ports(2)
+    without = configure("without", other_port, other_admin, "")
+    servers = []
+    for settings, at in ((without, other_port), (config, port)):
+        servers.append((spawn("sluice", f"{options.bin}/sluice", "run", "--config", settings), at))
+        await_url(f"http://127.0.0.1:{at}/health")
+    pairs = []
+    for turn in range(options.pairs):
+        costs = [0, 0]
+        # Neither is always the first.
+        for which in (0, 1) if turn % 2 else (1, 0):
+            process, at = servers[which]
+            before = cpu_seconds(process)
+            answered = load("--rate", "20000", to=at, seconds=1)["statuses"]["200"]
+            costs[which] = (cpu_seconds(process) - before) * 1e6 / answered
+        pairs.append(costs)
+    if metric("sluice_spool_bytes_total") or os.listdir(os.path.join(options.dir, "spool")):
+        sys.exit("the spool was used")
+    ratios = [with_spool / without for without, with_spool in pairs]
+    medians = (statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(10_000))
+    low, high = statistics.quantiles(medians, n=40)[:: 38]
+    print("CPU us/request at 20,000/s of 1 KiB, in turns:\n")
+    row("pairs", "without", "with an unused spool", "ratio", "95 % of it", "bytes written")
+    row(*["---:"] * 6)
+    row(len(pairs), *(f"{statistics.median(one):.2f}" for one in zip(*pairs)), f"{statistics.median(ratios):.3f}",
+        f"{low:.3f} to {high:.3f}", 0)
+    for process, _ in servers:
+        kill(process)
+    kill(emulator)
 
 
 def start_stream():
@@ -103,12 +169,12 @@ def stored():
     return json.loads(get(f"http://127.0.0.1:{stream}/_stats"))["stored"]
 
 
-def load(*schedule):
+def load(*schedule, to=None, seconds=None):
     """A run of the generator, of which every request has to be answered 200."""
     out = os.path.join(options.dir, "load.json")
-    target = f"http://127.0.0.1:{port}/v1/events"
+    target = f"http://127.0.0.1:{to or port}/v1/events"
     arguments = ["--target", target, "--mode", "event", "--event-bytes", "1024", "--json", out]
-    arguments += ["--connections", str(options.connections), "--duration", str(options.seconds), *schedule]
+    arguments += ["--connections", str(options.connections), "--duration", str(seconds or options.seconds), *schedule]
     with open(os.path.join(options.dir, "load.log"), "ab") as log:
         subprocess.run([f"{options.bin}/sluice-loadtest", "run", *arguments], check=False, stdout=log, stderr=log)
     with open(out, encoding="utf-8") as file:
@@ -194,55 +260,56 @@ def beside(records):
     return alone["p99_us"], with_replay["p99_us"]
 
 
+def drain():
+    """Empties the spool."""
+    emulator = start_stream()
+    while metric("sluice_spool_waiting_records"):
+        time.sleep(0.1)
+    kill(emulator)
+    time.sleep(2)
+
+
 def main():
     global sluice
+    parts = options.only.split(",")
+    if "unused" in parts:
+        unused()
+    if parts == ["unused"]:
+        return
     sluice = start_sluice()
-    print(f"Destination away, 1 KiB events, {options.connections} connections, {options.seconds} s each:\n")
-    row("load", "acknowledged/s", "CPU us/request", "generator's", "p50 ms", "p99 ms", "max ms")
-    row("---", *["---:"] * 6)
-    waiting = 0
-    for _ in range(options.rounds):
-        waiting = away(f"{options.rate:,}/s", "--rate", str(options.rate)) + away("closed loop", "--closed")
-        emulator = start_stream()
-        while metric("sluice_spool_waiting_records"):
-            time.sleep(0.1)
-        kill(emulator)
-        time.sleep(2)
-    print("\nReplay without traffic:\n")
-    row("records", "seconds", "records/s", "CPU us/record")
-    row("---:", "---:", "---:", "---:")
-    for _ in range(options.rounds):
-        fill(waiting // 2)
-        replay(metric("sluice_spool_waiting_records"))
-        time.sleep(2)
-    print(f"\nLive traffic of {options.live_rate:,}/s, without and with replay beside it, ms:\n")
-    row("p50", "with", "p99", "with", "p99.9", "with", "replayed/s", "to the end")
-    row(*["---:"] * 8)
-    pairs = [beside(waiting) for _ in range(options.rounds)]
-    ratio = statistics.median(with_replay / alone for alone, with_replay in pairs)
-    print(f"\np99 with replay / without, median of rounds: {ratio:.2f}")
+    if "away" in parts:
+        print(f"\nDestination away, 1 KiB events, {options.connections} connections, {options.seconds} s each:\n")
+        row("load", "acknowledged/s", "CPU us/request", "generator's", "p50 ms", "p99 ms", "max ms")
+        row("---", *["---:"] * 6)
+        for _ in range(options.rounds):
+            for schedule in (("--rate", str(options.rate)), ("--closed",)):
+                away(f"{options.rate:,}/s" if "--rate" in schedule else "closed loop", *schedule)
+                drain()
+    if "replay" in parts:
+        print("\nReplay without traffic:\n")
+        row("records", "seconds", "records/s", "CPU us/record")
+        row(*["---:"] * 4)
+        for _ in range(options.rounds):
+            fill(options.records)
+            replay(metric("sluice_spool_waiting_records"))
+            time.sleep(2)
+    if "beside" in parts:
+        print(f"\nLive traffic of {options.live_rate:,}/s, without and with replay beside it, ms:\n")
+        row("p50", "with", "p99", "with", "p99.9", "with", "replayed/s", "to the end")
+        row(*["---:"] * 8)
+        pairs = [beside(options.records) for _ in range(options.rounds)]
+        ratio = statistics.median(with_replay / alone for alone, with_replay in pairs)
+        print(f"\np99 with replay / without, median of rounds: {ratio:.2f}")
 
 
 options = OPTIONS.parse_args()
 shutil.rmtree(options.dir, ignore_errors=True)
 os.makedirs(options.dir)
 port, admin, stream = free_ports(3)
-config = os.path.join(options.dir, "sluice.toml")
-with open(config, "w", encoding="utf-8") as file:
-    file.write(f"""[listen]
-address = "127.0.0.1:{port}"
-connections_per_address_max = 0
-[admin]
-address = "127.0.0.1:{admin}"
-[outputs.main]
-type = "kinesis"
-stream = "clicks"
-endpoint_url = "http://127.0.0.1:{stream}"
-[outputs.main.spool]
+config = configure("sluice", port, admin, f"""[outputs.main.spool]
 dir = {json.dumps(os.path.abspath(os.path.join(options.dir, "spool")))}
 bytes_max = 20_000_000_000
-{options.spool}
-""")
+{options.spool}""")
 try:
     main()
 finally:
