@@ -169,12 +169,12 @@ def stored():
     return json.loads(get(f"http://127.0.0.1:{stream}/_stats"))["stored"]
 
 
-def load(*schedule, to=None, seconds=None):
+def load(*schedule, to=None, seconds=None, connections=None):
     """A run of the generator, of which every request has to be answered 200."""
     out = os.path.join(options.dir, "load.json")
     target = f"http://127.0.0.1:{to or port}/v1/events"
     arguments = ["--target", target, "--mode", "event", "--event-bytes", "1024", "--json", out]
-    arguments += ["--connections", str(options.connections), "--duration", str(seconds or options.seconds), *schedule]
+    arguments += ["--connections", str(connections or options.connections), "--duration", str(seconds or options.seconds), *schedule]
     with open(os.path.join(options.dir, "load.log"), "ab") as log:
         subprocess.run([f"{options.bin}/sluice-loadtest", "run", *arguments], check=False, stdout=log, stderr=log)
     with open(out, encoding="utf-8") as file:
@@ -191,6 +191,8 @@ def row(*cells):
 
 def away(name, *schedule):
     """Requests that the spool has to take. Leaves its records on the disk, and says how many."""
+    # Calls have to fail before records go to the disk on arrival.
+    load("--rate", "1000", seconds=2)
     before = metric("sluice_spool_records_total")
     cpu = cpu_seconds(sluice)
     report = load(*schedule)
@@ -241,14 +243,14 @@ def beside(records):
     emulator = start_stream()
     schedule = ("--rate", str(options.live_rate))
     time.sleep(2)
-    alone = load(*schedule)["latency_from_intended_start"]
+    alone = load(*schedule, connections=64)["latency_from_intended_start"]
     kill(emulator)
     time.sleep(1)
     fill(records)
     waiting = metric("sluice_spool_waiting_records")
     emulator = start_stream()
     began = time.monotonic()
-    report = load(*schedule)
+    report = load(*schedule, connections=64)
     replayed = waiting - metric("sluice_spool_waiting_records")
     with_replay = report["latency_from_intended_start"]
     took = time.monotonic() - began
