@@ -33,7 +33,7 @@ OPTIONS.add_argument("--live-rate", type=int, default=5_000, help="requests per 
 OPTIONS.add_argument("--dir", default="target/spool-bench", help="the spool's directory; removed first")
 OPTIONS.add_argument("--bin", default="target/release")
 OPTIONS.add_argument("--connections", type=int, default=1_000)
-OPTIONS.add_argument("--spool", default="", help="more lines of the spool's settings")
+OPTIONS.add_argument("--paces", default="1000,10000,off", help="replay_records_per_s of the rounds beside live traffic")
 
 ENV = dict(
     os.environ,
@@ -116,6 +116,16 @@ endpoint_url = "http://127.0.0.1:{stream}"
 {spool}
 """)
     return config
+
+
+def spool(pace):
+    """The settings of the spool, whose replay knows no other bound."""
+    return f"""[outputs.main.spool]
+dir = {json.dumps(os.path.abspath(os.path.join(options.dir, "spool")))}
+bytes_max = 20_000_000_000
+replay_percent = "off"
+replay_records_per_s = {pace if pace.isdecimal() else json.dumps(pace)}
+"""
 
 
 def start_sluice():
@@ -237,29 +247,29 @@ def fill(records):
         waiting = metric("sluice_spool_waiting_records")
 
 
-def beside(records):
-    """Live traffic without and with replay beside it."""
+def beside(pace):
+    """Live traffic without and with replay beside it, at this pace."""
     global sluice
-    emulator = start_stream()
+    kill(sluice)
+    configure("sluice", port, admin, spool(pace))
+    sluice = start_sluice()
+    fill(options.records)
     schedule = ("--rate", str(options.live_rate))
-    time.sleep(2)
+    emulator = start_stream()
+    # Until calls succeed again.
+    while not metric("sluice_spool_replayed_records_total"):
+        time.sleep(0.05)
+    waiting, began = metric("sluice_spool_waiting_records"), time.monotonic()
+    with_replay = load(*schedule, connections=64)["latency_from_intended_start"]
+    left, took = metric("sluice_spool_waiting_records"), time.monotonic() - began
+    kill(sluice)
+    shutil.rmtree(os.path.join(options.dir, "spool"))
+    sluice = start_sluice()
     alone = load(*schedule, connections=64)["latency_from_intended_start"]
     kill(emulator)
-    time.sleep(1)
-    fill(records)
-    waiting = metric("sluice_spool_waiting_records")
-    emulator = start_stream()
-    began = time.monotonic()
-    report = load(*schedule, connections=64)
-    replayed = waiting - metric("sluice_spool_waiting_records")
-    with_replay = report["latency_from_intended_start"]
-    took = time.monotonic() - began
-    row(*(f"{one[q] / 1000:.2f}" for q in ("p50_us", "p99_us", "p99_9_us") for one in (alone, with_replay)),
-        f"{replayed / took:,.0f}", "yes" if metric("sluice_spool_waiting_records") else "no")
-    while metric("sluice_spool_waiting_records"):
-        time.sleep(0.1)
-    kill(emulator)
-    return alone["p99_us"], with_replay["p99_us"]
+    row(f"{pace}", f"{(waiting - left) / took:,.0f}", "yes" if left else "no",
+        *(f"{one[q] / 1000:.2f}" for q in ("p50_us", "p99_us", "p99_9_us") for one in (alone, with_replay)))
+    return with_replay["p99_us"] / alone["p99_us"]
 
 
 def drain():
@@ -297,21 +307,18 @@ def main():
             time.sleep(2)
     if "beside" in parts:
         print(f"\nLive traffic of {options.live_rate:,}/s, without and with replay beside it, ms:\n")
-        row("p50", "with", "p99", "with", "p99.9", "with", "replayed/s", "to the end")
-        row(*["---:"] * 8)
-        pairs = [beside(options.records) for _ in range(options.rounds)]
-        ratio = statistics.median(with_replay / alone for alone, with_replay in pairs)
-        print(f"\np99 with replay / without, median of rounds: {ratio:.2f}")
+        row("replay_records_per_s", "replayed/s", "to the end", "p50", "with", "p99", "with", "p99.9", "with")
+        row(*["---:"] * 9)
+        for pace in options.paces.split(","):
+            ratios = [beside(pace) for _ in range(options.rounds)]
+            print(f"p99 with replay / without at {pace}, median: {statistics.median(ratios):.2f}", file=sys.stderr)
 
 
 options = OPTIONS.parse_args()
 shutil.rmtree(options.dir, ignore_errors=True)
 os.makedirs(options.dir)
 port, admin, stream = free_ports(3)
-config = configure("sluice", port, admin, f"""[outputs.main.spool]
-dir = {json.dumps(os.path.abspath(os.path.join(options.dir, "spool")))}
-bytes_max = 20_000_000_000
-{options.spool}""")
+config = configure("sluice", port, admin, spool("off"))
 try:
     main()
 finally:
