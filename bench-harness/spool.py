@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What a spool costs that is not used, how fast it takes records while the destination is away, how fast it replays
-them, and what live traffic notices of that. Counts come before figures: the exit code is 1 when a request was not
-answered 200, when an unused spool has a byte, or when the emulator does not store every record of the spool.
+"""What a spool costs that is not used, what a 503 costs without one, how fast the spool takes records while the
+destination is away, how fast it replays them, and what live traffic notices of that. Counts come before figures: the
+exit code is 1 when a request has another status than it should, when an unused spool has a byte, or when the emulator
+does not store every record of the spool.
 
-    bench-harness/spool.py [--only unused,away,replay,beside] [--rate 60000] [--seconds 10] [--rounds 3]
-                           [--dir target/spool-bench] [--bin target/release]
+    bench-harness/spool.py [--only unused,refused,away,replay,beside] [--rate 60000] [--seconds 10]
+                           [--rounds 3] [--dir target/spool-bench] [--bin target/release]
 
 Generator, Sluice and emulator share the machine. `--dir` should be on a disk: on memory an fsync costs nothing.
 """
@@ -23,7 +24,7 @@ import time
 import urllib.request
 
 OPTIONS = argparse.ArgumentParser(description=__doc__.split(".")[0])
-OPTIONS.add_argument("--only", default="unused,away,replay,beside", help="parts, all of them by default")
+OPTIONS.add_argument("--only", default="unused,refused,away,replay,beside", help="parts, all of them by default")
 OPTIONS.add_argument("--pairs", type=int, default=60, help="runs with and without an unused spool, a second each")
 OPTIONS.add_argument("--rate", type=int, default=60_000, help="requests per second while the destination is away")
 OPTIONS.add_argument("--seconds", type=int, default=10, help="of each run")
@@ -179,8 +180,8 @@ def stored():
     return json.loads(get(f"http://127.0.0.1:{stream}/_stats"))["stored"]
 
 
-def load(*schedule, to=None, seconds=None, connections=None):
-    """A run of the generator, of which every request has to be answered 200."""
+def load(*schedule, to=None, seconds=None, connections=None, status="200"):
+    """A run of the generator, of which every request has to be answered with this status."""
     out = os.path.join(options.dir, "load.json")
     target = f"http://127.0.0.1:{to or port}/v1/events"
     arguments = ["--target", target, "--mode", "event", "--event-bytes", "1024", "--json", out]
@@ -190,9 +191,29 @@ def load(*schedule, to=None, seconds=None, connections=None):
     with open(out, encoding="utf-8") as file:
         report = json.load(file)
     statuses = report["statuses"]
-    if set(statuses) != {"200"} or report["answered"] != report["sent"]:
-        sys.exit(f"of {report['sent']} requests not every one was answered 200: {statuses}")
+    if set(statuses) != {status} or report["answered"] != report["sent"]:
+        sys.exit(f"of {report['sent']} requests not every one was answered {status}: {statuses}")
     return report
+
+
+def refused():
+    """What a 503 costs without a spool, while the circuit is open."""
+    emulator = start_stream()
+    process = spawn("sluice", f"{options.bin}/sluice", "run", "--config", configure("refused", port, admin, ""))
+    await_url(f"http://127.0.0.1:{port}/health")
+    print("\nWithout a spool, closed loop:\n")
+    row("destination", "answer", "answers/s", "CPU us/request")
+    row("---", "---:", "---:", "---:")
+    for name, status in (("there", "200"), ("away", "503")):
+        if status == "503":
+            kill(emulator)
+            # Until the circuit is open.
+            load("--rate", "1000", seconds=3, status=status)
+        cpu = cpu_seconds(process)
+        report = load("--closed", status=status)
+        cpu = cpu_seconds(process) - cpu
+        row(name, status, f"{report['answered_per_second']:,.0f}", f"{cpu * 1e6 / report['answered']:.1f}")
+    kill(process)
 
 
 def row(*cells):
@@ -286,7 +307,9 @@ def main():
     parts = options.only.split(",")
     if "unused" in parts:
         unused()
-    if parts == ["unused"]:
+    if "refused" in parts:
+        refused()
+    if not {"away", "replay", "beside"} & set(parts):
         return
     sluice = start_sluice()
     if "away" in parts:
