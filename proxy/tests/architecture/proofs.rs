@@ -29,12 +29,10 @@ type Tests = BTreeMap<String, BTreeSet<String>>;
 fn fault_ids() -> Vec<String> {
     let all = FAULTS.iter();
     let all = all.flat_map(|(letter, last)| (1..=*last).map(move |at| format!("{letter}{at}")));
-    all.flat_map(
-        |id| match DIVIDED.iter().find(|(whole, _)| **whole == id) {
-            Some((_, parts)) => parts.iter().map(|&part| part.to_owned()).collect(),
-            None => vec![id],
-        },
-    )
+    all.flat_map(|id| match DIVIDED.iter().find(|(whole, _)| **whole == id) {
+        Some((_, parts)) => parts.iter().map(|&part| part.to_owned()).collect(),
+        None => vec![id],
+    })
     .collect()
 }
 

@@ -222,8 +222,9 @@ fn a_resharded_stream_loses_and_duplicates_nothing() {
         let (address, stream) = (proxy.address, &stream);
         thread::scope(|scope| {
             let load = scope.spawn(move || burst(address, EVENTS, 8, 40));
-            let body =
-                format!("{{\"StreamName\":\"clicks\",\"TargetShardCount\":{shards},\"ScalingType\":\"UNIFORM_SCALING\"}}");
+            let body = format!(
+                "{{\"StreamName\":\"clicks\",\"TargetShardCount\":{shards},\"ScalingType\":\"UNIFORM_SCALING\"}}"
+            );
             let head = format!(
                 "POST / HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-amz-json-1.1\r\n\
                  X-Amz-Target: Kinesis_20131202.UpdateShardCount\r\nContent-Length: {}\r\n\r\n{body}",
@@ -296,7 +297,10 @@ fn with_hosts(hosts: &std::path::Path) -> Option<String> {
         false => "unshare --user --map-root-user --mount",
     };
     let allowed = Command::new("/bin/sh")
-        .args(["-c", &format!("{unshare} mount --bind {hosts:?} /etc/hosts")])
+        .args([
+            "-c",
+            &format!("{unshare} mount --bind {hosts:?} /etc/hosts"),
+        ])
         .status();
     if !allowed.is_ok_and(|status| status.success()) {
         println!("skipped: no file can be mounted over /etc/hosts here");
