@@ -46,7 +46,7 @@ use crate::time::Mono;
 use bytes::Bytes;
 use group::Group;
 use output::Output;
-use placing::Placed;
+use placing::{Given, Placed};
 use request_table::{AckStatus, RequestTable};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -253,7 +253,7 @@ impl Intake {
             return;
         };
         accepting.event();
-        let mut given = OutputSet::NONE;
+        let mut done = OutputSet::NONE;
         for Placed { meant_for, at, .. } in places {
             if at != meant_for
                 && let Some(output) = self.outputs.get_mut(usize::from(meant_for.0))
@@ -263,10 +263,10 @@ impl Intake {
             let Some(output) = self.outputs.get_mut(usize::from(at.0)) else {
                 continue;
             };
-            if given.contains(*at) {
+            if done.contains(*at) {
                 continue;
             }
-            given = given.with(*at);
+            done = done.with(*at);
             let mut here = places.iter().filter(|place| place.at == *at);
             let is_awaited =
                 here.any(|place| place.class.is_awaited()) && !planted::is(Bug::NothingAwaited);
@@ -278,8 +278,14 @@ impl Intake {
             let ticket = accepting
                 .ticket(*at, bytes, is_awaited)
                 .in_place_of(*meant_for, OutputSet::NONE);
-            let until = is_awaited.then_some(until);
-            self.submit(record, *meant_for, *at, until, now, ticket, submit);
+            let given = Given {
+                record,
+                meant_for: *meant_for,
+                at: *at,
+                until: is_awaited.then_some(until),
+                ticket,
+            };
+            self.submit(given, now, submit);
         }
     }
 

@@ -114,6 +114,10 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
             output.name, output.type_name
         ));
     }
+    for group in &config.groups {
+        let (of, spread) = (group.settings.of.join(", "), group.settings.spread);
+        report.line(format_args!("group {} of {of}, by {spread}", group.name));
+    }
     Ok(report)
 }
 

@@ -23,6 +23,17 @@ pub(super) struct Placed {
     pub(super) class: DeliveryClass,
 }
 
+/// A record that an output is given.
+#[derive(Debug)]
+pub(super) struct Given<'r> {
+    pub(super) record: &'r PreparedRecord,
+    pub(super) meant_for: OutputId,
+    pub(super) at: OutputId,
+    /// How long it may be tried; `None` for as long as the output tries what no client waits for.
+    pub(super) until: Option<Mono>,
+    pub(super) ticket: Ticket,
+}
+
 impl Intake {
     /// Decides who stands in for whom, and which members of groups are next, for one request of these bytes.
     pub(super) fn choose(&mut self, bytes: u64, now: Mono) {
@@ -187,35 +198,30 @@ impl Intake {
             output.choose_writer(now);
             output.accepted(settlement.bytes);
         }
-        let deadline = deadline.map(|deadline| self.until(settlement.meant_for, to, deadline, now));
-        self.submit(
-            &record,
-            settlement.meant_for,
-            to,
-            deadline,
-            now,
+        let meant_for = settlement.meant_for;
+        let given = Given {
+            record: &record,
+            meant_for,
+            at: to,
+            until: deadline.map(|deadline| self.until(meant_for, to, deadline, now)),
             ticket,
-            submit,
-        );
+        };
+        self.submit(given, now, submit);
     }
 
     /// Submits a record to the output that gets it.
     pub(super) fn submit(
         &self,
-        record: &PreparedRecord,
-        meant_for: OutputId,
-        at: OutputId,
-        deadline: Option<Mono>,
+        given: Given<'_>,
         now: Mono,
-        ticket: Ticket,
         submit: &mut impl FnMut(WriterId, Record),
     ) {
-        // An output without a rule does not exist, and nothing was placed there.
-        let Some(output) = self.outputs.get(usize::from(at.0)) else {
+        // An output that does not exist is given nothing.
+        let Some(output) = self.outputs.get(usize::from(given.at.0)) else {
             return;
         };
-        let rule = &output.rule;
-        let (topic, key) = match self.route(record, meant_for) {
+        let (rule, record) = (&output.rule, given.record);
+        let (topic, key) = match self.route(record, given.meant_for) {
             Some(route) => (&route.topic, &route.key),
             None => (&record.topic, &record.key),
         };
@@ -224,11 +230,11 @@ impl Intake {
             topic: topic.clone().filter(|_| rule.by_topic),
             // Clones a reference: outputs share the bytes.
             payload: record.payload.clone(),
-            deadline: deadline.unwrap_or(now + rule.retry_for),
-            ticket,
+            deadline: given.until.unwrap_or(now + rule.retry_for),
+            ticket: given.ticket,
         };
         let writer = WriterId {
-            output: at,
+            output: given.at,
             number: output.writer(),
         };
         submit(writer, record);

@@ -273,7 +273,8 @@ impl World {
             for entry in self.entries(event) {
                 let reach = self.reach(entry);
                 let at = got.iter().position(|output| reach.contains(output));
-                let output = got.remove(at.expect("an event did not go to one of its outputs"));
+                assert!(at.is_some(), "an event did not go to one of its outputs");
+                let output = got.remove(at.unwrap());
                 self.check_place(core, event, entry, output, bytes, before);
             }
             assert!(
@@ -345,13 +346,13 @@ impl World {
             }
             (Spread::Hash, Some(_)) => {}
             _ => {
-                let works = |member: &&usize| {
-                    let is_closed = !self.cores[core].heard[**member].is_failing();
-                    is_closed && self.has_room(**member, bytes, before)
+                let works = |member: &usize| {
+                    let is_closed = !self.cores[core].heard[*member].is_failing();
+                    is_closed && self.has_room(*member, bytes, before)
                 };
                 let is_avoided = members.contains(&output) && self.is_avoided(core, output);
                 assert!(
-                    !is_avoided || members.iter().find(works).is_none(),
+                    !is_avoided || !members.iter().any(works),
                     "a group gave records to a member that fails"
                 );
             }

@@ -111,7 +111,10 @@ fn a_group_takes_the_place_of_its_members() {
     assert_eq!(members, [OutputId(1), OutputId(0)]);
     assert_eq!((rule.spread, rule.is_default), (Spread::Hash, true));
     let printed = config.to_toml();
-    assert!(printed.contains("[outputs.clicks]\nof = "), "{printed}");
+    assert!(
+        printed.contains("[outputs.clicks]\ntype = \"group\"\nof = "),
+        "{printed}"
+    );
     assert_eq!(load(&printed).unwrap(), config);
 }
 
