@@ -169,6 +169,7 @@ endpoint_url = "http://127.0.0.1:{self.far}"
             output += f"""[outputs.main.spool]
 dir = {json.dumps(self.path("spool"))}
 after_ms = 200
+replay_percent = "off"
 """
         with open(self.path("sluice.toml"), "w", encoding="utf-8") as file:
             file.write(f"""[listen]

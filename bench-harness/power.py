@@ -139,6 +139,7 @@ endpoint_url = "http://127.0.0.1:{far}"
 [outputs.main.spool]
 dir = "{data}/spool"
 after_ms = 100
+replay_percent = "off"
 """,
     }[output]
     config = os.path.join(options.dir, "sluice.toml")
