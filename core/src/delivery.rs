@@ -326,6 +326,8 @@ impl<T> Delivery<T> {
         self.probe(now, actions);
         self.spool_due(now);
         self.send(now, actions);
+        // Behind those that were sent.
+        self.drop_expired(now, actions);
         if !self.to_spool.is_empty() {
             actions.push(Action::Spool(std::mem::take(&mut self.to_spool)));
         }
@@ -541,8 +543,8 @@ impl<T> Delivery<T> {
         }
     }
 
-    /// Settles records that must not be sent any more: expired ones at the head of the queue (all requests
-    /// have the same deadline, so age order is deadline order), and every waiting record after a stop.
+    /// Settles records that must not be sent any more: expired ones at the head of the queue, and every waiting
+    /// record after a stop.
     fn drop_hopeless(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
         if self.stopped {
             let waiting = std::mem::take(&mut self.waiting);
@@ -555,6 +557,12 @@ impl<T> Delivery<T> {
                 self.leave_behind(retrying.queued, actions);
             }
         }
+        self.drop_expired(now, actions);
+    }
+
+    /// Settles expired records at the head of the queue. Requests have the same time, so that age order is deadline
+    /// order, but for records that leave some of it to another output: those are met when they come to the head.
+    fn drop_expired(&mut self, now: Mono, actions: &mut Vec<Action<T>>) {
         while self
             .waiting
             .front()

@@ -142,7 +142,7 @@ pub struct Intake {
     keeps_records: bool,
     requests: RequestTable,
     /// The places of one record; keeps its memory.
-    outputs_asked: Vec<Placed>,
+    scratch: Vec<Placed>,
 }
 
 impl Intake {
@@ -166,7 +166,7 @@ impl Intake {
             groups,
             default_outputs,
             requests: RequestTable::new(acks),
-            outputs_asked: Vec::new(),
+            scratch: Vec::new(),
             settings,
         }
     }
@@ -224,7 +224,7 @@ impl Intake {
                 group.took_turn();
             }
         }
-        let mut places = std::mem::take(&mut self.outputs_asked);
+        let mut places = std::mem::take(&mut self.scratch);
         for record in prepared.records.drain(..) {
             places.clear();
             places.extend(self.places(&record));
@@ -233,7 +233,7 @@ impl Intake {
                 self.requests.keep(key, record);
             }
         }
-        self.outputs_asked = places;
+        self.scratch = places;
         Ok(key)
     }
 

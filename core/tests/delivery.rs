@@ -522,6 +522,18 @@ fn a_call_with_a_fallback_ends_with_its_first_deadline() {
 }
 
 #[test]
+fn an_expired_record_behind_others_is_settled_when_they_go() {
+    let mut driver = Driver::new(settings(0, 2), limits(2, 1_000));
+    let port = AckQueue::leak();
+    let deadlines = [at_ms(900), at_ms(900), at_ms(100)];
+    let records = (0..).zip(deadlines);
+    let records = records.map(|(at, deadline)| record(port, at, 8, deadline));
+    driver.step(Input::Records(records.collect()), at_ms(100), 0);
+    assert_eq!(driver.calls.len(), 1);
+    assert_eq!(driver.settled, [(2, Outcome::Refused(Cause::Expired))]);
+}
+
+#[test]
 fn durable_records_are_spooled_before_any_call() {
     let mut rules = spooling(5, 1, 1_000);
     rules.spool = rules.spool.map(|rule| SpoolRule {

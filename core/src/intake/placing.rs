@@ -37,6 +37,9 @@ pub(super) struct Given<'r> {
 impl Intake {
     /// Decides who stands in for whom, and which members of groups are next, for one request of these bytes.
     pub(super) fn choose(&mut self, bytes: u64, now: Mono) {
+        if !self.keeps_records && self.groups.is_empty() {
+            return;
+        }
         for at in 0..self.outputs.len() {
             let stand_in = self.stand_in(at, bytes, now);
             if let Some(output) = self.outputs.get_mut(at) {
@@ -112,7 +115,7 @@ impl Intake {
         for output in &mut self.outputs {
             output.asked = Asked::default();
         }
-        let mut outputs = std::mem::take(&mut self.outputs_asked);
+        let mut outputs = std::mem::take(&mut self.scratch);
         for record in records {
             outputs.clear();
             outputs.extend(self.places(record));
@@ -129,7 +132,7 @@ impl Intake {
                 output.asked.is_awaited |= class.is_awaited();
             }
         }
-        self.outputs_asked = outputs;
+        self.scratch = outputs;
     }
 }
 impl Intake {

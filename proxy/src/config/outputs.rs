@@ -29,7 +29,7 @@ pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> (Vec<Output>
             ..context.clone()
         };
         match output(reader, &context) {
-            Some(Found::Output(output)) => outputs.push(output),
+            Some(Found::Output(output)) => outputs.push(*output),
             Some(Found::Group(group)) => groups.push(group),
             None => {}
         }
@@ -46,7 +46,7 @@ pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> (Vec<Output>
 
 /// What a section of the outputs is.
 enum Found {
-    Output(Output),
+    Output(Box<Output>),
     Group(Group),
 }
 
@@ -105,7 +105,7 @@ fn output(reader: &mut Reader, context: &OutputContext) -> Option<Found> {
         spool,
         ..context.clone()
     };
-    Some(Found::Output((found.read)(reader, &context)))
+    Some(Found::Output(Box::new((found.read)(reader, &context))))
 }
 
 /// The keys that only other types know.
