@@ -140,6 +140,22 @@ async fn the_lane_of_a_record_is_the_shard_of_its_key() {
     assert_eq!(sink.lane(&record("{}")), None);
 }
 
+#[tokio::test]
+async fn the_quota_of_a_stream_is_that_of_its_open_shards() {
+    for (server, shards) in [(two_shards().await, 2), (server().await, 1)] {
+        let sink = sink(&server, AwsClient::Sluice).await;
+        let quota = sink.quota().unwrap();
+        assert_eq!(quota.records_per_s, shards * 1_000);
+        assert_eq!(quota.bytes_per_s, shards << 20);
+    }
+    // Nothing says what one takes that spreads the records itself.
+    let server = server().await;
+    server.script.lock().unwrap().describe =
+        describe(json!({"RecordDistributionStrategy": "AUTO"}));
+    let sink = sink(&server, AwsClient::Sluice).await;
+    assert_eq!(sink.quota(), None);
+}
+
 async fn records_without_a_key_avoid_a_shard_that_throttles(client: AwsClient) {
     let server = two_shards().await;
     let sink = sink(&server, client).await;

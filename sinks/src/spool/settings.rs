@@ -78,3 +78,44 @@ impl SpoolSettings {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota = Quota {
+        records_per_s: 4_000,
+        bytes_per_s: 4 << 20,
+    };
+
+    fn pace(percent: Option<u32>, records: Option<u64>, quota: Option<Quota>) -> Pace {
+        let settings = SpoolSettings {
+            replay_percent: percent,
+            replay_records_per_s: records,
+            ..SpoolSettings::default()
+        };
+        settings.pace(quota)
+    }
+
+    #[test]
+    fn replay_takes_a_quarter_of_a_known_quota_by_default() {
+        let expected = Pace {
+            records_per_s: Some(1_000),
+            bytes_per_s: Some(1 << 20),
+        };
+        assert_eq!(SpoolSettings::default().pace(Some(QUOTA)), expected);
+        assert_eq!(SpoolSettings::default().pace(None), Pace::default());
+    }
+
+    #[test]
+    fn the_lower_bound_of_replay_holds() {
+        let records = |pace: Pace| pace.records_per_s;
+        assert_eq!(records(pace(Some(50), Some(100), Some(QUOTA))), Some(100));
+        assert_eq!(
+            records(pace(Some(50), Some(9_000), Some(QUOTA))),
+            Some(2_000)
+        );
+        assert_eq!(records(pace(Some(50), Some(100), None)), Some(100));
+        assert_eq!(pace(None, None, Some(QUOTA)), Pace::default());
+    }
+}
