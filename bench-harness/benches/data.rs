@@ -20,7 +20,7 @@ use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -71,6 +71,7 @@ fn request() -> RequestContext<'static> {
             secs: 1_719_469_185,
             nanos: 547_102_438,
         },
+        door: Door::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::prepared::{EnvelopeScratch, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::route::rules::Choice;
 use crate::sent::{SentBody, check_record_bytes};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -50,6 +51,12 @@ pub(crate) fn prepare(
             parameter(request, names.next()?).map(Cow::Owned)
         })
     });
+
+    let choice = plan
+        .rules
+        .as_ref()
+        .map(|rules| rules.reading(request).envelope(&mut out.rules_scratch));
+    let route_key_bytes = choice.as_ref().map_or(0, |choice| choice.key_bytes);
 
     let EnvelopeScratch {
         before_data,
@@ -113,24 +120,45 @@ pub(crate) fn prepare(
 
     let data = Escaped::measure(body);
     let len = before_data.len() + data.len() + after_data.len();
-    let actual = len + key.as_ref().map_or(0, Bytes::len);
+    let actual = len + key.as_ref().map_or(0, Bytes::len).max(route_key_bytes);
     if actual > record_bytes_max {
         let limit = record_bytes_max;
         return Err(Reject::RecordTooLarge { limit, actual });
     }
     check_record_bytes(len, sent.sent_bytes)?;
-    let mut payload = Vec::with_capacity(len);
-    payload.extend_from_slice(before_data);
-    data.write_into(&mut payload);
-    payload.extend_from_slice(after_data);
+    let goes_nowhere = choice.as_ref().is_some_and(Choice::goes_nowhere);
+    let mut payload = Vec::new();
+    if !goes_nowhere {
+        payload.reserve_exact(len);
+        payload.extend_from_slice(before_data);
+        data.write_into(&mut payload);
+        payload.extend_from_slice(after_data);
+    }
+    let routing = choice.and_then(|choice| choice.finish(key.as_ref(), topic.as_ref()));
     out.records.push(PreparedRecord {
         index: 0,
         key,
         topic,
         payload: Bytes::from(payload),
-        routing: None,
+        routing,
     });
     Ok(())
+}
+
+/// A key of the envelope that comes from the request's head, for rules.
+pub(crate) fn key_of<'a>(request: &RequestContext<'a>, key: &str) -> Option<Cow<'a, [u8]>> {
+    match key {
+        "ip" => Some(request.address()),
+        "ua" => request.agent().map(Cow::Borrowed),
+        "method" => Some(Cow::Borrowed(request.method.as_bytes())),
+        "path" => Some(Cow::Borrowed(request.path.as_bytes())),
+        "uri" => Some(Cow::Borrowed(request.uri.as_bytes())),
+        _ if PARAMETERS.contains(&key) => {
+            let [value] = request.parameters([key]);
+            value
+        }
+        _ => None,
+    }
 }
 
 fn parameter_key(request: &RequestContext<'_>, name: &str) -> Option<Bytes> {

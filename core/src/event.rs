@@ -4,15 +4,17 @@
 //! that the client sent. Finding the events is `json::split`'s work.
 
 use crate::inflate::{Coding, UnwrapLimits};
-use crate::json::escape::quote_into;
+use crate::json::escape::{quote_into, quote_str_into};
 use crate::json::scan::{Span, Wanted};
 use crate::json::splice::{Additions, Present};
 use crate::json::split::Event;
+use crate::json::walk;
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
 use crate::reject::Reject;
 use crate::request::RequestContext;
+use crate::route::rules::{Choice, SAMPLE_RATE};
 use crate::sent::{SentBody, check_marks, check_record_bytes};
 use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
@@ -50,6 +52,7 @@ pub(crate) fn prepare(
         rejected,
         event_scratch: scratch,
         topic_scratch,
+        rules_scratch,
         ..
     } = out;
     let is_said_gzip = || {
@@ -69,6 +72,7 @@ pub(crate) fn prepare(
     *unpacked_bytes = body.len();
     scratch.events.clear();
     scratch.kept.clear();
+    scratch.edited.clear();
     let mut wanted = Wanted::default();
     add_server_fields(request, &mut scratch.additions, &mut wanted);
     let additions_count = wanted.len();
@@ -85,6 +89,10 @@ pub(crate) fn prepare(
         for (slot, name) in topic_slots.iter_mut().zip(topics.template().fields()) {
             *slot = wanted.add(name.as_bytes());
         }
+    }
+    let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
+    if let Some(rules) = &mut rules {
+        rules.want(&mut wanted);
     }
     json::split::split(
         body,
@@ -110,11 +118,25 @@ pub(crate) fn prepare(
             }
         }
         let raw = event.span.of(body);
-        let len = scratch.additions.spliced_len(raw, event.is_empty, present);
+        let choice = rules
+            .as_ref()
+            .map(|rules| rules.event(&event, body, rules_scratch));
+        let edited = choice
+            .as_ref()
+            .and_then(|choice| edit(choice, raw, &mut scratch.edited));
+        let (object, is_empty) = match edited {
+            Some(edited) => (edited.of(&scratch.edited), false),
+            None => (raw, event.is_empty),
+        };
+        let len = match &choice {
+            Some(choice) if choice.goes_nowhere() => 0,
+            _ => scratch.additions.spliced_len(object, is_empty, present),
+        };
         let key_len = match &request_key {
             Some(key) => key.len(),
             None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
         };
+        let key_len = key_len.max(choice.as_ref().map_or(0, |choice| choice.key_bytes));
         if len + key_len > record_bytes_max {
             let (limit, actual) = (record_bytes_max, len + key_len);
             rejected.push((index, Reject::RecordTooLarge { limit, actual }));
@@ -127,18 +149,23 @@ pub(crate) fn prepare(
             event,
             present,
             len,
+            choice,
+            edited,
         });
     }
 
     // One allocation for all records of the request: they are settled together, mostly by one call.
     let mut text = Vec::with_capacity(total);
-    for kept in &scratch.kept {
+    for kept in scratch.kept.iter().filter(|kept| kept.len > 0) {
         let start = text.len();
         let event = &kept.event;
-        let raw = event.span.of(body);
+        let (object, is_empty) = match kept.edited {
+            Some(edited) => (edited.of(&scratch.edited), false),
+            None => (event.span.of(body), event.is_empty),
+        };
         scratch
             .additions
-            .splice_into(raw, event.is_empty, kept.present, &mut text);
+            .splice_into(object, is_empty, kept.present, &mut text);
         if event.line_breaks {
             json::splice::flatten(&mut text[start..]);
         }
@@ -154,6 +181,9 @@ pub(crate) fn prepare(
         };
         let record_key = match &request_key {
             Some(key) => Some(key.clone()),
+            // Its fields are not where they were.
+            None if kept.edited.is_some() => key(&kept.event, field_slot, kept.event.span.of(body))
+                .map(|key| Bytes::copy_from_slice(key.as_bytes())),
             None => match key(&kept.event, field_slot, &payload) {
                 // A part of the payload already: no copy.
                 Some(Cow::Borrowed(key)) => Some(payload.slice_ref(key.as_bytes())),
@@ -163,19 +193,50 @@ pub(crate) fn prepare(
         };
         let topic = plan.topics.as_ref().and_then(|topics| {
             topics.choose(topic_scratch, |at| {
-                key(&kept.event, *topic_slots.get(at)?, &payload)
+                key(&kept.event, *topic_slots.get(at)?, kept.event.span.of(body))
             })
         });
+        let routing = kept
+            .choice
+            .and_then(|choice| choice.finish(record_key.as_ref(), topic.as_ref()));
         records.push(PreparedRecord {
             index: kept.index,
             key: record_key,
             topic,
             payload,
-            routing: None,
+            routing,
         });
         start += kept.len;
     }
     Ok(())
+}
+
+/// Appends to `out` the object of an event to which its sample's rate is added, instead of one that the client wrote:
+/// counts would be wrong if a client could choose it. `None` for an event without a sample.
+fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
+    let sample = choice.sample.filter(|_| !choice.goes_nowhere())?;
+    let start = out.len();
+    let is_empty = match choice.has_rate {
+        true => walk::without(raw, &[SAMPLE_RATE], out),
+        false => {
+            out.extend_from_slice(raw);
+            // A sample is taken by a field.
+            false
+        }
+    };
+    out.pop();
+    if !is_empty {
+        out.push(b',');
+    }
+    quote_str_into(SAMPLE_RATE, out);
+    out.push(b':');
+    sample.write_rate(out);
+    out.push(b'}');
+    // Bodies of 4 GiB are rejected, and an edited one is hardly longer.
+    Some(Span {
+        start: u32::try_from(start).ok()?,
+        end: u32::try_from(out.len()).ok()?,
+    })
 }
 
 /// Renders what is added to each event of this request, and wants the same names in the same order, so that

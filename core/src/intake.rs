@@ -41,7 +41,7 @@ use crate::cause::Cause;
 use crate::planted::{self, Bug};
 use crate::prepared::{Prepared, PreparedRecord};
 use crate::record::Record;
-use crate::route::OutputSet;
+use crate::route::{OutputSet, Routing};
 use crate::time::Mono;
 use bytes::Bytes;
 use group::Group;
@@ -408,5 +408,7 @@ impl Intake {
 
 /// Bytes by which a record counts at the outputs.
 fn size(record: &PreparedRecord) -> u64 {
-    (record.payload.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64
+    let of_routes = record.routing.as_deref().map_or(0, Routing::key_bytes);
+    let key = record.key.as_ref().map_or(0, Bytes::len).max(of_routes);
+    (record.payload.len() + key) as u64
 }

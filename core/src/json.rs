@@ -10,3 +10,4 @@ mod simd;
 pub mod splice;
 pub mod split;
 pub mod unescape;
+pub(crate) mod walk;

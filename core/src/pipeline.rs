@@ -3,7 +3,7 @@
 //! ```text
 //! both       undo the content codings
 //! envelope   the whole body, escaped, in one record with the request's metadata
-//! event      unwrap gzip and base64 -> split the body -> scan each event -> key -> splice the server's fields in
+//! event      unwrap gzip and base64 -> split the body -> scan each event -> rules, key -> splice the server's fields in
 //!            (an invalid event is rejected alone)
 //! ```
 //! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out.

@@ -3,6 +3,7 @@
 use crate::inflate::{self, AcceptedCodings, CODINGS_MAX, CodingError, Codings};
 use crate::json::split::SplitLimits;
 use crate::partition::PartitionRule;
+use crate::route::rules::Rules;
 use crate::sent::events_limit;
 use crate::topic::Topics;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub enum Mode {
 }
 
 /// How the requests of one endpoint become records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// What one record holds.
     pub mode: Mode,
@@ -35,6 +36,8 @@ pub struct Plan {
     pub partition: PartitionRule,
     /// The template that names its topic, for outputs with several.
     pub topics: Option<Arc<Topics>>,
+    /// Where each record goes; `None` sends all of them to every output.
+    pub rules: Option<Arc<Rules>>,
     /// Event mode: nested arrays and objects allowed in one event, its own braces included.
     pub depth_max: usize,
     /// Event mode: events allowed in one request.
@@ -57,6 +60,7 @@ impl Plan {
             mode,
             partition,
             topics: None,
+            rules: None,
             depth_max: DEPTH_MAX,
             events_max: EVENTS_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,

@@ -1,9 +1,11 @@
 //! The records and rejects of one request, and the memory that is reused from request to request.
 
+use crate::json::scan::Span;
 use crate::json::splice::{Additions, Present};
 use crate::json::split::Event;
 use crate::reject::Reject;
 use crate::route::Routing;
+use crate::route::rules::{self, Choice, RuleTally};
 use crate::topic::{self, Topic};
 use bytes::Bytes;
 
@@ -39,6 +41,7 @@ pub struct Prepared {
     pub(crate) envelope_scratch: EnvelopeScratch,
     pub(crate) event_scratch: EventScratch,
     pub(crate) topic_scratch: topic::Scratch,
+    pub(crate) rules_scratch: rules::Scratch,
 }
 
 impl Prepared {
@@ -48,6 +51,13 @@ impl Prepared {
         self.unpacked_bytes = 0;
         self.records.clear();
         self.rejected.clear();
+        self.rules_scratch.tallies.clear();
+    }
+
+    /// What each rule of the plan did, in their order, the unmatched events last; empty without rules.
+    #[must_use]
+    pub fn rule_tallies(&self) -> &[RuleTally] {
+        &self.rules_scratch.tallies
     }
 }
 
@@ -64,6 +74,8 @@ pub(crate) struct EventScratch {
     pub(crate) events: Vec<Result<Event, Reject>>,
     pub(crate) additions: Additions,
     pub(crate) kept: Vec<KeptEvent>,
+    /// Objects of events that are not forwarded as they came, one after the other.
+    pub(crate) edited: Vec<u8>,
 }
 
 /// An event that becomes a record.
@@ -73,4 +85,8 @@ pub(crate) struct KeptEvent {
     pub(crate) event: Event,
     pub(crate) present: Present,
     pub(crate) len: usize,
+    /// Where it goes, in a plan with rules.
+    pub(crate) choice: Option<Choice>,
+    /// Its object in [`EventScratch::edited`], where that is another than the client's.
+    pub(crate) edited: Option<Span>,
 }

@@ -23,6 +23,17 @@ impl RequestId {
     }
 }
 
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Door<'a> {
+    /// The endpoint's name, for instance `events`.
+    pub endpoint: &'a str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The host that it names, as sent.
+    pub host: Option<&'a [u8]>,
+}
+
 /// The request a body came in. Nothing here is guaranteed to be UTF-8, or shorter than the HTTP server's
 /// head limits.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +56,8 @@ pub struct RequestContext<'a> {
     pub id: RequestId,
     /// When the request's head was complete.
     pub received_at: Wall,
+    /// Where it came in.
+    pub door: Door<'a>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -69,6 +82,20 @@ impl<'a> RequestContext<'a> {
     #[must_use]
     pub fn parameters<const N: usize>(&self, names: [&str; N]) -> [Option<Cow<'a, [u8]>>; N] {
         query_parameters(self.query, names)
+    }
+}
+
+/// The host of a Host header in lower case, without its port: `Example.com:8088` is `example.com`, `[::1]:8088` is
+/// `[::1]`.
+#[must_use]
+pub fn host_name(host: &[u8]) -> Cow<'_, [u8]> {
+    let host = match host.iter().rposition(|byte| *byte == b':') {
+        Some(at) if host[at + 1..].iter().all(u8::is_ascii_digit) => &host[..at],
+        _ => host,
+    };
+    match host.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
     }
 }
 
@@ -202,6 +229,7 @@ mod tests {
             peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             id: RequestId(0),
             received_at: Wall::default(),
+            door: Door::default(),
         }
     }
 
@@ -249,6 +277,19 @@ mod tests {
         assert_eq!(&*request.address(), b"::1");
         request.forwarded_for = Some(b"203.0.113.9, 10.0.0.1");
         assert_eq!(&*request.address(), b"203.0.113.9, 10.0.0.1");
+    }
+
+    #[test]
+    fn a_host_is_compared_without_port_and_case() {
+        for (host, expected) in [
+            (&b"example.com"[..], &b"example.com"[..]),
+            (b"Example.COM:8088", b"example.com"),
+            (b"[::1]:8088", b"[::1]"),
+            (b"[::1]", b"[::1]"),
+            (b"", b""),
+        ] {
+            assert_eq!(&*host_name(host), expected);
+        }
     }
 
     #[test]

@@ -1,4 +1,12 @@
 //! Where an event goes: which outputs, and at each one under which key, to which topic, and with what promise.
+//!
+//! [`rules`] decides it by the event's fields ([`path`]) and its request ([`condition`]).
+
+pub mod condition;
+pub mod key;
+pub mod path;
+pub mod rules;
+pub mod sample;
 
 use crate::ack::OutputId;
 use crate::topic::Topic;
@@ -22,6 +30,12 @@ impl OutputSet {
     pub fn with(self, output: OutputId) -> OutputSet {
         let bit = 1_u16.checked_shl(u32::from(output.0)).unwrap_or(0);
         OutputSet(self.0 | bit)
+    }
+
+    /// Whether no output is in the set.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Whether the output is in the set.
@@ -78,6 +92,16 @@ impl Routing {
     pub fn route(&self, output: OutputId) -> Option<&Route> {
         let mut routes = self.routes.iter();
         routes.find_map(|(at, route)| (*at == output).then_some(route))
+    }
+
+    /// Bytes of the longest key.
+    #[must_use]
+    pub fn key_bytes(&self) -> usize {
+        let keys = self
+            .routes
+            .iter()
+            .filter_map(|(_, route)| route.key.as_ref());
+        keys.map(Bytes::len).max().unwrap_or(0)
     }
 }
 

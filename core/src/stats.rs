@@ -269,12 +269,25 @@ pub struct WorkerStats {
     pub driver: Gauge,
     /// Per output, in configuration order.
     pub outputs: Box<[OutputStats]>,
+    /// Per rule of routing, in configuration order, the events that none matched last.
+    pub rules: Box<[RuleStats]>,
+}
+
+/// Counters of one listener core for one rule of routing.
+#[derive(Debug, Default)]
+pub struct RuleStats {
+    /// Events that it matched.
+    pub events: Counter,
+    /// Of these, left out of its sample.
+    pub sampled_away: Counter,
+    /// Of these, sent to the default topic instead of one of their own.
+    pub without_topic: Counter,
 }
 
 impl WorkerStats {
-    /// A block for `outputs` outputs, all zero.
+    /// A block for `outputs` outputs and `rules` rules, the unmatched events included, all zero.
     #[must_use]
-    pub fn new(outputs: usize) -> Self {
+    pub fn new(outputs: usize, rules: usize) -> Self {
         WorkerStats {
             connections_accepted: Counter::default(),
             connections_capped: Counter::default(),
@@ -309,6 +322,7 @@ impl WorkerStats {
             ack_latency_micros: Histogram::new(&LATENCY_MICROS),
             driver: Gauge::default(),
             outputs: (0..outputs).map(|_| OutputStats::default()).collect(),
+            rules: (0..rules).map(|_| RuleStats::default()).collect(),
         }
     }
 

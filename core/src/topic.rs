@@ -307,6 +307,16 @@ impl Topics {
     pub(crate) fn choose<'v>(
         self: &Arc<Topics>,
         scratch: &mut Scratch,
+        value: impl FnMut(usize) -> Option<Cow<'v, str>>,
+    ) -> Option<Topic> {
+        self.choose_if(scratch, |_| true, value)
+    }
+
+    /// The same; `None` also where a name is not allowed, which then takes no place.
+    pub(crate) fn choose_if<'v>(
+        self: &Arc<Topics>,
+        scratch: &mut Scratch,
+        is_allowed: impl Fn(&str) -> bool,
         mut value: impl FnMut(usize) -> Option<Cow<'v, str>>,
     ) -> Option<Topic> {
         let of = scratch.of.get_or_insert_with(|| Arc::clone(self));
@@ -331,6 +341,9 @@ impl Topics {
         if let Some(known) = scratch.known.get(name.as_str()) {
             known.used(self.now_s.load(Ordering::Relaxed));
             return Some(known.clone());
+        }
+        if !is_allowed(name) {
+            return None;
         }
         let topic = self.named(name)?;
         scratch.known.insert(topic.clone());

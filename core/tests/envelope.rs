@@ -11,7 +11,7 @@ use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ fn request(uri: &str) -> RequestContext<'_> {
             secs: 1_719_469_185,
             nanos: 547_102_438,
         },
+        door: Door::default(),
     }
 }
 

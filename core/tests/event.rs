@@ -14,7 +14,7 @@ use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::sent::SentBody;
 use sluice_core::time::Wall;
 use std::io::Write;
@@ -36,6 +36,7 @@ fn request() -> RequestContext<'static> {
             secs: 1_719_469_185,
             nanos: 547_102_438,
         },
+        door: Door::default(),
     }
 }
 

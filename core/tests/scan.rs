@@ -18,7 +18,7 @@ use sluice_core::json::scan::{self, Fault, Found, Kind, Wanted};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::fs;
 use std::net::IpAddr;
@@ -234,6 +234,7 @@ fn run_anything(body: &[u8], out: &mut Prepared) {
         peer: IpAddr::from([192, 0, 2, 7]),
         id: RequestId(1),
         received_at: Wall::default(),
+        door: Door::default(),
     };
     let plan = Plan::new(Mode::Event, PartitionRule::Field("event_id".into()));
     let result = plan.run(&request, body, 1_500, out);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::{Prepared, PreparedRecord};
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::time::Wall;
 use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,6 +45,7 @@ fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         id: RequestId(1),
         received_at: Wall::default(),
+        door: Door::default(),
     };
     plan.run(&request, body.as_bytes(), 1 << 20, out).unwrap();
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
-use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,6 +24,7 @@ fuzz_target!(|body: &[u8]| {
         peer: IpAddr::from([192, 0, 2, 7]),
         id: RequestId(1),
         received_at: Wall::default(),
+        door: Door::default(),
     };
     let mut out = Prepared::default();
 

@@ -70,7 +70,7 @@ const MODULES: [Module; 5] = [
 ];
 
 /// All that core may be built with: nothing that waits, listens, logs, draws lots or knows a wire.
-const CORE_MAY_USE: [&str; 20] = [
+const CORE_MAY_USE: [&str; 22] = [
     "ahash",
     "atomic-waker",
     "base64-simd",
@@ -80,10 +80,12 @@ const CORE_MAY_USE: [&str; 20] = [
     "crossbeam-channel",
     "crossbeam-queue",
     "flate2",
+    "hmac",
     "itoa",
     "libdeflater",
     "md-5",
     "memchr",
+    "sha2",
     "simd-json",
     "simdutf8",
     "snap",

@@ -224,20 +224,28 @@ impl Intake {
             return;
         };
         let (rule, record) = (&output.rule, given.record);
-        let (topic, key) = match self.route(record, given.meant_for) {
-            Some(route) => (&route.topic, &route.key),
-            None => (&record.topic, &record.key),
+        let Given { at, meant_for, .. } = given;
+        let (topic, key) = match self.route(record, meant_for) {
+            // What a rule decided holds there; a stand-in may not have the topic.
+            Some(route) => (
+                (route.topic.clone()).filter(|_| at == meant_for || rule.by_topic),
+                route.key.clone(),
+            ),
+            None => (
+                record.topic.clone().filter(|_| rule.by_topic),
+                record.key.clone().filter(|_| rule.keyed),
+            ),
         };
         let record = Record {
-            key: key.clone().filter(|_| rule.keyed),
-            topic: topic.clone().filter(|_| rule.by_topic),
+            key,
+            topic,
             // Clones a reference: outputs share the bytes.
             payload: record.payload.clone(),
             deadline: given.until.unwrap_or(now + rule.retry_for),
             ticket: given.ticket,
         };
         let writer = WriterId {
-            output: given.at,
+            output: at,
             number: output.writer(),
         };
         submit(writer, record);
