@@ -3,6 +3,7 @@
 
 use crate::error_code;
 use crate::http::{ErrorBody, Head};
+use sluice_core::request::host_name;
 use sluice_sinks::settings;
 use sluice_sinks::settings::{list, texts};
 use std::collections::HashSet;
@@ -57,8 +58,8 @@ impl Admit {
         if self.hosts.is_empty() {
             return None;
         }
-        let host = without_port(head.host().unwrap_or_default());
-        (!self.hosts.contains(&host.to_ascii_lowercase()))
+        let host = host_name(head.host().unwrap_or_default());
+        (!self.hosts.contains(&*host))
             .then(|| ErrorBody::new(error_code::HOST_UNKNOWN, "this host is not served here"))
     }
 
@@ -81,30 +82,9 @@ impl Admit {
     }
 }
 
-/// `example.com:8088` is `example.com`, `[::1]:8088` is `[::1]`.
-fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|byte| *byte == b':') {
-        Some(at) if host[at + 1..].iter().all(u8::is_ascii_digit) => &host[..at],
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_is_not_part_of_the_host() {
-        for (host, expected) in [
-            (&b"example.com"[..], &b"example.com"[..]),
-            (b"example.com:8088", b"example.com"),
-            (b"[::1]:8088", b"[::1]"),
-            (b"[::1]", b"[::1]"),
-            (b"", b""),
-        ] {
-            assert_eq!(without_port(host), expected);
-        }
-    }
 
     #[test]
     fn app_ids_match_exactly_and_an_empty_list_admits_all() {

@@ -23,6 +23,7 @@ use crate::net::tls::{Tls, TlsError};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
 use crate::process;
+use crate::routing::places_of;
 use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
@@ -34,6 +35,7 @@ use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
 use sluice_core::route::DeliveryClass;
+use sluice_core::route::rules::RulesError;
 use sluice_core::stats::{BillingStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
@@ -85,6 +87,9 @@ pub enum AppError {
         /// What is wrong.
         source: TlsError,
     },
+    /// The rules of routing ask for too much.
+    #[error(transparent)]
+    Routing(#[from] RulesError),
     /// The listeners did not start.
     #[error(transparent)]
     Worker(#[from] worker::StartError),
@@ -417,6 +422,7 @@ fn start_admin(
     let sources = Sources {
         workers: workers.stats.clone(),
         outputs: outputs.iter().map(source).collect(),
+        rules: config.routing.names(),
         limits: LimitGauges {
             in_flight_bytes_max: config.ingest.in_flight_bytes_max,
             connections_max: workers.connections_max as u64,
@@ -462,10 +468,11 @@ fn start_workers(
         budget_bytes: config.ingest.in_flight_bytes_max / config.listen.workers as u64,
         listeners: listeners.to_vec(),
         outputs: config.outputs.len(),
+        rules: config.routing.names().len(),
         clock,
         drain: Arc::clone(drain),
     };
-    let ingest = Arc::new(ingest_settings(config));
+    let ingest = Arc::new(ingest_settings(config)?);
     // Not on the workers: their threads may be pinned, and new threads inherit that.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let offload = Offload::start(cores).map_err(|source| AppError::System {
@@ -494,7 +501,15 @@ fn start_workers(
     Ok(worker::run_workers(&settings, make)?)
 }
 
-fn ingest_settings(config: &Config) -> IngestSettings {
+/// What the cores' ingest needs to know of a configuration.
+///
+/// # Errors
+/// Its rules ask for too much; loading it has told so.
+pub(crate) fn ingest_settings(config: &Config) -> Result<IngestSettings, RulesError> {
+    let rules = config
+        .routing
+        .rules(&places_of(&config.outputs, &config.groups))?
+        .map(Arc::new);
     let cores = config.listen.workers as u64;
     // At most one rule is configured; the other outputs leave the key to their sink.
     let partition = config
@@ -527,6 +542,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     let topics = config.outputs.iter().find_map(topics_of);
     let plan = |mode| Plan {
         topics: topics.clone(),
+        rules: rules.clone(),
         depth_max: config.ingest.json_depth_max,
         inflated_bytes_max: config.ingest.inflated_bytes_max,
         codings_max: config.ingest.codings_max,
@@ -538,7 +554,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         fake_ip: config.client_address.fake_ip,
         ..Plan::new(mode, partition.clone())
     };
-    IngestSettings {
+    Ok(IngestSettings {
         paths: config.paths.clone(),
         addresses: AddressPolicy::new(config.client_address.hops),
         admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
@@ -547,7 +563,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         body_bytes_max: config.limits.body_bytes_max,
         answer_within: config.limits.body_deadline + config.ack.deadline,
         intake,
-    }
+    })
 }
 
 fn output_rule(output: &Output, cores: u64, ack_deadline: Duration) -> OutputRule {

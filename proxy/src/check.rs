@@ -69,7 +69,7 @@ const PLATFORMS: [Platform; 5] = [
     },
 ];
 
-/// Tries ports, directories and, unless `offline`, every destination, without writing an event.
+/// Tries ports, directories, the configuration's tests and, unless `offline`, every destination, without writing an event.
 ///
 /// # Errors
 /// When there is no runtime to be had.
@@ -86,6 +86,7 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
         }
     }
     report.warnings(config);
+    report.tests(config);
     for output in &config.outputs {
         let is_tried = output.sink.is_local() || !offline;
         let found = match is_tried {
@@ -179,6 +180,23 @@ impl Report {
                     "warning: {} expires in {days} days",
                     certificate.file.display()
                 ));
+            }
+        }
+    }
+
+    /// Runs the tests of the configuration.
+    fn tests(&mut self, config: &Config) {
+        for test in &config.tests {
+            let name = &test.settings.name;
+            let failures = match test.failures(config) {
+                Ok(failures) => failures,
+                Err(error) => vec![error.to_string()],
+            };
+            if failures.is_empty() {
+                self.line(format_args!("test {name} ok"));
+            } else {
+                self.usable = false;
+                self.line(format_args!("test {name} FAILED: {}", failures.join("; ")));
             }
         }
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Below the options: where the same settings can be written.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
-  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [process] [listeners.<name>] [outputs.<name>] [outputs.<name>.spool]
+  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [routing] [process] [listeners.<name>] [outputs.<name>] [outputs.<name>.spool] [[routes]] [[tests]]
   variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
             SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
 `sluice check` prints every setting with its value in force, in the form of a file.
@@ -41,6 +41,9 @@ pub enum Command {
     /// Look at spools, wait for them, or deliver what lies in one; ends with 0 if nothing is wrong or left, else with 1
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Say what the rules of a configuration do with events, without sending them
+    #[command(after_help = SETTINGS_HELP)]
+    Route(Route),
     /// Ask a running proxy whether it is healthy; ends with 0 if so
     Health(Health),
 }
@@ -128,6 +131,29 @@ pub struct Check {
     /// Try only ports and directories of this machine, no destination
     #[arg(long)]
     pub offline: bool,
+}
+
+/// Which events to try.
+#[derive(Clone, Debug, Args)]
+pub struct Route {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// A file with events: an object, an array or one object a line; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub explain: PathBuf,
+    /// The endpoint that they come to: events, pixel, or collect, whose body the file then is
+    #[arg(long, value_name = "NAME", default_value = "events", value_parser = ["collect", "events", "pixel"])]
+    pub endpoint: String,
+    /// The listener
+    #[arg(long, value_name = "NAME", default_value = "listen")]
+    pub listener: String,
+    /// The host that the request names
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// The query of the request, without `?`
+    #[arg(long, value_name = "QUERY")]
+    pub query: Option<String>,
 }
 
 /// Where settings come from.
@@ -258,10 +284,14 @@ mod tests {
             "[admin]",
             "[log]",
             "[process]",
+            "[routing]",
+            "[[routes]]",
+            "[[tests]]",
             "[listeners.<name>]",
             "[outputs.<name>]",
             "run",
             "check",
+            "route",
             "health",
             "spool",
         ] {
@@ -290,7 +320,7 @@ mod tests {
             let settings = match cli.command {
                 Command::Run(run) => run.settings,
                 Command::Check(check) => check.settings,
-                Command::Health(_) | Command::Spool(_) => panic!("{command}"),
+                Command::Health(_) | Command::Spool(_) | Command::Route(_) => panic!("{command}"),
             };
             assert_eq!(settings.config, Some("f".into()));
             assert_eq!(settings.listen, Some("[::1]:80".parse().unwrap()));

@@ -33,6 +33,8 @@ use crate::ingest::{AckSettings, IngestLimits};
 use crate::listeners::{self, ListenerSettings, NamedSettings, PeerSettings};
 use crate::logging::LogSettings;
 use crate::net::tls::TlsSettings;
+use crate::routing::trial::{TESTS, Test};
+use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::scheduling::ProcessSettings;
 use crate::worker::{Driver, ListenSettings};
 use groups::Group;
@@ -128,6 +130,11 @@ pub const SECTIONS: &[Section] = &[
     ),
     section("log", "Logging.", &[LogSettings::SETTINGS]),
     section(
+        routing::SECTION,
+        "Where events go that no rule of `[[routes]]` takes, and how rules are applied.",
+        &[RoutingSettings::SETTINGS],
+    ),
+    section(
         "process",
         "The process as the kernel sees it.",
         &[ProcessSettings::SETTINGS],
@@ -175,6 +182,10 @@ pub struct Config {
     pub outputs: Vec<Output>,
     /// Outputs that share records under one name; no more than [`OUTPUTS_MAX`] with the outputs.
     pub groups: Vec<Group>,
+    /// Which of them each record goes to.
+    pub routing: Routing,
+    /// Events, and what has to become of them.
+    pub tests: Vec<Test>,
     /// What the log should say once of how the configuration came about; no setting.
     pub notes: Vec<String>,
     /// Every value in force, for printing.
@@ -258,10 +269,23 @@ impl Config {
         });
         let groups = self.groups.iter();
         let groups = groups.map(|group| format!("{}.{}", known::OUTPUTS, group.name));
-        for section in sections.chain(listeners).chain(outputs).chain(groups) {
+        let arrays = [
+            (ROUTES, self.routing.routes.len()),
+            (TESTS, self.tests.len()),
+        ];
+        let arrays = arrays
+            .into_iter()
+            .flat_map(|(name, count)| (0..count).map(move |at| format!("{name}.{at}")));
+        let named = sections.chain(listeners).chain(outputs).chain(groups);
+        for section in named.chain(arrays) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{between}[{section}]");
+            let _ = match section.split_once('.') {
+                Some((array, _)) if known::ARRAYS.contains(&array) => {
+                    writeln!(text, "{between}[[{array}]]")
+                }
+                _ => writeln!(text, "{between}[{section}]"),
+            };
             for known in &self.in_force {
                 if known.section == section
                     && let Some(value) = &known.value
@@ -288,6 +312,14 @@ fn toml(value: &Value) -> toml::Value {
         Value::Switch(is_on) => (*is_on).into(),
         Value::List(values) => toml::Value::Array(values.iter().map(toml).collect()),
         Value::Hidden(_) => Secret::MASK.into(),
+        // The file's parser has read it as a number.
+        Value::Fraction(number) => number.parse().unwrap_or(f64::NAN).into(),
+        Value::Table(table) => toml::Value::Table(
+            table
+                .iter()
+                .map(|(key, value)| (key.clone(), toml(value)))
+                .collect(),
+        ),
         Value::Other(name) => (*name).into(),
     }
 }

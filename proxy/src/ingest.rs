@@ -34,7 +34,7 @@ use sluice_core::intake::{
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
-use sluice_core::request::{RequestContext, RequestId, query_as_object, query_parameters};
+use sluice_core::request::{Door, RequestContext, RequestId, query_as_object, query_parameters};
 use sluice_core::sent::SentBody;
 use sluice_core::stats::{EndpointLabel, WorkerStats};
 use sluice_core::time::{Mono, Wall, micros};
@@ -223,7 +223,14 @@ impl Ingest {
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
         let forwarded_for = self.forwarded_for(head);
         let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
-        let result = self.run(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
+        let endpoint = EndpointLabel::Pixel.label();
+        let result = self.run(
+            head,
+            forwarded_for.as_deref(),
+            sent,
+            (plan, endpoint),
+            &mut prepared,
+        );
         let result = result.map_err(Verdict::GiveUp);
         let answer_by = head.received_at() + self.settings.answer_within;
         self.submit(permit, answer_by, prepared, plan, result)
@@ -250,7 +257,7 @@ impl Ingest {
         if length > here_max {
             return None;
         }
-        match self.run(head, forwarded_for, sent, plan, prepared) {
+        match self.run(head, forwarded_for, sent, (plan, plan.endpoint()), prepared) {
             // Too large for this thread only.
             Err(Reject::InflatedTooLarge {
                 limit: INLINE_BYTES_MAX,
@@ -279,6 +286,9 @@ impl Ingest {
             peer: head.peer().ip(),
             id: head.id(),
             received_at: head.received_wall(),
+            endpoint: plan.endpoint(),
+            listener: Arc::clone(head.listener()),
+            host: head.host().map(<[u8]>::to_vec),
         };
         let sent_bytes = head.bytes() + bytes.len();
         let record_bytes_max = self.record_bytes_max();
@@ -367,7 +377,7 @@ impl Ingest {
         head: &Head<'_>,
         forwarded_for: Option<&[u8]>,
         body: SentBody<'_>,
-        plan: WhichPlan,
+        (plan, endpoint): (WhichPlan, &'static str),
         prepared: &mut Prepared,
     ) -> Result<(), Reject> {
         let request = RequestContext {
@@ -380,6 +390,11 @@ impl Ingest {
             peer: head.peer().ip(),
             id: head.id(),
             received_at: head.received_wall(),
+            door: Door {
+                endpoint,
+                listener: head.listener(),
+                host: head.host(),
+            },
         };
         let plan = plan.of(&self.settings);
         plan.run(&request, body, self.record_bytes_max(), prepared)
@@ -394,6 +409,11 @@ impl Ingest {
             let records = prepared.records.iter();
             let without = records.filter(|record| record.topic.is_none()).count();
             stats.events_without_topic.add(without as u64);
+        }
+        for (tally, stats) in prepared.rule_tallies().iter().zip(&stats.rules) {
+            stats.events.add(tally.events);
+            stats.sampled_away.add(tally.sampled_away);
+            stats.without_topic.add(tally.without_topic);
         }
     }
 
@@ -594,6 +614,9 @@ impl Handler for Ingest {
         if let Some(topics) = &self.settings.collect.topics {
             topics.tick(now);
         }
+        if let Some(rules) = &self.settings.collect.rules {
+            rules.tick(now);
+        }
         let mut intake = self.intake.borrow_mut();
         intake.tick(now);
         for (tally, stats) in intake.tallies().zip(&self.stats.outputs) {
@@ -627,6 +650,14 @@ pub enum WhichPlan {
 }
 
 impl WhichPlan {
+    /// The endpoint whose bodies it is for.
+    fn endpoint(self) -> &'static str {
+        match self {
+            WhichPlan::Collect => EndpointLabel::Collect.label(),
+            WhichPlan::Events => EndpointLabel::Events.label(),
+        }
+    }
+
     fn of(self, settings: &IngestSettings) -> &Plan {
         match self {
             WhichPlan::Collect => &settings.collect,
@@ -645,6 +676,9 @@ struct OwnedRequest {
     peer: IpAddr,
     id: RequestId,
     received_at: Wall,
+    endpoint: &'static str,
+    listener: Arc<str>,
+    host: Option<Vec<u8>>,
 }
 
 impl OwnedRequest {
@@ -659,6 +693,11 @@ impl OwnedRequest {
             peer: self.peer,
             id: self.id,
             received_at: self.received_at,
+            door: Door {
+                endpoint: self.endpoint,
+                listener: &self.listener,
+                host: self.host.as_deref(),
+            },
         }
     }
 }

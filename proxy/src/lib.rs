@@ -27,6 +27,7 @@ pub mod net;
 pub mod offload;
 pub mod outputs;
 pub mod process;
+pub mod routing;
 pub mod scheduling;
 pub mod spool_command;
 pub mod verdict;

@@ -232,6 +232,7 @@ impl Listener {
         let tls = settings.tls.as_ref();
         let is_required = settings.proxy_protocol == ProxyProtocol::Required;
         ListenerRules {
+            name: settings.name.as_str().into(),
             tls: self.tls.clone(),
             handshake_deadline: tls.map_or(Duration::ZERO, |tls| tls.handshake_deadline),
             handshakes: Handshakes::new(tls.map_or(0, |tls| tls.handshakes_max)),

@@ -4,13 +4,16 @@
 
 use clap::Parser;
 use sluice_core::json::escape::quote_str_into;
-use sluice_proxy::cli::{Check, Cli, Command, Health, Run, Settings, SpoolCommand};
+use sluice_proxy::cli::{Check, Cli, Command, Health, Route, Run, Settings, SpoolCommand};
 use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
 use sluice_proxy::logging::{LogFormat, LogSettings};
+use sluice_proxy::routing::trial::{self, Event};
 use sluice_proxy::{app, check, process, scheduling, spool_command};
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use tracing::{error, info, warn};
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         Command::Spool(command) => {
             with_config(command.settings(), |config| look_at_spool(config, &command))
         }
+        Command::Route(route) => with_config(&route.settings, |config| explain(config, &route)),
         Command::Health(health) => ask(&health),
     }
 }
@@ -100,6 +104,51 @@ fn try_out(config: &Config, check: &Check) -> ExitCode {
         }
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Prints what becomes of each event of a file.
+fn explain(config: &Config, route: &Route) -> ExitCode {
+    let bytes = match read_events(&route.explain, config.limits.body_bytes_max) {
+        Ok(bytes) => bytes,
+        Err(error) => return fail(&format!("{}: {error}", route.explain.display()), 1),
+    };
+    let all = Event {
+        bytes: &bytes,
+        endpoint: &route.endpoint,
+        listener: &route.listener,
+        host: route.host.as_deref(),
+        query: route.query.as_deref(),
+    };
+    let events = match all.each(config) {
+        Ok(events) => events,
+        Err(error) => return fail(&error, 1),
+    };
+    for (at, event) in events.iter().enumerate() {
+        match trial::run(config, event) {
+            Ok(outcome) => {
+                let between = if at > 0 { "\n" } else { "" };
+                let _ = write!(io::stdout(), "{between}{outcome}");
+            }
+            Err(error) => return fail(&format!("event {at}: {error}"), 1),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A file, or standard input for `-`, that is no larger than the body of a request.
+fn read_events(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let input: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(io::stdin()),
+        _ => Box::new(File::open(path)?),
+    };
+    let mut bytes = Vec::new();
+    input.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::other(format!(
+            "it has over {bytes_max} bytes, the limit of a request's body"
+        )));
+    }
+    Ok(bytes)
 }
 
 fn look_at_spool(config: &Config, command: &SpoolCommand) -> ExitCode {

@@ -210,7 +210,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
     let workers: Vec<_> = [1_u64, 10]
         .into_iter()
         .map(|n| {
-            let stats = WorkerStats::new(2);
+            let stats = WorkerStats::new(2, 2);
             stats.connections_accepted.add(n);
             stats.connections_capped.add(2 * n);
             stats.connections_capped_by_address.add(30 * n);
@@ -242,6 +242,11 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             stats.ack_latency_micros.observe(250);
             stats.ack_latency_micros.observe(99_000_000);
             stats.driver.set(if n == 1 { 1 } else { 3 });
+            for (at, rule) in (1..).zip(&stats.rules) {
+                rule.events.add(39 * n * at);
+                rule.sampled_away.add(40 * n * at);
+                rule.without_topic.add(41 * n * at);
+            }
             for (at, output) in (1..).zip(&stats.outputs) {
                 output.accepted.add(13 * n * at);
                 output.delivered.add(14 * n * at);
@@ -295,6 +300,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
     spool.failing.set(1);
     Sources {
         workers,
+        rules: vec!["orders".to_owned(), "unmatched".to_owned()],
         tls: vec![("listen".to_owned(), Arc::new(tls()))],
         outputs: vec![
             OutputSource {
@@ -430,8 +436,9 @@ fn an_observation_is_in_every_bucket_from_its_own_up() {
 fn common_statuses_have_series_from_the_start() {
     let idle = Sources {
         tls: Vec::new(),
-        workers: vec![Arc::new(WorkerStats::new(0))],
+        workers: vec![Arc::new(WorkerStats::new(0, 0))],
         outputs: Vec::new(),
+        rules: Vec::new(),
         limits: LimitGauges::default(),
         readiness: Arc::new(Readiness::new(Arc::default(), [])),
         started: wall(),
@@ -546,7 +553,7 @@ fn openmetrics_differs_in_counter_names_bounds_and_its_end() {
 #[test]
 fn workers_are_counted_by_driver() {
     let mut sources = sources();
-    let odd = WorkerStats::new(0);
+    let odd = WorkerStats::new(0, 0);
     odd.driver.set(99);
     sources.workers.push(Arc::new(odd));
     let page = parse(&render(&sources, Format::Text));

@@ -20,6 +20,8 @@ mod kafka;
 mod listeners;
 #[path = "config/reference.rs"]
 mod reference;
+#[path = "config/routes.rs"]
+mod routes;
 #[path = "config/s3.rs"]
 mod s3;
 #[path = "config/spool.rs"]

@@ -152,6 +152,11 @@ pub trait SinkConfig: Debug + Send + Sync {
         None
     }
 
+    /// Whether a record can name its topic.
+    fn takes_topics(&self) -> bool {
+        false
+    }
+
     /// The rule by which records name their topic.
     fn topics(&self) -> Option<TopicRule<'_>> {
         None

@@ -11,8 +11,8 @@ use super::health::Readiness;
 use crate::net::tls::Tls;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{
-    BillingStats, Counter, Histogram, OutputStats, SpoolStats, StagingStats, WorkerStats,
-    WriterStats,
+    BillingStats, Counter, Histogram, OutputStats, RuleStats, SpoolStats, StagingStats,
+    WorkerStats, WriterStats,
 };
 use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};
@@ -26,6 +26,8 @@ pub struct Sources {
     pub workers: Vec<Arc<WorkerStats>>,
     /// In configuration order, as in [`WorkerStats::outputs`].
     pub outputs: Vec<OutputSource>,
+    /// The rules of routing, in configuration order, as in [`WorkerStats::rules`].
+    pub rules: Vec<String>,
     /// Limits, to compare usage with.
     pub limits: LimitGauges,
     /// TLS of the listeners that have it, by their names.
@@ -125,6 +127,8 @@ enum Samples {
     WorkerBy(&'static [(&'static str, Read<WorkerStats>)]),
     /// Per output, summed over workers.
     Output(Read<OutputStats>),
+    /// Per rule of routing, summed over workers.
+    Rule(Read<RuleStats>),
     /// Per output, summed over its writers.
     Writer(Read<WriterStats>),
     /// Per output and cause, summed over its writers.
@@ -219,6 +223,12 @@ impl Samples {
                 for (at, output) in sources.outputs.iter().enumerate() {
                     let total = sum(workers, |worker| worker.outputs.get(at).map_or(0, read));
                     page.sample("", &[("output", &output.name)], total);
+                }
+            }
+            Samples::Rule(read) => {
+                for (at, rule) in sources.rules.iter().enumerate() {
+                    let total = sum(workers, |worker| worker.rules.get(at).map_or(0, read));
+                    page.sample_by(rule, total);
                 }
             }
             Samples::Writer(read) => {

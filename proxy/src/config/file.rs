@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::known::{self, Unknown};
 use sluice_sinks::settings::{Origin, Tree, Value};
 use std::path::Path;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Reads a file's text. Types are left to the settings; keys are not.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Tree, ConfigError> {
@@ -46,6 +46,9 @@ impl Found<'_> {
                     self.named(name, sections);
                 }
                 DeValue::Table(table) if known::is_section(name) => self.keys(name, table),
+                DeValue::Array(tables) if known::ARRAYS.contains(&name) => {
+                    self.array(name, tables, at);
+                }
                 _ => self.unknown.push((at, known::unknown_section(name))),
             }
         }
@@ -66,6 +69,17 @@ impl Found<'_> {
                     self.keys(&format!("{section}.{name}"), table);
                 }
                 _ => self.unknown.push((at, known::unknown_key(section, name))),
+            }
+        }
+    }
+
+    /// The sections of an array of tables.
+    fn array(&mut self, name: &str, tables: &DeArray<'_>, at: usize) {
+        self.tree.counts.insert(name.to_owned(), tables.len());
+        for (number, table) in tables.iter().enumerate() {
+            match table.get_ref() {
+                DeValue::Table(table) => self.keys(&format!("{name}.{number}"), table),
+                _ => self.unknown.push((at, known::unknown_key(name, "a value"))),
             }
         }
     }
@@ -110,8 +124,13 @@ fn neutral(value: &DeValue<'_>) -> Value {
                 .map(|value| neutral(value.get_ref()))
                 .collect(),
         ),
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
+        DeValue::Float(number) => Value::Fraction(number.as_str().to_owned()),
         DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Table(_) => Value::Other("a table"),
+        DeValue::Table(table) => Value::Table(
+            table
+                .iter()
+                .map(|(key, value)| (key.get_ref().to_string(), neutral(value.get_ref())))
+                .collect(),
+        ),
     }
 }

@@ -88,7 +88,9 @@ impl Group {
         self.settings.spread == Spread::LeastLoaded && self.has(output)
     }
 
-    fn has(&self, output: &str) -> bool {
+    /// Whether an output is a member.
+    #[must_use]
+    pub fn has(&self, output: &str) -> bool {
         self.settings.of.iter().any(|name| name == output)
     }
 }

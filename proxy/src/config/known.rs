@@ -3,6 +3,8 @@
 use super::groups::Group;
 use super::{LISTENER_GROUPS, SECTIONS, Section};
 use crate::listeners;
+use crate::routing::trial::{TESTS, TestSettings};
+use crate::routing::{ROUTES, RouteSettings};
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{OutputType, TYPE_SETTING};
 use sluice_sinks::spool::{SECTION as SPOOL, SpoolSettings};
@@ -16,6 +18,9 @@ pub(super) const LISTENERS: &str = listeners::SECTION;
 
 /// Sections of sections.
 pub(super) const NAMED: [&str; 2] = [OUTPUTS, LISTENERS];
+
+/// Arrays of tables, whose sections are called `name.n`.
+pub(super) const ARRAYS: [&str; 2] = [ROUTES, TESTS];
 
 /// A similarity from which a name is suggested for another.
 const SIMILAR: f64 = 0.8;
@@ -77,6 +82,19 @@ fn keys(section: &str) -> Vec<&'static str> {
         keys.dedup();
         return keys;
     }
+    let in_array = |array: &str| {
+        section
+            .strip_prefix(array)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    for (array, settings) in [
+        (ROUTES, RouteSettings::SETTINGS),
+        (TESTS, TestSettings::SETTINGS),
+    ] {
+        if section == array || in_array(array) {
+            return settings.iter().map(|setting| setting.key).collect();
+        }
+    }
     if section.starts_with("listeners.") {
         let settings = LISTENER_GROUPS.iter().flat_map(|group| group.iter());
         return settings.map(|setting| setting.key).collect();
@@ -99,7 +117,7 @@ pub(super) fn unknown_section(name: &str) -> Unknown {
     unknown(
         format!("section `{name}`"),
         name,
-        names.chain(NAMED).collect(),
+        names.chain(NAMED).chain(ARRAYS).collect(),
     )
 }
 

@@ -12,6 +12,8 @@ use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
 use crate::listeners::{self, ListenerSettings};
 use crate::logging::LogSettings;
+use crate::routing::trial::Test;
+use crate::routing::{Routing, places_of};
 use crate::scheduling::ProcessSettings;
 use crate::worker::ListenSettings;
 use sluice_sinks::output::OutputContext;
@@ -122,6 +124,9 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         spool: None,
     };
     let (outputs, groups) = outputs::read(reader, &context);
+    let names: Vec<&str> = listeners.iter().map(|one| one.name.as_str()).collect();
+    let routing = Routing::read(reader, &places_of(&outputs, &groups), &names);
+    let tests = Test::read_all(reader);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));
     }
@@ -144,6 +149,8 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         process,
         outputs,
         groups,
+        routing,
+        tests,
         notes: Vec::new(),
         in_force: std::mem::take(&mut reader.in_force),
     })

@@ -9,6 +9,7 @@ use sluice_core::request::RequestId;
 use sluice_core::time::{Mono, Wall};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// The head of one request, borrowed from its bytes.
 #[derive(Debug)]
@@ -39,6 +40,12 @@ impl Head<'_> {
     #[must_use]
     pub fn source(&self) -> Option<Source> {
         self.peer.source
+    }
+
+    /// The name of the listener that it came to.
+    #[must_use]
+    pub fn listener(&self) -> &Arc<str> {
+        &self.peer.listener
     }
 
     /// Whether the peer is a proxy that is believed about its clients' addresses.

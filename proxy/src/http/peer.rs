@@ -7,6 +7,7 @@ use crate::net::listener::ListenerRules;
 use crate::net::proxy_protocol::Notes;
 use sluice_core::budget::Source;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// For whom bytes are counted; `None` for trusted proxies.
     pub(super) source: Option<Source>,
+    /// The listener that it came to.
+    pub(super) listener: Arc<str>,
     /// Its X-Forwarded-For is believed.
     pub(super) is_trusted: bool,
     /// Whom its certificate names.
@@ -28,6 +31,7 @@ impl Peer {
         Peer {
             address,
             source: None,
+            listener: Arc::clone(&rules.name),
             is_trusted: rules.trusts(address.ip()),
             subject: None,
             notes: None,
@@ -39,6 +43,7 @@ impl Peer {
         Peer {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             source: None,
+            listener: Arc::default(),
             is_trusted: false,
             subject: None,
             notes: None,

@@ -88,7 +88,7 @@ mod tests {
         let clock = Clock::start();
         let context = WorkerContext::new(
             0,
-            Arc::new(WorkerStats::new(0)),
+            Arc::new(WorkerStats::new(0, 0)),
             Arc::new(Drain::default()),
             clock,
             0,

@@ -104,6 +104,8 @@ pub(crate) fn bind_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, BindE
 
 /// What a listener decides about its connections. Each core has its own.
 pub(crate) struct ListenerRules {
+    /// Its name, by which rules of routing know it.
+    pub(crate) name: Arc<str>,
     /// TLS, where the listener speaks it.
     pub(crate) tls: Option<Arc<Tls>>,
     /// A handshake that takes longer is given up.
@@ -574,6 +576,7 @@ mod tests {
 
     fn rules() -> ListenerRules {
         ListenerRules {
+            name: "listen".into(),
             tls: None,
             handshake_deadline: Duration::ZERO,
             handshakes: Handshakes::new(1),

@@ -1,9 +1,12 @@
 //! The reference page is made of the declarations.
 
 use super::load;
+use sluice_core::route::rules::RULES_MAX;
 use sluice_proxy::config::groups::{self, GroupSettings};
 use sluice_proxy::config::{LISTENER_GROUPS, OUTPUTS_MAX, SECTIONS};
 use sluice_proxy::listeners::LISTENERS_MAX;
+use sluice_proxy::routing::trial::{TESTS, TESTS_MAX, TestSettings};
+use sluice_proxy::routing::{ROUTES, RouteSettings};
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{Delivery, OutputType, TYPE_SETTING, Timing};
 use sluice_sinks::settings::{Kind, Setting};
@@ -68,6 +71,7 @@ fn page() -> String {
     sections(&mut page);
     listeners(&mut page);
     outputs(&mut page);
+    routes(&mut page);
     page
 }
 
@@ -135,7 +139,7 @@ fn outputs(page: &mut String) {
         page,
         "\n## `[outputs.<name>]`\n\n\
          Where records go: 1 to {OUTPUTS_MAX} outputs, each with a name of 1 to 32 of a-z, 0-9, _ and -. Every record goes to all of\n\
-         them. Without any, there is one of type `file`, named `files`.\n\n{COLUMNS}"
+         them, unless `[[routes]]` say otherwise. Without any, there is one of type `file`, named `files`.\n\n{COLUMNS}"
     );
     row(page, TYPE_SETTING.key, &TYPE_SETTING, "none");
     let common = || Timing::SETTINGS.iter().chain(Delivery::SETTINGS);
@@ -210,6 +214,42 @@ fn outputs(page: &mut String) {
     }
 }
 
+fn routes(page: &mut String) {
+    let rule = "[[routes]]\nname = \"orders\"\nwhen = { field = \"event_type\", equals = \"purchase\" }\noutputs = [\"files\"]\n";
+    let test = "[[tests]]\nname = \"orders go to files\"\nevent = '{\"event_type\":\"purchase\"}'\nrules = [\"orders\"]\n";
+    for (name, sentence, example, settings) in [
+        (
+            ROUTES,
+            format!(
+                "Rules that say where events go, up to {RULES_MAX}, in their order ([routing](../routing.md)). They are written in the file only."
+            ),
+            rule.to_owned(),
+            RouteSettings::SETTINGS,
+        ),
+        (
+            TESTS,
+            format!(
+                "Events, and what has to become of them, up to {TESTS_MAX}: `sluice check` tries them."
+            ),
+            format!("{rule}\n{test}"),
+            TestSettings::SETTINGS,
+        ),
+    ] {
+        let _ = write!(
+            page,
+            "\n## `[[{name}]]`\n\n{sentence}\n\n```toml\n{example}```\n\n{COLUMNS}"
+        );
+        let printed: toml::Table = load(&example).unwrap().to_toml().parse().unwrap();
+        for setting in settings {
+            let default = match setting.form.needed {
+                Some(_) => "none: it has to be set".to_owned(),
+                None => default(setting, printed[name][0].get(setting.key)),
+            };
+            row(page, setting.key, setting, &default);
+        }
+    }
+}
+
 #[test]
 fn the_reference_page_is_made_of_the_declarations() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/config.md");
@@ -235,6 +275,8 @@ fn every_setting_says_what_it_means() {
         .chain(TYPES.iter().flat_map(OutputType::all_settings))
         .chain(SpoolSettings::SETTINGS)
         .chain(GroupSettings::SETTINGS)
+        .chain(RouteSettings::SETTINGS)
+        .chain(TestSettings::SETTINGS)
     {
         let sentence = setting.sentence;
         assert!(

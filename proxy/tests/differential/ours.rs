@@ -94,6 +94,7 @@ impl Server {
             memory_bytes: 1 << 40,
             listeners: vec![Listener::load(listener).unwrap()],
             outputs: 0,
+            rules: 0,
             clock: Clock::start(),
             drain: Arc::clone(&drain),
         };

@@ -172,6 +172,7 @@ impl Server {
             memory_bytes: settings.memory_bytes,
             listeners: vec![listener],
             outputs: 0,
+            rules: 0,
             clock,
             drain: Arc::clone(&drain),
         };

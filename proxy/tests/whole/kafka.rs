@@ -192,6 +192,39 @@ fn templated_topics_are_bounded_with_a_fallback() {
 }
 
 #[test]
+fn a_rule_names_topics_from_nested_fields_and_a_list() {
+    let cluster = Cluster::start();
+    for name in ["clicks-buy", "clicks-view"] {
+        cluster.0.create_topic(name, PARTITIONS, 3).unwrap();
+    }
+    let dir = tempdir().unwrap();
+    let rule = "[[routes]]\nname = \"typed\"\nwhen = { field = \"e.type\", present = true }\noutputs = [\"main\"]\n\
+                topic = \"clicks-{e.type}\"\ntopic_names = [\"clicks-buy\", \"clicks-view\"]\n";
+    let proxy = Proxy::start(dir.path(), &(cluster.output() + rule));
+    let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (topic, kind) in [
+        ("clicks-buy", "{\"type\":\"buy\"}"),
+        ("clicks-view", "{\"type\":\"v\\u0069ew\"}"),
+        // Not allowed, no name, and no rule's.
+        (TOPIC, "{\"type\":\"other\"}"),
+        (TOPIC, "{\"type\":\"../buy\"}"),
+        (TOPIC, "{}"),
+    ] {
+        let id = new_id();
+        let body = format!("{{\"e\":{kind},{}", &event(&id, 0)[1..]);
+        assert_eq!(proxy.post(EVENTS, body).status, 200, "{kind}");
+        expected.entry(topic).or_default().insert(id);
+    }
+    let page = proxy.settled_metrics("main");
+    let of_rule = |what: &str| page.get(&format!("sluice_route_events_{what}{{rule=\"typed\"}}"));
+    assert_eq!((of_rule("total"), of_rule("without_topic_total")), (4, 2));
+    proxy.end_cleanly();
+    for (topic, ids) in expected {
+        assert_eq!(cluster.stored_in(topic).ids(), ids, "{topic}");
+    }
+}
+
+#[test]
 fn a_denied_topic_is_503_and_reported() {
     let cluster = Cluster::start();
     let dir = tempdir().unwrap();

@@ -38,6 +38,7 @@ mod process;
 mod readers;
 mod records;
 mod refused;
+mod routes;
 #[cfg(feature = "s3")]
 mod s3;
 mod shutdown;

@@ -263,6 +263,10 @@ impl SinkConfig for KafkaSettings {
         Box::pin(async { Ok(Arc::new(KafkaSink::start(self.clone()).await?) as Arc<dyn Sink>) })
     }
 
+    fn takes_topics(&self) -> bool {
+        true
+    }
+
     fn topics(&self) -> Option<TopicRule<'_>> {
         Some(TopicRule {
             template: self.template.as_ref()?,

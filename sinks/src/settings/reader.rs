@@ -75,6 +75,20 @@ impl Reader {
         self.tree.listeners.iter().cloned().collect()
     }
 
+    /// How many tables an array of tables has.
+    #[must_use]
+    pub fn count(&self, array: &str) -> usize {
+        self.tree.counts.get(array).copied().unwrap_or(0)
+    }
+
+    /// Prints no value of this key.
+    pub fn leave_out(&mut self, key: &str) {
+        let path = self.path(key);
+        if let Some(known) = self.find_mut(&path) {
+            known.value = None;
+        }
+    }
+
     /// Reports a value that cannot be read at all.
     pub fn unreadable(&mut self, key: &str, why: &str) {
         let path = self.path(key);

@@ -23,6 +23,10 @@ pub enum Value {
     Untyped(String),
     /// A text that is never shown.
     Hidden(String),
+    /// A number with a fraction, as it was written.
+    Fraction(String),
+    /// A table, for settings that have a form of their own.
+    Table(BTreeMap<String, Value>),
     /// A type that no setting has.
     Other(&'static str),
 }
@@ -35,6 +39,8 @@ impl fmt::Debug for Value {
             Value::Switch(is_on) => is_on.fmt(f),
             Value::List(values) => f.debug_list().entries(values).finish(),
             Value::Hidden(_) => f.write_str(Secret::MASK),
+            Value::Fraction(_) => f.write_str("a number with a fraction"),
+            Value::Table(_) => f.write_str("a table"),
             Value::Other(name) => f.write_str(name),
         }
     }
@@ -409,6 +415,8 @@ pub struct Tree {
     pub outputs: BTreeSet<String>,
     /// The names of listeners besides the first, also of those without a value.
     pub listeners: BTreeSet<String>,
+    /// How many tables an array of tables has; the sections of the n-th are called `name.n`.
+    pub counts: BTreeMap<String, usize>,
 }
 
 impl Tree {

@@ -3,7 +3,7 @@
 
 use super::Kind::{Counter, Gauge, Histogram};
 use super::Samples::{
-    Bill, Custom, Known, One, Output, Spool, Stage, Worker, WorkerBy, Writer, WriterByCause,
+    Bill, Custom, Known, One, Output, Rule, Spool, Stage, Worker, WorkerBy, Writer, WriterByCause,
 };
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
 use crate::worker::DriverKind;
@@ -192,6 +192,15 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_events_without_topic_total", Counter, "events", NONE,
         "Good events whose values named no topic of a template, or one too many: for its fallback.",
         Worker(|worker| worker.events_without_topic.get())),
+    family("sluice_route_events_total", Counter, "events", &["rule"],
+        "Good events that a rule of routing matched; `unmatched` that none did.",
+        Rule(|rule| rule.events.get())),
+    family("sluice_route_events_sampled_away_total", Counter, "events", &["rule"],
+        "Of these, left out of the rule's sample.",
+        Rule(|rule| rule.sampled_away.get())),
+    family("sluice_route_events_without_topic_total", Counter, "events", &["rule"],
+        "Of these, whose topic could not be made, was not allowed or was one too many: for the output's own.",
+        Rule(|rule| rule.without_topic.get())),
     family("sluice_body_bytes_total", Counter, "bytes", NONE,
         "Request bodies as they were sent.",
         Worker(|worker| worker.body_bytes.get())),

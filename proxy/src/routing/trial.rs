@@ -1,0 +1,416 @@
+//! Tries rules without a server: `sluice route --explain`, and the `[[tests]]` of a configuration.
+
+use super::when::ENDPOINTS;
+use crate::app;
+use crate::config::Config;
+use crate::routing::places_of;
+use sluice_core::ack::OutputId;
+use sluice_core::json::scan::Wanted;
+use sluice_core::json::split::{SplitLimits, split};
+use sluice_core::plan::{Mode, Plan};
+use sluice_core::prepared::Prepared;
+use sluice_core::reject::Reject;
+use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::route::rules::RulesError;
+use sluice_core::stats::EndpointLabel;
+use sluice_core::time::Wall;
+use sluice_sinks::output::AckMode;
+use sluice_sinks::settings;
+use sluice_sinks::settings::{Problem, Reader, checked, list, text, texts};
+use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The name of the array of tests.
+pub const TESTS: &str = "tests";
+
+/// Tests in one configuration.
+pub const TESTS_MAX: usize = 1_000;
+
+/// Bytes of a test's event.
+pub const EVENT_BYTES_MAX: usize = 65_536;
+
+settings! {
+    /// One test: an event, and what has to become of it. What is not written is not tested.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct TestSettings from (reader) {
+        /// What a failure calls it.
+        name: String = String::new(), text("1 to 100 bytes", |name| (1..=100).contains(&name.len())).needed("a failure names the test");
+        /// The event, or the body of a request to the endpoint `collect`.
+        event: String = String::new(), text("up to 65536 bytes", |event| event.len() <= EVENT_BYTES_MAX).needed("a test needs an event");
+        /// The endpoint that it comes to.
+        endpoint: String = "events".to_owned(), text("one of collect, events, pixel", is_endpoint);
+        /// The listener that it comes to.
+        listener: String = "listen".to_owned(), text("a listener's name", |name| !name.is_empty());
+        /// The host that the request names.
+        host: Option<String> = None, text("a host", |host| !host.is_empty()).default_is("none");
+        /// The query of the request, without `?`.
+        query: Option<String> = None, text("a query", |query| query.len() <= 4_096).default_is("none");
+        /// The rules that take it, or `unmatched`.
+        rules: Vec<String> = Vec::new(), list("rules", super::RULES_MAX, "names of rules").default_is("not tested");
+        /// The outputs it goes to; `[]` for none.
+        outputs: Vec<String> = Vec::new(), list("outputs", crate::config::OUTPUTS_MAX, "names of outputs").default_is("not tested");
+        /// Its key at each of its outputs; `off` for none.
+        key: Option<String> = None, checked("a text").or_off().default_is("not tested");
+        /// Its topic at each of its Kafka outputs; `off` for the output's own.
+        topic: Option<String> = None, checked("a text").or_off().default_is("not tested");
+        /// Texts that its record has.
+        record_has: Vec<String> = Vec::new(), texts("texts", 32, "a text", |_| true).default_is("not tested");
+    }
+}
+
+fn is_endpoint(name: &str) -> bool {
+    ENDPOINTS.iter().any(|endpoint| endpoint.label() == name)
+}
+
+/// A test, and which of its expectations are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// As it is written.
+    pub settings: TestSettings,
+    tests_rules: bool,
+    tests_outputs: bool,
+    tests_key: bool,
+    tests_topic: bool,
+}
+
+impl Test {
+    /// Reads all tests.
+    pub fn read_all(reader: &mut Reader) -> Vec<Test> {
+        let count = reader.count(TESTS);
+        if count > TESTS_MAX {
+            reader.problems.push(Problem::OutOfRange {
+                key: TESTS.to_owned(),
+                value: count as u64,
+                unit: "tests",
+                min: 0,
+                max: TESTS_MAX as u64,
+            });
+        }
+        let tests = 0..count.min(TESTS_MAX);
+        tests.map(|at| Test::read(reader, at)).collect()
+    }
+
+    fn read(reader: &mut Reader, at: usize) -> Test {
+        reader.enter(format!("{TESTS}.{at}"));
+        let settings = TestSettings::read(reader);
+        let expectations = ["rules", "outputs", "key", "topic", "record_has"];
+        let written = expectations.map(|key| reader.is_written(key));
+        if !written.contains(&true) {
+            reader.missing("outputs", "a test says what has to become of its event");
+        }
+        // What is not tested is not printed either.
+        for (key, _) in expectations
+            .iter()
+            .zip(written)
+            .filter(|(_, is_written)| !is_written)
+        {
+            reader.leave_out(key);
+        }
+        let [tests_rules, tests_outputs, tests_key, tests_topic, _] = written;
+        Test {
+            settings,
+            tests_rules,
+            tests_outputs,
+            tests_key,
+            tests_topic,
+        }
+    }
+
+    /// What is not as it should be; empty for a test that passes.
+    ///
+    /// # Errors
+    /// See [`run`].
+    pub fn failures(&self, config: &Config) -> Result<Vec<String>, TrialError> {
+        let expected = &self.settings;
+        let found = run(config, &Event::of(expected))?;
+        let mut failures = Vec::new();
+        let mut compare = |what: &str, found: String, expected: String| {
+            if found != expected {
+                failures.push(format!("{what} {found}, expected {expected}"));
+            }
+        };
+        if self.tests_rules {
+            compare("rules are", names(&found.rules), names(&expected.rules));
+        }
+        if self.tests_outputs {
+            let outputs: Vec<_> = found
+                .places
+                .iter()
+                .map(|place| place.output.clone())
+                .collect();
+            compare(
+                "outputs are",
+                names(&sorted(&outputs)),
+                names(&sorted(&expected.outputs)),
+            );
+        }
+        for place in &found.places {
+            if self.tests_key {
+                let what = format!("key at {} is", place.output);
+                compare(
+                    &what,
+                    or_none(place.key.as_deref()),
+                    or_none(expected.key.as_deref()),
+                );
+            }
+            if self.tests_topic && place.takes_topics {
+                let what = format!("topic at {} is", place.output);
+                compare(
+                    &what,
+                    or_none(place.topic.as_deref()),
+                    or_none(expected.topic.as_deref()),
+                );
+            }
+        }
+        for text in &expected.record_has {
+            if !found.record.contains(text.as_str()) {
+                failures.push(format!("the record has no `{text}`: {}", found.record));
+            }
+        }
+        Ok(failures)
+    }
+}
+
+fn sorted(names: &[String]) -> Vec<String> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names
+}
+
+fn names(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+fn or_none(text: Option<&str>) -> String {
+    text.map_or_else(|| "none".to_owned(), |text| format!("{text:?}"))
+}
+
+/// An event as it would come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// The event, or the body of a request to the endpoint `collect`.
+    pub bytes: &'a [u8],
+    /// The endpoint's name.
+    pub endpoint: &'a str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The host that the request names.
+    pub host: Option<&'a str>,
+    /// The query of the request, without `?`.
+    pub query: Option<&'a str>,
+}
+
+impl<'a> Event<'a> {
+    fn of(test: &'a TestSettings) -> Event<'a> {
+        Event {
+            bytes: test.event.as_bytes(),
+            endpoint: &test.endpoint,
+            listener: &test.listener,
+            host: test.host.as_deref(),
+            query: test.query.as_deref(),
+        }
+    }
+
+    fn is_envelope(&self) -> bool {
+        self.endpoint == EndpointLabel::Collect.label()
+    }
+
+    /// This event, or each of those in this body of several.
+    ///
+    /// # Errors
+    /// The body is none, or an event of it.
+    pub fn each(&self, config: &Config) -> Result<Vec<Event<'a>>, TrialError> {
+        if self.is_envelope() {
+            return Ok(vec![*self]);
+        }
+        let limits = SplitLimits {
+            depth_max: config.ingest.json_depth_max,
+            events_max: config.ingest.events_max,
+        };
+        let mut events = Vec::new();
+        split(self.bytes, limits, &Wanted::default(), &mut events)?;
+        let alone = |event: Result<sluice_core::json::split::Event, Reject>| {
+            let bytes = event?.span.of(self.bytes);
+            Ok(Event { bytes, ..*self })
+        };
+        events.into_iter().map(alone).collect()
+    }
+}
+
+/// Why an event cannot be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// A client would get an error for it.
+    #[error("the event is refused: {0}")]
+    Refused(#[from] Reject),
+    /// The rules cannot be made.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Several events where one is tried.
+    #[error("{0} events, one is tried at a time")]
+    Several(usize),
+}
+
+/// What becomes of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The rules that took it, or `unmatched`; empty where routing is off.
+    pub rules: Vec<String>,
+    /// A sample left it out.
+    pub is_sampled_away: bool,
+    /// Where it goes.
+    pub places: Vec<Goal>,
+    /// What it becomes; empty where it goes nowhere.
+    pub record: String,
+}
+
+/// One output that an event goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Its name.
+    pub output: String,
+    /// Its type.
+    pub type_name: String,
+    /// What a 200 waits for there.
+    pub ack: &'static str,
+    /// The partition key; `None` is chosen by chance.
+    pub key: Option<String>,
+    /// The topic; `None` is the output's own.
+    pub topic: Option<String>,
+    /// Whether it has topics.
+    pub takes_topics: bool,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = match self.rules.as_slice() {
+            [] => "none, every event goes to every output".to_owned(),
+            rules => rules.join(", "),
+        };
+        writeln!(f, "rule: {rules}")?;
+        match (self.places.is_empty(), self.is_sampled_away) {
+            (true, true) => writeln!(f, "goes nowhere: its sample leaves it out")?,
+            (true, false) => writeln!(f, "goes nowhere")?,
+            _ => {}
+        }
+        for place in &self.places {
+            write!(
+                f,
+                "to {} ({}), ack {}",
+                place.output, place.type_name, place.ack
+            )?;
+            match &place.key {
+                Some(key) => write!(f, ", key {key:?}")?,
+                None => f.write_str(", random key")?,
+            }
+            if let Some(topic) = &place.topic {
+                write!(f, ", topic {topic}")?;
+            }
+            f.write_char('\n')?;
+        }
+        if !self.record.is_empty() {
+            writeln!(f, "record: {}", self.record)?;
+        }
+        Ok(())
+    }
+}
+
+/// Applies a configuration's rules to one event. Time, address and request id of the record are made up.
+///
+/// # Errors
+/// The event would be refused; there is more than one.
+pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
+    let settings = app::ingest_settings(config)?;
+    let is_envelope = event.is_envelope();
+    let plan: &Plan = if is_envelope {
+        &settings.collect
+    } else {
+        &settings.events
+    };
+    debug_assert_eq!(is_envelope, plan.mode == Mode::Envelope);
+    let path = match event.endpoint {
+        "collect" => config.paths.collect.as_str(),
+        "pixel" => config.paths.pixel.as_deref().unwrap_or_default(),
+        _ => config.paths.events.as_deref().unwrap_or_default(),
+    };
+    let uri = match event.query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let request = RequestContext {
+        method: if event.endpoint == "pixel" {
+            "GET"
+        } else {
+            "POST"
+        },
+        uri: &uri,
+        path,
+        query: event.query,
+        user_agent: None,
+        forwarded_for: None,
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        id: RequestId(0),
+        received_at: Wall::default(),
+        door: Door {
+            endpoint: event.endpoint,
+            listener: event.listener,
+            host: event.host.map(str::as_bytes),
+        },
+    };
+    let mut prepared = Prepared::default();
+    plan.run(&request, event.bytes, usize::MAX, &mut prepared)?;
+    if let Some((_, reject)) = prepared.rejected.pop() {
+        return Err(reject.into());
+    }
+    let [record] = &prepared.records[..] else {
+        return Err(TrialError::Several(prepared.records.len()));
+    };
+    let routing = record.routing.as_deref();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let ids = (0..).map(OutputId);
+    let all = places_of(&config.outputs, &config.groups);
+    let intake = &settings.intake;
+    let of_outputs = intake.outputs.iter().map(|rule| rule.is_default);
+    let are_default = of_outputs.chain(intake.groups.iter().map(|rule| rule.is_default));
+    let places = ids
+        .zip(&all)
+        .zip(are_default)
+        .filter_map(|((id, place), is_default)| {
+            if !routing.map_or(is_default, |routing| routing.outputs.contains(id)) {
+                return None;
+            }
+            let (key, topic, class) = match routing.and_then(|routing| routing.route(id)) {
+                Some(route) => (route.key.as_ref(), route.topic.as_ref(), route.class),
+                None => (
+                    record.key.as_ref().filter(|_| place.defaults.keyed),
+                    record.topic.as_ref().filter(|_| place.defaults.by_topic),
+                    None,
+                ),
+            };
+            Some(Goal {
+                output: place.name.to_owned(),
+                type_name: place.type_name.to_owned(),
+                ack: match class {
+                    Some(class) if !class.is_awaited() => AckMode::Enqueued.word(),
+                    _ => place.ack.map_or("that of each member", AckMode::word),
+                },
+                key: key.map(|key| text(key)),
+                topic: topic.map(|topic| topic.as_str().to_owned()),
+                takes_topics: place.takes_topics,
+            })
+        });
+    let tallies = prepared.rule_tallies();
+    let matched = config.routing.names().into_iter().zip(tallies);
+    Ok(Outcome {
+        rules: matched
+            .filter(|(_, tally)| tally.events > 0)
+            .map(|(name, _)| name)
+            .collect(),
+        is_sampled_away: tallies.iter().any(|tally| tally.sampled_away > 0),
+        places: places.collect(),
+        record: text(&record.payload),
+    })
+}
