@@ -14,6 +14,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sluice_core::ack::OutputId;
 use sluice_core::json::escape::Escaped;
 use sluice_core::json::scan::{self, Found, Kind, Wanted};
 use sluice_core::json::split::{self, SplitLimits};
@@ -21,10 +22,13 @@ use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::route::condition::{Condition, Literal, Test};
+use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
 use sluice_core::time::Wall;
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// An event of `len` bytes, the length made up by its last field.
 fn event(len: usize) -> Vec<u8> {
@@ -299,5 +303,62 @@ fn split_batch(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scan_event, escape, envelope, split_batch);
+/// Two rules of two fields each, the second of which matches, with a key from a nested field.
+fn by_rules() -> Plan {
+    let field = |path: &str| Source::Field(path.parse().unwrap());
+    let is = |path: &str, text: &str| {
+        let test = Test::one_of([Literal::Text(text.to_owned())]);
+        Condition::Is(field(path), test)
+    };
+    let rule = |event_type: &str| RuleSettings {
+        when: Some(Condition::All(vec![
+            is("event_type", event_type),
+            Condition::Is(field("attributes._session_number"), Test::Present(true)),
+        ])),
+        outputs: vec![(OutputId(0), None)],
+        key: Some("field:user.id,unique_id".parse().unwrap()),
+        key_salt: Vec::new(),
+        topic: None,
+        sample: None,
+    };
+    let output = OutputDefaults {
+        keyed: false,
+        by_topic: false,
+    };
+    let rules = vec![rule("_purchase"), rule("_page_view")];
+    let rules = Rules::new(rules, None, false, vec![output; 2]).unwrap();
+    Plan {
+        rules: Some(Arc::new(rules)),
+        ..Plan::new(Mode::Event, PartitionRule::Random)
+    }
+}
+
+fn route(c: &mut Criterion) {
+    let request = request();
+    let mut out = Prepared::default();
+    for (name, body, events) in [
+        ("event of 1 KiB to a record", event(1_024), 1),
+        ("16 KiB array of 20 to records", batch(), 20),
+    ] {
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Elements(events as u64));
+        let plain = Plan::new(Mode::Event, PartitionRule::Random);
+        plain.run(&request, &body, 1 << 20, &mut out).unwrap();
+        assert_eq!(out.records.len(), events);
+        group.bench_function("without rules", |b| {
+            b.iter(|| plain.run(black_box(&request), black_box(&body), 1 << 20, &mut out));
+        });
+        let plan = by_rules();
+        plan.run(&request, &body, 1 << 20, &mut out).unwrap();
+        assert_eq!(out.rule_tallies()[1].events, events as u64);
+        let routing = out.records[0].routing.as_ref().unwrap();
+        assert_eq!(routing.key_bytes(), 36);
+        group.bench_function("two rules of two fields, and a key", |b| {
+            b.iter(|| plan.run(black_box(&request), black_box(&body), 1 << 20, &mut out));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, scan_event, escape, envelope, split_batch, route);
 criterion_main!(benches);

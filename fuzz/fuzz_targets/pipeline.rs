@@ -5,13 +5,38 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
+use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::route::condition::{Condition, Test};
+use sluice_core::route::rules::{RuleSettings, Rules, Source};
+use sluice_core::route::sample::Sample;
 use sluice_core::time::Wall;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Rules that read fields at several depths, and keep a sample of one.
+fn rules() -> Rules {
+    let path = |path: &str| path.parse().unwrap();
+    let present = Condition::Is(Source::Field(path("a.b")), Test::Present(true));
+    let rule = RuleSettings {
+        when: Some(present),
+        outputs: vec![(OutputId(0), None)],
+        key: Some("field:id,a.b.c".parse().unwrap()),
+        key_salt: Vec::new(),
+        topic: None,
+        sample: Some((
+            Sample {
+                keep_per_mille: 500,
+            },
+            path("a.b"),
+        )),
+    };
+    Rules::new(vec![rule], None, false, Vec::new()).unwrap()
+}
 
 fuzz_target!(|body: &[u8]| {
     let request = RequestContext {
@@ -44,6 +69,23 @@ fuzz_target!(|body: &[u8]| {
         if let Some(key) = &record.key {
             let chars = std::str::from_utf8(key).unwrap().chars().count();
             assert!((1..=256).contains(&chars));
+        }
+    }
+
+    let by_rule = Plan {
+        rules: Some(Arc::new(rules())),
+        ..Plan::new(Mode::Event, PartitionRule::Random)
+    };
+    if by_rule.run(&request, body, 4_096, &mut out).is_ok() {
+        let matched: u64 = out.rule_tallies().iter().map(|tally| tally.events).sum();
+        assert!(matched >= out.records.len() as u64);
+        for record in &out.records {
+            let is_kept = record
+                .routing
+                .as_ref()
+                .is_none_or(|to| !to.outputs.is_empty());
+            assert_eq!(is_kept, !record.payload.is_empty());
+            assert!(!is_kept || serde_json::from_slice::<IgnoredAny>(&record.payload).is_ok());
         }
     }
 

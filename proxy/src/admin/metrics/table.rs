@@ -193,7 +193,7 @@ pub const FAMILIES: &[Family] = &[
         "Good events whose values named no topic of a template, or one too many: for its fallback.",
         Worker(|worker| worker.events_without_topic.get())),
     family("sluice_route_events_total", Counter, "events", &["rule"],
-        "Good events that a rule of routing matched; `unmatched` that none did.",
+        "Valid events that a rule of routing matched, whether or not there was room for them; `unmatched` that none did.",
         Rule(|rule| rule.events.get())),
     family("sluice_route_events_sampled_away_total", Counter, "events", &["rule"],
         "Of these, left out of the rule's sample.",
