@@ -1,7 +1,8 @@
 //! Rules of routing and their tests: what is read, what is refused with which words, and what they decide.
 
-use super::{load, problem};
+use super::{load, load_all, problem};
 use sluice_proxy::check::try_out;
+use sluice_proxy::config::Flags;
 use sluice_proxy::routing::trial::{Event, Outcome, run};
 
 const OUTPUTS: &str = "outputs.a = { type = 'null' }\noutputs.b = { type = 'null', ack = 'enqueued' }\n\
@@ -348,6 +349,26 @@ fn a_rule_names_outputs_key_topic_and_promise() {
             found.places[2].topic.as_deref()
         ),
         (None, None)
+    );
+}
+
+#[test]
+fn the_salt_of_keys_may_come_from_a_variable() {
+    let rule = "[[routes]]\nname = 'r'\noutputs = ['a']\nkey = 'hmac:user'\n";
+    let salt = [("SLUICE_ROUTING__KEY_SALT", "Jefe")];
+    let config = load_all(&with(rule), &salt, &Flags::default()).unwrap();
+    assert!(!config.to_string().contains("Jefe"), "{config}");
+    let event = Event {
+        bytes: br#"{"user":"what do ya want for nothing?"}"#,
+        endpoint: "pixel",
+        listener: "listen",
+        host: None,
+        query: None,
+    };
+    let found = run(&config, &event).unwrap();
+    assert_eq!(
+        found.places[0].key.as_deref(),
+        Some("5bdcc146bf60754e6a042426089575c7")
     );
 }
 
