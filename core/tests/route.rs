@@ -137,13 +137,17 @@ fn where_all_rules_count_the_first_decides_at_each_output() {
     first.key = Some("field:a".parse().unwrap());
     let mut second = rule(None, &[0, 1]);
     second.key = Some("field:b".parse().unwrap());
-    let rules = Rules::new(vec![first, second], None, true, vec![KEYED, PLAIN]).unwrap();
-    let out = run(&plan(Mode::Event, rules), r#"{"a":"x","b":7}"#);
+    let mut third = rule(None, &[]);
+    third.outputs = vec![(OutputId(0), Some(DeliveryClass::BestEffort))];
+    let list = vec![first, second, third];
+    let rules = Rules::new(list, None, true, vec![KEYED, PLAIN]).unwrap();
+    let body = r#"{"a":"x","b":7,"user":"own"}"#;
+    let out = run(&plan(Mode::Event, rules), body);
     assert_eq!(outputs(&out.records[0]), set(&[0, 1]));
-    assert_eq!(
-        (key(&out, 0).as_deref(), key(&out, 1).as_deref()),
-        (Some("x"), Some("7"))
-    );
+    assert_eq!(key(&out, 0).as_deref(), Some("x"));
+    assert_eq!(key(&out, 1).as_deref(), Some("7"));
+    let routing = out.records[0].routing.as_ref().unwrap();
+    assert_eq!(routing.route(OutputId(0)).unwrap().class, None);
 }
 
 #[test]
