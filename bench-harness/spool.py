@@ -132,6 +132,8 @@ replay_records_per_s = {pace if pace.isdecimal() else json.dumps(pace)}
 def start_sluice():
     process = spawn("sluice", f"{options.bin}/sluice", "run", "--config", config)
     await_url(f"http://127.0.0.1:{port}/health")
+    # The port of metrics may open a moment later.
+    await_url(f"http://127.0.0.1:{admin}/live")
     return process
 
 

@@ -125,13 +125,19 @@ fn expired_credentials_are_503_until_renewed_without_a_restart() {
     ];
     let proxy = Proxy::start_with(dir.path(), &to_kinesis(&stream.url()), &variables);
     let mut sent = Vec::new();
-    for says in [Says::Error, Says::Key("AKIDOLD"), Says::Nothing] {
+    let mut refused = |says| {
         source.say(says);
-        let refused = burst(proxy.address, EVENTS, 2, 3);
-        assert_200_or_503(&refused);
-        assert_eq!(count_answered(&refused, 503), refused.len());
-        sent.extend(refused);
-    }
+        let some = burst(proxy.address, EVENTS, 2, 3);
+        assert_200_or_503(&some);
+        assert_eq!(count_answered(&some, 503), some.len());
+        sent.extend(some);
+    };
+    refused(Says::Error);
+    wait_until("the stream refuses the old credentials", || {
+        refused(Says::Key("AKIDOLD"));
+        !stream.stats().errors.is_empty()
+    });
+    refused(Says::Nothing);
     let troubled = &proxy.ready_json()["troubled"]["main"];
     assert_eq!(troubled, "denied");
     // A fetch that hangs is given up in seconds, and the next one comes seconds later.
@@ -360,6 +366,14 @@ fn an_endpoint_that_moves_is_found_without_a_restart() {
     proxy.end_cleanly();
 }
 
+/// Calls of which some are never answered and store nothing, so that a 200 for them would be false.
+fn some_calls_hang() -> Faults {
+    Faults {
+        hang: 0.2,
+        ..Faults::default()
+    }
+}
+
 /// Requests succeed again, and then all of them.
 fn recovers(proxy: &Proxy, sent: &mut Vec<Sent>) {
     wait_until("requests succeed again", || {
@@ -385,12 +399,7 @@ fn beside(proxy: &Proxy, connections: usize, each: usize, deed: impl FnOnce()) -
 
 #[test]
 fn a_process_stopped_past_every_deadline_makes_no_false_200() {
-    let stream = Emulator::start(Options {
-        shard_limits: false,
-        latency: Duration::from_millis(30),
-        ..Options::default()
-    })
-    .unwrap();
+    let stream = emulator(some_calls_hang());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
     let mut sent = beside(&proxy, 16, 20, || {
@@ -403,6 +412,7 @@ fn a_process_stopped_past_every_deadline_makes_no_false_200() {
         }
     });
     assert_200_or_503(&sent);
+    stream.set_faults(Faults::default()).unwrap();
     // A stop looks like a call that takes too long: circuits may be open for a moment.
     recovers(&proxy, &mut sent);
     let metrics = proxy.settled_metrics("main");
@@ -414,7 +424,7 @@ fn a_process_stopped_past_every_deadline_makes_no_false_200() {
 
 #[test]
 fn a_starved_process_sheds_and_makes_no_false_200() {
-    let stream = emulator(Faults::default());
+    let stream = emulator(some_calls_hang());
     let dir = tempdir().unwrap();
     let proxy = Proxy::start(dir.path(), &to_kinesis(&stream.url()));
     // A fifth of the time, in pieces.
@@ -427,6 +437,7 @@ fn a_starved_process_sheds_and_makes_no_false_200() {
         }
     });
     assert_200_or_503(&sent);
+    stream.set_faults(Faults::default()).unwrap();
     recovers(&proxy, &mut sent);
     let metrics = proxy.settled_metrics("main");
     let stored = stored(&stream);
