@@ -21,6 +21,7 @@ use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::privacy::{Action, AddressRule, HashKey, Privacy, Rules as PrivacyRules};
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
@@ -71,6 +72,7 @@ fn request() -> RequestContext<'static> {
         forwarded_for: Some(b"203.0.113.9"),
         peer: IpAddr::from([192, 0, 2, 7]),
         id: RequestId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        privacy: Default::default(),
         received_at: Wall {
             secs: 1_719_469_185,
             nanos: 547_102_438,
@@ -360,5 +362,57 @@ fn route(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, scan_event, escape, envelope, split_batch, route);
+/// Three fields and the address treated, beside the same without.
+fn privacy(c: &mut Criterion) {
+    let request = request();
+    let rules = PrivacyRules {
+        fields: [
+            ("unique_id", Action::Hash),
+            ("device_id", Action::Mask),
+            ("attributes._page_title", Action::Drop),
+        ]
+        .map(|(path, action)| (path.parse().unwrap(), action))
+        .to_vec(),
+        keys: vec![HashKey::new("k1", &[7; 32]).unwrap()],
+        addresses: AddressRule::Truncate,
+        ..PrivacyRules::default()
+    };
+    let key = PartitionRule::Field("unique_id".into());
+    let plain = Plan::new(Mode::Event, key);
+    let treating = Plan {
+        privacy: Some(Arc::new(Privacy::new(&rules).unwrap())),
+        ..plain.clone()
+    };
+    let mut out = Prepared::default();
+    for (name, body, events) in [
+        ("1 KiB event", event(1_024), 1),
+        ("16 KiB array of 20", batch(), 20),
+    ] {
+        let mut group = c.benchmark_group(format!("privacy, {name}"));
+        group.throughput(Throughput::Elements(events));
+        for (name, plan, treated) in [
+            ("without rules", &plain, 0),
+            ("three fields and the address", &treating, events),
+        ] {
+            plan.run(&request, &body, 1 << 20, &mut out).unwrap();
+            assert_eq!(out.records.len() as u64, events);
+            let tally = out.privacy;
+            assert_eq!([tally.hashed, tally.masked, tally.dropped], [treated; 3]);
+            group.bench_function(name, |b| {
+                b.iter(|| plan.run(black_box(&request), black_box(&body), 1 << 20, &mut out));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(
+    benches,
+    scan_event,
+    escape,
+    envelope,
+    split_batch,
+    route,
+    privacy
+);
 criterion_main!(benches);

@@ -39,6 +39,25 @@ pub(crate) fn prepare(
     out: &mut Prepared,
 ) -> Result<(), Reject> {
     out.received = 1;
+    let privacy = plan.privacy.as_deref();
+    let mut treatment = privacy.map(|privacy| privacy.begin(request, body.len()));
+    if let Some(treatment) = &mut treatment
+        && treatment.withholds(1)
+    {
+        out.privacy = treatment.tally();
+        out.withheld.push(0);
+        return Ok(());
+    }
+    // Whatever quotes the target quotes it as privacy left it.
+    let uri = match &mut treatment {
+        Some(treatment) => treatment.uri(request.uri),
+        None => Cow::Borrowed(request.uri),
+    };
+    let request = &RequestContext {
+        uri: &uri,
+        query: uri.split_once('?').map(|(_, query)| query),
+        ..*request
+    };
     let timestamp = civil::rfc3339(request.received_at);
     let key = match &plan.partition {
         PartitionRule::Random => None,
@@ -96,7 +115,15 @@ pub(crate) fn prepare(
     after_data.extend_from_slice(b",\"ingest_time\":");
     after_data.extend_from_slice(millis);
     after_data.extend_from_slice(b",\"ip\":");
-    quote_into(&stand_in.unwrap_or_else(|| request.address()), after_data);
+    let address = match (stand_in, &mut treatment) {
+        // Treated as the parameter that it is.
+        (Some(stand_in), _) => Some(stand_in),
+        (None, None) => Some(request.address()),
+        (None, Some(treatment)) => treatment
+            .server_field("ip", &request.address())
+            .map(Cow::Owned),
+    };
+    string_or_null(address.as_deref(), after_data);
     after_data.extend_from_slice(b",\"method\":");
     quote_str_into(request.method, after_data);
     after_data.extend_from_slice(b",\"path\":");
@@ -110,7 +137,14 @@ pub(crate) fn prepare(
     after_data.extend_from_slice(b",\"source_type\":\"http_server\",\"timestamp\":\"");
     after_data.extend_from_slice(timestamp.as_bytes());
     after_data.extend_from_slice(b"\",\"ua\":");
-    string_or_null(request.agent(), after_data);
+    let agent = request.agent();
+    match &mut treatment {
+        None => string_or_null(agent, after_data),
+        Some(treatment) => {
+            let agent = agent.and_then(|agent| treatment.server_field("ua", agent));
+            string_or_null(agent.as_deref(), after_data);
+        }
+    }
     if upload_timestamp.is_none() {
         after_data.extend_from_slice(b",\"upload_timestamp\":null");
     }
@@ -135,6 +169,9 @@ pub(crate) fn prepare(
         payload.extend_from_slice(after_data);
     }
     let routing = choice.and_then(|choice| choice.finish(key.as_ref(), topic.as_ref()));
+    if let Some(treatment) = treatment {
+        out.privacy = treatment.tally();
+    }
     out.records.push(PreparedRecord {
         index: 0,
         key,

@@ -12,6 +12,7 @@ use crate::json::walk;
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
+use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::{Choice, SAMPLE_RATE};
@@ -21,6 +22,9 @@ use crate::{civil, inflate, json};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::mem;
+
+/// Fields that the server may add to an event.
+pub(crate) const SERVER_FIELDS_MAX: usize = 7;
 
 /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
 fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
@@ -33,7 +37,7 @@ fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t,
 /// Fills `out` with one record per event of `body`.
 ///
 /// Added fields: `ingest_time` (unix ms), `rid`, `ip` (as in the envelope), `ua` (only when the
-/// request names one).
+/// request names one), `gpc`, `dnt` and `sp_anonymous` (only when the client says so).
 ///
 /// # Errors
 /// A body in which the events cannot be told apart, and one with none or too many.
@@ -50,6 +54,8 @@ pub(crate) fn prepare(
         unpacked_bytes,
         records,
         rejected,
+        withheld,
+        privacy: tally,
         event_scratch: scratch,
         topic_scratch,
         rules_scratch,
@@ -73,9 +79,18 @@ pub(crate) fn prepare(
     scratch.events.clear();
     scratch.kept.clear();
     scratch.edited.clear();
+    scratch.treated.clear();
+    let privacy = plan.privacy.as_deref();
+    let mut treatment = privacy.map(|privacy| privacy.begin(request, body.len()));
     let mut wanted = Wanted::default();
-    add_server_fields(request, &mut scratch.additions, &mut wanted);
+    add_server_fields(
+        request,
+        treatment.as_mut(),
+        &mut scratch.additions,
+        &mut wanted,
+    );
     let additions_count = wanted.len();
+    let address_slot = privacy.and_then(|_| wanted.add(ADDRESS.as_bytes()));
     let (field_slot, request_key) = match &plan.partition {
         PartitionRule::Random => (None, None),
         PartitionRule::Timestamp => {
@@ -101,15 +116,36 @@ pub(crate) fn prepare(
         &mut scratch.events,
     )?;
     *received = u32::try_from(scratch.events.len()).unwrap_or(u32::MAX);
+    let withholds_all = treatment.as_mut().is_some_and(|treatment| {
+        let valid = scratch.events.iter().filter(|event| event.is_ok()).count();
+        treatment.withholds(valid as u64)
+    });
 
     let mut total = 0;
     for (index, event) in (0..).zip(scratch.events.drain(..)) {
         let event = match event {
-            Ok(event) => event,
+            Ok(_) if withholds_all => None,
+            Ok(event) => match &mut treatment {
+                Some(treatment) => {
+                    let names_address = address_slot.and_then(|slot| event.found.get(slot));
+                    let names_address = names_address.is_some();
+                    treatment.event(body, &event, names_address, &mut scratch.treated)
+                }
+                None => Some(event),
+            },
             Err(reject) => {
                 rejected.push((index, reject));
                 continue;
             }
+        };
+        let Some(event) = event else {
+            withheld.push(index);
+            continue;
+        };
+        let body = if treatment.is_some() {
+            &scratch.treated
+        } else {
+            body
         };
         let mut present = Present::default();
         for slot in 0..additions_count {
@@ -153,6 +189,14 @@ pub(crate) fn prepare(
             edited,
         });
     }
+
+    let body = match treatment {
+        Some(treatment) => {
+            *tally = treatment.tally();
+            &scratch.treated
+        }
+        None => body,
+    };
 
     // One allocation for all records of the request: they are settled together, mostly by one call.
     let mut text = Vec::with_capacity(total);
@@ -238,11 +282,14 @@ fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
         end: u32::try_from(out.len()).ok()?,
     })
 }
+/// The field that holds the client's address.
+const ADDRESS: &str = "ip";
 
 /// Renders what is added to each event of this request, and wants the same names in the same order, so that
 /// an addition's number is its name's slot.
 fn add_server_fields(
     request: &RequestContext<'_>,
+    treatment: Option<&mut Treatment<'_>>,
     additions: &mut Additions,
     wanted: &mut Wanted<'_>,
 ) {
@@ -260,8 +307,36 @@ fn add_server_fields(
         out.extend_from_slice(&request.id.to_hex());
         out.push(b'"');
     });
-    add("ip", &|out| quote_into(&request.address(), out));
-    if let Some(agent) = request.agent() {
-        add("ua", &|out| quote_into(agent, out));
+    match treatment {
+        None => {
+            add(ADDRESS, &|out| quote_into(&request.address(), out));
+            if let Some(agent) = request.agent() {
+                add("ua", &|out| quote_into(agent, out));
+            }
+        }
+        Some(treatment) => {
+            if let Some(address) = treatment.server_field(ADDRESS, &request.address()) {
+                add(ADDRESS, &|out| quote_into(&address, out));
+            }
+            let agent = request.agent();
+            if let Some(agent) = agent.and_then(|agent| treatment.server_field("ua", agent)) {
+                add("ua", &|out| quote_into(&agent, out));
+            }
+        }
+    }
+    let Signals {
+        gpc,
+        dnt,
+        sp_anonymous,
+    } = request.privacy.signals;
+    for (name, said) in [
+        ("gpc", gpc.then_some(true)),
+        ("dnt", dnt),
+        ("sp_anonymous", sp_anonymous.then_some(true)),
+    ] {
+        if let Some(said) = said {
+            let word: &[u8] = if said { b"true" } else { b"false" };
+            add(name, &|out| out.extend_from_slice(word));
+        }
     }
 }

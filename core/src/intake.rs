@@ -18,7 +18,7 @@
 //! Throttling and the state of circuits arrive with the acks ([`crate::ack::AckBatch`]). Belongs to one thread;
 //! does no I/O, reads no clock and draws no random number.
 //!
-//! Asserted in release builds: per request `received == accepted + rejected`, per output
+//! Asserted in release builds: per request `received == accepted + rejected + withheld`, per output
 //! `accepted == delivered + spooled + refused + pending`.
 
 mod adaptive_limit;
@@ -205,10 +205,12 @@ impl Intake {
             return Err(self.shed(ShedReason::Budget));
         }
         let deadline = (now + self.settings.ack_deadline).min(answer_by);
-        let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
+        // Neither becomes a record, and neither is waited for.
+        let without_record = prepared.rejected.len() + prepared.withheld.len();
+        let without_record = u32::try_from(without_record).unwrap_or(u32::MAX);
         let key = self
             .requests
-            .open(prepared.received, rejected, permit, now, deadline);
+            .open(prepared.received, without_record, permit, now, deadline);
         for output in &mut self.outputs {
             if output.asked.bytes > 0 {
                 output.choose_writer(now);

@@ -9,5 +9,6 @@ pub mod scan;
 mod simd;
 pub mod splice;
 pub mod split;
+pub(crate) mod step;
 pub mod unescape;
 pub(crate) mod walk;

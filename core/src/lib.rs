@@ -20,7 +20,7 @@
 //! Guarantees:
 //! - No I/O: no sockets, files, threads, logs, clocks or random numbers. Time ([`time`]) and randomness
 //!   are arguments; counts are returned or kept in plain blocks ([`stats`]).
-//! - Nothing vanishes: per request `received == accepted + rejected`, per output
+//! - Nothing vanishes: per request `received == accepted + rejected + withheld`, per output
 //!   `accepted == delivered + spooled + refused + pending`, per machine
 //!   `received == delivered + spooled + refused + held`, each asserted in release builds. A dropped [`ack::Ticket`] is reported.
 //! - Everything has a bound, and the error names it.
@@ -43,6 +43,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod planted;
 pub mod prepared;
+pub mod privacy;
 pub mod queue;
 pub mod record;
 pub mod reject;

@@ -3,7 +3,8 @@
 //! ```text
 //! both       undo the content codings
 //! envelope   the whole body, escaped, in one record with the request's metadata
-//! event      unwrap gzip and base64 -> split the body -> scan each event -> rules, key -> splice the server's fields in
+//! event      unwrap gzip and base64 -> split the body -> scan each event -> privacy -> rules, key -> splice the
+//!            server's fields in
 //!            (an invalid event is rejected alone)
 //! ```
 //! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out.
@@ -41,7 +42,7 @@ impl Plan {
             out.clear();
         }
         assert!(
-            out.received as usize == out.records.len() + out.rejected.len(),
+            out.received as usize == out.records.len() + out.rejected.len() + out.withheld.len(),
             "an event was lost between body and records"
         );
         result

@@ -3,6 +3,7 @@
 use crate::inflate::{self, AcceptedCodings, CODINGS_MAX, CodingError, Codings};
 use crate::json::split::SplitLimits;
 use crate::partition::PartitionRule;
+use crate::privacy::Privacy;
 use crate::route::rules::Rules;
 use crate::sent::events_limit;
 use crate::topic::Topics;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub codings: AcceptedCodings,
     /// Envelope mode: whether the query parameter `fakeIp` takes the place of the client's address.
     pub fake_ip: bool,
+    /// What must not be stored; `None` if everything may.
+    pub privacy: Option<Arc<Privacy>>,
 }
 
 impl Plan {
@@ -67,6 +70,7 @@ impl Plan {
             codings_max: CODINGS_MAX,
             codings: AcceptedCodings::ALL,
             fake_ip: false,
+            privacy: None,
         }
     }
 

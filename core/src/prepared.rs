@@ -3,6 +3,7 @@
 use crate::json::scan::Span;
 use crate::json::splice::{Additions, Present};
 use crate::json::split::Event;
+use crate::privacy::Tally;
 use crate::reject::Reject;
 use crate::route::Routing;
 use crate::route::rules::{self, Choice, RuleTally};
@@ -27,7 +28,7 @@ pub struct PreparedRecord {
 }
 
 /// The result of [`crate::plan::Plan::run`] for one request. Reused from request to request to keep its
-/// memory. `received == records.len() + rejected.len()`, always.
+/// memory. `received == records.len() + rejected.len() + withheld.len()`, always.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Events in the body; 1 in envelope mode.
@@ -38,6 +39,10 @@ pub struct Prepared {
     pub records: Vec<PreparedRecord>,
     /// Index and reason of each rejected event, in the order of the body.
     pub rejected: Vec<(u32, Reject)>,
+    /// Index of each event that must not be stored, in the order of the body. Its client is answered as if it were.
+    pub withheld: Vec<u32>,
+    /// What privacy did with the values of the request.
+    pub privacy: Tally,
     pub(crate) envelope_scratch: EnvelopeScratch,
     pub(crate) event_scratch: EventScratch,
     pub(crate) topic_scratch: topic::Scratch,
@@ -51,6 +56,8 @@ impl Prepared {
         self.unpacked_bytes = 0;
         self.records.clear();
         self.rejected.clear();
+        self.withheld.clear();
+        self.privacy = Tally::default();
         self.rules_scratch.tallies.clear();
     }
 
@@ -76,6 +83,8 @@ pub(crate) struct EventScratch {
     pub(crate) kept: Vec<KeptEvent>,
     /// Objects of events that are not forwarded as they came, one after the other.
     pub(crate) edited: Vec<u8>,
+    /// The events as privacy left them.
+    pub(crate) treated: Vec<u8>,
 }
 
 /// An event that becomes a record.

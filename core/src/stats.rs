@@ -7,6 +7,7 @@ use crate::cause::Cause;
 use crate::circuit::CircuitState;
 use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
+use crate::privacy::{Tally, Withheld};
 use crate::time::micros;
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -239,8 +240,20 @@ pub struct WorkerStats {
     /// Of these, refused to the client.
     pub events_rejected: Counter,
     /// Of these, shed for lack of capacity: submitted to no output, and answered 503.
-    /// `received == accepted + rejected + shed`.
+    /// `received == accepted + rejected + shed + withheld`.
     pub events_shed: Counter,
+    /// Of these, not stored and answered as if they were, by reason as in [`Withheld::ALL`].
+    pub events_withheld: [Counter; Withheld::ALL.len()],
+    /// Values of events and requests that privacy dropped, masked, cut or hashed, and addresses.
+    pub privacy_dropped: Counter,
+    /// See [`WorkerStats::privacy_dropped`].
+    pub privacy_masked: Counter,
+    /// See [`WorkerStats::privacy_dropped`].
+    pub privacy_truncated: Counter,
+    /// See [`WorkerStats::privacy_dropped`].
+    pub privacy_hashed: Counter,
+    /// See [`WorkerStats::privacy_dropped`].
+    pub privacy_addresses: Counter,
     /// Valid events that named no usable topic, or one over the limit; they use the fallback topic.
     pub events_without_topic: Counter,
     /// Requests whose X-Forwarded-For was ignored because their peer is not trusted.
@@ -308,6 +321,12 @@ impl WorkerStats {
             events_accepted: Counter::default(),
             events_rejected: Counter::default(),
             events_shed: Counter::default(),
+            events_withheld: Default::default(),
+            privacy_dropped: Counter::default(),
+            privacy_masked: Counter::default(),
+            privacy_truncated: Counter::default(),
+            privacy_hashed: Counter::default(),
+            privacy_addresses: Counter::default(),
             events_without_topic: Counter::default(),
             forwarded_for_untrusted: Counter::default(),
             forwarded_for_invalid: Counter::default(),
@@ -323,6 +342,22 @@ impl WorkerStats {
             driver: Gauge::default(),
             outputs: (0..outputs).map(|_| OutputStats::default()).collect(),
             rules: (0..rules).map(|_| RuleStats::default()).collect(),
+        }
+    }
+
+    /// Counts what privacy did with one request.
+    pub fn treated(&self, tally: &Tally) {
+        // Mostly nothing is configured.
+        if *tally == Tally::default() {
+            return;
+        }
+        self.privacy_dropped.add(tally.dropped);
+        self.privacy_masked.add(tally.masked);
+        self.privacy_truncated.add(tally.truncated);
+        self.privacy_hashed.add(tally.hashed);
+        self.privacy_addresses.add(tally.addresses);
+        for (counter, events) in self.events_withheld.iter().zip(tally.withheld) {
+            counter.add(events);
         }
     }
 

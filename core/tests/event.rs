@@ -32,6 +32,7 @@ fn request() -> RequestContext<'static> {
         forwarded_for: None,
         peer: IpAddr::from([192, 0, 2, 7]),
         id: RequestId(42),
+        privacy: Default::default(),
         received_at: Wall {
             secs: 1_719_469_185,
             nanos: 547_102_438,

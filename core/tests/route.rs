@@ -34,6 +34,7 @@ const PLAIN: OutputDefaults = OutputDefaults {
 
 fn request() -> RequestContext<'static> {
     RequestContext {
+        privacy: Default::default(),
         method: "POST",
         uri: "/v1/events?appId=shop&n=12",
         path: "/v1/events",

@@ -235,6 +235,7 @@ fn run_anything(body: &[u8], out: &mut Prepared) {
         id: RequestId(1),
         received_at: Wall::default(),
         door: Door::default(),
+        privacy: Default::default(),
     };
     let plan = Plan::new(Mode::Event, PartitionRule::Field("event_id".into()));
     let result = plan.run(&request, body, 1_500, out);

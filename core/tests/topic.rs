@@ -46,6 +46,7 @@ fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
         id: RequestId(1),
         received_at: Wall::default(),
         door: Door::default(),
+        privacy: Default::default(),
     };
     plan.run(&request, body.as_bytes(), 1 << 20, out).unwrap();
 }

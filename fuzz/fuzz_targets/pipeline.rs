@@ -50,6 +50,7 @@ fuzz_target!(|body: &[u8]| {
         id: RequestId(1),
         received_at: Wall::default(),
         door: Door::default(),
+        privacy: Default::default(),
     };
     let mut out = Prepared::default();
 

@@ -22,8 +22,10 @@ use crate::listeners::Listener;
 use crate::net::tls::{Tls, TlsError};
 use crate::offload::Offload;
 use crate::outputs::Outputs;
+use crate::privacy::{SuppressFile, SuppressFileError};
 use crate::process;
 use crate::routing::places_of;
+use crate::wiping;
 use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
@@ -31,6 +33,7 @@ use sluice_core::delivery::{DeliverySettings, SpoolRule};
 use sluice_core::intake::{IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
+use sluice_core::privacy::RulesError as PrivacyError;
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
@@ -56,7 +59,7 @@ use tracing::{error, info, warn};
 /// admission.
 const QUEUE_SUBMISSIONS: usize = 1_024;
 
-/// How often files of TLS are looked at.
+/// How often files of TLS, and the suppress list, are looked at.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a writer has to report after the drain deadline.
@@ -90,6 +93,12 @@ pub enum AppError {
     /// The rules of routing ask for too much.
     #[error(transparent)]
     Routing(#[from] RulesError),
+    /// The list of suppressed ids cannot be used.
+    #[error("privacy.suppress_file: {0}")]
+    Suppressed(#[from] SuppressFileError),
+    /// Two rules of privacy contradict each other.
+    #[error("privacy: {0}")]
+    Privacy(#[from] PrivacyError),
     /// The listeners did not start.
     #[error(transparent)]
     Worker(#[from] worker::StartError),
@@ -152,12 +161,29 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     let clock = Clock::start();
     let drain = Arc::new(Drain::default());
     let listeners = load_listeners(config)?;
+    let suppressed = config.privacy.load_suppressed()?.map(Arc::new);
+    if config.privacy.has_rules(&config.listeners) {
+        wiping::begin();
+    }
     let names = config.outputs.iter().map(|output| output.name.clone());
     let readiness = Arc::new(Readiness::new(Arc::clone(&drain), names));
     let outputs = start_outputs(config, clock, &readiness)?;
-    let workers = start_workers(config, clock, &drain, &outputs, &listeners)?;
-    let admin = start_admin(config, clock, &readiness, &workers, &outputs, &listeners)
-        .map_err(system("serve the admin port"))?;
+    let workers = start_workers(
+        config,
+        clock,
+        &drain,
+        &outputs,
+        &listeners,
+        suppressed.as_deref(),
+    )?;
+    let running = Running {
+        readiness: &readiness,
+        workers: &workers,
+        outputs: &outputs,
+        listeners: &listeners,
+        suppressed: suppressed.as_ref(),
+    };
+    let admin = start_admin(config, clock, &running).map_err(system("serve the admin port"))?;
     for (address, listener) in workers.addresses.iter().zip(&listeners) {
         info!(
             %address,
@@ -177,7 +203,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait_for_end() => {}
-            () = maintain(&tls) => {}
+            () = maintain(&tls, suppressed.as_deref()) => {}
         }
     });
     let clean = shut_down(config, clock, &drain, workers, outputs);
@@ -247,13 +273,16 @@ fn load_listeners(config: &Config) -> Result<Vec<Listener>, AppError> {
         .collect()
 }
 
-/// Takes changed certificates and keys, for ever. On the main thread, which has nothing else to do, and may wait for
+/// Takes changed certificates, keys and suppress lists, for ever. On the main thread, which has nothing else to do, and may wait for
 /// a disk.
-async fn maintain(tls: &[Arc<Tls>]) {
+async fn maintain(tls: &[Arc<Tls>], suppressed: Option<&SuppressFile>) {
     loop {
         tokio::time::sleep(MAINTAIN_EVERY).await;
         for tls in tls {
             tls.maintain(clock::wall());
+        }
+        if let Some(suppressed) = suppressed {
+            suppressed.maintain();
         }
     }
 }
@@ -399,15 +428,24 @@ fn spool_rule(output: &Output) -> Option<SpoolRule> {
     })
 }
 
+/// What metrics and probes tell of.
+struct Running<'r> {
+    readiness: &'r Arc<Readiness>,
+    workers: &'r Workers,
+    outputs: &'r [RunningOutput],
+    listeners: &'r [Listener],
+    suppressed: Option<&'r Arc<SuppressFile>>,
+}
+
 /// The admin port, where one is configured.
-fn start_admin(
-    config: &Config,
-    clock: Clock,
-    readiness: &Arc<Readiness>,
-    workers: &Workers,
-    outputs: &[RunningOutput],
-    listeners: &[Listener],
-) -> io::Result<Option<Admin>> {
+fn start_admin(config: &Config, clock: Clock, running: &Running<'_>) -> io::Result<Option<Admin>> {
+    let Running {
+        readiness,
+        workers,
+        outputs,
+        listeners,
+        suppressed,
+    } = *running;
     let Some(address) = config.admin.address else {
         return Ok(None);
     };
@@ -434,6 +472,7 @@ fn start_admin(
             .iter()
             .filter_map(|listener| Some((listener.settings.name.clone(), listener.tls.clone()?)))
             .collect(),
+        suppressed: suppressed.cloned(),
         readiness: Arc::clone(readiness),
         // Milliseconds after the process started, which is close enough for an alarm.
         started: clock::wall(),
@@ -451,6 +490,7 @@ fn start_workers(
     drain: &Arc<Drain>,
     outputs: &[RunningOutput],
     listeners: &[Listener],
+    suppressed: Option<&SuppressFile>,
 ) -> Result<Workers, AppError> {
     let settings = WorkerSettings {
         listen: config.listen.clone(),
@@ -472,7 +512,7 @@ fn start_workers(
         clock,
         drain: Arc::clone(drain),
     };
-    let ingest = Arc::new(ingest_settings(config)?);
+    let ingest = Arc::new(ingest_settings(config, suppressed)?);
     // Not on the workers: their threads may be pinned, and new threads inherit that.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let offload = Offload::start(cores).map_err(|source| AppError::System {
@@ -505,7 +545,10 @@ fn start_workers(
 ///
 /// # Errors
 /// Its rules ask for too much; loading it has told so.
-pub(crate) fn ingest_settings(config: &Config) -> Result<IngestSettings, RulesError> {
+pub(crate) fn ingest_settings(
+    config: &Config,
+    suppressed: Option<&SuppressFile>,
+) -> Result<IngestSettings, AppError> {
     let rules = config
         .routing
         .rules(&places_of(&config.outputs, &config.groups))?
@@ -540,7 +583,13 @@ pub(crate) fn ingest_settings(config: &Config) -> Result<IngestSettings, RulesEr
     };
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
-    let plan = |mode| Plan {
+    let suppressed = suppressed.map_or_else(Arc::default, |file| Arc::clone(file.list()));
+    let privacy = |addresses| {
+        let settings = &config.privacy;
+        settings.compile(addresses, &config.listeners, &suppressed)
+    };
+    let plan = |mode, privacy| Plan {
+        privacy,
         topics: topics.clone(),
         rules: rules.clone(),
         depth_max: config.ingest.json_depth_max,
@@ -556,10 +605,11 @@ pub(crate) fn ingest_settings(config: &Config) -> Result<IngestSettings, RulesEr
     };
     Ok(IngestSettings {
         paths: config.paths.clone(),
+        logged_addresses: config.privacy.logged_addresses(&config.listeners),
         addresses: AddressPolicy::new(config.client_address.hops),
         admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
-        collect: plan(Mode::Envelope),
-        events: plan(Mode::Event),
+        collect: plan(Mode::Envelope, privacy(config.privacy.collect_addresses)?),
+        events: plan(Mode::Event, privacy(config.privacy.events_addresses)?),
         body_bytes_max: config.limits.body_bytes_max,
         answer_within: config.limits.body_deadline + config.ack.deadline,
         intake,

@@ -85,6 +85,7 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
             report.certificates(listener, tls);
         }
     }
+    report.suppressed(config);
     report.warnings(config);
     report.tests(config);
     for output in &config.outputs {
@@ -197,6 +198,21 @@ impl Report {
             } else {
                 self.usable = false;
                 self.line(format_args!("test {name} FAILED: {}", failures.join("; ")));
+            }
+        }
+    }
+
+    /// Whether the list of suppressed ids can be used.
+    fn suppressed(&mut self, config: &Config) {
+        match config.privacy.load_suppressed() {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                let entries = file.entries();
+                self.line(format_args!("privacy.suppress_file ok: {entries} ids"));
+            }
+            Err(error) => {
+                self.usable = false;
+                self.line(format_args!("privacy.suppress_file FAILED: {error}"));
             }
         }
     }

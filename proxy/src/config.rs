@@ -33,6 +33,7 @@ use crate::ingest::{AckSettings, IngestLimits};
 use crate::listeners::{self, ListenerSettings, NamedSettings, PeerSettings};
 use crate::logging::LogSettings;
 use crate::net::tls::TlsSettings;
+use crate::privacy::PrivacySettings;
 use crate::routing::trial::{TESTS, Test};
 use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::scheduling::ProcessSettings;
@@ -116,6 +117,11 @@ pub const SECTIONS: &[Section] = &[
         "Whom to believe about a client's address.",
         &[ClientAddressSettings::SETTINGS],
     ),
+    section(
+        "privacy",
+        "What must not be stored.",
+        &[PrivacySettings::SETTINGS],
+    ),
     section("admit", "Who may send events.", &[AdmitSettings::SETTINGS]),
     section(
         "ack",
@@ -166,6 +172,8 @@ pub struct Config {
     pub cors: CorsSettings,
     /// Whom to believe about a client's address.
     pub client_address: ClientAddressSettings,
+    /// What must not be stored.
+    pub privacy: PrivacySettings,
     /// Who may send events.
     pub admit: AdmitSettings,
     /// When a client is answered.

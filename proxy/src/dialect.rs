@@ -22,8 +22,8 @@ settings! {
     /// Which paths are served. No two are the same.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Paths from (reader) {
-        /// Clickstream bodies: one record per request. A prefix: paths below it belong to it.
-        collect: String = "/collect".to_owned(), text(PATH, is_path);
+        /// Clickstream bodies: one record per request. A prefix: paths below it belong to it. `off` is no such endpoint.
+        collect: Option<String> = Some("/collect".to_owned()), text(PATH, is_path).or_off();
         /// JSON events: one record per event. `off` is no such endpoint.
         events: Option<String> = Some("/v1/events".to_owned()), text(PATH, is_path).or_off();
         /// One event in the query string, answered with an image. `off` is no such endpoint.
@@ -39,7 +39,7 @@ impl Paths {
     /// Rules between settings.
     pub fn check(&self, reader: &mut Reader) {
         let all: Vec<(&str, &String)> = [
-            ("paths.collect", Some(&self.collect)),
+            ("paths.collect", self.collect.as_ref()),
             ("paths.events", self.events.as_ref()),
             ("paths.pixel", self.pixel.as_ref()),
             ("paths.ping", Some(&self.ping)),
@@ -105,13 +105,14 @@ impl Endpoint {
 #[must_use]
 pub fn endpoint(paths: &Paths, path: &str) -> Option<Endpoint> {
     let (events, pixel) = (paths.events.as_deref(), paths.pixel.as_deref());
+    let collect = paths.collect.as_deref();
     match path {
-        path if path == paths.collect => Some(Endpoint::Collect),
+        path if Some(path) == collect => Some(Endpoint::Collect),
         path if Some(path) == events => Some(Endpoint::Events),
         path if Some(path) == pixel => Some(Endpoint::Pixel),
         path if path == paths.ping => Some(Endpoint::Ping),
         path if path == paths.health => Some(Endpoint::Health),
-        path if is_below(path, &paths.collect) => Some(Endpoint::Collect),
+        path if collect.is_some_and(|collect| is_below(path, collect)) => Some(Endpoint::Collect),
         _ => None,
     }
 }
@@ -193,7 +194,7 @@ mod tests {
 
     fn paths() -> Paths {
         Paths {
-            collect: "/collect".into(),
+            collect: Some("/collect".into()),
             events: Some("/v1/events".into()),
             pixel: Some("/i".into()),
             ping: "/ping".into(),
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn collect_with_a_trailing_slash_is_a_prefix() {
         let paths = Paths {
-            collect: "/in/".into(),
+            collect: Some("/in/".into()),
             ..paths()
         };
         for (path, expected) in [
@@ -244,12 +245,15 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_off_leads_nowhere() {
         let paths = Paths {
+            collect: None,
             events: None,
             pixel: None,
             ..paths()
         };
         assert_eq!(endpoint(&paths, "/v1/events"), None);
         assert_eq!(endpoint(&paths, "/i"), None);
+        assert_eq!(endpoint(&paths, "/collect"), None);
+        assert_eq!(endpoint(&paths, "/collect/web"), None);
         assert_eq!(endpoint(&paths, "off"), None);
     }
 }

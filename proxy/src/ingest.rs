@@ -33,6 +33,7 @@ use sluice_core::intake::{
 };
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::privacy::{AddressRule, RequestPrivacy, Shown};
 use sluice_core::reject::Reject;
 use sluice_core::request::{Door, RequestContext, RequestId, query_as_object, query_parameters};
 use sluice_core::sent::SentBody;
@@ -67,6 +68,8 @@ pub struct IngestSettings {
     pub paths: Paths,
     /// How much of X-Forwarded-For is taken.
     pub addresses: AddressPolicy,
+    /// What logs show of addresses.
+    pub logged_addresses: AddressRule,
     /// Which requests for events are admitted.
     pub admit: Admit,
     /// How a request of [`Endpoint::Collect`] becomes a record.
@@ -216,12 +219,22 @@ impl Ingest {
     }
 
     fn pixel<'s>(&'s self, head: &Head<'_>) -> Result<HandedOver<'s>, Verdict> {
-        let event = query_as_object(head.query()).ok_or(Verdict::GiveUp(Reject::NoEvents))?;
+        let forwarded_for = self.forwarded_for(head);
+        let request = context_of(head, forwarded_for.as_deref(), EndpointLabel::Pixel.label());
+        let privacy = self.settings.events.privacy.as_deref();
+        let query = match (privacy, head.query()) {
+            (Some(privacy), Some(query)) => {
+                let (query, tally) = privacy.query(&request, query);
+                self.stats.treated(&tally);
+                Some(query)
+            }
+            (_, query) => query.map(Cow::Borrowed),
+        };
+        let event = query_as_object(query.as_deref()).ok_or(Verdict::GiveUp(Reject::NoEvents))?;
         let permit = self
             .reserve(head, event.len())
             .ok_or_else(|| self.over_budget())?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let forwarded_for = self.forwarded_for(head);
         let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
         let endpoint = EndpointLabel::Pixel.label();
         let result = self.run(
@@ -289,6 +302,7 @@ impl Ingest {
             endpoint: plan.endpoint(),
             listener: Arc::clone(head.listener()),
             host: head.host().map(<[u8]>::to_vec),
+            privacy: head.privacy(),
         };
         let sent_bytes = head.bytes() + bytes.len();
         let record_bytes_max = self.record_bytes_max();
@@ -338,6 +352,7 @@ impl Ingest {
         let HandedOver {
             accepted,
             rejected,
+            withheld,
             waiting,
         } = match handed_over {
             Ok(handed_over) => handed_over,
@@ -359,7 +374,7 @@ impl Ingest {
             total => Verdict::InDoubt {
                 shed,
                 total,
-                indices: in_body(&in_doubt.events, &rejected),
+                indices: in_body(&in_doubt.events, &rejected, &withheld),
             },
         }
     }
@@ -380,22 +395,7 @@ impl Ingest {
         (plan, endpoint): (WhichPlan, &'static str),
         prepared: &mut Prepared,
     ) -> Result<(), Reject> {
-        let request = RequestContext {
-            method: head.method(),
-            uri: head.path_and_query(),
-            path: head.path(),
-            query: head.query(),
-            user_agent: head.first(Known::UserAgent),
-            forwarded_for,
-            peer: head.peer().ip(),
-            id: head.id(),
-            received_at: head.received_wall(),
-            door: Door {
-                endpoint,
-                listener: head.listener(),
-                host: head.host(),
-            },
-        };
+        let request = context_of(head, forwarded_for, endpoint);
         let plan = plan.of(&self.settings);
         plan.run(&request, body, self.record_bytes_max(), prepared)
     }
@@ -405,6 +405,7 @@ impl Ingest {
         stats.unpacked_bytes.add(prepared.unpacked_bytes as u64);
         stats.events_received.add(u64::from(prepared.received));
         stats.events_rejected.add(prepared.rejected.len() as u64);
+        stats.treated(&prepared.privacy);
         if plan.of(&self.settings).topics.is_some() {
             let records = prepared.records.iter();
             let without = records.filter(|record| record.topic.is_none()).count();
@@ -430,6 +431,7 @@ impl Ingest {
             Some(Ignored::UntrustedPeer) => {
                 self.stats.forwarded_for_untrusted.increment();
                 UNTRUSTED_WARNING.call_once(|| {
+                    let peer = Shown(peer, self.settings.logged_addresses);
                     warn!(
                         %peer,
                         "ignored X-Forwarded-For of a peer that client_address.trusted does not list; \
@@ -469,6 +471,7 @@ impl Ingest {
         Ok(HandedOver {
             accepted,
             rejected: std::mem::take(&mut prepared.rejected),
+            withheld: std::mem::take(&mut prepared.withheld),
             waiting,
         })
     }
@@ -666,6 +669,31 @@ impl WhichPlan {
     }
 }
 
+/// A request as records quote it.
+fn context_of<'h>(
+    head: &'h Head<'_>,
+    forwarded_for: Option<&'h [u8]>,
+    endpoint: &'h str,
+) -> RequestContext<'h> {
+    RequestContext {
+        method: head.method(),
+        uri: head.path_and_query(),
+        path: head.path(),
+        query: head.query(),
+        user_agent: head.first(Known::UserAgent),
+        forwarded_for,
+        peer: head.peer().ip(),
+        id: head.id(),
+        received_at: head.received_wall(),
+        door: Door {
+            endpoint,
+            listener: head.listener(),
+            host: head.host(),
+        },
+        privacy: head.privacy(),
+    }
+}
+
 /// The parts of a request that records quote, without its connection.
 struct OwnedRequest {
     method: String,
@@ -679,6 +707,7 @@ struct OwnedRequest {
     endpoint: &'static str,
     listener: Arc<str>,
     host: Option<Vec<u8>>,
+    privacy: RequestPrivacy,
 }
 
 impl OwnedRequest {
@@ -698,6 +727,7 @@ impl OwnedRequest {
                 listener: &self.listener,
                 host: self.host.as_deref(),
             },
+            privacy: self.privacy,
         }
     }
 }
@@ -708,6 +738,8 @@ struct HandedOver<'a> {
     accepted: u32,
     /// Events refused individually.
     rejected: Vec<(u32, Reject)>,
+    /// Events that are not stored, which no client is told.
+    withheld: Vec<u32>,
     /// The acks to wait for, if any.
     waiting: Option<Waiting<'a>>,
 }
@@ -737,15 +769,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Maps positions among the accepted events to indices in the body, which has rejected ones in between.
-fn in_body(accepted: &[u32], rejected: &[(u32, Reject)]) -> Vec<u32> {
-    let mut rejected = rejected.iter().map(|(index, _)| *index).peekable();
+/// Maps positions among the submitted events to indices in the body, which has others in between.
+fn in_body(accepted: &[u32], rejected: &[(u32, Reject)], withheld: &[u32]) -> Vec<u32> {
+    let rejected = rejected.iter().map(|(index, _)| *index);
+    let mut others: Vec<u32> = rejected.chain(withheld.iter().copied()).collect();
+    others.sort_unstable();
+    let mut others = others.into_iter().peekable();
     let mut skipped = 0;
     let index = |place: &u32| {
-        while rejected
-            .next_if(|index| *index <= place + skipped)
-            .is_some()
-        {
+        while others.next_if(|index| *index <= place + skipped).is_some() {
             skipped += 1;
         }
         place + skipped
@@ -796,11 +828,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indices_in_doubt_count_rejected_events_too() {
+    fn indices_in_doubt_count_rejected_and_withheld_events_too() {
         let rejected = [1, 2, 5].map(|index| (index, Reject::NoEvents));
         // In the body: 0 accepted, 1 and 2 rejected, 3 and 4 accepted, 5 rejected, 6 accepted.
-        assert_eq!(in_body(&[0, 1, 2, 3], &rejected), [0, 3, 4, 6]);
-        assert_eq!(in_body(&[2, 3], &rejected), [4, 6]);
-        assert_eq!(in_body(&[0, 1], &[]), [0, 1]);
+        assert_eq!(in_body(&[0, 1, 2, 3], &rejected, &[]), [0, 3, 4, 6]);
+        assert_eq!(in_body(&[2, 3], &rejected, &[]), [4, 6]);
+        assert_eq!(in_body(&[0, 1], &[], &[]), [0, 1]);
+        // 3 is not stored.
+        assert_eq!(in_body(&[0, 1, 2], &rejected, &[3]), [0, 4, 6]);
     }
 }

@@ -8,6 +8,7 @@ use crate::http::{NETWORKS_MAX, Network};
 use crate::net::listener::{Handshakes, ListenerRules};
 use crate::net::tls::{self, Protocols, Tls, TlsError, TlsSettings};
 use crate::worker::{ListenSettings, ProxyProtocol};
+use sluice_core::privacy::AddressRule;
 use sluice_sinks::settings::{
     Fault, Form, Given, Problem, Reader, SettingValue, Value, checked, is_word, list, word,
 };
@@ -57,6 +58,8 @@ settings! {
         /// Networks whose X-Forwarded-For is believed here. Peers on a unix socket always are, clients that they name by a PROXY header not.
         trusted: Vec<Network> = trusted_elsewhere.to_vec(),
             list("networks", NETWORKS_MAX, PEERS_EXPECTED).default_is("`client_address.trusted`");
+        /// What is stored of the addresses of clients that come in here; `by_endpoint` leaves it to `privacy`.
+        addresses: ListenerAddresses = ListenerAddresses::ByEndpoint, word::<ListenerAddresses>();
         /// HTTP/2: agreed upon with TLS (`alpn`), or without TLS by clients that know (`prior_knowledge`).
         http2: Http2 = if is_tls { Http2::Alpn } else { Http2::Off },
             word::<Http2>().default_is("`alpn` with TLS, else `off`");
@@ -75,6 +78,34 @@ keyword_enum! {
     }
 }
 
+keyword_enum! {
+    /// What is stored of client addresses.
+    ListenerAddresses, "one of by_endpoint, keep, truncate, hash, none" {
+        /// What the endpoint stores.
+        ByEndpoint = "by_endpoint",
+        /// All of it.
+        Keep = "keep",
+        /// The network.
+        Truncate = "truncate",
+        /// A keyed hash that changes every day.
+        Hash = "hash",
+        /// Nothing.
+        Nothing = "none",
+    }
+}
+
+impl ListenerAddresses {
+    fn rule(self) -> Option<AddressRule> {
+        match self {
+            ListenerAddresses::ByEndpoint => None,
+            ListenerAddresses::Keep => Some(AddressRule::Keep),
+            ListenerAddresses::Truncate => Some(AddressRule::Truncate),
+            ListenerAddresses::Hash => Some(AddressRule::Hash),
+            ListenerAddresses::Nothing => Some(AddressRule::Drop),
+        }
+    }
+}
+
 /// One listener, as it is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
@@ -88,6 +119,10 @@ pub struct ListenerSettings {
     pub proxy_protocol_from: Vec<Network>,
     /// Whose X-Forwarded-For is believed.
     pub trusted: Vec<Network>,
+    /// What is stored of client addresses; `None` leaves it to the endpoint.
+    pub addresses: Option<AddressRule>,
+    /// What logs show of addresses.
+    pub logged_addresses: AddressRule,
     /// How clients come to speak HTTP/2.
     pub http2: Http2,
     /// TLS; `None` is plain HTTP.
@@ -173,6 +208,8 @@ impl ListenerSettings {
             proxy_protocol,
             proxy_protocol_from: peers.proxy_protocol_from,
             trusted: peers.trusted,
+            addresses: peers.addresses.rule(),
+            logged_addresses: AddressRule::Keep,
             http2: peers.http2,
             tls: tls.is_on().then_some(tls),
         }
@@ -238,6 +275,8 @@ impl Listener {
             handshakes: Handshakes::new(tls.map_or(0, |tls| tls.handshakes_max)),
             proxy_protocol_from: is_required.then(|| nets(&settings.proxy_protocol_from)),
             trusted: nets(&settings.trusted),
+            addresses: settings.addresses,
+            logged_addresses: settings.logged_addresses,
             http2_prior_knowledge: settings.http2 == Http2::PriorKnowledge,
             is_unix: matches!(settings.address, ListenAddress::Unix(_)),
         }

@@ -9,6 +9,7 @@ use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
 use sluice_proxy::logging::{LogFormat, LogSettings};
 use sluice_proxy::routing::trial::{self, Event};
+use sluice_proxy::wiping::WipingAllocator;
 use sluice_proxy::{app, check, process, scheduling, spool_command};
 use std::fmt::Display;
 use std::fs::File;
@@ -20,7 +21,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     match Cli::parse().command {

@@ -6,6 +6,7 @@
 //! Knows nothing of requests.
 
 use crate::scheduling;
+use crate::wiping;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -73,7 +74,12 @@ fn work(jobs: &Mutex<Receiver<Arc<dyn Run>>>) {
     loop {
         let job = unpoisoned(jobs.lock()).recv();
         match job {
-            Ok(job) => job.run(),
+            Ok(job) => {
+                job.run();
+                // The request goes with its job; then there is nothing of it but on the stack.
+                drop(job);
+                wiping::wipe_stack();
+            }
             Err(_) => return,
         }
     }

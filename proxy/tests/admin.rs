@@ -327,6 +327,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             body_bytes_max: 80,
             ack_deadline: Duration::from_millis(3_900),
         },
+        suppressed: None,
         readiness: Arc::new(Readiness::new(Arc::clone(drain), ["main".to_owned()])),
         started: Wall {
             secs: 1_000,
@@ -440,6 +441,7 @@ fn common_statuses_have_series_from_the_start() {
         outputs: Vec::new(),
         rules: Vec::new(),
         limits: LimitGauges::default(),
+        suppressed: None,
         readiness: Arc::new(Readiness::new(Arc::default(), [])),
         started: wall(),
         now: Box::new(|| Mono(0)),

@@ -18,6 +18,8 @@ mod http;
 mod kafka;
 #[path = "config/listeners.rs"]
 mod listeners;
+#[path = "config/privacy.rs"]
+mod privacy;
 #[path = "config/reference.rs"]
 mod reference;
 #[path = "config/routes.rs"]

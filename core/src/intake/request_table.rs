@@ -5,7 +5,7 @@
 //! settled, even if the client was answered or disconnected long before: until then the records still
 //! occupy memory, so the permit must be kept. The table belongs to one thread and does no I/O.
 //!
-//! Asserted in release builds: per request `received == accepted + rejected`.
+//! Asserted in release builds: per request `received == accepted + rejected + withheld`.
 
 use crate::ack::Outcome;
 use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
@@ -53,7 +53,7 @@ struct Open {
     deadline: Mono,
     received: u32,
     accepted: u32,
-    rejected: u32,
+    without_record: u32,
     /// Tickets not yet settled.
     out: u32,
     /// Unsettled tickets the answer waits for.
@@ -143,11 +143,11 @@ impl RequestTable {
         self.entries.len() - self.free.len()
     }
 
-    /// Opens an entry for a request with `received` events, of which `rejected` are invalid.
+    /// Opens an entry for a request with `received` events, of which `without_record` were rejected or withheld.
     pub(crate) fn open(
         &mut self,
         received: u32,
-        rejected: u32,
+        without_record: u32,
         permit: Permit,
         since: Mono,
         deadline: Mono,
@@ -158,7 +158,7 @@ impl RequestTable {
             deadline,
             received,
             accepted: 0,
-            rejected,
+            without_record,
             out: 0,
             required: 0,
             refused: None,
@@ -287,11 +287,11 @@ impl RequestTable {
         open.closed = true;
         open.waker = None;
         assert!(
-            open.received == open.accepted + open.rejected,
-            "an event vanished: received {}, accepted {}, rejected {}",
+            open.received == open.accepted + open.without_record,
+            "an event vanished: received {}, accepted {}, without a record {}",
             open.received,
             open.accepted,
-            open.rejected
+            open.without_record
         );
         self.free_if_done(request);
     }

@@ -9,7 +9,7 @@ use super::simd;
 use super::unescape;
 
 /// How many fields one scan can look up.
-pub const WANTED_MAX: usize = 8;
+pub const WANTED_MAX: usize = 12;
 
 /// A JSON syntax error and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,29 @@ impl Found {
         // No value ends at byte 0, so an empty span means "absent".
         self.spans.get(slot).copied().filter(|span| span.end != 0)
     }
+
+    /// The slot and start of the first value that starts there or behind.
+    pub(crate) fn next(&self, start: u32) -> Option<(usize, u32)> {
+        let spans = self.spans.iter().map(|span| (span.start, span.end));
+        let behind = spans
+            .enumerate()
+            .filter(|(_, span)| span.0 >= start && span.1 != 0);
+        let first = behind.min_by_key(|(_, span)| span.0);
+        first.map(|(slot, span)| (slot, span.0))
+    }
+
+    /// Moves every value.
+    pub(crate) fn update(&mut self, place: impl Fn(Span) -> Span) {
+        for span in self.spans.iter_mut().filter(|span| span.end != 0) {
+            *span = place(*span);
+        }
+    }
+
+    pub(crate) fn set(&mut self, slot: usize, value: Span) {
+        if let Some(span) = self.spans.get_mut(slot) {
+            *span = value;
+        }
+    }
 }
 
 /// One valid JSON value.
@@ -167,14 +190,14 @@ fn fault(at: usize, what: &'static str) -> Fault {
 
 /// The byte at `at`; past the end 0, which no grammar rule accepts.
 #[inline(always)]
-pub(super) fn byte(body: &[u8], at: usize) -> u8 {
+pub(crate) fn byte(body: &[u8], at: usize) -> u8 {
     if at < body.len() { body[at] } else { 0 }
 }
 
 /// The offset of the first non-whitespace byte from `at` on.
 #[inline(always)]
 #[must_use]
-pub(super) fn skip_space(body: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_space(body: &[u8], mut at: usize) -> usize {
     while matches!(byte(body, at), b' ' | b'\n' | b'\r' | b'\t') {
         at += 1;
     }

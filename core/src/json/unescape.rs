@@ -36,7 +36,7 @@ pub fn chars(raw: &str) -> impl Iterator<Item = char> {
 }
 
 /// Whether the string between these quotes, unescaped, is `name`.
-pub(super) fn equals(raw: &[u8], name: &[u8]) -> bool {
+pub(crate) fn equals(raw: &[u8], name: &[u8]) -> bool {
     // A byte of a name takes one byte at least and `\u00xx` at most: other keys cannot be it, and are not worth
     // reading.
     if raw.len() < name.len() || raw.len() > 6 * name.len() {

@@ -9,6 +9,7 @@ mod table;
 
 use super::health::Readiness;
 use crate::net::tls::Tls;
+use crate::privacy::SuppressFile;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{
     BillingStats, Counter, Histogram, OutputStats, RuleStats, SpoolStats, StagingStats,
@@ -32,6 +33,8 @@ pub struct Sources {
     pub limits: LimitGauges,
     /// TLS of the listeners that have it, by their names.
     pub tls: Vec<(String, Arc<Tls>)>,
+    /// The list of suppressed ids, where there is one.
+    pub suppressed: Option<Arc<SuppressFile>>,
     /// Whether traffic should come here.
     pub readiness: Arc<Readiness>,
     /// When the process started.

@@ -12,6 +12,7 @@ use crate::http::{ClientAddressSettings, CorsSettings, HttpLimits};
 use crate::ingest::{AckSettings, IngestLimits};
 use crate::listeners::{self, ListenerSettings};
 use crate::logging::LogSettings;
+use crate::privacy::PrivacySettings;
 use crate::routing::trial::Test;
 use crate::routing::{Routing, places_of};
 use crate::scheduling::ProcessSettings;
@@ -99,6 +100,13 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     let trusted = &client_address.trusted;
     let mut listeners = vec![ListenerSettings::first(reader, &listen, trusted)];
     listeners.extend(ListenerSettings::others(reader, trusted));
+    reader.enter("privacy");
+    let problems = reader.problems.len();
+    let privacy = PrivacySettings::read(reader);
+    // A value that is refused was replaced by its default, which may contradict what was written.
+    if reader.problems.len() == problems {
+        privacy.check(reader, &paths, &mut listeners);
+    }
     reader.enter("admit");
     let admit = AdmitSettings::read(reader);
     reader.enter("ack");
@@ -141,6 +149,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         paths,
         cors,
         client_address,
+        privacy,
         admit,
         ack,
         drain,

@@ -48,7 +48,7 @@ pub(crate) async fn serve<H: Handler>(accepted: Accepted, server: Rc<HttpServer<
         if let Some(permit) = &mut permit
             && let Err(cap) = permit.belongs_to(peer.address.ip(), &rules)
         {
-            permit.note_refusal(context, peer.address.ip(), cap);
+            permit.note_refusal(context, rules.shown(peer.address.ip()), cap);
             is_over_cap = true;
         }
     }

@@ -1,10 +1,11 @@
 //! A request as handlers see it, whichever version of HTTP it came in.
 
-use super::h1::RequestHead;
+use super::h1::{Known, RequestHead};
 use super::peer::Peer;
 use crate::net::proxy_protocol::Notes;
 use bytes::Bytes;
 use sluice_core::budget::{Permit, Source};
+use sluice_core::privacy::{RequestPrivacy, Signals};
 use sluice_core::request::RequestId;
 use sluice_core::time::{Mono, Wall};
 use std::net::SocketAddr;
@@ -52,6 +53,22 @@ impl Head<'_> {
     #[must_use]
     pub fn is_from_trusted_peer(&self) -> bool {
         self.peer.is_trusted
+    }
+
+    /// What the client says about its privacy, and its listener's rule for addresses.
+    #[must_use]
+    pub fn privacy(&self) -> RequestPrivacy {
+        let says = |known, word: &[u8]| self.all(known).any(|value| value == word);
+        RequestPrivacy {
+            signals: Signals {
+                gpc: says(Known::SecGpc, b"1"),
+                dnt: says(Known::Dnt, b"1")
+                    .then_some(true)
+                    .or_else(|| says(Known::Dnt, b"0").then_some(false)),
+                sp_anonymous: self.first(Known::SpAnonymous).is_some(),
+            },
+            addresses: self.peer.addresses,
+        }
     }
 
     /// Whom the client's certificate names (RFC 4514), where the listener asks for one.

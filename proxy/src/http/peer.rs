@@ -6,6 +6,7 @@ use super::server::Request;
 use crate::net::listener::ListenerRules;
 use crate::net::proxy_protocol::Notes;
 use sluice_core::budget::Source;
+use sluice_core::privacy::AddressRule;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(super) struct Peer {
     pub(super) listener: Arc<str>,
     /// Its X-Forwarded-For is believed.
     pub(super) is_trusted: bool,
+    /// What its listener stores of addresses, where it decides.
+    pub(super) addresses: Option<AddressRule>,
     /// Whom its certificate names.
     pub(super) subject: Option<Box<str>>,
     /// What a PROXY header said besides.
@@ -33,6 +36,7 @@ impl Peer {
             source: None,
             listener: Arc::clone(&rules.name),
             is_trusted: rules.trusts(address.ip()),
+            addresses: rules.addresses,
             subject: None,
             notes: None,
         }
@@ -45,6 +49,7 @@ impl Peer {
             source: None,
             listener: Arc::default(),
             is_trusted: false,
+            addresses: None,
             subject: None,
             notes: None,
         }

@@ -6,6 +6,7 @@ use crate::context::WorkerContext;
 use crate::net::listener::ListenerRules;
 use crate::net::proxy_protocol::{NoClient, Notes, read_header};
 use crate::net::socket::Stream;
+use sluice_core::privacy::Shown;
 use std::fmt::Display;
 use std::net::SocketAddr;
 
@@ -23,8 +24,13 @@ pub(super) async fn client_of(
     rules: &ListenerRules,
     context: &WorkerContext,
 ) -> Option<Proxied> {
+    let shown = rules.shown(peer.ip());
     if !rules.may_announce(peer.ip()) {
-        refuse(context, peer, &"proxy_protocol_from does not list the peer");
+        refuse(
+            context,
+            shown,
+            &"proxy_protocol_from does not list the peer",
+        );
         return None;
     }
     match read_header(stream).await {
@@ -35,13 +41,13 @@ pub(super) async fn client_of(
         // Balancers connect to see whether anybody listens, and leave.
         Err(NoClient::Silent) => None,
         Err(error) => {
-            refuse(context, peer, &error);
+            refuse(context, shown, &error);
             None
         }
     }
 }
 
-fn refuse(context: &WorkerContext, peer: SocketAddr, reason: &dyn Display) {
+fn refuse(context: &WorkerContext, peer: Shown, reason: &dyn Display) {
     // Logged once per core: where balancer and setting disagree, every connection fails.
     if context.stats.proxy_headers_refused.get() == 0 {
         tracing::warn!(

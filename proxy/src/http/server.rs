@@ -9,6 +9,7 @@ use super::turns::Turns;
 use super::{Admitted, Handler};
 use crate::context::WorkerContext;
 use crate::error_code::{self as code, ErrorCode};
+use crate::wiping;
 use sluice_core::request::RequestId;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::{Mono, Wall};
@@ -77,6 +78,9 @@ impl<H: Handler> HttpServer<H> {
     /// Lets the handler do what it does from time to time.
     pub(crate) fn tick(&self, now: Mono) {
         self.handler.tick(now);
+        // Nothing reads between two turns of the loop.
+        wiping::wipe(&mut self.scratch.borrow_mut());
+        wiping::wipe_stack();
     }
 
     /// Lets the handler do what it does at the end.

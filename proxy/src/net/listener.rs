@@ -5,6 +5,7 @@ use super::tls::Tls;
 use crate::context::WorkerContext;
 use ipnet::IpNet;
 use sluice_core::budget::Source;
+use sluice_core::privacy::{AddressRule, Shown};
 use sluice_core::time::Mono;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
@@ -118,6 +119,10 @@ pub(crate) struct ListenerRules {
     pub(crate) trusted: Vec<IpNet>,
     /// A connection may begin with HTTP/2.
     pub(crate) http2_prior_knowledge: bool,
+    /// What is stored of client addresses, where the listener decides.
+    pub(crate) addresses: Option<AddressRule>,
+    /// What logs show of addresses.
+    pub(crate) logged_addresses: AddressRule,
     /// Peers have no addresses; the socket's directory decides who reaches it.
     pub(crate) is_unix: bool,
 }
@@ -174,6 +179,11 @@ impl ListenerRules {
     /// that is the one without an address, who is at the other end of it; not a client whom it named.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         (self.is_unix && peer.is_unspecified()) || is_in(&self.trusted, peer)
+    }
+
+    /// A peer as logs may show it.
+    pub(crate) fn shown(&self, peer: IpAddr) -> Shown {
+        Shown(peer, self.logged_addresses)
     }
 
     /// Whether this peer may name a client by a PROXY header.
@@ -340,7 +350,7 @@ impl ConnectionLimiter {
     }
 
     /// Counts a connection that a cap closed, and warns about it.
-    pub(crate) fn note_refusal(&self, context: &WorkerContext, peer: IpAddr, cap: Cap) {
+    pub(crate) fn note_refusal(&self, context: &WorkerContext, peer: Shown, cap: Cap) {
         let (counter, setting, limit) = match cap {
             Cap::Process(limit) => (
                 &context.stats.connections_capped,
@@ -401,7 +411,7 @@ impl ConnectionPermit {
     }
 
     /// See [`ConnectionLimiter::note_refusal`].
-    pub(crate) fn note_refusal(&self, context: &WorkerContext, client: IpAddr, cap: Cap) {
+    pub(crate) fn note_refusal(&self, context: &WorkerContext, client: Shown, cap: Cap) {
         self.limiter.note_refusal(context, client, cap);
     }
 }
@@ -510,7 +520,8 @@ impl Acceptor {
                 Some(permit)
             }
             Err(cap) => {
-                self.limiter.note_refusal(&self.context, peer.ip(), cap);
+                let shown = self.rules.shown(peer.ip());
+                self.limiter.note_refusal(&self.context, shown, cap);
                 None
             }
         };
@@ -583,6 +594,8 @@ mod tests {
             proxy_protocol_from: None,
             trusted: vec!["10.0.0.0/8".parse().unwrap()],
             http2_prior_knowledge: false,
+            addresses: None,
+            logged_addresses: AddressRule::Keep,
             is_unix: false,
         }
     }

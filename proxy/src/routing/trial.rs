@@ -11,7 +11,6 @@ use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
 use sluice_core::request::{Door, RequestContext, RequestId};
-use sluice_core::route::rules::RulesError;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Wall;
 use sluice_sinks::output::AckMode;
@@ -248,7 +247,10 @@ pub enum TrialError {
     Refused(#[from] Reject),
     /// The rules cannot be made.
     #[error(transparent)]
-    Rules(#[from] RulesError),
+    Settings(Box<app::AppError>),
+    /// Privacy does not store it.
+    #[error("privacy withholds the event: it is not stored")]
+    Withheld,
     /// Several events where one is tried.
     #[error("{0} events, one is tried at a time")]
     Several(usize),
@@ -323,7 +325,8 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// The event would be refused; there is more than one.
 pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
-    let settings = app::ingest_settings(config)?;
+    let settings = app::ingest_settings(config, None)
+        .map_err(|error| TrialError::Settings(Box::new(error)))?;
     let is_envelope = event.is_envelope();
     let plan: &Plan = if is_envelope {
         &settings.collect
@@ -332,7 +335,7 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
     };
     debug_assert_eq!(is_envelope, plan.mode == Mode::Envelope);
     let path = match event.endpoint {
-        "collect" => config.paths.collect.as_str(),
+        "collect" => config.paths.collect.as_deref().unwrap_or_default(),
         "pixel" => config.paths.pixel.as_deref().unwrap_or_default(),
         _ => config.paths.events.as_deref().unwrap_or_default(),
     };
@@ -359,11 +362,15 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
             listener: event.listener,
             host: event.host.map(str::as_bytes),
         },
+        privacy: Default::default(),
     };
     let mut prepared = Prepared::default();
     plan.run(&request, event.bytes, usize::MAX, &mut prepared)?;
     if let Some((_, reject)) = prepared.rejected.pop() {
         return Err(reject.into());
+    }
+    if !prepared.withheld.is_empty() {
+        return Err(TrialError::Withheld);
     }
     let [record] = &prepared.records[..] else {
         return Err(TrialError::Several(prepared.records.len()));

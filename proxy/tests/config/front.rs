@@ -89,7 +89,7 @@ fn legacy_variables_yield_to_ours_and_to_a_file() {
     assert_eq!(names(&config.outputs), ["kinesis"]);
     let stream = shown(&config, "kinesis", "stream");
     assert_eq!(stream, Some("clicks".into()));
-    assert_eq!(config.paths.collect, "/ours");
+    assert_eq!(config.paths.collect.as_deref(), Some("/ours"));
     assert_eq!((config.paths.events, config.paths.pixel), (None, None));
     assert_eq!(config.notes.len(), 4, "{:?}", config.notes);
 
@@ -113,7 +113,7 @@ fn replaced_paths(variables: &[(&str, &str)]) -> sluice_proxy::dialect::Paths {
 fn legacy_paths_win_over_endpoints_the_old_tier_lacks() {
     for path in ["/v1/events", "/i", "/collect/"] {
         let paths = replaced_paths(&[("SERVER_ENDPOINT_PATH", path)]);
-        assert_eq!((paths.collect.as_str(), paths.events), (path, None));
+        assert_eq!((paths.collect.as_deref(), paths.events), (Some(path), None));
         let paths = replaced_paths(&[("PING_ENDPOINT_PATH", path)]);
         assert_eq!((paths.ping.as_str(), paths.pixel), (path, None));
     }

@@ -82,6 +82,8 @@ impl Server {
             proxy_protocol: listen.proxy_protocol,
             proxy_protocol_from: vec![Network::private()],
             trusted: Vec::new(),
+            addresses: None,
+            logged_addresses: sluice_core::privacy::AddressRule::Keep,
             http2: Http2::Off,
             tls: None,
         };

@@ -157,6 +157,8 @@ impl Server {
             trusted: networks
                 .map(|net| net.to_string().parse().unwrap())
                 .collect(),
+            addresses: None,
+            logged_addresses: sluice_core::privacy::AddressRule::Keep,
             http2: settings.http2,
             tls: settings.tls,
         };

@@ -34,6 +34,8 @@ mod numbers;
 mod outage;
 mod packed;
 mod pressure;
+#[cfg(feature = "s3")]
+mod privacy;
 mod process;
 mod readers;
 mod records;

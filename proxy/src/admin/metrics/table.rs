@@ -8,6 +8,7 @@ use super::Samples::{
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
 use crate::worker::DriverKind;
 use sluice_core::cause::Cause;
+use sluice_core::privacy::Withheld;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
 use std::collections::BTreeMap;
 
@@ -189,6 +190,40 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_events_shed_total", Counter, "events", NONE,
         "Good events of requests answered 503 before anything was taken; handed to no output.",
         Worker(|worker| worker.events_shed.get())),
+    family("sluice_events_withheld_total", Counter, "events", &["reason"],
+        "Good events that were not stored and answered 200: for the signal of a client whose policy is drop, or because an id is on the suppress list.",
+        WorkerBy(&[
+            ("gpc", |worker| worker.events_withheld[Withheld::Gpc as usize].get()),
+            ("dnt", |worker| worker.events_withheld[Withheld::Dnt as usize].get()),
+            ("sp_anonymous", |worker| worker.events_withheld[Withheld::SpAnonymous as usize].get()),
+            ("suppressed", |worker| worker.events_withheld[Withheld::Suppressed as usize].get()),
+        ])),
+    family("sluice_privacy_values_total", Counter, "values", &["action"],
+        "Values that were dropped, masked, cut or hashed before anything was stored: fields and parameters, and addresses by whichever rule.",
+        WorkerBy(&[
+            ("drop", |worker| worker.privacy_dropped.get()),
+            ("mask", |worker| worker.privacy_masked.get()),
+            ("truncate", |worker| worker.privacy_truncated.get()),
+            ("hash", |worker| worker.privacy_hashed.get()),
+            ("address", |worker| worker.privacy_addresses.get()),
+        ])),
+    family("sluice_suppress_list_entries", Gauge, "ids", NONE,
+        "Ids on the suppress list in force (privacy.suppress_file).",
+        Known(|sources| Some(sources.suppressed.as_ref()?.entries()))),
+    family("sluice_suppress_list_age_seconds", Gauge, "seconds", NONE,
+        "Time since the suppress list in force was written.",
+        Known(|sources| {
+            let now = (sources.wall)().secs;
+            Some(now.saturating_sub(sources.suppressed.as_ref()?.modified()))
+        })),
+    family("sluice_suppress_list_reloads_total", Counter, "reloads", &["result"],
+        "Changed suppress lists that were taken, or refused because they were broken.",
+        Custom(|page, sources| {
+            if let Some(file) = &sources.suppressed {
+                page.sample("", &[("result", "taken")], file.reloads());
+                page.sample("", &[("result", "refused")], file.reloads_refused());
+            }
+        })),
     family("sluice_events_without_topic_total", Counter, "events", NONE,
         "Good events whose values named no topic of a template, or one too many: for its fallback.",
         Worker(|worker| worker.events_without_topic.get())),

@@ -24,9 +24,15 @@ pub enum Known {
     UserAgent,
     /// `X-Forwarded-For`.
     ForwardedFor,
+    /// `Sec-GPC`.
+    SecGpc,
+    /// `DNT`.
+    Dnt,
+    /// `SP-Anonymous`.
+    SpAnonymous,
 }
 
-const KNOWN: [(Known, &[u8]); 9] = [
+const KNOWN: [(Known, &[u8]); 12] = [
     (Known::Host, b"host"),
     (Known::ContentLength, b"content-length"),
     (Known::TransferEncoding, b"transfer-encoding"),
@@ -36,6 +42,9 @@ const KNOWN: [(Known, &[u8]); 9] = [
     (Known::Origin, b"origin"),
     (Known::UserAgent, b"user-agent"),
     (Known::ForwardedFor, b"x-forwarded-for"),
+    (Known::SecGpc, b"sec-gpc"),
+    (Known::Dnt, b"dnt"),
+    (Known::SpAnonymous, b"sp-anonymous"),
 ];
 
 impl Known {
@@ -43,11 +52,14 @@ impl Known {
     pub(super) fn of(name: &[u8]) -> Option<Known> {
         // Lengths tell most of them apart, so that one comparison is enough.
         let known = match (name.len(), name.first()?.to_ascii_lowercase()) {
+            (3, b'd') => Known::Dnt,
             (4, b'h') => Known::Host,
             (6, b'o') => Known::Origin,
             (6, b'e') => Known::Expect,
+            (7, b's') => Known::SecGpc,
             (10, b'u') => Known::UserAgent,
             (10, b'c') => Known::Connection,
+            (12, b's') => Known::SpAnonymous,
             (14, b'c') => Known::ContentLength,
             (15, b'x') => Known::ForwardedFor,
             (16, b'c') => Known::ContentEncoding,

@@ -444,6 +444,9 @@ fn every_known_field_is_found_in_any_case() {
         "Origin",
         "User-Agent",
         "X-Forwarded-For",
+        "Sec-GPC",
+        "DNT",
+        "SP-Anonymous",
     ] {
         for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
             let line = format!("{name}: chunked");
