@@ -523,7 +523,7 @@ fn a_call_with_a_fallback_ends_with_its_first_deadline() {
 
 #[test]
 fn an_expired_record_behind_others_is_settled_when_they_go() {
-    let mut driver = Driver::new(settings(0, 2), limits(2, 1_000));
+    let mut driver = Driver::new(settings(5, 2), limits(2, 1_000));
     let port = AckQueue::leak();
     let deadlines = [at_ms(900), at_ms(900), at_ms(100)];
     let records = (0..).zip(deadlines);

@@ -194,8 +194,14 @@ fn a_failing_fallback_hands_on_to_its_own() {
 
 #[test]
 fn an_event_routed_to_both_goes_to_the_fallback_once() {
-    let mut desk = Desk::new(&[FIRST, SECOND]);
+    let small = OutputRule {
+        pending_bytes_max: 20,
+        ..SECOND
+    };
+    let mut desk = Desk::new(&[FIRST, small]);
     opened(&mut desk, 0);
+    assert_eq!(requested(&mut desk), [1]);
+    // There is room for one more, not for two.
     let mut record = event(10);
     record.routing = Some(Box::new(Routing {
         outputs: OutputSet::NONE.with(OutputId(0)).with(OutputId(1)),
@@ -203,6 +209,8 @@ fn an_event_routed_to_both_goes_to_the_fallback_once() {
     }));
     let request = desk.admit(vec![record]).unwrap();
     assert_eq!(went_to(&mut desk), [1]);
+    desk.settle_next(Outcome::Delivered);
+    assert_eq!(desk.resolution(request), None);
     desk.settle_next(Outcome::Delivered);
     assert_eq!(desk.resolution(request), Some(Ok(())));
 }
@@ -230,6 +238,29 @@ fn a_group_fills_its_least_loaded_member() {
     let (_, settlement) = desk.tickets.remove(1).settle(Outcome::Delivered);
     desk.settle(settlement);
     assert_eq!(requested(&mut desk), [1]);
+}
+
+#[test]
+fn equally_loaded_members_of_a_group_take_turns() {
+    let mut rules = [SECOND; 4];
+    rules[3].is_default = true;
+    let mut desk = Desk::grouped(&rules, group(Spread::LeastLoaded, 3));
+    let mut went = Vec::new();
+    for _ in 0..4 {
+        // A request for another output is nobody's turn.
+        let mut other = event(10);
+        other.routing = Some(Box::new(Routing {
+            outputs: OutputSet::NONE.with(OutputId(3)),
+            routes: Vec::new(),
+        }));
+        desk.admit(vec![other]).unwrap();
+        went_to(&mut desk);
+        went.extend(requested(&mut desk).into_iter().filter(|at| *at < 3));
+        while !desk.tickets.is_empty() {
+            desk.settle_next(Outcome::Delivered);
+        }
+    }
+    assert_eq!(went, [0, 1, 2, 0]);
 }
 
 #[test]
