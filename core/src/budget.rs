@@ -1,9 +1,11 @@
 //! Admission by bytes: how much of request bodies and records one core may hold at once, in all and from one
 //! client.
 
+use foldhash::HashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::num::NonZeroU128;
 use std::rc::Rc;
 
 /// One client may hold this part of a budget: an eighth.
@@ -15,24 +17,20 @@ const PARTS_PER_SITE: u64 = 4;
 
 /// Whom bytes are counted for: an IPv4 address or an IPv6 /64, the least that one client has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source {
-    client: u128,
-    /// Its /48, with a bit that no /64 has.
-    site: Option<u128>,
-}
+pub struct Source(NonZeroU128);
+
+/// The lower half of a key says of what it is, for nothing else is there in that of an IPv6 network. An IPv4 address
+/// has more than this bit there.
+const NETWORK: u128 = 1;
+const SITE: u128 = 2;
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Source {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Source {
-                client: address.to_ipv6_mapped().to_bits(),
-                site: None,
-            },
-            IpAddr::V6(address) => Source {
-                client: address.to_bits() >> 64 << 64,
-                site: Some(address.to_bits() >> 80 << 80 | 1),
-            },
-        }
+        let key = match address.to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits() << 1,
+            IpAddr::V6(address) => address.to_bits() >> 64 << 64,
+        };
+        Source(NonZeroU128::MIN | key)
     }
 }
 
@@ -40,13 +38,9 @@ impl Source {
     /// The client, and its site if it has one, as keys that no other client or site has.
     #[must_use]
     pub fn keys(self) -> (u128, Option<u128>) {
-        (self.client, self.site)
-    }
-
-    /// The keys, with the part of a limit that each may have.
-    fn parts(self) -> impl Iterator<Item = (u128, u64)> {
-        let site = self.site.map(|site| (site, PARTS_PER_SITE));
-        [(self.client, PARTS_PER_SOURCE)].into_iter().chain(site)
+        let client = self.0.get();
+        let is_network = u128::from(client as u64) == NETWORK;
+        (client, is_network.then_some(client >> 80 << 80 | SITE))
     }
 }
 
@@ -55,22 +49,25 @@ impl Source {
 /// that one client may have, may be smaller than one allowed request, so a request that finds it empty is always
 /// admitted: it would otherwise never succeed.
 #[derive(Clone, Debug)]
-pub struct ByteBudget {
+pub struct ByteBudget(Rc<Held>);
+
+#[derive(Debug)]
+struct Held {
     limit: u64,
-    held: Rc<Cell<u64>>,
-    /// Bytes held by those that hold some.
-    by_source: Rc<RefCell<HashMap<u128, u64>>>,
+    all: Cell<u64>,
+    /// Bytes held by those that hold some. Asked several times a request; its keys are few, and its hash is keyed, too.
+    by_source: RefCell<HashMap<u128, u64>>,
 }
 
 impl ByteBudget {
     /// A budget of `limit` bytes, all free.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        ByteBudget {
+        ByteBudget(Rc::new(Held {
             limit,
-            held: Rc::default(),
-            by_source: Rc::default(),
-        }
+            all: Cell::default(),
+            by_source: RefCell::default(),
+        }))
     }
 
     /// Reserves `bytes` until the permit is dropped; `None` when fewer are free and another permit is held. Of a
@@ -88,18 +85,54 @@ impl ByteBudget {
     /// Bytes that may be reserved.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.0.limit
     }
 
     /// Bytes currently reserved.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.held.get()
+        self.0.all.get()
     }
+}
 
+impl Held {
     /// Whether `held` bytes of others leave room for `bytes` in a part of the budget.
     fn fits(&self, held: u64, bytes: u64, parts: u64) -> bool {
         held == 0 || held.saturating_add(bytes) <= self.limit / parts
+    }
+
+    /// Changes what a source holds, unless it would be more than its part.
+    fn resize(&self, source: Source, from: u64, to: u64) -> bool {
+        let (client, site) = source.keys();
+        let fits = |others, parts| to <= from || self.fits(others, to, parts);
+        let mut held = self.by_source.borrow_mut();
+        if let Some(site) = site {
+            let others = held.get(&site).map_or(0, |held| held - from);
+            if !fits(others, PARTS_PER_SITE) {
+                return false;
+            }
+        }
+        let mut set = |key, parts| {
+            match held.entry(key) {
+                Entry::Occupied(mut entry) => {
+                    let others = entry.get() - from;
+                    if !fits(others, parts) {
+                        return false;
+                    }
+                    match others + to {
+                        0 => drop(entry.remove()),
+                        held => *entry.get_mut() = held,
+                    }
+                }
+                Entry::Vacant(_) if to == 0 => {}
+                Entry::Vacant(entry) => {
+                    entry.insert(to);
+                }
+            }
+            true
+        };
+        // The site's part was asked for before, so that nothing is to be undone.
+        set(client, PARTS_PER_SOURCE) && site.is_none_or(|site| set(site, PARTS_PER_SITE))
     }
 }
 
@@ -118,34 +151,18 @@ impl Permit {
     /// it was.
     #[must_use]
     pub fn try_resize(&mut self, bytes: u64) -> bool {
-        let others = self.budget.held.get() - self.bytes;
-        if bytes > self.bytes && !(self.budget.fits(others, bytes, 1) && self.source_fits(bytes)) {
-            return false;
+        let held = &*self.budget.0;
+        let others = held.all.get() - self.bytes;
+        let has_room = bytes <= self.bytes || held.fits(others, bytes, 1);
+        let is_resized = has_room
+            && self
+                .source
+                .is_none_or(|source| held.resize(source, self.bytes, bytes));
+        if is_resized {
+            held.all.set(others + bytes);
+            self.bytes = bytes;
         }
-        self.budget.held.set(others + bytes);
-        if let Some(source) = self.source {
-            let mut held = self.budget.by_source.borrow_mut();
-            for (key, _) in source.parts() {
-                let entry = held.entry(key).or_default();
-                *entry = *entry - self.bytes + bytes;
-                if *entry == 0 {
-                    held.remove(&key);
-                }
-            }
-        }
-        self.bytes = bytes;
-        true
-    }
-
-    fn source_fits(&self, bytes: u64) -> bool {
-        let Some(source) = self.source else {
-            return true;
-        };
-        let held = self.budget.by_source.borrow();
-        source.parts().all(|(key, parts)| {
-            let others = held.get(&key).map_or(0, |held| held - self.bytes);
-            self.budget.fits(others, bytes, parts)
-        })
+        is_resized
     }
 
     /// Bytes that it holds.
@@ -220,7 +237,32 @@ mod tests {
         let alone = budget.try_reserve(100, greedy).unwrap();
         drop((alone, other, trusted));
         assert_eq!(budget.held(), 0);
-        assert!(budget.by_source.borrow().is_empty());
+        assert!(budget.0.by_source.borrow().is_empty());
+    }
+
+    #[test]
+    fn clients_and_sites_have_keys_of_their_own() {
+        let clients = [
+            "0.0.0.0",
+            "0.0.0.1",
+            "255.255.255.255",
+            "::",
+            "0:0:0:1::",
+            "0:0:1::",
+            "2001:db8:7:1::",
+            "2001:db8:7:2::",
+            "2001:db8:8::",
+        ];
+        let keys: Vec<_> = clients.map(|client| source(client).unwrap().keys()).into();
+        let mut all: Vec<u128> = keys.iter().map(|(client, _)| *client).collect();
+        // ::, 0:0:1::, 2001:db8:7:: and 2001:db8:8::.
+        all.extend(keys.iter().filter_map(|(_, site)| *site));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), clients.len() + 4);
+        let same = |one, other| assert_eq!(source(one), source(other));
+        same("192.0.2.7", "::ffff:192.0.2.7");
+        same("2001:db8:7:1::1", "2001:db8:7:1:ffff::9");
     }
 
     #[test]
@@ -237,6 +279,6 @@ mod tests {
         assert!(budget.try_reserve(1, in_site(3)).is_none());
         let elsewhere = budget.try_reserve(100, source("2001:db8:8::1")).unwrap();
         drop((same, next, elsewhere));
-        assert!(budget.by_source.borrow().is_empty());
+        assert!(budget.0.by_source.borrow().is_empty());
     }
 }

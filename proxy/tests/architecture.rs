@@ -70,7 +70,7 @@ const MODULES: [Module; 5] = [
 ];
 
 /// All that core may be built with: nothing that waits, listens, logs, draws lots or knows a wire.
-const CORE_MAY_USE: [&str; 22] = [
+const CORE_MAY_USE: [&str; 23] = [
     "ahash",
     "atomic-waker",
     "base64-simd",
@@ -80,6 +80,7 @@ const CORE_MAY_USE: [&str; 22] = [
     "crossbeam-channel",
     "crossbeam-queue",
     "flate2",
+    "foldhash",
     "hmac",
     "itoa",
     "libdeflater",
