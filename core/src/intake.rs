@@ -227,10 +227,11 @@ impl Intake {
             }
         }
         let mut places = std::mem::take(&mut self.scratch);
-        for record in prepared.records.drain(..) {
-            places.clear();
-            places.extend(self.places(&record));
-            self.take(key, &record, &places, deadline, now, &mut submit);
+        places.clear();
+        let mut are_common = false;
+        for mut record in prepared.records.drain(..) {
+            self.find_places(&record, &mut places, &mut are_common);
+            self.take(key, &mut record, &places, deadline, now, &mut submit);
             if self.keeps_records {
                 self.requests.keep(key, record);
             }
@@ -243,7 +244,7 @@ impl Intake {
     fn take(
         &mut self,
         key: RequestKey,
-        record: &PreparedRecord,
+        record: &mut PreparedRecord,
         places: &[Placed],
         deadline: Mono,
         now: Mono,
@@ -256,7 +257,7 @@ impl Intake {
         };
         accepting.event();
         let mut done = OutputSet::NONE;
-        for Placed { meant_for, at, .. } in places {
+        for (number, Placed { meant_for, at, .. }) in (1..).zip(places) {
             if at != meant_for
                 && let Some(output) = self.outputs.get_mut(usize::from(meant_for.0))
             {
@@ -281,7 +282,8 @@ impl Intake {
                 .ticket(*at, bytes, is_awaited)
                 .in_place_of(*meant_for, OutputSet::NONE);
             let given = Given {
-                record,
+                record: &mut *record,
+                is_last: number == places.len() && !self.keeps_records,
                 meant_for: *meant_for,
                 at: *at,
                 until: is_awaited.then_some(until),

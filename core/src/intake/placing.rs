@@ -11,6 +11,7 @@ use crate::prepared::PreparedRecord;
 use crate::record::Record;
 use crate::route::{DeliveryClass, OutputSet, Route};
 use crate::time::Mono;
+use std::mem;
 
 /// Where a record goes, for one of the outputs that it was routed to.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,9 @@ pub(super) struct Placed {
 /// A record that an output is given.
 #[derive(Debug)]
 pub(super) struct Given<'r> {
-    pub(super) record: &'r PreparedRecord,
+    pub(super) record: &'r mut PreparedRecord,
+    /// Nobody needs the record after this.
+    pub(super) is_last: bool,
     pub(super) meant_for: OutputId,
     pub(super) at: OutputId,
     /// How long it may be tried; `None` for as long as the output tries what no client waits for.
@@ -79,6 +82,23 @@ impl Intake {
             .filter_map(|entry| self.place(record, entry))
     }
 
+    /// The same, for one record after the other: `places` has those of the last, and they are common if any record of
+    /// the request goes there that has no routing of its own.
+    pub(super) fn find_places(
+        &self,
+        record: &PreparedRecord,
+        places: &mut Vec<Placed>,
+        are_common: &mut bool,
+    ) {
+        // A group chooses by the record's key.
+        let is_common = record.routing.is_none() && self.groups.is_empty();
+        if !(is_common && *are_common) {
+            places.clear();
+            places.extend(self.places(record));
+        }
+        *are_common = is_common;
+    }
+
     fn place(&self, record: &PreparedRecord, entry: OutputId) -> Option<Placed> {
         let routing = record.routing.as_deref();
         let route = routing.and_then(|routing| routing.route(entry));
@@ -115,10 +135,11 @@ impl Intake {
         for output in &mut self.outputs {
             output.asked = Asked::default();
         }
-        let mut outputs = std::mem::take(&mut self.scratch);
+        let mut outputs = mem::take(&mut self.scratch);
+        outputs.clear();
+        let mut are_common = false;
         for record in records {
-            outputs.clear();
-            outputs.extend(self.places(record));
+            self.find_places(record, &mut outputs, &mut are_common);
             let bytes = super::size(record);
             let mut counted = OutputSet::NONE;
             for Placed { at, class, .. } in &outputs {
@@ -185,7 +206,7 @@ impl Intake {
         submit: &mut impl FnMut(WriterId, Record),
     ) {
         let Some(Moved {
-            record,
+            mut record,
             ticket,
             deadline,
             settled,
@@ -203,7 +224,8 @@ impl Intake {
         }
         let meant_for = settlement.meant_for;
         let given = Given {
-            record: &record,
+            record: &mut record,
+            is_last: true,
             meant_for,
             at: to,
             until: deadline.map(|deadline| self.until(meant_for, to, deadline, now)),
@@ -212,7 +234,8 @@ impl Intake {
         self.submit(given, now, submit);
     }
 
-    /// Submits a record to the output that gets it.
+    /// Submits a record to the output that gets it. The last one gets what the record has; those before get a reference
+    /// to the same bytes, which costs locked instructions here and in the writer.
     pub(super) fn submit(
         &self,
         given: Given<'_>,
@@ -224,23 +247,28 @@ impl Intake {
             return;
         };
         let (rule, record) = (&output.rule, given.record);
-        let Given { at, meant_for, .. } = given;
+        let (at, meant_for) = (given.at, given.meant_for);
         let (topic, key) = match self.route(record, meant_for) {
             // What a rule decided holds there; a stand-in may not have the topic.
             Some(route) => (
                 (route.topic.clone()).filter(|_| at == meant_for || rule.by_topic),
                 route.key.clone(),
             ),
-            None => (
-                record.topic.clone().filter(|_| rule.by_topic),
-                record.key.clone().filter(|_| rule.keyed),
-            ),
+            None => {
+                let (topic, key) = match given.is_last {
+                    true => (record.topic.take(), record.key.take()),
+                    false => (record.topic.clone(), record.key.clone()),
+                };
+                (topic.filter(|_| rule.by_topic), key.filter(|_| rule.keyed))
+            }
         };
         let record = Record {
             key,
             topic,
-            // Clones a reference: outputs share the bytes.
-            payload: record.payload.clone(),
+            payload: match given.is_last {
+                true => mem::take(&mut record.payload),
+                false => record.payload.clone(),
+            },
             deadline: given.until.unwrap_or(now + rule.retry_for),
             ticket: given.ticket,
         };
