@@ -9,9 +9,9 @@
 //! There is no timer per connection: each has a deadline in a cell, and one sweep per core, every [`SWEEP_EVERY`],
 //! wakes those that are overdue. A deadline is kept up to that much late, and setting one costs a store.
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::net::SocketFlags;
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use slab::Slab;
 use sluice_core::time::Mono;
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,11 @@ const EVENTS_PER_LOOK: usize = 1024;
 
 /// The pause after the runtime could not wait for the set, which happens only when it is out of memory.
 const BLIND_LOOK_EVERY: Duration = Duration::from_millis(1);
+
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// A closed peer or a broken connection; a read tells which.
 const ENDED: EventFlags = EventFlags::RDHUP
@@ -182,10 +187,6 @@ impl Sockets {
     }
 
     fn look(&self, events: &mut Vec<Event>) {
-        const AT_ONCE: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         events.clear();
         let room = rustix::buffer::spare_capacity(events);
         if epoll::wait(&self.epoll, room, Some(&AT_ONCE)).is_err() {
@@ -330,7 +331,9 @@ impl Stream {
     pub(crate) fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let slot = &*self.0.slot;
         let read = self.0.poll(&slot.readable, &slot.wants_read, cx, |socket| {
-            rustix::io::read(socket, &mut *buffer)
+            // Not `read`, which goes a longer way through the kernel, by the file.
+            let received = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty());
+            received.map(|(read, _)| read)
         });
         // A FIN that arrived before the read makes no new edge; a socket that is not in the set yet learns of it there.
         if let Poll::Ready(Ok(bytes)) = read
@@ -364,7 +367,7 @@ impl Stream {
         let slot = &*self.0.slot;
         self.0
             .poll(&slot.writable, &slot.wants_write, cx, |socket| {
-                rustix::io::write(socket, bytes)
+                rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
             })
     }
 
@@ -413,8 +416,8 @@ impl Stream {
         let slot = &*self.0.slot;
         self.0.poll(&slot.readable, &slot.wants_read, cx, |socket| {
             let mut first = [0; 1];
-            let flags = rustix::net::RecvFlags::PEEK;
-            rustix::net::recv(socket, &mut first[..], flags).map(|(read, _)| read > 0)
+            let received = rustix::net::recv(socket, &mut first[..], RecvFlags::PEEK);
+            received.map(|(read, _)| read > 0)
         })
     }
 
@@ -447,19 +450,45 @@ impl Stream {
 }
 
 /// A socket that listens.
-pub(crate) struct Listener(Socket);
+pub(crate) struct Listener {
+    socket: Socket,
+    /// The next connection is the first since it had to be waited for.
+    is_first: Cell<bool>,
+}
 
 impl Listener {
     pub(crate) fn new(sockets: &Rc<Sockets>, socket: OwnedFd) -> io::Result<Listener> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Listener(sockets.add(socket)))
+        Ok(Listener {
+            socket: sockets.add(socket),
+            is_first: Cell::new(true),
+        })
     }
 
     /// The next connection and its peer.
     pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
-        let slot = &*self.0.slot;
-        self.0
-            .poll(&slot.readable, &slot.wants_read, cx, |_| self.accept())
+        let slot = &*self.socket.slot;
+        let accepted = self
+            .socket
+            .poll(&slot.readable, &slot.wants_read, cx, |_| self.accept());
+        match accepted {
+            Poll::Pending => self.is_first.set(true),
+            // Connections come one by one where each has one request, and an accept that finds nothing costs eight
+            // times as much as this question, for it makes a socket first. One that comes later is a new edge.
+            Poll::Ready(_) if self.is_first.replace(false) && self.is_drained() => {
+                slot.readable.set(false);
+            }
+            Poll::Ready(_) => {}
+        }
+        accepted
+    }
+
+    /// Whether no connection waits to be accepted.
+    fn is_drained(&self) -> bool {
+        let mut asked = [PollFd::new(&self.socket.socket, PollFlags::IN)];
+        let answered = event::poll(&mut asked, Some(&AT_ONCE));
+        // One that cannot be asked is asked by an accept.
+        answered.is_ok_and(|ready| ready == 0)
     }
 
     /// The next connection in the kernel's queue.
@@ -468,19 +497,19 @@ impl Listener {
     /// `AGAIN` when there is none.
     pub(crate) fn accept(&self) -> rustix::io::Result<(Stream, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (socket, peer) = rustix::net::acceptfrom_with(&self.0.socket, flags)?;
+        let (socket, peer) = rustix::net::acceptfrom_with(&self.socket.socket, flags)?;
         // Fails for unix sockets, which have none, and if the peer has gone.
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let peer = peer
             .and_then(|peer| SocketAddr::try_from(peer).ok())
             .unwrap_or(unknown);
-        Ok((Stream(self.0.sockets.add(socket)), peer))
+        Ok((Stream(self.socket.sockets.add(socket)), peer))
     }
 
     /// Stops accepting; a pending accept fails.
     pub(crate) fn close(&self) {
         // Fails only if the socket no longer listens.
-        let _ = socket2::SockRef::from(&self.0.socket).shutdown(Shutdown::Both);
+        let _ = socket2::SockRef::from(&self.socket.socket).shutdown(Shutdown::Both);
     }
 }
 

@@ -122,6 +122,44 @@ fn a_writer_waits_until_the_client_has_made_room() {
 }
 
 #[test]
+fn a_drained_listener_waits_and_accepts_what_comes_later() {
+    with_pair(async |_client, stream| {
+        let sockets = Rc::clone(&stream.0.sockets);
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(&sockets, socket.into()).unwrap();
+        for together in [1, 1, 3, 1, 2] {
+            // Before the listener is asked, or while it is waited for.
+            for is_late in [false, true] {
+                let clients = std::thread::spawn(move || {
+                    if is_late {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    let connect = |_| TcpStream::connect(address).unwrap();
+                    (0..together).map(connect).collect::<Vec<_>>()
+                });
+                let clients = match is_late {
+                    true => Err(clients),
+                    false => Ok(clients.join().unwrap()),
+                };
+                let mut served = Vec::new();
+                for _ in 0..together {
+                    served.push(poll_fn(|cx| listener.poll_accept(cx)).await.unwrap());
+                }
+                let clients = clients.unwrap_or_else(|late| late.join().unwrap());
+                // Several that come late may come one by one.
+                if !is_late || together == 1 {
+                    assert_eq!(listener.socket.slot.readable.get(), together > 1);
+                }
+                assert_eq!(served.len(), clients.len());
+                let next = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx).is_pending())).await;
+                assert!(next);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_closed_listener_wakes_waiters_and_frees_its_slot() {
     with_pair(async |_client, stream| {
         let sockets = Rc::clone(&stream.0.sockets);
