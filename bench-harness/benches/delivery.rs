@@ -94,6 +94,12 @@ fn deliver(machine: &mut Delivery, records: Vec<Record>, throttled: usize) -> us
                         results,
                     });
                 }
+                Action::Delivered(records) => {
+                    delivered += records.len();
+                    for record in records {
+                        let _settlement = black_box(record.ticket.settle(Outcome::Delivered));
+                    }
+                }
                 Action::Settle(record, outcome) => {
                     delivered += usize::from(outcome == Outcome::Delivered);
                     let _settlement = black_box(record.ticket.settle(outcome));

@@ -54,6 +54,9 @@ fn main() {
                     };
                     machine.step(done, now, scramble(calls), &mut actions);
                 }
+                Action::Delivered(records) => {
+                    delivered += records.into_iter().map(settle).sum::<u64>();
+                }
                 Action::Settle(record, Outcome::Delivered) => delivered += settle(record),
                 Action::Settle(record, _) => refused += settle(record),
                 // Without a spool, nothing is to be put on disk.

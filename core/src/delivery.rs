@@ -343,6 +343,17 @@ impl<T> Delivery<T> {
         self.in_flight_records -= records.len();
         self.circuit
             .call_ended(results.iter().any(RecordResult::is_answer), now);
+        let is_delivered = |result: &RecordResult| *result == RecordResult::Delivered;
+        if results.len() >= records.len() && results.iter().all(is_delivered) {
+            for (record, in_flight) in records.iter().zip(&in_flight) {
+                if let Some(lane) = in_flight.lane {
+                    self.lanes.delivered(lane, record.size(), now);
+                }
+            }
+            self.tally.delivered += records.len() as u64;
+            actions.push(Action::Delivered(records));
+            return;
+        }
         let was_alone = records.len() == 1;
         for (at, (record, in_flight)) in records.into_iter().zip(in_flight).enumerate() {
             match results.get(at).copied().unwrap_or(

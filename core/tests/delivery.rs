@@ -109,14 +109,21 @@ impl Driver {
         for action in actions {
             match action {
                 Action::Send { call, records } => self.calls.push((call, records)),
-                Action::Settle(record, outcome) => {
-                    self.settled.push((number(&record), outcome));
-                    let _settlement = record.ticket.settle(outcome);
+                Action::Settle(record, outcome) => self.settle(record, outcome),
+                Action::Delivered(records) => {
+                    for record in records {
+                        self.settle(record, Outcome::Delivered);
+                    }
                 }
                 Action::Spool(records) => self.spool.push(records),
                 Action::CountRetry(_) => {}
             }
         }
+    }
+
+    fn settle(&mut self, record: Record, outcome: Outcome) {
+        self.settled.push((number(&record), outcome));
+        let _settlement = record.ticket.settle(outcome);
     }
 
     fn records(&mut self, sizes: &[usize], now: Mono, deadline: Mono) {

@@ -28,13 +28,14 @@ use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::WriterStats;
 use sluice_core::time::{Mono, Wall, micros};
 use spooling::SpoolDesk;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -226,6 +227,7 @@ pub async fn run(
         settings,
         sink,
         calls: JoinSet::new(),
+        ended_at_once: VecDeque::new(),
         arrived: Vec::new(),
         actions: Vec::new(),
         ack_batches: Vec::new(),
@@ -261,8 +263,8 @@ pub async fn run(
                 writer.step(Input::Stop);
             }
         }
-        while let Some(ended) = writer.calls.try_join_next() {
-            writer.ended(unwrap_call(ended));
+        while let Some(ended) = writer.next_ended() {
+            writer.ended(ended);
         }
         writer.give_up_appends();
         writer.replay();
@@ -307,11 +309,15 @@ async fn next_wakeup(
     let wants_input = open && writer.machine.wants_input();
     let Writer {
         calls,
+        ended_at_once,
         arrived,
         spool,
         ..
     } = writer;
     poll_fn(|cx| {
+        if let Some(ended) = ended_at_once.pop_front() {
+            return Poll::Ready(Wakeup::Ended(ended));
+        }
         if let Poll::Ready(Some(ended)) = calls.poll_join_next(cx) {
             return Poll::Ready(Wakeup::Ended(unwrap_call(ended)));
         }
@@ -370,6 +376,8 @@ struct Writer {
     machine: Delivery,
     sink: Arc<dyn Sink>,
     calls: JoinSet<Ended>,
+    /// Calls that had their results as soon as they were made.
+    ended_at_once: VecDeque<Ended>,
     spool: Option<SpoolDesk>,
     /// Ends the calls of a writer with a spool, which has a place for their records.
     stop: watch::Receiver<bool>,
@@ -417,6 +425,11 @@ impl Writer {
                     self.send(None, call, records, until.since(now));
                 }
                 Action::Settle(record, outcome) => self.settle(record, outcome),
+                Action::Delivered(records) => {
+                    for record in records {
+                        self.settle(record, Outcome::Delivered);
+                    }
+                }
                 Action::Spool(records) => self.append(records, now),
                 Action::CountRetry(cause) => {
                     self.settings.stats.retries[cause as usize].increment();
@@ -456,7 +469,7 @@ impl Writer {
         let delivery = &self.settings.delivery;
         let is_cut_short = self.spool.is_some() || delivery.has_fallback;
         let stop = self.spool.is_some().then(|| self.stop.clone());
-        self.calls.spawn(async move {
+        let mut call = Box::pin(async move {
             let started = clock();
             let results = match is_cut_short {
                 false => sink.write(&records).await,
@@ -475,6 +488,18 @@ impl Writer {
                 took: clock().since(started),
             }
         });
+        // A sink that has its results at once needs no task. The task of any other polls again, with its own waker.
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => self.ended_at_once.push_back(ended),
+            Poll::Pending => {
+                self.calls.spawn(call);
+            }
+        }
+    }
+
+    fn next_ended(&mut self) -> Option<Ended> {
+        let at_once = self.ended_at_once.pop_front();
+        at_once.or_else(|| self.calls.try_join_next().map(unwrap_call))
     }
 
     fn ended(&mut self, ended: Ended) {

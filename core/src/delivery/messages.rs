@@ -61,6 +61,8 @@ pub enum Action<T = Ticket> {
     Spool(Vec<ToSpool<T>>),
     /// Report the outcome of this record.
     Settle(Record<T>, Outcome),
+    /// Report that the destination has all of these: a whole call, for so end almost all of them.
+    Delivered(Vec<Record<T>>),
     /// A record will be retried for this cause. Only for counting.
     CountRetry(Cause),
 }

@@ -62,6 +62,11 @@ impl World {
                 Action::Send { call, records } => self.send(at, call, records),
                 Action::Spool(records) => self.spool(at, records),
                 Action::Settle(record, outcome) => self.settled(at, record, outcome),
+                Action::Delivered(records) => {
+                    for record in records {
+                        self.settled(at, record, Outcome::Delivered);
+                    }
+                }
                 Action::CountRetry(_) => {}
             }
         }

@@ -292,6 +292,12 @@ impl Replay {
                         records,
                     });
                 }
+                Action::Delivered(records) => {
+                    for record in records {
+                        self.buffered_bytes -= record.size();
+                        settled.push(place(record).0);
+                    }
+                }
                 Action::Settle(record, Outcome::Delivered | Outcome::Spooled) => {
                     self.buffered_bytes -= record.size();
                     settled.push(place(record).0);
