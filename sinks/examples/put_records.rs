@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
-//! cargo run --release -p sluice-sinks --no-default-features --example put_records
+//! cargo run --release -p sluice-sinks --no-default-features --features aws-sdk --example put_records
 //! ```
 
 #![forbid(unsafe_code)]

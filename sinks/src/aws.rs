@@ -1,16 +1,18 @@
-//! Shared by all AWS sinks: configuration, credentials fetched ahead of need, and the one table from SDK
-//! errors to [`Cause`] and record results. Knows no service (the SDK's shared types are imported through
-//! one service's crate, which re-exports them).
+//! Shared by all AWS sinks: configuration, credentials fetched ahead of need, and the one table from errors to
+//! [`Cause`] and record results. Knows no service.
 
 pub(crate) mod call;
+pub(crate) mod endpoint;
 pub(crate) mod json;
 #[cfg(test)]
 pub(crate) mod script;
+#[cfg(any(test, feature = "aws-sdk"))]
+mod sdk;
 mod settings;
 pub(crate) mod signed;
 
 pub use settings::{AwsClient, AwsSettings};
-pub(crate) use settings::{BATCH_BYTES_MIN, is_region, is_stream};
+pub(crate) use settings::{BATCH_BYTES_MIN, HAS_SDK, is_region, is_stream};
 
 use crate::http_client::chain_text;
 use crate::sink::CheckError;
@@ -27,9 +29,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
 };
-use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_types::service_config::ServiceConfigKey;
+use endpoint::Endpoint;
 use sluice_core::cause::Cause;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
@@ -145,6 +146,16 @@ impl Aws {
             .ok();
         let own = key.and_then(|key| self.config.service_config()?.load_config(key));
         own.or(general)
+    }
+
+    /// What decides where a service is; `given` is its [`Aws::endpoint_url`].
+    pub(crate) fn endpoint<'a>(&self, region: &'a str, given: Option<&'a str>) -> Endpoint<'a> {
+        Endpoint {
+            region,
+            given,
+            fips: self.config.use_fips().unwrap_or(false),
+            dual_stack: self.config.use_dual_stack().unwrap_or(false),
+        }
     }
 
     /// The credentials of now, for calls that the SDK does not make.
@@ -300,49 +311,6 @@ pub(crate) struct CallFailure {
 }
 
 impl CallFailure {
-    /// The one table from the SDK's errors to causes. What is not known to have failed before it was
-    /// sent, and was not answered readably, is [`Cause::Unknown`].
-    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> CallFailure
-    where
-        E: ProvideErrorMetadata + Error + 'static,
-    {
-        let (cause, is_auth_error) = match error {
-            // Not sent: the SDK could not even make the request.
-            SdkError::ConstructionFailure(_) => (Cause::Unavailable, false),
-            SdkError::DispatchFailure(_) if has_source::<CredentialsError>(error) => {
-                (Cause::Denied, true)
-            }
-            SdkError::DispatchFailure(_) if failed_to_connect(error) => (Cause::Unavailable, false),
-            SdkError::ServiceError(answer) => cause_of_answer(
-                answer.err().code().unwrap_or_default(),
-                answer.raw().status().as_u16(),
-            ),
-            // An error page that is not the service's, or no page at all.
-            SdkError::ResponseError(answer) => cause_of_answer("", answer.raw().status().as_u16()),
-            // Connection lost, time-out, and whatever the SDK will add.
-            _ => (Cause::Unknown, false),
-        };
-        let text = match error {
-            SdkError::ServiceError(answer) => format!(
-                "{} {}: {}",
-                answer.raw().status().as_u16(),
-                answer.err().code().unwrap_or("no error code"),
-                answer.err().message().unwrap_or("no message"),
-            ),
-            SdkError::ResponseError(answer) => format!(
-                "{} with an unreadable body: {}",
-                answer.raw().status().as_u16(),
-                chain_text(error),
-            ),
-            _ => chain_text(error),
-        };
-        CallFailure {
-            cause,
-            is_auth_error,
-            text: cut(&text),
-        }
-    }
-
     /// A call that could not even be made.
     pub(crate) fn not_sent(error: &(dyn Error + 'static)) -> CallFailure {
         CallFailure {
@@ -471,23 +439,6 @@ pub(crate) fn cause_of_answer(code: &str, status: u16) -> (Cause, bool) {
             _ => (Cause::Unknown, false),
         },
     }
-}
-
-/// Whether no connection came about: then nothing was sent.
-fn failed_to_connect(error: &(dyn Error + 'static)) -> bool {
-    sources(error)
-        .filter_map(|error| error.downcast_ref::<hyper_util::client::legacy::Error>())
-        .any(hyper_util::client::legacy::Error::is_connect)
-}
-
-fn has_source<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    sources(error).any(|error| error.is::<E>())
-}
-
-fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }
 
 pub(crate) fn cut(text: &str) -> String {

@@ -12,15 +12,17 @@ mod tests;
 
 pub use settings::{FirehoseSettings, TYPE};
 
+#[cfg(feature = "aws-sdk")]
+use crate::aws::AwsClient;
 use crate::aws::call::{JsonClient, JsonService};
-use crate::aws::{Aws, AwsClient, CallFailure};
+use crate::aws::{Aws, CallFailure, HAS_SDK, unreadable};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_firehose::Client;
-use aws_sdk_firehose::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
-use aws_sdk_firehose::types::{DeliveryStreamStatus, DeliveryStreamType};
+use bytes::Bytes;
 use pack::{Chunk, pack};
+use put::Answered;
+use serde::Deserialize;
 use sluice_core::cause::Cause;
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::stats::BillingStats;
@@ -51,9 +53,10 @@ const SERVICE: JsonService = JsonService {
 
 /// Writes events to one delivery stream.
 pub struct FirehoseSink {
-    client: Client,
-    /// Makes the calls that put records, unless the SDK's client does.
-    own: Option<JsonClient>,
+    client: JsonClient,
+    /// Puts records in place of `client`.
+    #[cfg(feature = "aws-sdk")]
+    sdk: Option<aws_sdk_firehose::Client>,
     aws: Aws,
     settings: FirehoseSettings,
     failure_log: RateLimitedLog,
@@ -83,16 +86,18 @@ impl FirehoseSink {
         if let Some(problem) = settings.out_of_bounds() {
             return Err(fail(problem.to_string()));
         }
+        settings.client.require(HAS_SDK).map_err(fail)?;
         let aws = Aws::load(&settings.aws, "FIREHOSE", credentials)
             .await
             .map_err(fail)?;
-        let own = match settings.client {
-            AwsClient::Sluice => Some(own_client(&aws, &settings).await.map_err(fail)?),
-            AwsClient::Sdk => None,
-        };
+        let client = client(&aws, &settings).map_err(fail)?;
+        #[cfg(feature = "aws-sdk")]
+        let sdk =
+            (settings.client == AwsClient::Sdk).then(|| aws_sdk_firehose::Client::new(&aws.config));
         Ok(FirehoseSink {
-            client: Client::new(&aws.config),
-            own,
+            client,
+            #[cfg(feature = "aws-sdk")]
+            sdk,
             aws,
             settings,
             failure_log: RateLimitedLog::default(),
@@ -132,10 +137,7 @@ impl FirehoseSink {
             .collect();
         let events = sizes.iter().map(|(events, _)| events).sum();
         let stream = &self.settings.stream;
-        let answer = match &self.own {
-            Some(client) => put::by_own_client(client, &self.aws, stream, &chunks).await,
-            None => put::by_sdk(&self.client, stream, chunks).await,
-        };
+        let answer = self.put_chunks(chunks).await;
         match answer {
             Ok(answered) if answered.len() == sizes.len() => {
                 let mut results = Vec::with_capacity(events);
@@ -165,32 +167,40 @@ impl FirehoseSink {
         }
     }
 
+    async fn put_chunks(&self, chunks: Vec<Chunk>) -> Answered {
+        let stream = &self.settings.stream;
+        #[cfg(feature = "aws-sdk")]
+        if let Some(client) = &self.sdk {
+            return put::by_sdk(client, stream, chunks).await;
+        }
+        put::by_own_client(&self.client, &self.aws, stream, &chunks).await
+    }
+
     async fn describe(&self) -> Result<String, CheckError> {
         let destination = destination(&self.settings.stream);
-        let answer = self
-            .client
-            .describe_delivery_stream()
-            .delivery_stream_name(&self.settings.stream)
-            .limit(1)
-            .send()
-            .await
-            .map_err(|error| CallFailure::of(&error).of_check(destination.clone()))?;
-        // The SDK fills in members that are missing though the service promises them.
+        let fail = |failure: CallFailure| failure.of_check(destination.clone());
+        let asked = serde_json::json!({"DeliveryStreamName": self.settings.stream, "Limit": 1});
+        let target = "Firehose_20150804.DescribeDeliveryStream";
+        let body = Bytes::from(asked.to_string());
+        let answer = self.client.call(&self.aws, target, body).await;
+        let answer = answer.map_err(fail)?;
+        let answer: Described =
+            serde_json::from_slice(&answer).map_err(|error| fail(unreadable(&error)))?;
         let found = answer
-            .delivery_stream_description()
-            .filter(|found| !found.delivery_stream_arn().is_empty());
+            .delivery_stream_description
+            .filter(|found| !found.delivery_stream_arn.is_empty());
         let reason = match found {
             None => "the answer describes no stream".to_owned(),
-            Some(found) if *found.delivery_stream_type() != DeliveryStreamType::DirectPut => {
+            Some(found) if found.delivery_stream_type != "DirectPut" => {
                 format!(
                     "it takes no direct puts: its source is {}",
-                    found.delivery_stream_type()
+                    found.delivery_stream_type
                 )
             }
-            Some(found) if *found.delivery_stream_status() != DeliveryStreamStatus::Active => {
+            Some(found) if found.delivery_stream_status != "ACTIVE" => {
                 format!(
                     "it is {}, and takes records only when ACTIVE",
-                    found.delivery_stream_status()
+                    found.delivery_stream_status
                 )
             }
             Some(_) => {
@@ -248,18 +258,27 @@ fn line(payload: &[u8]) -> Result<&[u8], Cause> {
     Ok(payload)
 }
 
-/// A client of the endpoint that the SDK's client would call.
-async fn own_client(aws: &Aws, settings: &FirehoseSettings) -> Result<JsonClient, String> {
-    let params = Params::builder()
-        .set_region(aws.config.region().map(ToString::to_string))
-        .set_use_fips(aws.config.use_fips())
-        .set_use_dual_stack(aws.config.use_dual_stack())
-        .set_endpoint(aws.endpoint_url(&settings.aws, SERVICE_ID))
-        .build()
-        .map_err(|error| error.to_string())?;
-    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
-    let endpoint = endpoint.map_err(|error| error.to_string())?;
-    JsonClient::new(aws, &settings.aws, SERVICE, endpoint.url())
+/// The answer of DescribeDeliveryStream.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Described {
+    delivery_stream_description: Option<DeliveryStream>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DeliveryStream {
+    #[serde(rename = "DeliveryStreamARN")]
+    delivery_stream_arn: String,
+    delivery_stream_type: String,
+    delivery_stream_status: String,
+}
+
+fn client(aws: &Aws, settings: &FirehoseSettings) -> Result<JsonClient, String> {
+    let region = aws.config.region().ok_or("no region")?.to_string();
+    let given = aws.endpoint_url(&settings.aws, SERVICE_ID);
+    let url = aws.endpoint(&region, given.as_deref()).url("firehose")?;
+    JsonClient::new(aws, &settings.aws, SERVICE, &url)
 }
 
 fn destination(stream: &str) -> String {

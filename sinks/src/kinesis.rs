@@ -3,6 +3,8 @@
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
+mod clients;
+mod describe;
 mod put;
 mod settings;
 mod shards;
@@ -11,18 +13,14 @@ mod tests;
 
 pub use settings::{KinesisSettings, TYPE};
 
-use crate::aws::call::{JsonClient, JsonService};
-use crate::aws::{Aws, AwsClient, CallFailure, Task};
+use crate::aws::{Aws, CallFailure, HAS_SDK, Task};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Quota, Sink, SinkFuture, SinkLimits};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
-use aws_sdk_kinesis::types::{
-    RecordDistributionStrategy, Shard, ShardFilter, ShardFilterType, StreamDescriptionSummary,
-};
+use clients::Clients;
+use describe::{StreamInfo, StreamSummary};
 use put::{Entry, Key};
-use shards::{Advice, SHARDS_MAX, ShardMap, Shards, hash_of};
+use shards::{Advice, ShardMap, Shards, hash_of};
 use sluice_core::cause::Cause;
 use sluice_core::lanes::LaneId;
 use sluice_core::record::{Record, RecordResult};
@@ -43,10 +41,6 @@ const KEY_CHARS_MAX: usize = 256;
 const SHARD_RECORDS_PER_S: u64 = 1_000;
 /// Bytes that a shard takes in a second, keys included.
 const SHARD_BYTES_PER_S: u64 = 1 << 20;
-/// The default record limit of a stream, KiB.
-const RECORD_KIB_DEFAULT: usize = 1024;
-/// The highest record limit that a stream can be given, KiB.
-const RECORD_KIB_CEILING: usize = 10 * 1024;
 /// Bytes of a random partition key: 64 random bits in hex. The service hashes keys, so more
 /// would spread records no better, and every byte counts against the shard's throughput.
 const RANDOM_KEY_BYTES: usize = 16;
@@ -62,13 +56,6 @@ const THROTTLED: [&str; 2] = [
 const ADVISE_EVERY: Duration = Duration::from_secs(600);
 /// As it stands in the log.
 const CALL: &str = "PutRecords";
-/// Its service id, and in upper case the name in variables.
-const SERVICE_ID: &str = "Kinesis";
-const SERVICE: JsonService = JsonService {
-    signing_name: "kinesis",
-    content_type: "application/x-amz-json-1.1",
-    throttled: &[],
-};
 
 /// Writes records to one stream.
 pub struct KinesisSink {
@@ -101,19 +88,16 @@ impl KinesisSink {
         if let Some(problem) = settings.out_of_bounds() {
             return Err(fail(problem.to_string()));
         }
+        settings.client.require(HAS_SDK).map_err(fail)?;
         let aws = Aws::load(&settings.aws, "KINESIS", credentials)
             .await
             .map_err(fail)?;
-        let own = match settings.client {
-            AwsClient::Sluice => Some(own_client(&aws, &settings).await.map_err(fail)?),
-            AwsClient::Sdk => None,
-        };
+        let clients = Clients::new(&aws, &settings).map_err(fail)?;
         let stream = Arc::new(Stream {
-            client: Client::new(&aws.config),
-            own,
+            clients,
             aws,
             name: settings.stream,
-            record_bytes_max: AtomicUsize::new(RECORD_KIB_DEFAULT * 1024),
+            record_bytes_max: AtomicUsize::new(describe::RECORD_KIB_DEFAULT * 1024),
             is_auto: AtomicBool::new(false),
             shards: Shards::default(),
             spreads_hot_keys: settings.spread_hot_keys,
@@ -191,9 +175,7 @@ impl Sink for KinesisSink {
 
 /// State that calls and the timer share.
 struct Stream {
-    client: Client,
-    /// Makes the calls that put records, unless the SDK's client does.
-    own: Option<JsonClient>,
+    clients: Clients,
     aws: Aws,
     name: String,
     record_bytes_max: AtomicUsize,
@@ -212,57 +194,7 @@ struct Stream {
     failure_log: RateLimitedLog,
 }
 
-/// What we need to know of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct StreamInfo {
-    record_kib: usize,
-    is_auto: bool,
-}
-
-impl StreamInfo {
-    fn of(summary: &StreamDescriptionSummary) -> StreamInfo {
-        let record_kib = summary
-            .max_record_size_in_kib()
-            .and_then(|kib| usize::try_from(kib).ok())
-            .filter(|kib| (1..=RECORD_KIB_CEILING).contains(kib))
-            .unwrap_or(RECORD_KIB_DEFAULT);
-        // Provisioned streams, and emulators, name no strategy: keys are needed.
-        let is_auto =
-            summary.record_distribution_strategy() == Some(&RecordDistributionStrategy::Auto);
-        StreamInfo {
-            record_kib,
-            is_auto,
-        }
-    }
-
-    fn say(self, summary: &StreamDescriptionSummary) -> String {
-        let mode = summary
-            .stream_mode_details()
-            .map_or("mode not named", |details| details.stream_mode().as_str());
-        let distribution = if self.is_auto {
-            "AUTO, no keys"
-        } else {
-            "by partition key"
-        };
-        format!(
-            "{}, {mode}, {} open shards, records up to {} KiB, distribution {distribution}",
-            summary.stream_status().as_str(),
-            summary.open_shard_count(),
-            self.record_kib,
-        )
-    }
-}
-
 impl Stream {
-    fn names(&self) -> (Option<String>, Option<String>) {
-        let name = Some(self.name.clone());
-        if is_arn(&self.name) {
-            (None, name)
-        } else {
-            (name, None)
-        }
-    }
-
     async fn put(&self, records: &[Record]) -> Vec<RecordResult> {
         let is_auto = self.is_auto.load(Ordering::Relaxed);
         let record_bytes_max = self.record_bytes_max.load(Ordering::Relaxed);
@@ -285,10 +217,7 @@ impl Stream {
         if entries.is_empty() {
             return results;
         }
-        let answer = match &self.own {
-            Some(client) => put::by_own_client(client, &self.aws, &self.name, &entries).await,
-            None => put::by_sdk(&self.client, self.names(), &entries).await,
-        };
+        let answer = self.clients.put(&self.aws, &self.name, &entries).await;
         match answer {
             Ok(answered) if answered.len() == sent.len() => {
                 let now = Instant::now();
@@ -346,27 +275,8 @@ impl Stream {
         failure.result(sent)
     }
 
-    async fn describe(&self) -> Result<StreamDescriptionSummary, CallFailure> {
-        let (name, arn) = self.names();
-        let answer = self
-            .client
-            .describe_stream_summary()
-            .set_stream_name(name)
-            .set_stream_arn(arn)
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => answer
-                .stream_description_summary
-                // The SDK fills in members that are missing though the service promises them.
-                .filter(|summary| !summary.stream_arn().is_empty())
-                .ok_or_else(|| CallFailure {
-                    cause: Cause::Unknown,
-                    is_auth_error: false,
-                    text: "the answer describes no stream".to_owned(),
-                }),
-            Err(error) => Err(CallFailure::of(&error)),
-        }
+    async fn describe(&self) -> Result<StreamSummary, CallFailure> {
+        describe::stream(self.clients.control(), &self.aws, &self.name).await
     }
 
     /// Describes the stream and keeps what it learned; after a failure the old info stay. Says
@@ -405,7 +315,7 @@ impl Stream {
 
     /// Lists the open shards. Without a list records go out as they are, and throttling counts for all of them.
     async fn refresh_shards(&self) {
-        let listed = self.list_shards().await;
+        let listed = describe::shards(self.clients.control(), &self.aws, &self.name).await;
         let map =
             listed.and_then(|shards| ShardMap::of(&shards).map_err(|error| error.to_string()));
         match map {
@@ -448,31 +358,6 @@ impl Stream {
                 "most shards throttle: set this number of shards with UpdateShardCount"
             ),
         }
-    }
-
-    async fn list_shards(&self) -> Result<Vec<Shard>, String> {
-        let (name, arn) = self.names();
-        let (mut shards, mut next) = (Vec::new(), None);
-        // A page has up to 1,000 shards, by the service's default.
-        for _ in 0..=SHARDS_MAX / 1_000 {
-            let mut call = self.client.list_shards();
-            call = match next.take() {
-                // A later page is named by its token alone.
-                Some(token) => call.next_token(token),
-                None => call
-                    .set_stream_name(name.clone())
-                    .set_stream_arn(arn.clone())
-                    .shard_filter(at_latest()?),
-            };
-            let answer = call.send().await;
-            let answer = answer.map_err(|error| CallFailure::of(&error).text)?;
-            shards.extend(answer.shards.unwrap_or_default());
-            next = answer.next_token;
-            if next.is_none() {
-                return Ok(shards);
-            }
-        }
-        Err(format!("more than {SHARDS_MAX} shards"))
     }
 
     async fn keep_described(self: Arc<Self>, interval: Duration, mut is_described: bool) {
@@ -532,31 +417,6 @@ fn entry(record: &Record, is_auto: bool, record_bytes_max: usize) -> Result<Entr
         key,
         hash: None,
     })
-}
-
-/// A client of the endpoint that the SDK's client would call.
-async fn own_client(aws: &Aws, settings: &KinesisSettings) -> Result<JsonClient, String> {
-    let is_arn = is_arn(&settings.stream);
-    let params = Params::builder()
-        .set_region(aws.config.region().map(ToString::to_string))
-        .set_use_fips(aws.config.use_fips())
-        .set_use_dual_stack(aws.config.use_dual_stack())
-        .set_endpoint(aws.endpoint_url(&settings.aws, SERVICE_ID))
-        .set_stream_arn(is_arn.then(|| settings.stream.clone()))
-        .set_operation_type(Some("data".to_owned()))
-        .build()
-        .map_err(|error| error.to_string())?;
-    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
-    let endpoint = endpoint.map_err(|error| error.to_string())?;
-    JsonClient::new(aws, &settings.aws, SERVICE, endpoint.url())
-}
-
-/// Open shards only.
-fn at_latest() -> Result<ShardFilter, String> {
-    ShardFilter::builder()
-        .r#type(ShardFilterType::AtLatest)
-        .build()
-        .map_err(|error| error.to_string())
 }
 
 fn is_arn(stream: &str) -> bool {

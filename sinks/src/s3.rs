@@ -319,7 +319,8 @@ impl Sink for S3Sink {
                         .collect();
                     let lines = records.iter().zip(&are_lines);
                     let lines: Vec<_> = lines
-                        .filter_map(|(record, is_line)| is_line.then(|| record.payload.clone()))
+                        .filter(|(_, is_line)| **is_line)
+                        .map(|(record, _)| record.payload.clone())
                         .collect();
                     let result = match lines.is_empty() {
                         true => None,

@@ -7,7 +7,7 @@
 //! by the caller.
 
 use super::socket::Stream;
-use crc_fast::{CrcAlgorithm, checksum};
+use crc32c::crc32c;
 use ppp::v1;
 use ppp::v2::{Addresses, Command, Header, ParseError, Protocol, Type, TypeLengthValues};
 use std::future::poll_fn;
@@ -345,7 +345,7 @@ fn check(header: &[u8], at: usize, value: &[u8]) -> Result<(), NoClient> {
     let mut zeroed = header.to_vec();
     let place = zeroed.get_mut(at..at + value.len()).ok_or(UNREADABLE)?;
     place.fill(0);
-    let expected = checksum(CrcAlgorithm::Crc32Iscsi, &zeroed) as u32;
+    let expected = crc32c(&zeroed);
     match expected == actual {
         true => Ok(()),
         false => Err(NoClient::Checksum { expected, actual }),

@@ -12,7 +12,7 @@ use sluice_core::cause::Cause;
 
 /// Bytes of an answer: 500 entries with an id, or an error and its message of up to 2 KiB, take 1.2 MB.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-const AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+static AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const ERROR_TYPE: &str = "x-amzn-errortype";
 
 /// Names of a service on the wire.
@@ -68,7 +68,7 @@ impl JsonClient {
         let content_type = HeaderValue::from_static(self.service.content_type);
         let headers = [
             (CONTENT_TYPE, content_type),
-            (AMZ_TARGET, HeaderValue::from_static(target)),
+            (AMZ_TARGET.clone(), HeaderValue::from_static(target)),
         ];
         let call = Call {
             method: Method::POST,

@@ -28,6 +28,7 @@ macro_rules! by_both_clients {
                 }
             )*
         }
+        #[cfg(feature = "aws-sdk")]
         mod sdk {
             $(
                 #[tokio::test]

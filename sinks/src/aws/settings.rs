@@ -15,6 +15,21 @@ keyword_enum! {
     }
 }
 
+impl AwsClient {
+    /// Whether this build has the client; `has_sdk`: whether it has the SDK's.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) fn require(self, has_sdk: bool) -> Result<(), String> {
+        match self {
+            AwsClient::Sdk if !has_sdk => Err(
+                "`client` is \"sdk\": this program is built without the AWS SDK's clients; set \"sluice\", or build it with `--features aws-sdk`".to_owned(),
+            ),
+            AwsClient::Sdk | AwsClient::Sluice => Ok(()),
+        }
+    }
+}
+
 crate::settings! {
     /// How to reach AWS.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,5 +99,21 @@ pub(crate) fn is_stream(text: &str, bytes_max: usize) -> bool {
     is_word(text, bytes_max, "_.-")
 }
 
+/// Whether this build has the SDK's clients.
+pub(crate) const HAS_SDK: bool = cfg!(feature = "aws-sdk");
+
 /// The least bytes in a call, with which an event of usual size fits.
 pub(crate) const BATCH_BYTES_MIN: u64 = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_not_built_is_refused_by_name() {
+        assert_eq!(AwsClient::Sluice.require(false), Ok(()));
+        assert_eq!(AwsClient::Sdk.require(true), Ok(()));
+        let error = AwsClient::Sdk.require(false).unwrap_err();
+        assert!(error.contains("\"sdk\"") && error.contains("--features aws-sdk"));
+    }
+}

@@ -5,15 +5,8 @@ use super::pack::Chunk;
 use crate::aws::call::JsonClient;
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
 use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
-use aws_sdk_firehose::Client;
-use aws_sdk_firehose::config::http::HttpResponse;
-use aws_sdk_firehose::error::SdkError;
-use aws_sdk_firehose::operation::put_record_batch::PutRecordBatchError;
-use aws_sdk_firehose::primitives::Blob;
-use aws_sdk_firehose::types::{PutRecordBatchResponseEntry, Record as Entry};
 use bytes::Bytes;
 use serde::Deserialize;
-use sluice_core::cause::Cause;
 use sluice_core::record::RecordResult;
 
 const TARGET: &str = "Firehose_20150804.PutRecordBatch";
@@ -21,12 +14,15 @@ const TARGET: &str = "Firehose_20150804.PutRecordBatch";
 const ENTRY_BYTES: usize = r#"{"Data":},"#.len();
 
 /// One result for each entry of the answer, however many there are.
+pub(super) type Answered = Result<Vec<RecordResult>, CallFailure>;
+
+/// By our own client.
 pub(super) async fn by_own_client(
     client: &JsonClient,
     aws: &Aws,
     stream: &str,
     chunks: &[Chunk],
-) -> Result<Vec<RecordResult>, CallFailure> {
+) -> Answered {
     let answer = client.call(aws, TARGET, body(stream, chunks)).await?;
     results(&answer).map_err(|error| unreadable(&error))
 }
@@ -73,40 +69,55 @@ fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
 
-/// The same through the SDK.
-pub(super) async fn by_sdk(
-    client: &Client,
-    stream: &str,
-    chunks: Vec<Chunk>,
-) -> Result<Vec<RecordResult>, CallFailure> {
-    let entry = |chunk: Chunk| Entry::builder().data(Blob::new(chunk.data)).build();
-    let entries: Result<Vec<_>, _> = chunks.into_iter().map(entry).collect();
-    let entries = entries.map_err(|error| CallFailure::not_sent(&error))?;
-    let answer = client
-        .put_record_batch()
-        .delivery_stream_name(stream)
-        .set_records(Some(entries))
-        .send()
-        .await
-        .map_err(|error| failure(&error))?;
-    let result_of = |entry: &PutRecordBatchResponseEntry| {
-        result_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
-    };
-    Ok(answer.request_responses().iter().map(result_of).collect())
-}
+#[cfg(feature = "aws-sdk")]
+pub(super) use sdk::by_sdk;
 
-/// This service calls its throttling ServiceUnavailableException, where others have a code for it.
-fn failure(error: &SdkError<PutRecordBatchError, HttpResponse>) -> CallFailure {
-    let failure = CallFailure::of(error);
-    let is_throttled = error
-        .as_service_error()
-        .is_some_and(PutRecordBatchError::is_service_unavailable_exception);
-    CallFailure {
-        cause: if is_throttled {
-            Cause::Throttled
-        } else {
-            failure.cause
-        },
-        ..failure
+/// The same through the SDK.
+#[cfg(feature = "aws-sdk")]
+mod sdk {
+    use super::{Answered, CallFailure, Chunk, THROTTLED, result_of_entry};
+    use aws_sdk_firehose::Client;
+    use aws_sdk_firehose::config::http::HttpResponse;
+    use aws_sdk_firehose::error::SdkError;
+    use aws_sdk_firehose::operation::put_record_batch::PutRecordBatchError;
+    use aws_sdk_firehose::primitives::Blob;
+    use aws_sdk_firehose::types::{PutRecordBatchResponseEntry, Record as Entry};
+    use sluice_core::cause::Cause;
+
+    pub(in crate::firehose) async fn by_sdk(
+        client: &Client,
+        stream: &str,
+        chunks: Vec<Chunk>,
+    ) -> Answered {
+        let entry = |chunk: Chunk| Entry::builder().data(Blob::new(chunk.data)).build();
+        let entries: Result<Vec<_>, _> = chunks.into_iter().map(entry).collect();
+        let entries = entries.map_err(|error| CallFailure::not_sent(&error))?;
+        let answer = client
+            .put_record_batch()
+            .delivery_stream_name(stream)
+            .set_records(Some(entries))
+            .send()
+            .await
+            .map_err(|error| failure(&error))?;
+        let result_of = |entry: &PutRecordBatchResponseEntry| {
+            result_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
+        };
+        Ok(answer.request_responses().iter().map(result_of).collect())
+    }
+
+    /// This service calls its throttling ServiceUnavailableException, where others have a code for it.
+    fn failure(error: &SdkError<PutRecordBatchError, HttpResponse>) -> CallFailure {
+        let failure = CallFailure::of(error);
+        let is_throttled = error
+            .as_service_error()
+            .is_some_and(PutRecordBatchError::is_service_unavailable_exception);
+        CallFailure {
+            cause: if is_throttled {
+                Cause::Throttled
+            } else {
+                failure.cause
+            },
+            ..failure
+        }
     }
 }

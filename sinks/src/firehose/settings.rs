@@ -50,7 +50,7 @@ crate::settings! {
         /// Bytes up to which events share a record, newlines included; 0: each has its own. Records are billed in increments of 5 KiB.
         pack_bytes_max: usize = batch_bytes_max.min(BILLED_STEP),
             bytes(0, RECORD_BYTES_CEILING as u64);
-        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's.
+        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's, in a program that is built with `--features aws-sdk`.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
     and {

@@ -413,3 +413,30 @@ async fn settings_out_of_range_are_start_errors() {
         }
     }
 }
+
+#[cfg(feature = "aws-sdk")]
+#[tokio::test]
+async fn the_service_is_where_the_sdk_finds_it() {
+    use crate::aws::endpoint::{Endpoint, REGIONS};
+    use aws_sdk_firehose::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+    for region in REGIONS {
+        for flags in 0..8 {
+            let endpoint = Endpoint {
+                region,
+                given: (flags & 4 != 0).then_some("http://127.0.0.1:4573"),
+                fips: flags & 1 != 0,
+                dual_stack: flags & 2 != 0,
+            };
+            let params = Params::builder()
+                .region(region)
+                .use_fips(endpoint.fips)
+                .use_dual_stack(endpoint.dual_stack)
+                .set_endpoint(endpoint.given.map(str::to_owned))
+                .build()
+                .unwrap();
+            let sdks = DefaultResolver::new().resolve_endpoint(&params).await;
+            let sdks = sdks.ok().map(|found| found.url().to_owned());
+            assert_eq!(endpoint.url("firehose").ok(), sdks, "{endpoint:?}");
+        }
+    }
+}

@@ -5,9 +5,6 @@ use super::{THROTTLED, is_arn};
 use crate::aws::call::JsonClient;
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
 use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
-use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use bytes::Bytes;
 use serde::Deserialize;
 use sluice_core::record::RecordResult;
@@ -62,12 +59,15 @@ impl Key<'_> {
 }
 
 /// One result for each entry of the answer, however many there are.
+pub(super) type Answered = Result<Vec<RecordResult>, CallFailure>;
+
+/// By our own client.
 pub(super) async fn by_own_client(
     client: &JsonClient,
     aws: &Aws,
     stream: &str,
     entries: &[Entry<'_>],
-) -> Result<Vec<RecordResult>, CallFailure> {
+) -> Answered {
     let answer = client.call(aws, TARGET, body(stream, entries)).await?;
     results(&answer).map_err(|error| unreadable(&error))
 }
@@ -143,11 +143,18 @@ fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
 }
 
 /// The same through the SDK.
+#[cfg(feature = "aws-sdk")]
 pub(super) async fn by_sdk(
-    client: &Client,
-    (name, arn): (Option<String>, Option<String>),
+    client: &aws_sdk_kinesis::Client,
+    stream: &str,
     entries: &[Entry<'_>],
-) -> Result<Vec<RecordResult>, CallFailure> {
+) -> Answered {
+    use aws_sdk_kinesis::primitives::Blob;
+    use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+    let (name, arn) = match is_arn(stream) {
+        true => (None, Some(stream.to_owned())),
+        false => (Some(stream.to_owned()), None),
+    };
     let mut call = client
         .put_records()
         .set_stream_name(name)
@@ -168,7 +175,7 @@ pub(super) async fn by_sdk(
     }
     let answer = call.send().await.map_err(|error| CallFailure::of(&error))?;
     let entries = answer.records().iter();
-    let result_of = |entry: &aws_sdk_kinesis::types::PutRecordsResultEntry| {
+    let result_of = |entry: &PutRecordsResultEntry| {
         result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
     };
     Ok(entries.map(result_of).collect())

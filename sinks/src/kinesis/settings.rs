@@ -44,7 +44,7 @@ crate::settings! {
             bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
         /// Records whose shard throttles go to other shards, with the key they have: a hot key then hurts nobody, and its records are out of order.
         spread_hot_keys: bool = false, switch();
-        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's.
+        /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's, in a program that is built with `--features aws-sdk`.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
     and {

@@ -3,8 +3,8 @@
 //! A shard takes the records whose hash is in its range; the hash is the MD5 of the partition key, as a number of 128
 //! bits, unless the record brings one of its own (`ExplicitHashKey`).
 
-use aws_sdk_kinesis::types::Shard;
 use md5::{Digest as _, Md5};
+use serde::Deserialize;
 use sluice_core::lanes::LaneId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,6 +23,29 @@ const HOT_FOR: Duration = Duration::from_secs(1);
 /// The hash of a partition key.
 pub(super) fn hash_of(key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(key.as_bytes()).into())
+}
+
+/// A shard as ListShards has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Shard {
+    shard_id: String,
+    hash_key_range: HashKeyRange,
+    sequence_number_range: SequenceNumberRange,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HashKeyRange {
+    starting_hash_key: String,
+    ending_hash_key: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SequenceNumberRange {
+    /// Of a closed shard.
+    ending_sequence_number: Option<String>,
 }
 
 /// Why a list of shards is of no use.
@@ -70,23 +93,21 @@ impl ShardMap {
         }
         let mut shards = Vec::with_capacity(listed.len());
         for shard in listed {
-            let is_closed = shard
-                .sequence_number_range()
-                .is_some_and(|range| range.ending_sequence_number().is_some());
+            let is_closed = shard.sequence_number_range.ending_sequence_number.is_some();
             if is_closed {
                 continue;
             }
-            let range = shard.hash_key_range();
+            let range = &shard.hash_key_range;
             let bound = |text: &str| text.parse::<u128>().ok();
             let read = || {
                 Some(OpenShard {
-                    first: bound(range?.starting_hash_key())?,
-                    last: bound(range?.ending_hash_key())?,
-                    number: shard.shard_id().rsplit('-').next()?.parse().ok()?,
+                    first: bound(&range.starting_hash_key)?,
+                    last: bound(&range.ending_hash_key)?,
+                    number: shard.shard_id.rsplit('-').next()?.parse().ok()?,
                 })
             };
             shards.push(read().ok_or_else(|| MapError::Unreadable {
-                id: shard.shard_id().to_owned(),
+                id: shard.shard_id.clone(),
             })?);
         }
         shards.sort_by_key(|shard| shard.last);
@@ -236,26 +257,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_kinesis::types::{HashKeyRange, SequenceNumberRange};
     use std::collections::BTreeMap;
 
     fn shard(number: u32, first: u128, last: u128, is_closed: bool) -> Shard {
-        let range = HashKeyRange::builder()
-            .starting_hash_key(first.to_string())
-            .ending_hash_key(last.to_string())
-            .build()
-            .unwrap();
-        let sequence = SequenceNumberRange::builder()
-            .starting_sequence_number("1")
-            .set_ending_sequence_number(is_closed.then(|| "2".to_owned()))
-            .build()
-            .unwrap();
-        Shard::builder()
-            .shard_id(format!("shardId-{number:012}"))
-            .hash_key_range(range)
-            .sequence_number_range(sequence)
-            .build()
-            .unwrap()
+        Shard {
+            shard_id: format!("shardId-{number:012}"),
+            hash_key_range: HashKeyRange {
+                starting_hash_key: first.to_string(),
+                ending_hash_key: last.to_string(),
+            },
+            sequence_number_range: SequenceNumberRange {
+                ending_sequence_number: is_closed.then(|| "2".to_owned()),
+            },
+        }
     }
 
     const QUARTER: u128 = 1 << 126;
@@ -305,7 +319,10 @@ mod tests {
     fn a_list_that_cannot_be_read_is_an_error() {
         assert_eq!(ShardMap::of(&[]), Err(MapError::Empty));
         assert_eq!(ShardMap::of(&split()[1..2]), Err(MapError::Empty));
-        let odd = Shard::builder().shard_id("shard").build().unwrap();
+        let odd = Shard {
+            shard_id: "shard".to_owned(),
+            ..Shard::default()
+        };
         let unreadable = MapError::Unreadable {
             id: "shard".to_owned(),
         };

@@ -1,6 +1,7 @@
 //! The Kinesis sink against a server that answers by script.
 
 use super::*;
+use crate::aws::AwsClient;
 use crate::aws::script::{
     Answer, Server, Service, by_both_clients, data, error, failed, keys, record, scripted, three,
 };

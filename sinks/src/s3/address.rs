@@ -1,29 +1,17 @@
 //! Where a bucket is: its name in front of the host, or in the path where a certificate or an emulator's resolver
 //! would not know that name. The rules are those of the SDK, whose own resolver is the test's oracle.
 
+use crate::aws::endpoint::{Endpoint, dns_suffix};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What names of DNS end in, by the beginning of a region; of those not listed, in [`DNS_SUFFIX`].
-const DNS_SUFFIXES: [(&str, &str); 6] = [
-    ("cn-", "amazonaws.com.cn"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
-    ("eusc-", "amazonaws.eu"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-];
-const DNS_SUFFIX: &str = "amazonaws.com";
 /// Endings of names of buckets that are called in ways of their own: directory buckets and those on Outposts.
 const OTHER_KINDS: [&str; 3] = ["--x-s3", "--xa-s3", "--op-s3"];
 
 /// What decides where a bucket is.
 pub(super) struct Place<'a> {
     pub(super) bucket: &'a str,
-    pub(super) region: &'a str,
-    pub(super) endpoint: Option<&'a str>,
     pub(super) path_style: bool,
-    pub(super) fips: bool,
-    pub(super) dual_stack: bool,
+    pub(super) endpoint: Endpoint<'a>,
 }
 
 impl Place<'_> {
@@ -38,21 +26,14 @@ impl Place<'_> {
                 "bucket {bucket:?}: directory buckets and buckets on Outposts are not supported"
             ));
         }
-        match self.endpoint {
-            Some(endpoint) => self.at_endpoint(endpoint.trim_end_matches('/')),
+        match self.endpoint.given()? {
+            Some(given) => self.at_endpoint(given.trim_end_matches('/')),
             None => self.in_region(),
         }
     }
 
     fn at_endpoint(&self, endpoint: &str) -> Result<String, String> {
         let Place { bucket, .. } = self;
-        for (is_set, name) in [(self.fips, "FIPS"), (self.dual_stack, "dual-stack")] {
-            if is_set {
-                return Err(format!(
-                    "endpoint {endpoint:?}: with an endpoint of one's own there is no {name} endpoint"
-                ));
-            }
-        }
         let (scheme, rest) = endpoint
             .split_once("://")
             .ok_or_else(|| format!("endpoint {endpoint:?}: it has no scheme"))?;
@@ -66,19 +47,22 @@ impl Place<'_> {
     }
 
     fn in_region(&self) -> Result<String, String> {
-        let Place { bucket, region, .. } = self;
-        if self.fips && region.starts_with("cn-") {
+        let Place { bucket, .. } = self;
+        let Endpoint {
+            region,
+            fips,
+            dual_stack,
+            ..
+        } = self.endpoint;
+        if fips && region.starts_with("cn-") {
             return Err(format!("region {region:?}: it has no FIPS endpoints"));
         }
-        let suffix = DNS_SUFFIXES
-            .iter()
-            .find(|(begin, _)| region.starts_with(begin))
-            .map_or(DNS_SUFFIX, |(_, suffix)| suffix);
-        let service = match self.fips {
+        let suffix = dns_suffix(region);
+        let service = match fips {
             true => "s3-fips",
             false => "s3",
         };
-        let stack = match self.dual_stack {
+        let stack = match dual_stack {
             true => ".dualstack",
             false => "",
         };
@@ -141,19 +125,9 @@ pub(super) fn encoded(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aws::endpoint::REGIONS;
     use aws_sdk_s3::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
 
-    const REGIONS: [&str; 9] = [
-        "us-east-1",
-        "eu-west-1",
-        "us-gov-west-1",
-        "cn-north-1",
-        "us-iso-east-1",
-        "us-isob-east-1",
-        "eu-isoe-west-1",
-        "us-isof-south-1",
-        "eusc-de-east-1",
-    ];
     const BUCKETS: [&str; 9] = [
         "clicks",
         "clicks-raw.example.com",
@@ -182,18 +156,23 @@ mod tests {
     }
 
     fn expected_at_address(place: &Place<'_>) -> Option<String> {
-        let endpoint = place.endpoint.unwrap();
-        (!place.fips && !place.dual_stack).then(|| format!("{endpoint}/{}", place.bucket))
+        let Endpoint {
+            given,
+            fips,
+            dual_stack,
+            ..
+        } = place.endpoint;
+        (!fips && !dual_stack).then(|| format!("{}/{}", given.unwrap(), place.bucket))
     }
 
     async fn by_the_sdk(place: &Place<'_>) -> Option<String> {
         let params = Params::builder()
             .bucket(place.bucket)
-            .region(place.region)
-            .set_endpoint(place.endpoint.map(str::to_owned))
+            .region(place.endpoint.region)
+            .set_endpoint(place.endpoint.given.map(str::to_owned))
             .force_path_style(place.path_style)
-            .use_fips(place.fips)
-            .use_dual_stack(place.dual_stack)
+            .use_fips(place.endpoint.fips)
+            .use_dual_stack(place.endpoint.dual_stack)
             .build()
             .unwrap();
         let found = DefaultResolver::new().resolve_endpoint(&params).await;
@@ -209,11 +188,13 @@ mod tests {
                     for flags in 0..8 {
                         let place = Place {
                             bucket,
-                            region,
-                            endpoint,
                             path_style: flags & 1 != 0,
-                            fips: flags & 2 != 0,
-                            dual_stack: flags & 4 != 0,
+                            endpoint: Endpoint {
+                                region,
+                                given: endpoint,
+                                fips: flags & 2 != 0,
+                                dual_stack: flags & 4 != 0,
+                            },
                         };
                         let (ours, sdks) = (place.url(), by_the_sdk(&place).await);
                         // The SDK puts a name with dots in front of an address as well, where nobody finds it.
@@ -238,11 +219,13 @@ mod tests {
         for bucket in ["clicks--use1-az4--x-s3", "a--xa-s3", "a--op-s3"] {
             let place = Place {
                 bucket,
-                region: "us-east-1",
-                endpoint: None,
                 path_style: false,
-                fips: false,
-                dual_stack: false,
+                endpoint: Endpoint {
+                    region: "us-east-1",
+                    given: None,
+                    fips: false,
+                    dual_stack: false,
+                },
             };
             assert!(place.url().unwrap_err().contains(bucket));
         }

@@ -13,15 +13,15 @@ use http::uri::InvalidUri;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 /// The content type that readers of the replaced tier expect.
-const PLAIN_LOG: HeaderValue = HeaderValue::from_static("text/x-log");
-const GZIP: HeaderValue = HeaderValue::from_static("gzip");
-const ANY: HeaderValue = HeaderValue::from_static("*");
-const KMS: HeaderValue = HeaderValue::from_static("aws:kms");
+static PLAIN_LOG: HeaderValue = HeaderValue::from_static("text/x-log");
+static GZIP: HeaderValue = HeaderValue::from_static("gzip");
+static ANY: HeaderValue = HeaderValue::from_static("*");
+static KMS: HeaderValue = HeaderValue::from_static("aws:kms");
 /// Protects the body, and every compatible store supports it.
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
-const ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
-const KMS_KEY_ID: HeaderName =
+static CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+static STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+static ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+static KMS_KEY_ID: HeaderName =
     HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
 /// Environment variables from which the endpoint is taken if the settings name none.
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
@@ -58,14 +58,11 @@ impl Bucket {
                 || variables.any(|name| std::env::var_os(name).is_some())
         });
         let region = aws.config.region().ok_or("no region")?.to_string();
-        let endpoint = aws.endpoint_url(&settings.aws, "S3");
+        let given = aws.endpoint_url(&settings.aws, "S3");
         let place = Place {
             bucket: &settings.bucket,
-            region: &region,
-            endpoint: endpoint.as_deref(),
             path_style,
-            fips: aws.config.use_fips().unwrap_or(false),
-            dual_stack: aws.config.use_dual_stack().unwrap_or(false),
+            endpoint: aws.endpoint(&region, given.as_deref()),
         };
         let url = place.url()?;
         let wrong = |why: &dyn std::fmt::Display| format!("endpoint {url:?}: {why}");
@@ -73,18 +70,21 @@ impl Bucket {
         let client = SignedClient::new(&aws, &settings.aws, SIGNING, &uri, ANSWER_BYTES_MAX)
             .map_err(|error| wrong(&error))?;
         let mut headers = vec![
-            (CONTENT_TYPE, PLAIN_LOG),
-            (CONTENT_ENCODING, GZIP),
-            (IF_NONE_MATCH, ANY),
+            (CONTENT_TYPE, PLAIN_LOG.clone()),
+            (CONTENT_ENCODING, GZIP.clone()),
+            (IF_NONE_MATCH, ANY.clone()),
         ];
         // The service's default is not sent, for stores without storage classes.
         if settings.storage_class != StorageClass::Standard {
             let class = HeaderValue::from_static(settings.storage_class.word());
-            headers.push((STORAGE_CLASS, class));
+            headers.push((STORAGE_CLASS.clone(), class));
         }
         if let Some(key_id) = &settings.kms_key_id {
             let key_id = HeaderValue::from_str(key_id).map_err(|error| error.to_string())?;
-            headers.extend([(ENCRYPTION, KMS), (KMS_KEY_ID, key_id)]);
+            headers.extend([
+                (ENCRYPTION.clone(), KMS.clone()),
+                (KMS_KEY_ID.clone(), key_id),
+            ]);
         }
         Ok(Bucket {
             client,
@@ -108,7 +108,7 @@ impl Bucket {
         let md5 = md5.map_err(|error| CallFailure::not_sent(&error))?;
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         headers.extend_from_slice(&self.headers);
-        headers.push((CONTENT_MD5, md5));
+        headers.push((CONTENT_MD5.clone(), md5));
         let uri: Result<Uri, InvalidUri> = format!("{}/{}", self.url, encoded(key)).parse();
         let call = Call {
             method: Method::PUT,

@@ -10,7 +10,7 @@
 //! segment: after damage, the next record is looked for by its mark. A mark begins with a byte that UTF-8 never has.
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
+use crc32c::{crc32c, crc32c_append};
 use std::ops::Range;
 
 /// Bytes in front of the first record.
@@ -194,11 +194,7 @@ fn decode(bytes: &Bytes, salt: u64, at: usize) -> Option<(Entry, usize)> {
 }
 
 fn checksum(salt: u64, bytes: &[u8]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    digest.update(&salt.to_le_bytes());
-    digest.update(bytes);
-    // The sum is 32 bits wide; crc-fast returns all widths in one type.
-    u32::try_from(digest.finalize()).unwrap_or(u32::MAX)
+    crc32c_append(crc32c(&salt.to_le_bytes()), bytes)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -1,0 +1,143 @@
+//! Who makes the calls. Those that put records go to one host, those that ask about a stream to another where the
+//! stream is given by its ARN.
+
+use super::is_arn;
+use super::put::{self, Answered, Entry};
+use super::settings::KinesisSettings;
+use crate::aws::Aws;
+#[cfg(feature = "aws-sdk")]
+use crate::aws::AwsClient;
+use crate::aws::call::{JsonClient, JsonService};
+use crate::aws::endpoint::Endpoint;
+
+/// Its service id, and in upper case the name in variables.
+const SERVICE_ID: &str = "Kinesis";
+const SERVICE: JsonService = JsonService {
+    signing_name: "kinesis",
+    content_type: "application/x-amz-json-1.1",
+    throttled: &[],
+};
+
+/// The clients of one stream.
+pub(super) struct Clients {
+    data: JsonClient,
+    control: JsonClient,
+    /// Puts records in place of `data`.
+    #[cfg(feature = "aws-sdk")]
+    sdk: Option<aws_sdk_kinesis::Client>,
+}
+
+impl Clients {
+    /// # Errors
+    /// The endpoint is none, there is no region, or there are no certificates to trust.
+    pub(super) fn new(aws: &Aws, settings: &KinesisSettings) -> Result<Clients, String> {
+        let region = aws.config.region().ok_or("no region")?.to_string();
+        let given = aws.endpoint_url(&settings.aws, SERVICE_ID);
+        let endpoint = aws.endpoint(&region, given.as_deref());
+        let client = |operations| {
+            let url = url(endpoint, &settings.stream, operations)?;
+            JsonClient::new(aws, &settings.aws, SERVICE, &url)
+        };
+        Ok(Clients {
+            data: client("data")?,
+            control: client("control")?,
+            #[cfg(feature = "aws-sdk")]
+            sdk: (settings.client == AwsClient::Sdk)
+                .then(|| aws_sdk_kinesis::Client::new(&aws.config)),
+        })
+    }
+
+    /// Asks about the stream.
+    pub(super) fn control(&self) -> &JsonClient {
+        &self.control
+    }
+
+    /// One result for each entry of the answer, however many there are.
+    pub(super) async fn put(&self, aws: &Aws, stream: &str, entries: &[Entry<'_>]) -> Answered {
+        #[cfg(feature = "aws-sdk")]
+        if let Some(client) = &self.sdk {
+            return put::by_sdk(client, stream, entries).await;
+        }
+        put::by_own_client(&self.data, aws, stream, entries).await
+    }
+}
+
+/// Where a stream is. Accounts have hosts of their own, which the service knows in most regions.
+fn url(mut endpoint: Endpoint<'_>, stream: &str, operations: &str) -> Result<String, String> {
+    let begins = |begin: &str| endpoint.region.starts_with(begin);
+    let account = stream.split(':').nth(4).filter(|_| is_arn(stream));
+    if let Some(account) = account
+        && !begins("us-iso-")
+        && !begins("us-isob-")
+    {
+        return endpoint.url(&format!("{account}.{operations}-kinesis"));
+    }
+    // There the usual endpoints are FIPS endpoints.
+    if begins("us-gov-") && endpoint.given.is_none() && !endpoint.dual_stack {
+        endpoint.fips = false;
+    }
+    endpoint.url("kinesis")
+}
+
+#[cfg(test)]
+#[cfg(feature = "aws-sdk")]
+mod tests {
+    use super::*;
+    use crate::aws::endpoint::REGIONS;
+    use aws_sdk_kinesis::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+
+    async fn by_the_sdk(endpoint: &Endpoint<'_>, arn: Option<&str>, kind: &str) -> Option<String> {
+        let params = Params::builder()
+            .region(endpoint.region)
+            .use_fips(endpoint.fips)
+            .use_dual_stack(endpoint.dual_stack)
+            .set_endpoint(endpoint.given.map(str::to_owned))
+            .set_stream_arn(arn.map(str::to_owned))
+            .operation_type(kind)
+            .build()
+            .unwrap();
+        let found = DefaultResolver::new().resolve_endpoint(&params).await;
+        Some(found.ok()?.url().to_owned())
+    }
+
+    fn partition(region: &str) -> &'static str {
+        match &region[..region.rfind('-').unwrap()] {
+            "us-gov-west" => "aws-us-gov",
+            "cn-north" => "aws-cn",
+            "us-iso-east" => "aws-iso",
+            "us-isob-east" => "aws-iso-b",
+            "eu-isoe-west" => "aws-iso-e",
+            "us-isof-south" => "aws-iso-f",
+            "eusc-de-east" => "aws-eusc",
+            _ => "aws",
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_where_the_sdk_finds_it() {
+        let mut wrong = Vec::new();
+        for region in REGIONS {
+            let partition = partition(region);
+            let arn = format!("arn:{partition}:kinesis:{region}:123456789012:stream/clicks");
+            for stream in ["clicks", &arn] {
+                for flags in 0..8 {
+                    let endpoint = Endpoint {
+                        region,
+                        given: (flags & 4 != 0).then_some("http://127.0.0.1:4567"),
+                        fips: flags & 1 != 0,
+                        dual_stack: flags & 2 != 0,
+                    };
+                    for kind in ["data", "control"] {
+                        let ours = url(endpoint, stream, kind);
+                        let arn = is_arn(stream).then_some(stream);
+                        let sdks = by_the_sdk(&endpoint, arn, kind).await;
+                        if ours.as_ref().ok() != sdks.as_ref() {
+                            wrong.push(format!("{endpoint:?} {stream} {kind}: {ours:?} {sdks:?}"));
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(wrong, [""; 0]);
+    }
+}
