@@ -2,7 +2,7 @@
 //!
 //! Values that must not be stored have to be read first. Without this they would stay in freed memory until other
 //! data takes their place, and a core image would have them. What lives on, the buffers of reads and the threads'
-//! stacks, is zeroed by [`wipe`] and [`wipe_stack`], which cost nothing worth counting at every tick.
+//! stacks, is zeroed by `wipe` and `wipe_stack`, which cost nothing worth counting at every tick.
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
