@@ -49,14 +49,18 @@ pub(crate) fn prepare(
         return Ok(());
     }
     // Whatever quotes the target quotes it as privacy left it.
-    let uri = match &mut treatment {
-        Some(treatment) => treatment.uri(request.uri),
-        None => Cow::Borrowed(request.uri),
-    };
-    let request = &RequestContext {
-        uri: &uri,
-        query: uri.split_once('?').map(|(_, query)| query),
-        ..*request
+    let (uri, treated);
+    let request = match &mut treatment {
+        None => request,
+        Some(treatment) => {
+            uri = treatment.uri(request.uri);
+            treated = RequestContext {
+                uri: &uri,
+                query: uri.split_once('?').map(|(_, query)| query),
+                ..*request
+            };
+            &treated
+        }
     };
     let timestamp = civil::rfc3339(request.received_at);
     let key = match &plan.partition {

@@ -17,6 +17,7 @@ use sluice_proxy::admin::metrics::{
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
 use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::net::tls::{Protocols, Tls, TlsSettings};
+use sluice_proxy::privacy::SuppressFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -202,6 +203,11 @@ fn tls() -> Tls {
     .unwrap()
 }
 
+fn empty_suppress_list() -> SuppressFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    SuppressFile::load(file.path(), Vec::new()).unwrap()
+}
+
 fn sources() -> Sources {
     sources_of(&Arc::default())
 }
@@ -327,7 +333,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             body_bytes_max: 80,
             ack_deadline: Duration::from_millis(3_900),
         },
-        suppressed: None,
+        suppressed: Some(Arc::new(empty_suppress_list())),
         readiness: Arc::new(Readiness::new(Arc::clone(drain), ["main".to_owned()])),
         started: Wall {
             secs: 1_000,
