@@ -16,6 +16,7 @@ use sluice_core::intake::{
     ShedReason,
 };
 use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::record::Record;
 use sluice_core::reject::Reject;
 use sluice_core::route::DeliveryClass;
 use sluice_core::time::Mono;
@@ -43,6 +44,8 @@ const RULE: OutputRule = OutputRule {
     home: 0,
     probe_every: Duration::from_millis(250),
     spools: false,
+    is_default: true,
+    fallback: None,
 };
 const RULES: [OutputRule; 3] = [
     RULE,
@@ -167,6 +170,11 @@ struct Run {
     applied: Vec<Settlement>,
 }
 
+/// No output has a fallback, and there are no groups.
+fn nowhere_else(writer: WriterId, _: Record) {
+    panic!("a record moved to {writer:?}");
+}
+
 impl Run {
     fn new() -> Run {
         Run {
@@ -176,6 +184,7 @@ impl Run {
                     ack_deadline: Duration::from_secs(3_600),
                     retry_after: RetryAfter { min_s: 1, max_s: 5 },
                     outputs: RULES.to_vec(),
+                    groups: Vec::new(),
                 },
             ),
             budget: ByteBudget::new(u64::MAX),
@@ -239,7 +248,7 @@ impl Run {
             settlements: vec![settlement],
             writer: None,
         };
-        self.intake.settle(batch, self.now);
+        self.intake.settle(batch, self.now, nowhere_else);
     }
 
     fn send_acks(&mut self) {
@@ -280,7 +289,7 @@ impl Run {
         let bytes = u64::from(accepted) * u64::from(record_bytes);
         let is_full = bytes > 0 && self.is_full(bytes);
         let tickets = &mut self.tickets;
-        let submit = |_, record: sluice_core::record::Record| tickets.push(record.ticket);
+        let submit = |_, record: Record| tickets.push(record.ticket);
         let admitted = self
             .intake
             .admit(&mut prepared, permit, deadline, self.now, submit);
@@ -325,7 +334,7 @@ impl Run {
             return;
         };
         let settlements = batch.settlements.clone();
-        self.intake.settle(batch, self.now);
+        self.intake.settle(batch, self.now, nowhere_else);
         for settlement in settlements {
             self.applied.push(settlement);
             let output = usize::from(settlement.output.0);

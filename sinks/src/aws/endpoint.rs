@@ -49,6 +49,7 @@ const USUAL: Partition = Partition {
 };
 
 /// What the name of any service in a region ends in.
+#[cfg(feature = "s3")]
 pub(crate) fn dns_suffix(region: &str) -> &'static str {
     partition(region).dns_suffix
 }
