@@ -44,7 +44,7 @@ fn outage(faults: Faults) {
     let is_shed = |sent: &Sent| {
         sent.answer
             .as_ref()
-            .is_some_and(|it| it.code() == "circuit_open")
+            .is_some_and(|it| it.status == 503 && it.code() == "circuit_open")
     };
     let mut in_a_row = 0;
     let began = Instant::now();
@@ -74,8 +74,9 @@ fn outage(faults: Faults) {
     }
     assert!(tried < 100, "{tried} calls for 200 requests are no trickle");
     let shed = shed.len();
+    // A call that was under way when the stream began to fail may still succeed; none does later.
+    assert_eq!(count_answered(&during, 200), 0, "{during:#?}");
     sent.append(&mut during);
-    assert_eq!(count_answered(&sent, 200), 1, "{sent:#?}");
 
     let state = &proxy.ready_json()["circuits"]["main"];
     assert!(
