@@ -16,12 +16,13 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+
+from local_servers import ENV, answers, await_true, free_ports
 
 OPTIONS = argparse.ArgumentParser(description=__doc__.split(".")[0])
 OPTIONS.add_argument("--kills", type=int, default=40, help="of all servers together")
@@ -32,47 +33,10 @@ OPTIONS.add_argument("--bin", default="target/release")
 OPTIONS.add_argument("--dir", default="target/kills", help="removed first, and kept after a failure")
 OPTIONS.add_argument("--kafka", default="target/interop", help="where Kafka is installed, or will be")
 
-ENV = dict(
-    os.environ,
-    AWS_ACCESS_KEY_ID="test",
-    AWS_SECRET_ACCESS_KEY="test",
-    AWS_REGION="us-east-1",
-    AWS_EC2_METADATA_DISABLED="true",
-)
 # A life is at most this long; the shortest ones end before the server listens.
 LIFE_S = 1.5
 AWAY_S = (0.3, 3.0)
 BACK_S = (0.2, 2.0)
-
-
-def free_ports(count):
-    """Below those that the kernel gives to connections, so that none takes one between two starts."""
-    ports = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        if port not in ports:
-            ports.append(port)
-    return ports
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def await_true(what, holds, seconds=60):
-    give_up = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > give_up:
-            raise RuntimeError(f"waited {seconds} s in vain until {what}")
-        time.sleep(0.05)
 
 
 class Drill:

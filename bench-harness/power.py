@@ -20,12 +20,13 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+
+from local_servers import ENV, await_url, free_ports
 
 OPTIONS = argparse.ArgumentParser(description=__doc__.split(".")[0])
 OPTIONS.add_argument("--cuts", type=int, default=60, help="of all outputs together")
@@ -35,42 +36,11 @@ OPTIONS.add_argument("--clients", type=int, default=8)
 OPTIONS.add_argument("--bin", default="target/release")
 OPTIONS.add_argument("--dir", default="target/power", help="removed first, and kept after a failure")
 
-ENV = dict(
-    os.environ,
-    AWS_ACCESS_KEY_ID="test",
-    AWS_SECRET_ACCESS_KEY="test",
-    AWS_REGION="us-east-1",
-    AWS_EC2_METADATA_DISABLED="true",
-)
 ID = re.compile(rb'"id":"(p\d+)"')
 
 
 def shell(*arguments):
     return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def free_ports(count):
-    """Below those that the kernel gives to connections, so that none takes one between two starts."""
-    ports = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        if port not in ports:
-            ports.append(port)
-    return ports
-
-
-def await_url(url):
-    for _ in range(1200):
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.read()
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"nobody answers at {url}")
 
 
 class Disk:

@@ -16,12 +16,12 @@ import os
 import random
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
+
+from local_servers import ENV, await_url, free_ports, get
 
 OPTIONS = argparse.ArgumentParser(description=__doc__.split(".")[0])
 OPTIONS.add_argument("--only", default="unused,refused,away,replay,beside", help="parts, all of them by default")
@@ -36,13 +36,6 @@ OPTIONS.add_argument("--bin", default="target/release")
 OPTIONS.add_argument("--connections", type=int, default=1_000)
 OPTIONS.add_argument("--paces", default="1000,10000,off", help="replay_records_per_s of the rounds beside live traffic")
 
-ENV = dict(
-    os.environ,
-    AWS_ACCESS_KEY_ID="bench",
-    AWS_SECRET_ACCESS_KEY="bench",
-    AWS_REGION="us-east-1",
-    AWS_EC2_METADATA_DISABLED="true",
-)
 started = []
 
 
@@ -57,34 +50,6 @@ def kill(process):
     process.kill()
     process.wait()
     started.remove(process)
-
-
-def free_ports(count):
-    """Below those that the kernel gives to connections, so that none takes one between two starts."""
-    ports = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        if port not in ports:
-            ports.append(port)
-    return ports
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def await_url(url):
-    for _ in range(600):
-        try:
-            return get(url)
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nobody answers at {url}")
 
 
 def metric(name):
