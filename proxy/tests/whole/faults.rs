@@ -6,7 +6,7 @@ use crate::support::client::{Client, post};
 use crate::support::event::{array, event, new_id, new_ids};
 use crate::support::load::burst;
 use crate::support::proxy::{Proxy, to_kinesis};
-use crate::support::stream::{emulator, stored};
+use crate::support::stream::{await_success, emulator, end_with_the_truth, stored};
 use crate::support::wait_until;
 use rustix::process::Signal;
 use sluice_loadtest::kinesis::{CALL_RECORDS_MAX, Emulator, Faults, Options};
@@ -285,15 +285,8 @@ fn a_flapping_stream_makes_no_false_200_and_recovers() {
     });
     assert_200_or_503(&sent);
     assert!(count_answered(&sent, 200) > 4 && count_answered(&sent, 503) > 0);
-    wait_until("requests succeed again", || {
-        sent.extend(burst(proxy.address, EVENTS, 1, 1));
-        sent.last().is_some_and(Sent::is_acked)
-    });
-    let metrics = proxy.settled_metrics("main");
-    let stored = stored(&stream);
-    stored.assert_truthful(&sent);
-    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
-    proxy.end_cleanly();
+    await_success(&proxy, &mut sent);
+    end_with_the_truth(proxy, &stream, &sent);
 }
 
 /// The shell's words in front of the program that give it another file of host names, where that is allowed.
@@ -415,11 +408,7 @@ fn a_process_stopped_past_every_deadline_makes_no_false_200() {
     stream.set_faults(Faults::default()).unwrap();
     // A stop looks like a call that takes too long: circuits may be open for a moment.
     recovers(&proxy, &mut sent);
-    let metrics = proxy.settled_metrics("main");
-    let stored = stored(&stream);
-    stored.assert_truthful(&sent);
-    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
-    proxy.end_cleanly();
+    end_with_the_truth(proxy, &stream, &sent);
 }
 
 #[test]

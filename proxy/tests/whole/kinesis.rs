@@ -5,8 +5,7 @@ use crate::support::client::post;
 use crate::support::event::{array, body, event, new_id, new_ids};
 use crate::support::load::burst;
 use crate::support::proxy::{Proxy, to_kinesis};
-use crate::support::stream::{PickyStream, emulator, stored};
-use crate::support::wait_until;
+use crate::support::stream::{PickyStream, await_success, emulator, end_with_the_truth, stored};
 use sluice_loadtest::kinesis::{Emulator, Faults, Options, Reject, RejectCode};
 use sluice_loadtest::service::{Key, Signatures};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -177,10 +176,7 @@ fn a_hanging_stream_is_503_in_time_and_recovers() {
     assert_eq!(proxy.ready_json()["troubled"]["main"], "unknown");
 
     stream.set_faults(Faults::default()).unwrap();
-    wait_until("requests succeed again", || {
-        sent.extend(burst(proxy.address, EVENTS, 1, 1));
-        sent.last().is_some_and(Sent::is_acked)
-    });
+    await_success(&proxy, &mut sent);
     let after = burst(proxy.address, EVENTS, 8, 5);
     assert_eq!(count_answered(&after, 200), after.len());
     sent.extend(after);
@@ -208,15 +204,8 @@ fn late_responses_make_copies_but_no_false_200() {
         assert!(sent.took < Duration::from_millis(1_700), "{sent:?}");
     }
     stream.set_faults(Faults::default()).unwrap();
-    wait_until("requests succeed again", || {
-        sent.extend(burst(proxy.address, EVENTS, 1, 1));
-        sent.last().is_some_and(Sent::is_acked)
-    });
-    let metrics = proxy.settled_metrics("main");
-    let stored = stored(&stream);
-    stored.assert_truthful(&sent);
-    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
-    proxy.end_cleanly();
+    await_success(&proxy, &mut sent);
+    end_with_the_truth(proxy, &stream, &sent);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Streams: the events that the emulator stored, and a stream whose result depends on the record,
 //! which the emulator's faults cannot. The latter keeps partition keys only.
 
-use super::audit::Stored;
+use super::audit::{Sent, Stored};
 use super::event::ids_of_record;
+use super::load::burst;
+use super::proxy::Proxy;
+use super::wait_until;
 use serde_json::{Value, json};
 use sluice_loadtest::kinesis::{Emulator, Faults, Options};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -29,6 +32,23 @@ pub(crate) fn stored(emulator: &Emulator) -> Stored {
             .iter()
             .flat_map(|record| ids_of_record(&record.data)),
     )
+}
+
+/// Sends single events until one is answered 200.
+pub(crate) fn await_success(proxy: &Proxy, sent: &mut Vec<Sent>) {
+    wait_until("requests succeed again", || {
+        sent.extend(burst(proxy.address, "/v1/events", 1, 1));
+        sent.last().is_some_and(Sent::is_acked)
+    });
+}
+
+/// Ends a proxy whose every answer was true, and whose copies are of records with a lost answer only.
+pub(crate) fn end_with_the_truth(proxy: Proxy, stream: &Emulator, sent: &[Sent]) {
+    let metrics = proxy.settled_metrics("main");
+    let stored = stored(stream);
+    stored.assert_truthful(sent);
+    assert!(stored.duplicates() <= metrics.unknown_retries("main"));
+    proxy.end_cleanly();
 }
 
 /// Whether the record with this key is taken.
