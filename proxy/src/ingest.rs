@@ -8,46 +8,48 @@
 //! Decides only the order of these steps. `core::pipeline` turns bodies into records, `core::intake` knows
 //! whether they are taken and when the request is settled, and a dialect phrases the response.
 
+mod head;
 mod limits;
+mod request;
+mod waiting;
 
+pub use head::{DialectAnswer, Route, WhichPlan};
 pub use limits::{AckSettings, IngestLimits};
 
+use self::request::{OwnedRequest, context_of};
+use self::waiting::{HandedOver, Waiting, in_body};
 use crate::admit::Admit;
 use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint, Paths};
-use crate::drain_phase::DrainPhase;
-use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
 use crate::http::{
-    AddressPolicy, Admitted, Answer, Body, ErrorBody, Handler, Head, HttpLimits, Ignored, Known,
+    AddressPolicy, Admitted, Answer, Body, Handler, Head, HttpLimits, Ignored, Known,
 };
 use crate::offload::{Full, Offload};
 use crate::outputs::Outputs;
-use crate::verdict::{LISTED_MAX, Verdict};
-use ::http::StatusCode;
+use crate::verdict::Verdict;
 use bytes::Bytes;
-use sluice_core::ack::{AckQueue, RequestKey};
+use sluice_core::ack::AckQueue;
 use sluice_core::budget::Permit;
-use sluice_core::inflate::{CodingError, Codings, looks_like_events};
+use sluice_core::inflate::{Codings, looks_like_events};
 use sluice_core::intake::{
     Intake, IntakeSettings, OutputRule, Resolution, RetryAfter, Shed, ShedReason,
 };
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
-use sluice_core::privacy::{AddressRule, RequestPrivacy, Shown};
+use sluice_core::privacy::{AddressRule, Shown};
 use sluice_core::reject::Reject;
-use sluice_core::request::{Door, RequestContext, RequestId, query_as_object, query_parameters};
+use sluice_core::request::query_as_object;
 use sluice_core::sent::SentBody;
 use sluice_core::stats::{EndpointLabel, WorkerStats};
-use sluice_core::time::{Mono, Wall, micros};
+use sluice_core::time::Mono;
 use sluice_sinks::sink::Sink;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tracing::warn;
 
@@ -151,14 +153,6 @@ impl Ingest {
             }
             Poll::Pending
         })
-    }
-
-    fn health(&self) -> Answer {
-        if self.context.drain.phase() == DrainPhase::Serving {
-            Answer::json(StatusCode::OK, "{\"ok\":true}")
-        } else {
-            Answer::json(StatusCode::SERVICE_UNAVAILABLE, "{\"ok\":false}")
-        }
     }
 
     /// Takes a request as far as its acks.
@@ -488,70 +482,6 @@ impl Ingest {
         self.stats.events_shed.add(events);
         Verdict::RetryLater(shed)
     }
-
-    /// Why this client may not send. A health check may always: balancers name no Host of the list.
-    fn not_admitted(&self, endpoint: Endpoint, head: &Head<'_>) -> Option<ErrorBody> {
-        let admit = &self.settings.admit;
-        if endpoint == Endpoint::Health {
-            return None;
-        }
-        admit.refuse_host(head).or_else(|| {
-            if endpoint == Endpoint::Ping || !admit.asks_for_app() {
-                return None;
-            }
-            let [app_id] = query_parameters(head.query(), ["appId"]);
-            admit.refuse_app(app_id.as_deref())
-        })
-    }
-
-    /// What is decided by the head alone: the answer, or how the request goes on.
-    fn route(&self, endpoint: Option<Endpoint>, head: &Head<'_>) -> Result<Route, Answer> {
-        let Some(endpoint) = endpoint else {
-            return Err(Answer::from(&ErrorBody::new(
-                NOT_FOUND,
-                "no such endpoint here",
-            )));
-        };
-        if let Some(refused) = refuse_method(endpoint, head.method()) {
-            return Err(refused);
-        }
-        if let Some(problem) = self.not_admitted(endpoint, head) {
-            return Err(Answer::from(&problem));
-        }
-        let (plan, answer): (_, DialectAnswer) = match endpoint {
-            Endpoint::Health => return Err(self.health()),
-            Endpoint::Ping => return Err(ping(head)),
-            Endpoint::Pixel => return Ok(Route::Pixel),
-            Endpoint::Collect => (WhichPlan::Collect, dialect::aws::answer),
-            Endpoint::Events => (WhichPlan::Events, dialect::generic::answer),
-        };
-        match codings(head, plan.of(&self.settings)) {
-            Ok(codings) => Ok(Route::Body {
-                codings,
-                plan,
-                answer,
-            }),
-            Err(error) => Err(Answer::from(&ErrorBody::new(
-                CONTENT_ENCODING_UNSUPPORTED,
-                error.to_string(),
-            ))),
-        }
-    }
-}
-
-/// How a request goes on that is taken.
-pub enum Route {
-    /// Its query is the event.
-    Pixel,
-    /// Its body has the events.
-    Body {
-        /// How the body is packed.
-        codings: Codings,
-        /// How it becomes records.
-        plan: WhichPlan,
-        /// How its verdict is phrased.
-        answer: DialectAnswer,
-    },
 }
 
 /// A request whose body is here.
@@ -637,204 +567,5 @@ impl Handler for Ingest {
         // and the sinks' last files.
         self.outputs.close();
         self.sinks.borrow_mut().clear();
-    }
-}
-
-/// A dialect's response to a verdict, given the seconds for Retry-After.
-pub type DialectAnswer = fn(Verdict, u32) -> Answer;
-
-/// Names one of the plans of [`IngestSettings`], because other threads look it up too.
-#[derive(Clone, Copy, Debug)]
-pub enum WhichPlan {
-    /// [`IngestSettings::collect`].
-    Collect,
-    /// [`IngestSettings::events`].
-    Events,
-}
-
-impl WhichPlan {
-    /// The endpoint whose bodies it is for.
-    fn endpoint(self) -> &'static str {
-        match self {
-            WhichPlan::Collect => EndpointLabel::Collect.label(),
-            WhichPlan::Events => EndpointLabel::Events.label(),
-        }
-    }
-
-    fn of(self, settings: &IngestSettings) -> &Plan {
-        match self {
-            WhichPlan::Collect => &settings.collect,
-            WhichPlan::Events => &settings.events,
-        }
-    }
-}
-
-/// A request as records quote it.
-fn context_of<'h>(
-    head: &'h Head<'_>,
-    forwarded_for: Option<&'h [u8]>,
-    endpoint: &'h str,
-) -> RequestContext<'h> {
-    RequestContext {
-        method: head.method(),
-        uri: head.path_and_query(),
-        path: head.path(),
-        query: head.query(),
-        user_agent: head.first(Known::UserAgent),
-        forwarded_for,
-        peer: head.peer().ip(),
-        id: head.id(),
-        received_at: head.received_wall(),
-        door: Door {
-            endpoint,
-            listener: head.listener(),
-            host: head.host(),
-        },
-        privacy: head.privacy(),
-    }
-}
-
-/// The parts of a request that records quote, without its connection.
-struct OwnedRequest {
-    method: String,
-    uri: String,
-    path_bytes: usize,
-    user_agent: Option<Vec<u8>>,
-    forwarded_for: Option<Vec<u8>>,
-    peer: IpAddr,
-    id: RequestId,
-    received_at: Wall,
-    endpoint: &'static str,
-    listener: Arc<str>,
-    host: Option<Vec<u8>>,
-    privacy: RequestPrivacy,
-}
-
-impl OwnedRequest {
-    fn context(&self) -> RequestContext<'_> {
-        RequestContext {
-            method: &self.method,
-            uri: &self.uri,
-            path: &self.uri[..self.path_bytes],
-            query: self.uri.get(self.path_bytes + 1..),
-            user_agent: self.user_agent.as_deref(),
-            forwarded_for: self.forwarded_for.as_deref(),
-            peer: self.peer,
-            id: self.id,
-            received_at: self.received_at,
-            door: Door {
-                endpoint: self.endpoint,
-                listener: &self.listener,
-                host: self.host.as_deref(),
-            },
-            privacy: self.privacy,
-        }
-    }
-}
-
-/// The result of preparing a body.
-struct HandedOver<'a> {
-    /// Events submitted.
-    accepted: u32,
-    /// Events refused individually.
-    rejected: Vec<(u32, Reject)>,
-    /// Events that are not stored, which no client is told.
-    withheld: Vec<u32>,
-    /// The acks to wait for, if any.
-    waiting: Option<Waiting<'a>>,
-}
-
-/// A request whose records are under way. Ready when its resolution is known; the request is closed
-/// when this goes, also when the client went first.
-struct Waiting<'a> {
-    ingest: &'a Ingest,
-    key: RequestKey,
-    since: Mono,
-}
-
-impl Future for Waiting<'_> {
-    type Output = Resolution;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resolution> {
-        let mut intake = self.ingest.intake.borrow_mut();
-        intake.poll_resolution(self.key, LISTED_MAX, cx.waker())
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let took = self.ingest.context.recent().since(self.since);
-        self.ingest.stats.ack_latency_micros.observe(micros(took));
-        self.ingest.intake.borrow_mut().close(self.key);
-    }
-}
-
-/// Maps positions among the submitted events to indices in the body, which has others in between.
-fn in_body(accepted: &[u32], rejected: &[(u32, Reject)], withheld: &[u32]) -> Vec<u32> {
-    let rejected = rejected.iter().map(|(index, _)| *index);
-    let mut others: Vec<u32> = rejected.chain(withheld.iter().copied()).collect();
-    others.sort_unstable();
-    let mut others = others.into_iter().peekable();
-    let mut skipped = 0;
-    let index = |place: &u32| {
-        while others.next_if(|index| *index <= place + skipped).is_some() {
-            skipped += 1;
-        }
-        place + skipped
-    };
-    accepted.iter().map(index).collect()
-}
-
-fn refuse_method(endpoint: Endpoint, method: &str) -> Option<Answer> {
-    let allow = match (endpoint, method) {
-        // A CORS preflight.
-        (Endpoint::Collect | Endpoint::Events | Endpoint::Pixel | Endpoint::Ping, "OPTIONS") => {
-            return Some(Answer::empty(StatusCode::NO_CONTENT));
-        }
-        // Every other method is recorded here, as the replaced tier does.
-        (Endpoint::Collect, _)
-        | (Endpoint::Events, "POST")
-        | (Endpoint::Pixel, "GET")
-        | (Endpoint::Ping | Endpoint::Health, "GET" | "HEAD") => return None,
-        (Endpoint::Events, _) => "POST",
-        (Endpoint::Pixel, _) => "GET",
-        (Endpoint::Ping | Endpoint::Health, _) => "GET, HEAD",
-    };
-    let problem = ErrorBody::new(METHOD_NOT_ALLOWED, format!("this endpoint takes {allow}"));
-    Some(Answer {
-        allow: Some(allow),
-        ..Answer::from(&problem)
-    })
-}
-
-/// The content codings of the body; several lines are one list (RFC 9110, 5.3).
-fn codings(head: &Head<'_>, plan: &Plan) -> Result<Codings, CodingError> {
-    let mut codings = Codings::default();
-    for line in head.all(Known::ContentEncoding) {
-        codings.read(line)?;
-    }
-    plan.accept(&codings)?;
-    Ok(codings)
-}
-
-fn ping(head: &Head<'_>) -> Answer {
-    let now = head.received_wall().unix_millis();
-    let body = format!("{{\"timestamp\": {}.{:03}}}", now / 1_000, now % 1_000);
-    Answer::json(StatusCode::OK, body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn indices_in_doubt_count_rejected_and_withheld_events_too() {
-        let rejected = [1, 2, 5].map(|index| (index, Reject::NoEvents));
-        // In the body: 0 accepted, 1 and 2 rejected, 3 and 4 accepted, 5 rejected, 6 accepted.
-        assert_eq!(in_body(&[0, 1, 2, 3], &rejected, &[]), [0, 3, 4, 6]);
-        assert_eq!(in_body(&[2, 3], &rejected, &[]), [4, 6]);
-        assert_eq!(in_body(&[0, 1], &[], &[]), [0, 1]);
-        // 3 is not stored.
-        assert_eq!(in_body(&[0, 1, 2], &rejected, &[3]), [0, 4, 6]);
     }
 }
