@@ -14,7 +14,8 @@ pub mod metrics;
 mod slots;
 
 use crate::admit::{HOSTS_MAX, is_host};
-use crate::{clock, net};
+use crate::net;
+use crate::runtime::clock;
 pub use host::HostPolicy;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};

@@ -1,10 +1,10 @@
 //! `sluice check`: tries ports, directories and destinations before traffic does.
 
-use crate::clock;
 use crate::config::Config;
 use crate::listeners::{ListenAddress, ListenerSettings};
 use crate::net;
 use crate::net::tls::{Tls, TlsSettings};
+use crate::runtime::clock;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 use sluice_sinks::output::{AckMode, Output};

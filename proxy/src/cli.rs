@@ -4,7 +4,7 @@ pub mod probe;
 
 use crate::config::{Config, ConfigError, Flags};
 use crate::host_info::HostInfo;
-use crate::worker::Driver;
+use crate::runtime::driver::Driver;
 use clap::{Args, Parser, Subcommand};
 use probe::Target;
 use std::env;

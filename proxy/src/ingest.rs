@@ -19,13 +19,13 @@ pub use limits::{AckSettings, IngestLimits};
 use self::request::{OwnedRequest, context_of};
 use self::waiting::{HandedOver, Waiting, in_body};
 use crate::admit::Admit;
-use crate::context::WorkerContext;
 use crate::dialect::{self, Endpoint, Paths};
 use crate::http::{
     AddressPolicy, Admitted, Answer, Body, Handler, Head, HttpLimits, Ignored, Known,
 };
 use crate::offload::{Full, Offload};
 use crate::outputs::Outputs;
+use crate::runtime::context::WorkerContext;
 use crate::verdict::Verdict;
 use bytes::Bytes;
 use sluice_core::ack::AckQueue;

@@ -1,6 +1,6 @@
 //! Sockets in, answers out: the proxy as a library, so that tests reach every module.
 //!
-//! A [`worker`] is one core's thread with its own runtime. [`net`] accepts its connections; [`http`] turns
+//! A [`worker`] is one core's thread with its own [`runtime`]. [`net`] accepts its connections; [`http`] turns
 //! their bytes into requests, and answers into bytes, without knowing what a request is for. [`ingest`]
 //! knows: it takes a request through `core::pipeline` to the [`outputs`] and waits for their results, which a
 //! [`dialect`] turns into an answer. [`app`] puts it all together.
@@ -10,12 +10,9 @@ pub mod admit;
 pub mod app;
 pub mod check;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod context;
 pub mod dialect;
 pub mod drain;
-pub mod drain_phase;
 pub mod error_code;
 pub mod host_info;
 pub mod http;
@@ -29,6 +26,7 @@ pub mod outputs;
 pub mod privacy;
 pub mod process;
 pub mod routing;
+pub mod runtime;
 pub mod scheduling;
 pub mod spool_command;
 pub mod verdict;

@@ -3,10 +3,10 @@
 //! `[listen]` is the first one; it also says how many workers there are, and every worker accepts from all
 //! listeners. Each further one has a section `[listeners.<name>]`.
 
-use crate::clock;
 use crate::http::{NETWORKS_MAX, Network};
 use crate::net::listener::{Handshakes, ListenerRules};
 use crate::net::tls::{self, Protocols, Tls, TlsError, TlsSettings};
+use crate::runtime::clock;
 use crate::worker::{ListenSettings, ProxyProtocol};
 use sluice_core::privacy::AddressRule;
 use sluice_sinks::settings::{

@@ -1,8 +1,7 @@
-//! Sockets: listening, connection limits, proxied addresses, readiness, TLS. Knows no HTTP.
+//! Sockets: listening, connection limits, proxied addresses, TLS. Knows no HTTP.
 
 pub(crate) mod listener;
 pub mod proxy_protocol;
-pub(crate) mod socket;
 pub mod tls;
 
 pub use listener::{BindError, bind};

@@ -2,8 +2,8 @@
 //! or left, 1 when something is.
 
 use crate::cli::{SpoolCommand, SpoolPlace};
-use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::runtime::clock::{self, Clock};
 use indicatif::{ProgressBar, ProgressStyle};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};

@@ -3,21 +3,19 @@
 //! Cores share only the connection limits, the drain phase and whatever their handlers share. The I/O driver
 //! (io_uring or epoll) is chosen here, once for all cores.
 
-mod driver;
 mod pinning;
 mod settings;
 
-pub use driver::{Driver, DriverKind};
 pub use settings::{ListenSettings, Pinning, ProxyProtocol};
 
-use crate::clock::Clock;
-use crate::context::{TICK, WorkerContext};
-use crate::drain_phase::Drain;
 use crate::http::{AnswerSettings, Handler, HttpLimits, HttpServer, serve};
 use crate::listeners::{ListenAddress, Listener};
 use crate::net::listener::{self, Accepted, Acceptor, BindError, ConnectionLimiter};
-use crate::net::socket::{SWEEP_EVERY, Sockets};
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use crate::runtime::clock::Clock;
+use crate::runtime::context::{TICK, WorkerContext};
+use crate::runtime::drain::Drain;
+use crate::runtime::driver::DriverKind;
+use crate::runtime::sockets::{SWEEP_EVERY, Sockets};
 use sluice_core::stats::WorkerStats;
 use sluice_core::time::Mono;
 use sluice_sinks::settings::Problem;
@@ -149,7 +147,7 @@ pub fn run_workers<H: Handler>(
         return Err(StartError::Limit(Box::new(problem)));
     }
     let listen = &settings.listen;
-    let driver = listen.driver.choose()?;
+    let driver = listen.driver.choose().map_err(StartError::Uring)?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let count = match listen.workers {
         0 => cores.len().max(1),
@@ -306,20 +304,7 @@ impl Start {
             );
         }
         let index = self.index;
-        // Build the runtime on the thread it runs on: SINGLE_ISSUER binds the ring to that thread, and
-        // wakes from other threads find it by its thread.
-        let built = match self.driver.ring() {
-            Some(ring) => RuntimeBuilder::<IoUringDriver>::new()
-                .uring_builder(ring)
-                .with_entries(driver::RING_ENTRIES)
-                .enable_timer()
-                .build()
-                .map(|mut runtime| runtime.block_on(self.serve(make, report))),
-            None => RuntimeBuilder::<LegacyDriver>::new()
-                .enable_timer()
-                .build()
-                .map(|mut runtime| runtime.block_on(self.serve(make, report))),
-        };
+        let built = self.driver.block_on(self.serve(make, report));
         if let Err(error) = built {
             // The receiver is gone if another worker failed first.
             let _ = report.send((index, Err(error)));

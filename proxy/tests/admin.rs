@@ -15,9 +15,9 @@ use sluice_proxy::admin::metrics::{
     FAMILIES, Format, Kind, LimitGauges, OutputSource, Sources, render,
 };
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
-use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::net::tls::{Protocols, Tls, TlsSettings};
 use sluice_proxy::privacy::SuppressFile;
+use sluice_proxy::runtime::drain::Drain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -198,7 +198,7 @@ fn tls() -> Tls {
         "listen",
         &settings,
         Protocols::Http1,
-        sluice_proxy::clock::wall,
+        sluice_proxy::runtime::clock::wall,
     )
     .unwrap()
 }

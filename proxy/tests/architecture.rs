@@ -102,13 +102,7 @@ fn sinks() -> impl Iterator<Item = &'static str> {
 }
 
 /// Modules of the listener from the bottom up; the modules of one floor do not know each other.
-const LISTENER_FLOORS: [&[&str]; 5] = [
-    &["clock", "drain_phase"],
-    &["context"],
-    &["net"],
-    &["http"],
-    &["worker"],
-];
+const LISTENER_FLOORS: [&[&str]; 4] = [&["runtime"], &["net"], &["http"], &["worker"]];
 
 /// Of `std::net`, what only says where something is.
 const ADDRESSES: [&str; 7] = [
@@ -331,7 +325,7 @@ fn arrow_fault(file: &str, path: &[&str]) -> Option<&'static str> {
             && floor(other) >= floor(here)
             && floor(other).is_some()
         {
-            return Some("worker uses http, http uses net, net uses context: never the other way");
+            return Some("worker uses http, http uses net, net uses runtime: never the other way");
         }
     }
     None
@@ -517,8 +511,8 @@ fn wrong_arrows_in_sources_are_found() {
         ("proxy/src/net/listener.rs", "use crate::worker::TICK;"),
         ("proxy/src/net.rs", "use crate::http::HttpLimits;"),
         ("proxy/src/http/conn.rs", "use crate::worker::Workers;"),
-        ("proxy/src/context.rs", "use crate::net::socket;"),
-        ("proxy/src/clock.rs", "use crate::drain_phase::Drain;"),
+        ("proxy/src/runtime/context.rs", "use crate::net::listener;"),
+        ("proxy/src/runtime.rs", "use crate::http::Head;"),
         (
             "proxy/src/outputs.rs",
             "use sluice_sinks::{sink::Sink, file::FileSink};",
@@ -552,12 +546,18 @@ fn right_arrows_tests_comments_and_strings_are_left_alone() {
         ("proxy/src/admin.rs", "use hyper::Request;"),
         ("proxy/src/config/file.rs", "use toml::de::DeTable;"),
         ("proxy/src/ingest.rs", "use crate::http::Request;"),
-        ("proxy/src/net/listener.rs", "use crate::context::TICK;"),
         (
-            "proxy/src/worker/driver.rs",
-            "use crate::net::{bind, socket};",
+            "proxy/src/net/listener.rs",
+            "use crate::runtime::context::TICK;",
         ),
-        ("proxy/src/http/conn.rs", "use crate::net::socket::Stream;"),
+        (
+            "proxy/src/worker/pinning.rs",
+            "use crate::net::{bind, listener};",
+        ),
+        (
+            "proxy/src/http/conn.rs",
+            "use crate::runtime::sockets::Stream;",
+        ),
         ("proxy/src/net/tls/tickets.rs", "use aws_lc_rs::aead::Aad;"),
         ("proxy/src/app.rs", "use sluice_sinks::TYPES;"),
         ("proxy/src/outputs.rs", "use sluice_sinks::sink::Sink;"),

@@ -3,7 +3,7 @@
 //! A failing output is shown but does not make the process unready: its destination is the same
 //! for every proxy, and a balancer without any target serves no request.
 
-use crate::drain_phase::{Drain, DrainPhase};
+use crate::runtime::drain::{Drain, DrainPhase};
 use sluice_core::ack::OutputId;
 use sluice_core::cause::Cause;
 use sluice_core::circuit::CircuitState;

@@ -428,7 +428,7 @@ mod tests {
     #[test]
     fn drivers_have_one_name_in_logs_and_metrics() {
         use super::table::DRIVERS;
-        use crate::worker::DriverKind;
+        use crate::runtime::driver::DriverKind;
         for kind in [
             DriverKind::UringDeferred,
             DriverKind::Uring,

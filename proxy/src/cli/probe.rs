@@ -276,7 +276,7 @@ mod tests {
             key_files: file("key", own.signing_key.serialize_pem()),
             ..tls::TlsSettings::default()
         };
-        let wall = crate::clock::wall;
+        let wall = crate::runtime::clock::wall;
         let tls = tls::Tls::load("listen", &settings, tls::Protocols::Http1, wall).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,10 +2,10 @@
 //! HTTP. Holds that header to the deadline of heads and counts it; parsing it is
 //! [`net::proxy_protocol`](crate::net::proxy_protocol)'s job.
 
-use crate::context::WorkerContext;
 use crate::net::listener::ListenerRules;
 use crate::net::proxy_protocol::{NoClient, Notes, read_header};
-use crate::net::socket::Stream;
+use crate::runtime::context::WorkerContext;
+use crate::runtime::sockets::Stream;
 use sluice_core::privacy::Shown;
 use std::fmt::Display;
 use std::net::SocketAddr;

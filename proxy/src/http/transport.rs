@@ -1,7 +1,7 @@
 //! What a connection reads and writes: the socket, or TLS on it.
 
-use crate::net::socket::Stream;
 use crate::net::tls::{HandshakeError, Tls, TlsSession};
+use crate::runtime::sockets::Stream;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;

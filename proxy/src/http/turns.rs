@@ -4,7 +4,7 @@
 //! requests that are answered at once there is always one: on io_uring the set of sockets is looked at in between,
 //! which makes the next tasks ready. Acks and ticks would then wait for as long as the flood goes on.
 
-use crate::context::WorkerContext;
+use crate::runtime::context::WorkerContext;
 use sluice_core::time::Mono;
 use std::cell::Cell;
 use std::time::Duration;
@@ -40,8 +40,8 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::drain_phase::Drain;
+    use crate::runtime::clock::Clock;
+    use crate::runtime::drain::Drain;
     use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
     use sluice_core::stats::WorkerStats;
     use std::future::{Future, poll_fn};

@@ -2,9 +2,9 @@
 
 use super::{Ingest, IngestSettings};
 use crate::dialect::{self, Endpoint};
-use crate::drain_phase::DrainPhase;
 use crate::error_code::{CONTENT_ENCODING_UNSUPPORTED, METHOD_NOT_ALLOWED, NOT_FOUND};
 use crate::http::{Answer, ErrorBody, Head, Known};
+use crate::runtime::drain::DrainPhase;
 use crate::verdict::Verdict;
 use ::http::StatusCode;
 use sluice_core::inflate::{CodingError, Codings};

@@ -1,8 +1,8 @@
 //! Listening sockets, the accept loop of a core, and the caps on open connections.
 
-use super::socket::{Idle, Listener, Sockets, Stream};
 use super::tls::Tls;
-use crate::context::WorkerContext;
+use crate::runtime::context::WorkerContext;
+use crate::runtime::sockets::{Idle, Listener, Sockets, Stream};
 use ipnet::IpNet;
 use sluice_core::budget::Source;
 use sluice_core::privacy::{AddressRule, Shown};

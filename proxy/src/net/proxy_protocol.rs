@@ -6,7 +6,7 @@
 //! what is behind [`ProxyHeader::length`] for the connection's first bytes. Whether to trust a header is decided
 //! by the caller.
 
-use super::socket::Stream;
+use crate::runtime::sockets::Stream;
 use crc32c::crc32c;
 use ppp::v1;
 use ppp::v2::{Addresses, Command, Header, ParseError, Protocol, Type, TypeLengthValues};

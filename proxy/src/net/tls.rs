@@ -395,7 +395,13 @@ mod tests {
             key_files: file("key", key.serialize_pem()),
             ..TlsSettings::default()
         };
-        let tls = Tls::load("main", &settings, Protocols::Http1, crate::clock::wall).unwrap();
+        let tls = Tls::load(
+            "main",
+            &settings,
+            Protocols::Http1,
+            crate::runtime::clock::wall,
+        )
+        .unwrap();
         let end = u64::try_from(tls.certificates()[0].not_after).unwrap();
         let day = 24 * 3_600;
         let mut warned = None;

@@ -1,6 +1,6 @@
 //! Where and how requests come in.
 
-use super::Driver;
+use crate::runtime::driver::Driver;
 use sluice_sinks::settings::{
     Fault, Form, Given, Reader, SettingValue, Value, checked, number, word,
 };

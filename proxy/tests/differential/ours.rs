@@ -4,12 +4,12 @@ use crate::outcome::{Outcome, Request, latin1};
 use http::StatusCode;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Mono;
-use sluice_proxy::clock::Clock;
-use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::http::{
     Admitted, Answer, AnswerSettings, Body, Handler, Head, HttpLimits, Network,
 };
 use sluice_proxy::listeners::{Http2, ListenAddress, Listener, ListenerSettings};
+use sluice_proxy::runtime::clock::Clock;
+use sluice_proxy::runtime::drain::Drain;
 use sluice_proxy::worker::{ListenSettings, WorkerSettings, Workers, run_workers};
 use std::io::{ErrorKind, Read, Write};
 use std::mem;

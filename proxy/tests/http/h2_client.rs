@@ -95,7 +95,7 @@ impl Secured {
         ] {
             put(self.files.path(), name, &text);
             let tls = self.server.tls.as_ref().unwrap();
-            tls.maintain(sluice_proxy::clock::wall());
+            tls.maintain(sluice_proxy::runtime::clock::wall());
         }
     }
 

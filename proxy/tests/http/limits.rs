@@ -3,7 +3,8 @@
 use crate::server::{Client, Server, answers_to_any_origin, drip, drivers, post};
 use sluice_proxy::http::HttpLimits;
 use sluice_proxy::net::tls::TlsSettings;
-use sluice_proxy::worker::{Driver, StartError};
+use sluice_proxy::runtime::driver::Driver;
+use sluice_proxy::worker::StartError;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;

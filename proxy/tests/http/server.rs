@@ -4,17 +4,16 @@ use http::StatusCode;
 use ipnet::IpNet;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Mono;
-use sluice_proxy::clock::Clock;
-use sluice_proxy::drain_phase::Drain;
 use sluice_proxy::http::Network;
 use sluice_proxy::http::{
     Admitted, Answer, AnswerSettings, Body, CorsPolicy, Handler, Head, HttpLimits,
 };
 use sluice_proxy::listeners::{Http2, ListenAddress, Listener, ListenerSettings};
 use sluice_proxy::net::tls::{Tls, TlsSettings};
-use sluice_proxy::worker::{
-    Driver, ListenSettings, StartError, WorkerSettings, Workers, run_workers,
-};
+use sluice_proxy::runtime::clock::Clock;
+use sluice_proxy::runtime::drain::Drain;
+use sluice_proxy::runtime::driver::Driver;
+use sluice_proxy::worker::{ListenSettings, StartError, WorkerSettings, Workers, run_workers};
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};

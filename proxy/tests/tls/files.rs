@@ -3,8 +3,8 @@
 use super::support::{Authority, Files, connect, der, named};
 use rcgen::KeyPair;
 use sluice_core::time::Wall;
-use sluice_proxy::clock;
 use sluice_proxy::net::tls::{ClientCertificates, FILE_BYTES_MAX, TlsError};
+use sluice_proxy::runtime::clock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,8 +3,8 @@
 use super::support::{Authority, Connection, Files, TLS12, TLS13, Wire, connect, cx, der};
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, ClientConfig};
-use sluice_proxy::clock;
 use sluice_proxy::net::tls::{HandshakeError, Protocols, Tls, TlsVersion, is_plain_http};
+use sluice_proxy::runtime::clock;
 use std::fs;
 use std::sync::Arc;
 use std::task::Poll;

@@ -1,8 +1,8 @@
 //! Session tickets: who may bring which one back.
 
 use super::support::{Authority, Files, TLS12, TLS13, connect, named};
-use sluice_proxy::clock;
 use sluice_proxy::net::tls::{ClientCertificates, Protocols, Tls};
+use sluice_proxy::runtime::clock;
 use std::thread;
 
 #[test]

@@ -9,10 +9,10 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
-use sluice_proxy::clock;
 use sluice_proxy::net::tls::{
     ClientCertificates, HandshakeError, Protocols, Socket, Tls, TlsError, TlsSession, TlsSettings,
 };
+use sluice_proxy::runtime::clock;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs;

@@ -6,7 +6,7 @@ use super::Samples::{
     Bill, Custom, Known, One, Output, Rule, Spool, Stage, Worker, WorkerBy, Writer, WriterByCause,
 };
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
-use crate::worker::DriverKind;
+use crate::runtime::driver::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::privacy::Withheld;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};

@@ -14,7 +14,7 @@
 //! waits, so that a peer which waits for an answer gets it before it is asked for more.
 
 use super::subject::{self, SubjectError};
-use crate::clock;
+use crate::runtime::clock;
 use rustls::server::ServerConnection;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use std::fmt;
@@ -38,7 +38,7 @@ pub trait Socket {
     fn shutdown(&self) -> io::Result<()>;
 }
 
-impl Socket for crate::net::socket::Stream {
+impl Socket for crate::runtime::sockets::Stream {
     fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_read(cx, buffer)
     }

@@ -1,8 +1,8 @@
 //! The context of one core: its counters, its clock and the drain phase. Handlers, the HTTP server and
 //! the accept loop read it; [`worker`](crate::worker) makes it.
 
-use crate::clock::{self, Clock, wall};
-use crate::drain_phase::{Drain, DrainPhase};
+use crate::runtime::clock::{self, Clock, wall};
+use crate::runtime::drain::{Drain, DrainPhase};
 use sluice_core::budget::ByteBudget;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::stats::WorkerStats;

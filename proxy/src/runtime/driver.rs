@@ -1,12 +1,13 @@
 //! io_uring or epoll: probes what the kernel permits before a core depends on it.
 
-use super::StartError;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use sluice_sinks::keyword_enum;
+use std::future::Future;
 use std::io;
 use std::thread::{self, JoinHandle};
 
 /// Submission entries of each core's ring. Sockets are polled through one entry, so this is ample.
-pub(super) const RING_ENTRIES: u32 = 1024;
+const RING_ENTRIES: u32 = 1024;
 
 keyword_enum! {
     /// The configured I/O driver.
@@ -54,7 +55,7 @@ impl DriverKind {
         }
     }
 
-    pub(super) fn ring(self) -> Option<io_uring::Builder> {
+    fn ring(self) -> Option<io_uring::Builder> {
         let mut builder = io_uring::IoUring::builder();
         match self {
             DriverKind::UringDeferred => {
@@ -67,6 +68,28 @@ impl DriverKind {
             DriverKind::Uring => Some(builder),
             DriverKind::Epoll => None,
         }
+    }
+
+    /// Runs a future on the calling thread, which stays its own.
+    ///
+    /// # Errors
+    /// The kernel makes no runtime; the future did not begin.
+    pub(crate) fn block_on(self, future: impl Future<Output = ()>) -> io::Result<()> {
+        // Built on the thread it runs on: SINGLE_ISSUER binds the ring to that thread, and wakes from other
+        // threads find it by its thread.
+        match self.ring() {
+            Some(ring) => RuntimeBuilder::<IoUringDriver>::new()
+                .uring_builder(ring)
+                .with_entries(RING_ENTRIES)
+                .enable_timer()
+                .build()?
+                .block_on(future),
+            None => RuntimeBuilder::<LegacyDriver>::new()
+                .enable_timer()
+                .build()?
+                .block_on(future),
+        }
+        Ok(())
     }
 
     /// The better of the two rings that the kernel builds.
@@ -88,7 +111,7 @@ impl Driver {
     ///
     /// # Errors
     /// [`Driver::Uring`] where io_uring is missing or forbidden, as it is in many containers.
-    pub fn choose(self) -> Result<DriverKind, StartError> {
+    pub fn choose(self) -> io::Result<DriverKind> {
         if self == Driver::Epoll {
             return Ok(DriverKind::Epoll);
         }
@@ -105,7 +128,7 @@ impl Driver {
         };
         match (self, found) {
             (_, Ok(kind)) => Ok(kind),
-            (Driver::Uring, Err(error)) => Err(StartError::Uring(error)),
+            (Driver::Uring, Err(error)) => Err(error),
             (_, Err(_)) => Ok(DriverKind::Epoll),
         }
     }
