@@ -9,7 +9,7 @@ use crate::civil;
 use crate::json::escape::{Escaped, quote_into, quote_str_into};
 use crate::partition::{PartitionRule, truncated};
 use crate::plan::Plan;
-use crate::prepared::{EnvelopeScratch, Prepared, PreparedRecord};
+use crate::prepared::{EnvelopeScratch, Prepared, PreparedRecord, RecordLimits};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::Choice;
@@ -35,7 +35,7 @@ pub(crate) fn prepare(
     request: &RequestContext<'_>,
     sent: &SentBody<'_>,
     body: &[u8],
-    record_bytes_max: usize,
+    limits: RecordLimits,
     out: &mut Prepared,
 ) -> Result<(), Reject> {
     out.received = 1;
@@ -159,8 +159,8 @@ pub(crate) fn prepare(
     let data = Escaped::measure(body);
     let len = before_data.len() + data.len() + after_data.len();
     let actual = len + key.as_ref().map_or(0, Bytes::len).max(route_key_bytes);
-    if actual > record_bytes_max {
-        let limit = record_bytes_max;
+    if actual > limits.records {
+        let limit = limits.records;
         return Err(Reject::RecordTooLarge { limit, actual });
     }
     check_record_bytes(len, sent.sent_bytes)?;

@@ -7,11 +7,12 @@ use crate::inflate::{Coding, UnwrapLimits};
 use crate::json::escape::{quote_into, quote_str_into};
 use crate::json::scan::{Span, Wanted};
 use crate::json::splice::{Additions, Present};
-use crate::json::split::Event;
+use crate::json::split::{Event, Refused};
 use crate::json::walk;
+use crate::letter::{Contents, Desk};
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
-use crate::prepared::{KeptEvent, Prepared, PreparedRecord};
+use crate::prepared::{KeptEvent, Prepared, PreparedRecord, RecordLimits};
 use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
@@ -46,7 +47,7 @@ pub(crate) fn prepare(
     request: &RequestContext<'_>,
     sent: &SentBody<'_>,
     body: &[u8],
-    record_bytes_max: usize,
+    limits: RecordLimits,
     out: &mut Prepared,
 ) -> Result<(), Reject> {
     let Prepared {
@@ -55,6 +56,8 @@ pub(crate) fn prepare(
         records,
         rejected,
         withheld,
+        letters,
+        letter_tally,
         privacy: tally,
         event_scratch: scratch,
         topic_scratch,
@@ -65,13 +68,13 @@ pub(crate) fn prepare(
         let [compression] = request.parameters(["compression"]);
         compression.is_some_and(|compression| *compression == *b"gzip")
     };
-    let limits = UnwrapLimits {
+    let unwrap_limits = UnwrapLimits {
         bytes_max: sent.inflated_bytes_max,
         codings_max: plan.codings_max,
         codings_undone: sent.codings.len(),
         opens_gzip: plan.codings.contains(Coding::Gzip),
     };
-    let body = &*inflate::unwrap_events(body, is_said_gzip, limits)?;
+    let body = &*inflate::unwrap_events(body, is_said_gzip, unwrap_limits)?;
     if body.len() > sent.bytes.len() {
         check_marks(body, sent.bytes.len(), Coding::Gzip.name())?;
     }
@@ -121,6 +124,11 @@ pub(crate) fn prepare(
         treatment.withholds(valid as u64)
     });
 
+    let mut desk = plan.letters.as_deref().map(|plan| {
+        let (bytes_max, sent) = (limits.letters, sent.sent_bytes);
+        Desk::new(plan, request, bytes_max, sent, letters, letter_tally)
+    });
+
     let mut total = 0;
     for (index, event) in (0..).zip(scratch.events.drain(..)) {
         let event = match event {
@@ -133,7 +141,14 @@ pub(crate) fn prepare(
                 }
                 None => Some(event),
             },
-            Err(reject) => {
+            Err(Refused { span, reject }) => {
+                if let Some(desk) = desk.as_mut().filter(|_| !withholds_all) {
+                    let contents = match privacy {
+                        None => Contents::Bytes(span.of(body)),
+                        Some(_) => Contents::Withheld(span.of(body).len()),
+                    };
+                    desk.refused(&reject, Some(index), None, contents);
+                }
                 rejected.push((index, reject));
                 continue;
             }
@@ -173,9 +188,17 @@ pub(crate) fn prepare(
             None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
         };
         let key_len = key_len.max(choice.as_ref().map_or(0, |choice| choice.key_bytes));
-        if len + key_len > record_bytes_max {
-            let (limit, actual) = (record_bytes_max, len + key_len);
-            rejected.push((index, Reject::RecordTooLarge { limit, actual }));
+        if len + key_len > limits.records {
+            let (limit, actual) = (limits.records, len + key_len);
+            let reject = Reject::RecordTooLarge { limit, actual };
+            if let Some(desk) = &mut desk {
+                let mut whole = Vec::with_capacity(len);
+                let additions = &scratch.additions;
+                additions.splice_into(object, is_empty, present, &mut whole);
+                let rule = choice.as_ref().and_then(|choice| choice.rule);
+                desk.refused(&reject, Some(index), rule, Contents::Bytes(&whole));
+            }
+            rejected.push((index, reject));
             continue;
         }
         total += len;

@@ -12,6 +12,8 @@
 //!                                                   Resolution: stored, or in doubt
 //! ```
 //!
+//! Letters go to the output of dead letters once the records are taken ([`letters`]).
+//!
 //! A record that an output with an open circuit refuses, or would, goes to the one that stands in for it, and the
 //! request waits for that one.
 //!
@@ -24,6 +26,7 @@
 mod adaptive_limit;
 mod delivery_rate;
 mod group;
+mod letters;
 mod output;
 mod placing;
 mod request_table;
@@ -32,6 +35,7 @@ mod tests;
 
 pub use adaptive_limit::CAPACITY_BYTES_MIN;
 pub use group::{GroupRule, Spread, member_number};
+pub use letters::LostLetters;
 pub use output::{OutputRule, OutputTally};
 pub use request_table::InDoubt;
 
@@ -141,6 +145,7 @@ pub struct Intake {
     /// Whether refused records may go to another output, so that requests have to keep theirs.
     keeps_records: bool,
     requests: RequestTable,
+    lost_letters: LostLetters,
     /// The places of one record; keeps its memory.
     scratch: Vec<Placed>,
 }
@@ -166,6 +171,7 @@ impl Intake {
             groups,
             default_outputs,
             requests: RequestTable::new(acks),
+            lost_letters: LostLetters::default(),
             scratch: Vec::new(),
             settings,
         }
@@ -182,11 +188,12 @@ impl Intake {
         self.requests.open_requests()
     }
 
-    /// Takes a request's records out of `prepared` and submits them to the outputs: all of them, or none. The
+    /// Takes a request's records out of `prepared` and submits them to the outputs: all of them, or none. Then its
+    /// letters, whose output cannot hold up the records. The
     /// answer is due by `answer_by` at the latest. The caller closes the request.
     ///
     /// # Errors
-    /// The request is shed; `prepared` keeps its records.
+    /// The request is shed; `prepared` keeps its records, and its letters about refused events are lost.
     pub fn admit(
         &mut self,
         prepared: &mut Prepared,
@@ -197,12 +204,22 @@ impl Intake {
     ) -> Result<RequestKey, Shed> {
         let bytes: u64 = prepared.records.iter().map(size).sum();
         self.choose(bytes, now);
-        self.ask(&prepared.records);
-        self.check(now).map_err(|reason| self.shed(reason))?;
+        self.ask(prepared.records.iter());
         // From here on the budget counts the records instead of the body.
         let held = bytes + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
-        if !planted::is(Bug::RecordsAreFree) && !permit.try_resize(held) {
-            return Err(self.shed(ShedReason::Budget));
+        let held_with_letters = held + letters::held(&prepared.letters);
+        let is_free = planted::is(Bug::RecordsAreFree);
+        let mut has_letter_room = true;
+        let is_taken = self.check(now).and_then(|()| {
+            has_letter_room = is_free || permit.try_resize(held_with_letters);
+            match has_letter_room || permit.try_resize(held) {
+                true => Ok(()),
+                false => Err(ShedReason::Budget),
+            }
+        });
+        if let Err(reason) = is_taken {
+            self.lose(&prepared.letters);
+            return Err(self.shed(reason));
         }
         let deadline = (now + self.settings.ack_deadline).min(answer_by);
         // Neither becomes a record, and neither is waited for.
@@ -211,6 +228,28 @@ impl Intake {
         let key = self
             .requests
             .open(prepared.received, without_record, permit, now, deadline);
+        self.choose_writers(now);
+        let mut places = std::mem::take(&mut self.scratch);
+        places.clear();
+        let mut are_common = false;
+        for mut record in prepared.records.drain(..) {
+            self.find_places(&record, &mut places, &mut are_common);
+            self.requests.begin(key, true);
+            self.take(key, &mut record, &places, deadline, now, &mut submit);
+            if self.keeps_records {
+                self.requests.keep(key, record);
+            }
+        }
+        self.scratch = places;
+        if !prepared.letters.is_empty() {
+            let letters = &mut prepared.letters;
+            self.post(key, letters, has_letter_room, (deadline, now), &mut submit);
+        }
+        Ok(key)
+    }
+
+    /// Chooses the writers for what is asked.
+    fn choose_writers(&mut self, now: Mono) {
         for output in &mut self.outputs {
             if output.asked.bytes > 0 {
                 output.choose_writer(now);
@@ -226,18 +265,6 @@ impl Intake {
                 group.took_turn();
             }
         }
-        let mut places = std::mem::take(&mut self.scratch);
-        places.clear();
-        let mut are_common = false;
-        for mut record in prepared.records.drain(..) {
-            self.find_places(&record, &mut places, &mut are_common);
-            self.take(key, &mut record, &places, deadline, now, &mut submit);
-            if self.keeps_records {
-                self.requests.keep(key, record);
-            }
-        }
-        self.scratch = places;
-        Ok(key)
     }
 
     /// Submits one record of a request that is being admitted, once to each output that it goes to.
@@ -252,10 +279,6 @@ impl Intake {
     ) {
         // A record is bounded by the sinks' limits, far below 4 GiB.
         let bytes = u32::try_from(size(record)).unwrap_or(u32::MAX);
-        let Some(mut accepting) = self.requests.accepting(key) else {
-            return;
-        };
-        accepting.event();
         let mut done = OutputSet::NONE;
         for (number, Placed { meant_for, at, .. }) in (1..).zip(places) {
             if at != meant_for
@@ -396,6 +419,7 @@ impl Intake {
             };
             if let Some(settled) = self.requests.settle(&settlement) {
                 output.settle(&settlement, settled, now);
+                self.letter_settled(&settlement);
             }
         }
     }

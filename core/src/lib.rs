@@ -38,6 +38,7 @@ pub mod inflate;
 pub mod intake;
 pub mod json;
 pub mod lanes;
+pub mod letter;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;

@@ -8,10 +8,11 @@
 //!            (an invalid event is rejected alone)
 //! ```
 //! No I/O, no clock, no randomness: request, body and limits come in, records and rejects go out.
-//! Delivering the records is machine 2's job (`delivery`).
+//! What is rejected may leave a letter (`letter`). Delivering the records is machine 2's job (`delivery`).
 
+use crate::letter::{Contents, Desk};
 use crate::plan::{Mode, Plan};
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, RecordLimits};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::sent::{SentBody, check_marks};
@@ -24,7 +25,7 @@ impl Plan {
     /// that is not an object.
     ///
     /// # Errors
-    /// The whole body is rejected, and `out` is empty. Both modes: [`Reject::Broken`],
+    /// The whole body is rejected, and `out` has a letter at most. Both modes: [`Reject::Broken`],
     /// [`Reject::InflatedTooLarge`], [`Reject::CodingOverhead`], [`Reject::RecordsTooLarge`]. Envelope mode:
     /// [`Reject::RecordTooLarge`]. Event mode: [`Reject::TooManyCodings`], [`Reject::NotJson`],
     /// [`Reject::NotUtf8`], [`Reject::NotAnObject`] (the body is one JSON value and that is no object),
@@ -33,26 +34,54 @@ impl Plan {
         &self,
         request: &RequestContext<'_>,
         body: impl Into<SentBody<'a>>,
-        record_bytes_max: usize,
+        limits: impl Into<RecordLimits>,
         out: &mut Prepared,
     ) -> Result<(), Reject> {
         out.clear();
-        let result = self.prepare(request, &body.into(), record_bytes_max, out);
-        if result.is_err() {
-            out.clear();
-        }
+        let result = self.prepare(request, &body.into(), limits.into(), out);
+        let taken = out.taken_letters().count();
         assert!(
-            out.received as usize == out.records.len() + out.rejected.len() + out.withheld.len(),
+            out.received as usize
+                == out.records.len() + out.rejected.len() + out.withheld.len() + taken,
             "an event was lost between body and records"
         );
         result
+    }
+
+    /// Leaves nothing in `out` but a letter about the whole body, of which `bytes` could be unpacked.
+    fn refuse(
+        &self,
+        request: &RequestContext<'_>,
+        (sent, bytes): (&SentBody<'_>, &[u8]),
+        limits: RecordLimits,
+        out: &mut Prepared,
+        reject: &Reject,
+    ) {
+        out.clear();
+        let Some(letters) = &self.letters else {
+            return;
+        };
+        let contents = match &self.privacy {
+            None => Contents::Bytes(bytes),
+            // Nothing of such a request is stored.
+            Some(privacy) if privacy.begin(request, 0).withholds(0) => return,
+            Some(_) => Contents::Withheld(bytes.len()),
+        };
+        let Prepared {
+            letters: written,
+            letter_tally: tally,
+            ..
+        } = out;
+        let bytes_max = limits.letters;
+        Desk::new(letters, request, bytes_max, sent.sent_bytes, written, tally)
+            .refused(reject, None, None, contents);
     }
 
     fn prepare(
         &self,
         request: &RequestContext<'_>,
         body: &SentBody<'_>,
-        record_bytes_max: usize,
+        limits: RecordLimits,
         out: &mut Prepared,
     ) -> Result<(), Reject> {
         let inflated_max = self.inflated_limit(body.bytes.len());
@@ -60,15 +89,23 @@ impl Plan {
             inflated_bytes_max: body.inflated_bytes_max.min(inflated_max),
             ..*body
         };
-        let decoded = body.codings.undo(body.bytes, body.inflated_bytes_max)?;
-        if let Some(coding) = body.codings.first() {
-            check_marks(&decoded, body.bytes.len(), coding.name())?;
-        }
+        let refuse = |bytes: &[u8], out: &mut Prepared, reject: &Reject| {
+            self.refuse(request, (body, bytes), limits, out, reject);
+        };
+        let unpacked = body.codings.undo(body.bytes, body.inflated_bytes_max);
+        let decoded = match (unpacked, body.codings.first()) {
+            (Ok(decoded), Some(coding)) => {
+                check_marks(&decoded, body.bytes.len(), coding.name()).map(|()| decoded)
+            }
+            (unpacked, _) => unpacked,
+        };
+        let decoded = decoded.inspect_err(|reject| refuse(body.bytes, out, reject))?;
         out.unpacked_bytes = decoded.len();
         let prepare = match self.mode {
             Mode::Envelope => envelope::prepare,
             Mode::Event => event::prepare,
         };
-        prepare(self, request, body, &decoded, record_bytes_max, out)
+        prepare(self, request, body, &decoded, limits, out)
+            .inspect_err(|reject| refuse(&decoded, out, reject))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::inflate::{self, AcceptedCodings, CODINGS_MAX, CodingError, Codings};
 use crate::json::split::SplitLimits;
+use crate::letter::Letters;
 use crate::partition::PartitionRule;
 use crate::privacy::Privacy;
 use crate::route::rules::Rules;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub fake_ip: bool,
     /// What must not be stored; `None` if everything may.
     pub privacy: Option<Arc<Privacy>>,
+    /// What is kept of events that cannot be stored as they should be; `None` keeps nothing.
+    pub letters: Option<Arc<Letters>>,
 }
 
 impl Plan {
@@ -71,6 +74,7 @@ impl Plan {
             codings: AcceptedCodings::ALL,
             fake_ip: false,
             privacy: None,
+            letters: None,
         }
     }
 

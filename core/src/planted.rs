@@ -75,11 +75,13 @@ pub enum Bug {
     GroupKeepsFailing,
     /// A group gives records with one key to different members.
     GroupForgetsKeys,
+    /// A request does not wait for a letter that found no room, which is all that is kept of its event.
+    LetterForgotten,
 }
 
 impl Bug {
     /// Every bug, in declaration order.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 36] = [
         Bug::MissingResultDelivers,
         Bug::UnknownDelivers,
         Bug::SendsExpired,
@@ -115,6 +117,7 @@ impl Bug {
         Bug::MovedIsForgotten,
         Bug::GroupKeepsFailing,
         Bug::GroupForgetsKeys,
+        Bug::LetterForgotten,
     ];
 }
 

@@ -2,13 +2,33 @@
 
 use crate::json::scan::Span;
 use crate::json::splice::{Additions, Present};
-use crate::json::split::Event;
+use crate::json::split::{Event, Refused};
+use crate::letter::{LetterTally, PreparedLetter};
 use crate::privacy::Tally;
 use crate::reject::Reject;
 use crate::route::Routing;
 use crate::route::rules::{self, Choice, RuleTally};
 use crate::topic::{self, Topic};
 use bytes::Bytes;
+
+/// How many bytes one record may have, its key included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// The smallest limit among the destinations of events.
+    pub records: usize,
+    /// That of the output of dead letters.
+    pub letters: usize,
+}
+
+/// One limit for all.
+impl From<usize> for RecordLimits {
+    fn from(bytes_max: usize) -> RecordLimits {
+        RecordLimits {
+            records: bytes_max,
+            letters: bytes_max,
+        }
+    }
+}
 
 /// A record without its ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +48,7 @@ pub struct PreparedRecord {
 }
 
 /// The result of [`crate::plan::Plan::run`] for one request. Reused from request to request to keep its
-/// memory. `received == records.len() + rejected.len() + withheld.len()`, always.
+/// memory. Each event of `received` is in `records`, `rejected` or `withheld`, or has a letter because it was taken, always.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Events in the body; 1 in envelope mode.
@@ -41,6 +61,11 @@ pub struct Prepared {
     pub rejected: Vec<(u32, Reject)>,
     /// Index of each event that must not be stored, in the order of the body. Its client is answered as if it were.
     pub withheld: Vec<u32>,
+    /// Letters for the output of dead letters, in the order of the body: those of rejected events, and those that stand
+    /// for events that were taken.
+    pub letters: Vec<PreparedLetter>,
+    /// Of these, and of those for which there was no room, how many there are.
+    pub letter_tally: LetterTally,
     /// What privacy did with the values of the request.
     pub privacy: Tally,
     pub(crate) envelope_scratch: EnvelopeScratch,
@@ -57,8 +82,16 @@ impl Prepared {
         self.records.clear();
         self.rejected.clear();
         self.withheld.clear();
+        self.letters.clear();
+        self.letter_tally = LetterTally::default();
         self.privacy = Tally::default();
         self.rules_scratch.tallies.clear();
+    }
+
+    /// Index of each event that has a letter because it was taken.
+    pub fn taken_letters(&self) -> impl Iterator<Item = u32> + '_ {
+        let taken = self.letters.iter().filter(|letter| letter.is_taken);
+        taken.map(|letter| letter.record.index)
     }
 
     /// What each rule of the plan did, in their order, the unmatched events last; empty without rules.
@@ -78,7 +111,7 @@ pub(crate) struct EnvelopeScratch {
 /// Buffers that event mode reuses from one request to the next.
 #[derive(Debug, Default)]
 pub(crate) struct EventScratch {
-    pub(crate) events: Vec<Result<Event, Reject>>,
+    pub(crate) events: Vec<Result<Event, Refused>>,
     pub(crate) additions: Additions,
     pub(crate) kept: Vec<KeptEvent>,
     /// Objects of events that are not forwarded as they came, one after the other.

@@ -7,6 +7,7 @@ use crate::cause::Cause;
 use crate::circuit::CircuitState;
 use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
+use crate::letter::{LetterTally, Reason};
 use crate::privacy::{Tally, Withheld};
 use crate::time::micros;
 use std::cmp::Reverse;
@@ -244,6 +245,14 @@ pub struct WorkerStats {
     pub events_shed: Counter,
     /// Of these, not stored and answered as if they were, by reason as in [`Withheld::ALL`].
     pub events_withheld: [Counter; Withheld::ALL.len()],
+    /// Letters handed to the output of dead letters, or lost, by reason as in [`Reason::ALL`].
+    pub letters_written: [Counter; Reason::ALL.len()],
+    /// Refused events whose letters would have been out of proportion to their request.
+    pub letters_over: Counter,
+    /// Letters about refused events for which their output, or the byte budget, had no room.
+    pub letters_without_room: Counter,
+    /// Letters about refused events that their output did not deliver.
+    pub letters_not_delivered: Counter,
     /// Values of events and requests that privacy dropped, masked, cut or hashed, and addresses.
     pub privacy_dropped: Counter,
     /// See [`WorkerStats::privacy_dropped`].
@@ -322,6 +331,10 @@ impl WorkerStats {
             events_rejected: Counter::default(),
             events_shed: Counter::default(),
             events_withheld: Default::default(),
+            letters_written: Default::default(),
+            letters_over: Counter::default(),
+            letters_without_room: Counter::default(),
+            letters_not_delivered: Counter::default(),
             privacy_dropped: Counter::default(),
             privacy_masked: Counter::default(),
             privacy_truncated: Counter::default(),
@@ -359,6 +372,17 @@ impl WorkerStats {
         for (counter, events) in self.events_withheld.iter().zip(tally.withheld) {
             counter.add(events);
         }
+    }
+
+    /// Counts the letters of one request.
+    pub fn wrote(&self, tally: &LetterTally) {
+        if *tally == LetterTally::default() {
+            return;
+        }
+        for (counter, letters) in self.letters_written.iter().zip(tally.written) {
+            counter.add(letters);
+        }
+        self.letters_over.add(tally.lost);
     }
 
     /// The counters of one endpoint.

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use sluice_core::json::scan::Wanted;
-use sluice_core::json::split::{SplitLimits, split};
+use sluice_core::json::split::{Refused, SplitLimits, split};
 use sluice_core::reject::Reject;
 
 const LIMITS: SplitLimits = SplitLimits {
@@ -39,9 +39,14 @@ fuzz_target!(|body: &[u8]| {
         let text = raw.get();
         match event {
             Ok(event) => assert_eq!(event.span.of(body), text.as_bytes()),
-            Err(Reject::NotAnObject { .. }) => assert!(!text.starts_with('{')),
-            Err(Reject::TooDeep { limit, .. }) => assert!(depth(text) > *limit),
-            Err(other) => panic!("{other:?}"),
+            Err(Refused { span, reject }) => {
+                assert_eq!(span.of(body), text.as_bytes());
+                match reject {
+                    Reject::NotAnObject { .. } => assert!(!text.starts_with('{')),
+                    Reject::TooDeep { limit, .. } => assert!(depth(text) > *limit),
+                    other => panic!("{other:?}"),
+                }
+            }
         }
     }
 });

@@ -30,7 +30,7 @@ use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
 use sluice_core::delivery::{DeliverySettings, SpoolRule};
-use sluice_core::intake::{IntakeSettings, OutputRule, RetryAfter};
+use sluice_core::intake::{GroupRule, IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::privacy::RulesError as PrivacyError;
@@ -549,10 +549,10 @@ pub(crate) fn ingest_settings(
     config: &Config,
     suppressed: Option<&SuppressFile>,
 ) -> Result<IngestSettings, AppError> {
-    let rules = config
-        .routing
-        .rules(&places_of(&config.outputs, &config.groups))?
-        .map(Arc::new);
+    let places = places_of(&config.outputs, &config.groups);
+    let rules = config.routing.rules(&places)?.map(Arc::new);
+    let dead_letters = &config.dead_letters;
+    let letters = dead_letters.letters(&places, &config.routing).map(Arc::new);
     let cores = config.listen.workers as u64;
     // At most one rule is configured; the other outputs leave the key to their sink.
     let partition = config
@@ -563,7 +563,8 @@ pub(crate) fn ingest_settings(
         .unwrap_or_default();
     let outputs = config.outputs.iter();
     let outputs = outputs.map(|output| OutputRule {
-        is_default: is_default(output, &config.outputs, &config.groups),
+        is_default: is_default(output, &config.outputs, &config.groups)
+            && !dead_letters.go_to(&output.name),
         fallback: output
             .delivery
             .fallback
@@ -579,7 +580,12 @@ pub(crate) fn ingest_settings(
             max_s: config.ack.retry_after_max_s,
         },
         outputs: outputs.collect(),
-        groups: groups.map(|group| group.rule(&config.outputs)).collect(),
+        groups: groups
+            .map(|group| GroupRule {
+                is_default: !dead_letters.go_to(&group.name),
+                ..group.rule(&config.outputs)
+            })
+            .collect(),
     };
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
@@ -592,6 +598,7 @@ pub(crate) fn ingest_settings(
         privacy,
         topics: topics.clone(),
         rules: rules.clone(),
+        letters: letters.clone(),
         depth_max: config.ingest.json_depth_max,
         inflated_bytes_max: config.ingest.inflated_bytes_max,
         codings_max: config.ingest.codings_max,
@@ -611,6 +618,7 @@ pub(crate) fn ingest_settings(
         collect: plan(Mode::Envelope, privacy(config.privacy.collect_addresses)?),
         events: plan(Mode::Event, privacy(config.privacy.events_addresses)?),
         body_bytes_max: config.limits.body_bytes_max,
+        limiting: dead_letters.limiting(&config.outputs, &config.groups, &config.routing),
         answer_within: config.limits.body_deadline + config.ack.deadline,
         intake,
     })

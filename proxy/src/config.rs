@@ -25,6 +25,7 @@ pub use sluice_sinks::settings::{Given, Problem};
 
 use crate::admin::AdminSettings;
 use crate::admit::AdmitSettings;
+use crate::dead_letters::{self, DeadLetterSettings};
 use crate::dialect::Paths;
 use crate::drain::DrainSettings;
 use crate::host_info::HostInfo;
@@ -142,6 +143,11 @@ pub const SECTIONS: &[Section] = &[
         &[RoutingSettings::SETTINGS],
     ),
     section(
+        dead_letters::SECTION,
+        "Where letters go about events that cannot be stored as they should be ([dead letters](../dead-letters.md)).",
+        &[DeadLetterSettings::SETTINGS],
+    ),
+    section(
         "process",
         "The process as the kernel sees it.",
         &[ProcessSettings::SETTINGS],
@@ -193,6 +199,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// Which of them each record goes to.
     pub routing: Routing,
+    /// Where letters go about events that cannot be stored as they should be.
+    pub dead_letters: DeadLetterSettings,
     /// Events, and what has to become of them.
     pub tests: Vec<Test>,
     /// What the log should say once of how the configuration came about; no setting.

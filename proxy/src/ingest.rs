@@ -19,6 +19,7 @@ pub use limits::{AckSettings, IngestLimits};
 use self::request::{OwnedRequest, context_of};
 use self::waiting::{HandedOver, Waiting, in_body};
 use crate::admit::Admit;
+use crate::dead_letters::Limiting;
 use crate::dialect::{self, Endpoint, Paths};
 use crate::http::{
     AddressPolicy, Admitted, Answer, Body, Handler, Head, HttpLimits, Ignored, Known,
@@ -28,17 +29,18 @@ use crate::outputs::Outputs;
 use crate::runtime::context::WorkerContext;
 use crate::verdict::Verdict;
 use bytes::Bytes;
-use sluice_core::ack::AckQueue;
+use sluice_core::ack::{AckQueue, OutputId, RequestKey};
 use sluice_core::budget::Permit;
 use sluice_core::inflate::{Codings, looks_like_events};
 use sluice_core::intake::{
     Intake, IntakeSettings, OutputRule, Resolution, RetryAfter, Shed, ShedReason,
 };
 use sluice_core::plan::{Mode, Plan};
-use sluice_core::prepared::Prepared;
+use sluice_core::prepared::{Prepared, RecordLimits};
 use sluice_core::privacy::{AddressRule, Shown};
 use sluice_core::reject::Reject;
 use sluice_core::request::query_as_object;
+use sluice_core::route::OutputSet;
 use sluice_core::sent::SentBody;
 use sluice_core::stats::{EndpointLabel, WorkerStats};
 use sluice_core::time::Mono;
@@ -78,6 +80,8 @@ pub struct IngestSettings {
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
     pub events: Plan,
+    /// Which outputs bound events and letters.
+    pub limiting: Limiting,
     /// Bytes of a body as it is sent, at most.
     pub body_bytes_max: usize,
     /// The longest time from the end of the head to the response: a slow body leaves less time for the acks, so
@@ -299,7 +303,7 @@ impl Ingest {
             privacy: head.privacy(),
         };
         let sent_bytes = head.bytes() + bytes.len();
-        let record_bytes_max = self.record_bytes_max();
+        let limits = self.record_limits();
         let settings = Arc::clone(&self.settings);
         let offloaded = self.offload.run(move || {
             let sent = SentBody {
@@ -309,7 +313,7 @@ impl Ingest {
                 inflated_bytes_max: usize::MAX,
             };
             let plan = plan.of(&settings);
-            let result = plan.run(&request.context(), sent, record_bytes_max, &mut prepared);
+            let result = plan.run(&request.context(), sent, limits, &mut prepared);
             (prepared, result.map_err(Verdict::GiveUp))
         });
         if offloaded.is_err() {
@@ -333,10 +337,20 @@ impl Ingest {
         plan: WhichPlan,
         result: Result<(), Verdict>,
     ) -> Result<HandedOver<'_>, Verdict> {
-        let handed_over = result.and_then(|()| {
-            self.count(&prepared, plan);
-            self.hand_over(permit, answer_by, &mut prepared)
-        });
+        self.stats.wrote(&prepared.letter_tally);
+        let handed_over = match result {
+            Ok(()) => {
+                self.count(&prepared, plan);
+                self.hand_over(permit, answer_by, &mut prepared)
+            }
+            Err(verdict) => {
+                // Its letter, if it has one. Nobody waits for that, and what is shed is counted there.
+                if let Some(Ok(key)) = self.admit(permit, answer_by, &mut prepared) {
+                    self.intake.borrow_mut().close(key);
+                }
+                Err(verdict)
+            }
+        };
         self.prepared.borrow_mut().push(prepared);
         handed_over
     }
@@ -347,6 +361,7 @@ impl Ingest {
             accepted,
             rejected,
             withheld,
+            letters,
             waiting,
         } = match handed_over {
             Ok(handed_over) => handed_over,
@@ -365,19 +380,32 @@ impl Ingest {
         }
         match in_doubt.total {
             0 => Verdict::RetryLater(shed),
-            total => Verdict::InDoubt {
-                shed,
-                total,
-                indices: in_body(&in_doubt.events, &rejected, &withheld),
-            },
+            total => {
+                let others = u32::try_from(withheld.len() + letters.len()).unwrap_or(u32::MAX);
+                let records = accepted.saturating_sub(others);
+                let events = &in_doubt.events;
+                Verdict::InDoubt {
+                    shed,
+                    total,
+                    indices: in_body(events, records, &rejected, &withheld, &letters),
+                }
+            }
         }
     }
 
-    /// The smallest limit among the outputs.
-    fn record_bytes_max(&self) -> usize {
+    /// The smallest limits among the outputs.
+    fn record_limits(&self) -> RecordLimits {
         let sinks = self.sinks.borrow();
-        let limits = sinks.iter().map(|sink| sink.limits().record_bytes_max);
-        limits.min().unwrap_or(0)
+        let limit = |among: OutputSet| {
+            let sinks = (0..).map(OutputId).zip(&*sinks);
+            let sinks = sinks.filter(|(id, _)| among.contains(*id));
+            let limits = sinks.map(|(_, sink)| sink.limits().record_bytes_max);
+            limits.min().unwrap_or(0)
+        };
+        RecordLimits {
+            records: limit(self.settings.limiting.events),
+            letters: limit(self.settings.limiting.letters),
+        }
     }
 
     /// Turns a body into records.
@@ -391,7 +419,7 @@ impl Ingest {
     ) -> Result<(), Reject> {
         let request = context_of(head, forwarded_for, endpoint);
         let plan = plan.of(&self.settings);
-        plan.run(&request, body, self.record_bytes_max(), prepared)
+        plan.run(&request, body, self.record_limits(), prepared)
     }
 
     fn count(&self, prepared: &Prepared, plan: WhichPlan) {
@@ -446,28 +474,41 @@ impl Ingest {
     ) -> Result<HandedOver<'_>, Verdict> {
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let accepted = prepared.received.saturating_sub(rejected);
+        let letters: Vec<u32> = prepared.taken_letters().collect();
+        let events = (prepared.records.len() + letters.len()) as u64;
         let mut waiting = None;
-        if !prepared.records.is_empty() {
-            let now = self.context.recent();
-            let events = prepared.records.len() as u64;
-            let submit = |writer, record| self.outputs.submit(writer, record);
-            let mut intake = self.intake.borrow_mut();
-            let key = intake
-                .admit(prepared, permit, answer_by, now, submit)
-                .map_err(|shed| self.count_shed(shed, events))?;
+        if let Some(admitted) = self.admit(permit, answer_by, prepared) {
+            let key = admitted.map_err(|shed| self.count_shed(shed, events))?;
             self.stats.events_accepted.add(events);
             waiting = Some(Waiting {
                 ingest: self,
                 key,
-                since: now,
+                since: self.context.recent(),
             });
         }
         Ok(HandedOver {
             accepted,
             rejected: std::mem::take(&mut prepared.rejected),
             withheld: std::mem::take(&mut prepared.withheld),
+            letters,
             waiting,
         })
+    }
+
+    /// Submits records and letters; `None` if there are none.
+    fn admit(
+        &self,
+        permit: Permit,
+        answer_by: Mono,
+        prepared: &mut Prepared,
+    ) -> Option<Result<RequestKey, Shed>> {
+        if prepared.records.is_empty() && prepared.letters.is_empty() {
+            return None;
+        }
+        let now = self.context.recent();
+        let submit = |writer, record| self.outputs.submit(writer, record);
+        let mut intake = self.intake.borrow_mut();
+        Some(intake.admit(prepared, permit, answer_by, now, submit))
     }
 
     fn count_shed(&self, shed: Shed, events: u64) -> Verdict {
@@ -555,6 +596,9 @@ impl Handler for Ingest {
         for (tally, stats) in intake.tallies().zip(&self.stats.outputs) {
             stats.publish(tally);
         }
+        let lost = intake.lost_letters();
+        self.stats.letters_without_room.set(lost.no_room);
+        self.stats.letters_not_delivered.set(lost.not_delivered);
         drop(intake);
         self.stats.budget_bytes.set(self.context.budget.held());
         // Records the queue had no room for.

@@ -11,6 +11,7 @@ pub mod app;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 pub mod dialect;
 pub mod drain;
 pub mod error_code;

@@ -314,6 +314,20 @@ impl Routing {
         self.routes.is_empty() && !self.is_unmatched_written
     }
 
+    /// Whether it says where events go that no rule matches.
+    #[must_use]
+    pub fn names_unmatched(&self) -> bool {
+        self.is_unmatched_written
+    }
+
+    /// Whether a rule, or `unmatched`, names this output.
+    #[must_use]
+    pub fn names_output(&self, name: &str) -> bool {
+        let entries = self.routes.iter().flat_map(|route| &route.settings.outputs);
+        let mut entries = entries.chain(&self.settings.unmatched);
+        entries.any(|entry| entry.split(':').next() == Some(name))
+    }
+
     /// The names of the rules in metrics, the unmatched events last; empty where routing is off.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -131,7 +131,7 @@ impl Intake {
     }
 
     /// Adds up what a request asks of each output. A record that has two reasons to go to one output goes there once.
-    pub(super) fn ask(&mut self, records: &[PreparedRecord]) {
+    pub(super) fn ask<'r>(&mut self, records: impl Iterator<Item = &'r PreparedRecord>) {
         for output in &mut self.outputs {
             output.asked = Asked::default();
         }

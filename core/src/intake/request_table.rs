@@ -7,6 +7,7 @@
 //!
 //! Asserted in release builds: per request `received == accepted + rejected + withheld`.
 
+use super::letters::LETTERS_FROM;
 use crate::ack::Outcome;
 use crate::ack::{AckQueue, OutputId, RequestKey, Settlement, Ticket};
 use crate::budget::Permit;
@@ -54,6 +55,10 @@ struct Open {
     received: u32,
     accepted: u32,
     without_record: u32,
+    /// Letters about refused events.
+    letters: u32,
+    /// The number of the event, or letter, whose tickets are issued.
+    number: u32,
     /// Tickets not yet settled.
     out: u32,
     /// Unsettled tickets the answer waits for.
@@ -70,7 +75,7 @@ struct Open {
     waker: Option<Waker>,
 }
 
-/// An event of an open request, whose tickets can be issued.
+/// An event, or a letter, of an open request, whose tickets can be issued.
 #[derive(Debug)]
 pub(crate) struct Accepting<'t> {
     acks: &'static AckQueue,
@@ -79,14 +84,6 @@ pub(crate) struct Accepting<'t> {
 }
 
 impl Accepting<'_> {
-    /// Begins the next event.
-    pub(crate) fn event(&mut self) {
-        self.open.accepted += 1;
-        if self.open.received > 1 {
-            self.open.unconfirmed.push(0);
-        }
-    }
-
     /// A ticket for the event's record at one output.
     pub(crate) fn ticket(&mut self, output: OutputId, bytes: u32, is_awaited: bool) -> Ticket {
         self.open.out += 1;
@@ -95,7 +92,7 @@ impl Accepting<'_> {
             *outputs += 1;
         }
         Ticket::new(self.acks, self.request, output, bytes)
-            .for_event(self.open.accepted - 1)
+            .for_event(self.open.number)
             .awaited(is_awaited)
     }
 }
@@ -159,6 +156,8 @@ impl RequestTable {
             received,
             accepted: 0,
             without_record,
+            letters: 0,
+            number: 0,
             out: 0,
             required: 0,
             refused: None,
@@ -188,7 +187,34 @@ impl RequestTable {
         }
     }
 
-    /// Lets an open request accept events.
+    /// Begins the next event of an open request, or else the next letter about a refused one.
+    pub(crate) fn begin(&mut self, request: RequestKey, is_event: bool) {
+        let Some(open) = find(&mut self.entries, request) else {
+            return;
+        };
+        if is_event {
+            open.number = open.accepted;
+            open.accepted += 1;
+            if open.received > 1 {
+                open.unconfirmed.push(0);
+            }
+        } else {
+            open.number = LETTERS_FROM + open.letters;
+            open.letters += 1;
+        }
+    }
+
+    /// The event that was begun last goes nowhere, and is in doubt.
+    pub(crate) fn refuse(&mut self, request: RequestKey, cause: Cause) {
+        if let Some(open) = find(&mut self.entries, request) {
+            open.refused = open.refused.or(Some(cause));
+            if let Some(outputs) = open.unconfirmed.last_mut() {
+                *outputs += 1;
+            }
+        }
+    }
+
+    /// Lets an open request accept what was begun last.
     pub(crate) fn accepting(&mut self, request: RequestKey) -> Option<Accepting<'_>> {
         Some(Accepting {
             acks: self.acks,

@@ -1,3 +1,4 @@
+mod letters;
 mod placing;
 
 use super::*;
@@ -80,13 +81,17 @@ impl Desk {
             records,
             ..Prepared::default()
         };
+        self.admit_prepared(&mut prepared)
+    }
+
+    fn admit_prepared(&mut self, prepared: &mut Prepared) -> Result<RequestKey, Shed> {
         let permit = self.budget.try_reserve(100, None).unwrap();
         let submit = |writer, record: Record| {
             self.submitted.push((writer, record.key, record.deadline));
             self.tickets.push(record.ticket);
         };
         self.intake
-            .admit(&mut prepared, permit, Mono::NEVER, self.now, submit)
+            .admit(prepared, permit, Mono::NEVER, self.now, submit)
     }
 
     fn request(&mut self, events: usize) -> RequestKey {

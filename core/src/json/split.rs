@@ -37,6 +37,15 @@ pub struct Event {
     pub line_breaks: bool,
 }
 
+/// What stands in the place of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its line, or the element of the array.
+    pub span: Span,
+    /// Why it is none.
+    pub reject: Reject,
+}
+
 /// Finds the events of `body` and appends each, or the reason for its rejection, in order. Blank lines
 /// are not counted.
 ///
@@ -47,7 +56,7 @@ pub fn split(
     body: &[u8],
     limits: SplitLimits,
     wanted: &Wanted<'_>,
-    events: &mut Vec<Result<Event, Reject>>,
+    events: &mut Vec<Result<Event, Refused>>,
 ) -> Result<(), Reject> {
     if u32::try_from(body.len()).is_err() {
         return Err(Reject::BodyTooLarge {
@@ -99,7 +108,7 @@ struct Split<'a, 'n, 'e> {
     body: &'a [u8],
     limits: SplitLimits,
     wanted: &'a Wanted<'n>,
-    events: &'e mut Vec<Result<Event, Reject>>,
+    events: &'e mut Vec<Result<Event, Refused>>,
 }
 
 impl Split<'_, '_, '_> {
@@ -110,7 +119,7 @@ impl Split<'_, '_, '_> {
     }
 
     /// Keeps an event, unless there are too many already: then the rest is not worth reading.
-    fn push(&mut self, event: Result<Event, Reject>) -> Result<(), Reject> {
+    fn push(&mut self, event: Result<Event, Refused>) -> Result<(), Reject> {
         let (limit, actual) = (self.limits.events_max, self.events.len() + 1);
         if actual > limit {
             return Err(Reject::TooManyEvents { limit, actual });
@@ -120,22 +129,23 @@ impl Split<'_, '_, '_> {
     }
 
     /// Whether this value may be an event.
-    fn admit(&self, start: usize, value: &Value, found: Found) -> Result<Event, Reject> {
-        if value.kind == Kind::Other {
-            return Err(Reject::NotAnObject { at: start });
-        }
-        if let Some(at) = value.too_deep_at {
-            return Err(Reject::TooDeep {
-                limit: self.limits.depth_max,
-                at,
-            });
+    fn admit(&self, start: usize, value: &Value, found: Found) -> Result<Event, Refused> {
+        // `split` checked that the body's length fits.
+        let span = Span {
+            start: start as u32,
+            end: value.end as u32,
+        };
+        let limit = self.limits.depth_max;
+        let reject = match value.too_deep_at {
+            _ if value.kind == Kind::Other => Some(Reject::NotAnObject { at: start }),
+            Some(at) => Some(Reject::TooDeep { limit, at }),
+            None => None,
+        };
+        if let Some(reject) = reject {
+            return Err(Refused { span, reject });
         }
         Ok(Event {
-            // `split` checked that the body's length fits.
-            span: Span {
-                start: start as u32,
-                end: value.end as u32,
-            },
+            span,
             found,
             is_empty: value.kind == Kind::EmptyObject,
             line_breaks: value.line_breaks,
@@ -248,15 +258,24 @@ impl Split<'_, '_, '_> {
     }
 
     /// The event in `line[start..]`.
-    fn line(&self, line: &[u8], start: usize, utf8: bool) -> Result<Event, Reject> {
+    fn line(&self, line: &[u8], start: usize, utf8: bool) -> Result<Event, Refused> {
+        let refused = |reject| Refused {
+            span: Span {
+                start: start as u32,
+                end: line.len() as u32,
+            },
+            reject,
+        };
         if !utf8 {
-            check_utf8(line, start)?;
+            check_utf8(line, start).map_err(refused)?;
         }
-        let (value, found) = self.scan(line, start).map_err(not_json)?;
+        let (value, found) = self
+            .scan(line, start)
+            .map_err(|fault| refused(not_json(fault)))?;
         let end = skip_space(line, value.end);
         if end != line.len() {
             let what = TRAILING;
-            return Err(Reject::NotJson { at: end, what });
+            return Err(refused(Reject::NotJson { at: end, what }));
         }
         self.admit(start, &value, found)
     }

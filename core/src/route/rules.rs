@@ -203,6 +203,8 @@ pub(crate) struct Scratch {
 /// How an event goes on.
 #[derive(Debug)]
 pub(crate) struct Choice {
+    /// The first rule that matched, by its number among all, of which the unmatched events are the last.
+    pub(crate) rule: Option<usize>,
     /// `None` for an event that goes where all go without rules.
     routing: Option<Box<Routing>>,
     /// Outputs whose route takes over the event's own key, or topic.
@@ -402,6 +404,7 @@ impl Rules {
         } = scratch;
         tallies.resize(self.rules.len() + 1, RuleTally::default());
         let mut choice = Choice {
+            rule: None,
             routing: None,
             own_key: OutputSet::NONE,
             own_topic: OutputSet::NONE,
@@ -409,19 +412,21 @@ impl Rules {
             has_rate: false,
             key_bytes: 0,
         };
-        let mut is_matched = false;
-        for (rule, tally) in self.rules.iter().zip(tallies.iter_mut()) {
+        for (at, (rule, tally)) in self.rules.iter().zip(tallies.iter_mut()).enumerate() {
             let matches = |when: &Condition<Slot>| when.holds(&|slot: &Slot| value(*slot));
             if !rule.when.as_ref().is_none_or(matches) {
                 continue;
             }
-            is_matched = true;
+            choice.rule.get_or_insert(at);
             self.apply(rule, tally, request, topics, value, &mut choice);
             if !self.all_matches {
                 break;
             }
         }
-        if !is_matched && let Some(tally) = tallies.last_mut() {
+        if choice.rule.is_none()
+            && let Some(tally) = tallies.last_mut()
+        {
+            choice.rule = Some(self.rules.len());
             match &self.unmatched {
                 Some(rule) => self.apply(rule, tally, request, topics, value, &mut choice),
                 None => tally.events += 1,

@@ -20,6 +20,7 @@ use sluice_core::intake::{
     ShedReason, Spread, member_number,
 };
 use sluice_core::lanes::LaneId;
+use sluice_core::letter::PreparedLetter;
 use sluice_core::prepared::{Prepared, PreparedRecord};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::reject::Reject;
@@ -99,6 +100,8 @@ struct Event {
     bytes: usize,
     key: Option<Bytes>,
     routing: Option<Routing>,
+    /// It is taken as a letter.
+    is_letter: bool,
 }
 
 struct Waiting {

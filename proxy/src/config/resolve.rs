@@ -5,6 +5,7 @@ use super::error::ConfigError;
 use super::{Config, Flags, outputs};
 use crate::admin::AdminSettings;
 use crate::admit::AdmitSettings;
+use crate::dead_letters::{self, DeadLetterSettings};
 use crate::dialect::Paths;
 use crate::drain::DrainSettings;
 use crate::host_info::HostInfo;
@@ -133,7 +134,11 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     };
     let (outputs, groups) = outputs::read(reader, &context);
     let names: Vec<&str> = listeners.iter().map(|one| one.name.as_str()).collect();
-    let routing = Routing::read(reader, &places_of(&outputs, &groups), &names);
+    let places = places_of(&outputs, &groups);
+    let routing = Routing::read(reader, &places, &names);
+    reader.enter(dead_letters::SECTION);
+    let dead_letters = DeadLetterSettings::read(reader);
+    dead_letters.check(reader, &places, (&outputs, &groups), &routing);
     let tests = Test::read_all(reader);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));
@@ -159,6 +164,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         outputs,
         groups,
         routing,
+        dead_letters,
         tests,
         notes: Vec::new(),
         in_force: std::mem::take(&mut reader.in_force),

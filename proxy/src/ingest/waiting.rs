@@ -18,6 +18,8 @@ pub(super) struct HandedOver<'a> {
     pub(super) rejected: Vec<(u32, Reject)>,
     /// Events that are not stored, which no client is told.
     pub(super) withheld: Vec<u32>,
+    /// Events of which letters are stored, which no client is told either. They were submitted last.
+    pub(super) letters: Vec<u32>,
     /// The acks to wait for, if any.
     pub(super) waiting: Option<Waiting<'a>>,
 }
@@ -47,20 +49,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Maps positions among the submitted events to indices in the body, which has others in between.
-pub(super) fn in_body(accepted: &[u32], rejected: &[(u32, Reject)], withheld: &[u32]) -> Vec<u32> {
+/// Maps positions among the submitted events, of which so many have records and the others `letters`, to indices in the
+/// body.
+pub(super) fn in_body(
+    submitted: &[u32],
+    records: u32,
+    rejected: &[(u32, Reject)],
+    withheld: &[u32],
+    letters: &[u32],
+) -> Vec<u32> {
     let rejected = rejected.iter().map(|(index, _)| *index);
-    let mut others: Vec<u32> = rejected.chain(withheld.iter().copied()).collect();
+    let without_record = rejected.chain(withheld.iter().copied());
+    let mut others: Vec<u32> = without_record.chain(letters.iter().copied()).collect();
     others.sort_unstable();
     let mut others = others.into_iter().peekable();
     let mut skipped = 0;
-    let index = |place: &u32| {
-        while others.next_if(|index| *index <= place + skipped).is_some() {
-            skipped += 1;
+    let index = |place: &u32| match place.checked_sub(records) {
+        // Letters are submitted last.
+        Some(letter) => letters.get(letter as usize).copied().unwrap_or_default(),
+        None => {
+            while others.next_if(|index| *index <= place + skipped).is_some() {
+                skipped += 1;
+            }
+            place + skipped
         }
-        place + skipped
     };
-    accepted.iter().map(index).collect()
+    let mut indices: Vec<u32> = submitted.iter().map(index).collect();
+    indices.sort_unstable();
+    indices
 }
 
 #[cfg(test)]
@@ -71,10 +87,21 @@ mod tests {
     fn indices_in_doubt_count_rejected_and_withheld_events_too() {
         let rejected = [1, 2, 5].map(|index| (index, Reject::NoEvents));
         // In the body: 0 accepted, 1 and 2 rejected, 3 and 4 accepted, 5 rejected, 6 accepted.
-        assert_eq!(in_body(&[0, 1, 2, 3], &rejected, &[]), [0, 3, 4, 6]);
-        assert_eq!(in_body(&[2, 3], &rejected, &[]), [4, 6]);
-        assert_eq!(in_body(&[0, 1], &[], &[]), [0, 1]);
+        assert_eq!(in_body(&[0, 1, 2, 3], 4, &rejected, &[], &[]), [0, 3, 4, 6]);
+        assert_eq!(in_body(&[2, 3], 4, &rejected, &[], &[]), [4, 6]);
+        assert_eq!(in_body(&[0, 1], 2, &[], &[], &[]), [0, 1]);
         // 3 is not stored.
-        assert_eq!(in_body(&[0, 1, 2], &rejected, &[3]), [0, 4, 6]);
+        assert_eq!(in_body(&[0, 1, 2], 3, &rejected, &[3], &[]), [0, 4, 6]);
+    }
+
+    #[test]
+    fn letters_in_doubt_have_the_index_of_their_event() {
+        let rejected = [(1, Reject::NoEvents)];
+        // In the body: 0 accepted, 1 rejected, 2 a letter, 3 accepted, 4 a letter.
+        assert_eq!(
+            in_body(&[0, 1, 2, 3], 2, &rejected, &[], &[2, 4]),
+            [0, 2, 3, 4]
+        );
+        assert_eq!(in_body(&[1, 3], 2, &rejected, &[], &[2, 4]), [3, 4]);
     }
 }

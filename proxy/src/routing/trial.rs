@@ -6,7 +6,8 @@ use crate::config::Config;
 use crate::routing::places_of;
 use sluice_core::ack::OutputId;
 use sluice_core::json::scan::Wanted;
-use sluice_core::json::split::{SplitLimits, split};
+use sluice_core::json::split::{self, SplitLimits};
+use sluice_core::letter::Reason;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
@@ -52,7 +53,9 @@ settings! {
         key: Option<String> = None, checked("a text").or_off().default_is("not tested");
         /// Its topic at each of its Kafka outputs; `off` for the output's own.
         topic: Option<String> = None, checked("a text").or_off().default_is("not tested");
-        /// Texts that its record has.
+        /// Why it becomes a dead letter; `off` for no letter.
+        dead_letter: Option<String> = None, text("one of unreadable, too_deep, too_large, schema", |label| label.parse::<Reason>().is_ok()).or_off().default_is("`off`");
+        /// Texts that its record has, or its letter.
         record_has: Vec<String> = Vec::new(), texts("texts", 32, "a text", |_| true).default_is("not tested");
     }
 }
@@ -92,7 +95,14 @@ impl Test {
     fn read(reader: &mut Reader, at: usize) -> Test {
         reader.enter(format!("{TESTS}.{at}"));
         let settings = TestSettings::read(reader);
-        let expectations = ["rules", "outputs", "key", "topic", "record_has"];
+        let expectations = [
+            "rules",
+            "outputs",
+            "key",
+            "topic",
+            "record_has",
+            "dead_letter",
+        ];
         let written = expectations.map(|key| reader.is_written(key));
         if !written.contains(&true) {
             reader.missing("outputs", "a test says what has to become of its event");
@@ -105,7 +115,7 @@ impl Test {
         {
             reader.leave_out(key);
         }
-        let [tests_rules, tests_outputs, tests_key, tests_topic, _] = written;
+        let [tests_rules, tests_outputs, tests_key, tests_topic, ..] = written;
         Test {
             settings,
             tests_rules,
@@ -122,12 +132,25 @@ impl Test {
     pub fn failures(&self, config: &Config) -> Result<Vec<String>, TrialError> {
         let expected = &self.settings;
         let found = run(config, &Event::of(expected))?;
+        let letter = found.letter.as_ref();
+        if expected.dead_letter.is_none()
+            && let Some(reject) = letter.and_then(|letter| letter.refused.clone())
+        {
+            return Err(reject.into());
+        }
         let mut failures = Vec::new();
         let mut compare = |what: &str, found: String, expected: String| {
             if found != expected {
                 failures.push(format!("{what} {found}, expected {expected}"));
             }
         };
+        let reason = letter.map_or("none", |letter| letter.reason.label());
+        let expected_reason = expected.dead_letter.as_deref().unwrap_or("none");
+        compare(
+            "dead letter is",
+            reason.to_owned(),
+            expected_reason.to_owned(),
+        );
         if self.tests_rules {
             compare("rules are", names(&found.rules), names(&expected.rules));
         }
@@ -220,7 +243,7 @@ impl<'a> Event<'a> {
     /// This event, or each of those in this body of several.
     ///
     /// # Errors
-    /// The body is none, or an event of it.
+    /// The body is none.
     pub fn each(&self, config: &Config) -> Result<Vec<Event<'a>>, TrialError> {
         if self.is_envelope() {
             return Ok(vec![*self]);
@@ -230,12 +253,13 @@ impl<'a> Event<'a> {
             events_max: config.ingest.events_max,
         };
         let mut events = Vec::new();
-        split(self.bytes, limits, &Wanted::default(), &mut events)?;
-        let alone = |event: Result<sluice_core::json::split::Event, Reject>| {
-            let bytes = event?.span.of(self.bytes);
-            Ok(Event { bytes, ..*self })
+        split::split(self.bytes, limits, &Wanted::default(), &mut events)?;
+        let alone = |event: Result<split::Event, split::Refused>| {
+            let span = event.map_or_else(|refused| refused.span, |event| event.span);
+            let bytes = span.of(self.bytes);
+            Event { bytes, ..*self }
         };
-        events.into_iter().map(alone).collect()
+        Ok(events.into_iter().map(alone).collect())
     }
 }
 
@@ -267,6 +291,17 @@ pub struct Outcome {
     pub places: Vec<Goal>,
     /// What it becomes; empty where it goes nowhere.
     pub record: String,
+    /// The letter that is kept of it, or in its place.
+    pub letter: Option<Letter>,
+}
+
+/// A letter about an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Why.
+    pub reason: Reason,
+    /// What its client is told; `None` where that is that it was taken.
+    pub refused: Option<Reject>,
 }
 
 /// One output that an event goes to.
@@ -288,6 +323,17 @@ pub struct Goal {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Letter { reason, refused }) = &self.letter {
+            match refused {
+                Some(reject) => writeln!(f, "refused: {reject}")?,
+                None => writeln!(f, "taken, but not stored as an event")?,
+            }
+            writeln!(f, "dead letter: {reason}")?;
+            for place in &self.places {
+                writeln!(f, "to {} ({})", place.output, place.type_name)?;
+            }
+            return writeln!(f, "letter: {}", self.record);
+        }
         let rules = match self.rules.as_slice() {
             [] => "none, every event goes to every output".to_owned(),
             rules => rules.join(", "),
@@ -365,10 +411,19 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
         privacy: Default::default(),
     };
     let mut prepared = Prepared::default();
-    plan.run(&request, event.bytes, usize::MAX, &mut prepared)?;
-    if let Some((_, reject)) = prepared.rejected.pop() {
+    let refused = plan
+        .run(&request, event.bytes, usize::MAX, &mut prepared)
+        .err();
+    let refused = refused.or_else(|| Some(prepared.rejected.pop()?.1));
+    let letter = prepared.letter_tally.reason().map(|reason| Letter {
+        reason,
+        refused: refused.clone(),
+    });
+    if let Some(reject) = refused.filter(|_| letter.is_none()) {
         return Err(reject.into());
     }
+    let letters = prepared.letters.drain(..).map(|letter| letter.record);
+    prepared.records.extend(letters);
     if !prepared.withheld.is_empty() {
         return Err(TrialError::Withheld);
     }
@@ -418,6 +473,7 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
             .collect(),
         is_sampled_away: tallies.iter().any(|tally| tally.sampled_away > 0),
         places: places.collect(),
+        letter,
         record: text(&record.payload),
     })
 }

@@ -17,6 +17,7 @@ mod bodies;
 mod browsers;
 mod clients;
 mod clocks;
+mod dead_letters;
 mod disk;
 mod endpoints;
 mod fallback;

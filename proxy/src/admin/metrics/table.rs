@@ -8,6 +8,7 @@ use super::Samples::{
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
 use crate::runtime::driver::DriverKind;
 use sluice_core::cause::Cause;
+use sluice_core::letter::Reason;
 use sluice_core::privacy::Withheld;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
 use std::collections::BTreeMap;
@@ -197,6 +198,21 @@ pub const FAMILIES: &[Family] = &[
             ("dnt", |worker| worker.events_withheld[Withheld::Dnt as usize].get()),
             ("sp_anonymous", |worker| worker.events_withheld[Withheld::SpAnonymous as usize].get()),
             ("suppressed", |worker| worker.events_withheld[Withheld::Suppressed as usize].get()),
+        ])),
+    family("sluice_dead_letters_total", Counter, "letters", &["reason"],
+        "Letters written for the output of dead letters (dead_letters.output).",
+        WorkerBy(&[
+            (Reason::Unreadable.label(), |worker| worker.letters_written[Reason::Unreadable as usize].get()),
+            (Reason::TooDeep.label(), |worker| worker.letters_written[Reason::TooDeep as usize].get()),
+            (Reason::TooLarge.label(), |worker| worker.letters_written[Reason::TooLarge as usize].get()),
+            (Reason::Schema.label(), |worker| worker.letters_written[Reason::Schema as usize].get()),
+        ])),
+    family("sluice_dead_letters_lost_total", Counter, "letters", &["why"],
+        "Letters about refused events, whose clients were told, that are not kept: over_limit for the bytes of their request, no_room at their output, or not_delivered by it.",
+        WorkerBy(&[
+            ("over_limit", |worker| worker.letters_over.get()),
+            ("no_room", |worker| worker.letters_without_room.get()),
+            ("not_delivered", |worker| worker.letters_not_delivered.get()),
         ])),
     family("sluice_privacy_values_total", Counter, "values", &["action"],
         "Values that were dropped, masked, cut or hashed before anything was stored: fields and parameters, and addresses by whichever rule.",
