@@ -1,5 +1,5 @@
-//! CPU per record of PutRecords calls of 500 records of 1 KiB, by Sluice's client and by the AWS SDK's, in turn,
-//! against a server on loopback that reads a call and says that it stored everything.
+//! CPU per record of PutRecords calls of 500 records of 1 KiB, by Sluice's client in CBOR and in JSON, and by the AWS
+//! SDK's, in turn, against a server on loopback that reads a call and says that it stored everything.
 //!
 //! ```sh
 //! export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
@@ -14,7 +14,7 @@ use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::Mono;
 use sluice_sinks::aws::AwsClient;
-use sluice_sinks::kinesis::{KinesisSettings, KinesisSink};
+use sluice_sinks::kinesis::{Encoding, KinesisSettings, KinesisSink};
 use sluice_sinks::sink::Sink;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,16 +29,21 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
     let entry = r#"{"SequenceNumber":"49543463076548007577105092703039560359975228518395012686","ShardId":"shardId-000000000000"}"#;
     let entries = vec![entry; RECORDS].join(",");
     let stored = format!(r#"{{"FailedRecordCount":0,"Records":[{entries}]}}"#);
+    let value: serde_json::Value = serde_json::from_str(&stored)?;
+    let mut stored_in_cbor = Vec::new();
+    ciborium::into_writer(&value, &mut stored_in_cbor).map_err(std::io::Error::other)?;
     let mut stream = BufReader::with_capacity(1 << 20, stream);
     let mut body = Vec::new();
     loop {
         let mut length = 0;
+        let mut is_cbor = false;
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line)? == 0 {
                 return Ok(());
             }
             let line = line.to_ascii_lowercase();
+            is_cbor |= line.starts_with("content-type: application/x-amz-cbor-1.1");
             match line.trim().strip_prefix("content-length: ") {
                 Some(text) => length = text.parse().unwrap_or(0),
                 None if line.trim().is_empty() => break,
@@ -48,10 +53,18 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
         body.resize(length, 0);
         stream.read_exact(&mut body)?;
         // Describes a stream with defaults, or stores records.
-        let answer = if length < 1_000 { "{}" } else { &stored };
+        let (content_type, answer) = match length {
+            0..1_000 => ("json", &b"{}"[..]),
+            _ if is_cbor => ("cbor", &*stored_in_cbor),
+            _ => ("json", stored.as_bytes()),
+        };
         let length = answer.len();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-        stream.get_mut().write_all((head + answer).as_bytes())?;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-{content_type}-1.1\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream
+            .get_mut()
+            .write_all(&[head.as_bytes(), answer].concat())?;
     }
 }
 
@@ -90,17 +103,22 @@ async fn main() {
     });
     let records = records();
     let mut sinks = Vec::new();
-    for client in [AwsClient::Sluice, AwsClient::Sdk] {
+    for (client, encoding) in [
+        (AwsClient::Sluice, Encoding::Cbor),
+        (AwsClient::Sluice, Encoding::Json),
+        (AwsClient::Sdk, Encoding::Json),
+    ] {
         let mut settings = KinesisSettings {
             client,
+            encoding,
             ..KinesisSettings::new("clicks")
         };
         settings.aws.endpoint_url = Some(endpoint.clone());
         let sink = KinesisSink::start(settings).await.unwrap();
-        sinks.push((client, sink));
+        sinks.push((client, encoding, sink));
     }
     for turn in 1..=TURNS {
-        for (client, sink) in &sinks {
+        for (client, encoding, sink) in &sinks {
             let before = cpu_ns();
             for _ in 0..CALLS {
                 let results = sink.write(&records).await;
@@ -110,7 +128,7 @@ async fn main() {
                 assert_eq!(failed, None, "are there credentials?");
             }
             let per_record = (cpu_ns() - before) / (CALLS * RECORDS) as u64;
-            println!("turn {turn}: client {client}: {per_record} ns of CPU per record");
+            println!("turn {turn}: client {client}, {encoding}: {per_record} ns of CPU per record");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! [`Cause`] and record results. Knows no service.
 
 pub(crate) mod call;
+pub(crate) mod cbor;
 pub(crate) mod endpoint;
 pub(crate) mod json;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use sluice_core::cause::Cause;
 use sluice_core::civil::LAST_SECOND;
 use sluice_core::record::RecordResult;
 use std::error::Error;
+use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
@@ -339,7 +341,7 @@ impl CallFailure {
 }
 
 /// A successful answer that cannot be read: what it would have said is unknown.
-pub(crate) fn unreadable(error: &serde_json::Error) -> CallFailure {
+pub(crate) fn unreadable(error: &dyn Display) -> CallFailure {
     CallFailure {
         cause: Cause::Unknown,
         is_auth_error: false,
@@ -347,14 +349,13 @@ pub(crate) fn unreadable(error: &serde_json::Error) -> CallFailure {
     }
 }
 
-/// The result for a record from its entry in a response; `throttled` are the codes that ask for less. A count of
-/// failures beside the entries is not looked at: it can only contradict.
+/// The result for a record from its entry in a response; `is_stored`: it has an id; `throttled` are the codes that ask
+/// for less. A count of failures beside the entries is not looked at: it can only contradict.
 pub(crate) fn result_of_entry(
-    id: Option<&str>,
+    is_stored: bool,
     error_code: Option<&str>,
     throttled: &[&str],
 ) -> RecordResult {
-    let is_stored = id.is_some_and(|id| !id.is_empty());
     match (is_stored, error_code) {
         (true, None) => RecordResult::Delivered,
         (false, Some(code)) if throttled.contains(&code) => RecordResult::Retry(Cause::Throttled),

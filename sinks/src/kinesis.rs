@@ -3,6 +3,7 @@
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
+mod cbor;
 mod clients;
 mod describe;
 mod put;
@@ -11,7 +12,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{KinesisSettings, TYPE};
+pub use settings::{Encoding, KinesisSettings, TYPE};
 
 use crate::aws::{Aws, CallFailure, HAS_SDK, Task};
 use crate::rate_limited_log::RateLimitedLog;

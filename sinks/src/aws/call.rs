@@ -1,12 +1,12 @@
-//! Calls of AWS's JSON protocols without the SDK's client: a body that is written once, and an answer that is read
-//! without a tree. Errors have the causes that the same errors have through the SDK.
+//! Calls of AWS's JSON protocols, in JSON or in CBOR, without the SDK's client: a body that is written once, and an
+//! answer that is read without a tree. Errors have the causes that the same errors have through the SDK.
 
 use super::signed::{Call, SignedClient, Signing};
-use super::{Aws, AwsSettings, CallFailure, cause_of_answer, cut};
+use super::{Aws, AwsSettings, CallFailure, cause_of_answer, cbor, cut, unreadable};
 use crate::http_client::Answer;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 use serde_json::Value;
 use sluice_core::cause::Cause;
 
@@ -65,9 +65,45 @@ impl JsonClient {
         target: &'static str,
         body: Bytes,
     ) -> Result<Vec<u8>, CallFailure> {
-        let content_type = HeaderValue::from_static(self.service.content_type);
+        let answer = self.send(aws, target, self.service.content_type, body);
+        let answer = answer.await?;
+        match answer.status.is_success() {
+            true => Ok(answer.body),
+            false => Err(refusal(&answer, self.service.throttled).1),
+        }
+    }
+
+    /// The same in CBOR.
+    pub(crate) async fn call_in_cbor(
+        &self,
+        aws: &Aws,
+        target: &'static str,
+        body: Bytes,
+    ) -> Result<Vec<u8>, CborFailure> {
+        let answer = self.send(aws, target, cbor::CONTENT_TYPE, body).await?;
+        let is_cbor = is_cbor(&answer);
+        if answer.status.is_success() && is_cbor {
+            return Ok(answer.body);
+        }
+        let failure = match answer.status.is_success() {
+            true => unreadable(&"it is no CBOR"),
+            false => refusal(&answer, self.service.throttled).1,
+        };
+        Err(CborFailure {
+            failure,
+            other_status: (!is_cbor).then_some(answer.status),
+        })
+    }
+
+    async fn send(
+        &self,
+        aws: &Aws,
+        target: &'static str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, CallFailure> {
         let headers = [
-            (CONTENT_TYPE, content_type),
+            (CONTENT_TYPE, HeaderValue::from_static(content_type)),
             (AMZ_TARGET.clone(), HeaderValue::from_static(target)),
         ];
         let call = Call {
@@ -76,20 +112,36 @@ impl JsonClient {
             headers: &headers,
             body,
         };
-        let refusal = |answer: &Answer| refusal(answer, self.service.throttled);
-        let answer = self.client.send(aws, &call, |answer| refusal(answer).0);
-        let answer = answer.await?;
-        match answer.status.is_success() {
-            true => Ok(answer.body),
-            false => Err(refusal(&answer).1),
+        let code = |answer: &Answer| refusal(answer, self.service.throttled).0;
+        self.client.send(aws, &call, code).await
+    }
+}
+
+/// Why a call in CBOR failed.
+pub(crate) struct CborFailure {
+    pub(crate) failure: CallFailure,
+    /// The status of an answer that was not in CBOR: whoever gave it may not read any.
+    pub(crate) other_status: Option<StatusCode>,
+}
+
+impl From<CallFailure> for CborFailure {
+    fn from(failure: CallFailure) -> CborFailure {
+        CborFailure {
+            failure,
+            other_status: None,
         }
     }
+}
+
+fn is_cbor(answer: &Answer) -> bool {
+    let content_type = answer.headers.get(CONTENT_TYPE);
+    content_type.is_some_and(|of| of.as_bytes().starts_with(cbor::CONTENT_TYPE.as_bytes()))
 }
 
 /// The code of an answer that is no success, and its meaning.
 fn refusal(answer: &Answer, throttled: &[&str]) -> (String, CallFailure) {
     let status = answer.status.as_u16();
-    let (code, message) = match error_body(&answer.body) {
+    let (code, message) = match error_body(answer) {
         Ok(members) => {
             let header = answer.headers.get(ERROR_TYPE);
             let header = header.and_then(|code| code.to_str().ok());
@@ -119,10 +171,11 @@ fn refusal(answer: &Answer, throttled: &[&str]) -> (String, CallFailure) {
 }
 
 /// The members of an error's body, which may be empty where a header has the code.
-fn error_body(body: &[u8]) -> Result<Value, serde_json::Error> {
-    match body {
+fn error_body(answer: &Answer) -> Result<Value, String> {
+    match &*answer.body {
         b"" => Ok(Value::Null),
-        body => serde_json::from_slice(body),
+        body if is_cbor(answer) => cbor::read(body),
+        body => serde_json::from_slice(body).map_err(|error| error.to_string()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! For the tests of AWS sinks: a server that answers by script, one HTTP/1.1 responder on loopback, and
 //! records and credentials to go with it.
 
-use super::{AwsSettings, Task};
+use super::{AwsSettings, Task, cbor};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as Provided,
 };
+use ciborium::Value as Cbor;
 use serde_json::{Value, json};
 use sluice_core::ack::{AckQueue, OutputId, RequestKey, Ticket};
 use sluice_core::record::Record;
@@ -54,6 +55,8 @@ pub(crate) enum Answer {
 }
 
 pub(crate) struct Request {
+    /// Whether the body is in CBOR.
+    pub(crate) is_cbor: bool,
     pub(crate) target: String,
     pub(crate) authorization: String,
     /// The time that it is signed for.
@@ -65,6 +68,10 @@ pub(crate) struct Request {
 pub(crate) struct Script {
     pub(crate) puts: VecDeque<Answer>,
     pub(crate) describe: Value,
+    /// Whether calls in CBOR are read, and answered so.
+    pub(crate) reads_cbor: bool,
+    /// What calls in CBOR are answered where they are not read.
+    pub(crate) cbor_status: u16,
     pub(crate) seen: Vec<Request>,
 }
 
@@ -89,6 +96,8 @@ impl Server {
         let script = Arc::new(Mutex::new(Script {
             puts: VecDeque::new(),
             describe: service.describe,
+            reads_cbor: true,
+            cbor_status: 400,
             seen: Vec::new(),
         }));
         let served = Arc::clone(&script);
@@ -152,10 +161,14 @@ pub(crate) fn data(entry: &Value) -> Vec<u8> {
 async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) -> String) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
+        let mut is_cbor = request.is_cbor;
         let answer = {
             let mut script = script.lock().unwrap();
+            is_cbor &= script.reads_cbor;
             let answer = if describes(&request.target) {
                 Answer::Says(200, script.describe.to_string())
+            } else if request.is_cbor && !is_cbor {
+                Answer::Says(script.cbor_status, "<html></html>".to_owned())
             } else {
                 script
                     .puts
@@ -179,14 +192,43 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>, stored: fn(usize) 
                 return;
             }
         };
+        let (content_type, body) = match is_cbor {
+            true => (cbor::CONTENT_TYPE, in_cbor(body)),
+            false => ("application/x-amz-json-1.1", body.into_bytes()),
+        };
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n{header}\r\n"
+            "HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n{header}\r\n"
         );
-        let sent = &body[..part.unwrap_or(length)];
-        if stream.write_all((head + sent).as_bytes()).await.is_err() || part.is_some() {
+        let sent = &body[..part.map_or(length, |part| part.min(length - 1))];
+        let answer = [head.as_bytes(), sent].concat();
+        if stream.write_all(&answer).await.is_err() || part.is_some() {
             return;
         }
+    }
+}
+
+/// An answer in CBOR; one that is no JSON stays what it is.
+fn in_cbor(body: String) -> Vec<u8> {
+    let Ok(value) = serde_json::from_str::<Value>(&body) else {
+        return body.into_bytes();
+    };
+    let mut answer = Vec::new();
+    ciborium::into_writer(&value, &mut answer).unwrap();
+    answer
+}
+
+/// A call's body, with bytes in base64 as JSON has them.
+pub(crate) fn in_json(body: Cbor) -> Value {
+    match body {
+        Cbor::Text(text) => text.into(),
+        Cbor::Bytes(bytes) => base64_simd::STANDARD.encode_to_string(bytes).into(),
+        Cbor::Array(values) => values.into_iter().map(in_json).collect(),
+        Cbor::Map(pairs) => {
+            let pair = |(name, value): (Cbor, Cbor)| (name.into_text().unwrap(), in_json(value));
+            Value::Object(pairs.into_iter().map(pair).collect())
+        }
+        other => panic!("no call has {other:?}"),
     }
 }
 
@@ -195,6 +237,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut target = String::new();
     let mut authorization = String::new();
     let mut date = String::new();
+    let mut is_cbor = false;
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await.ok()?;
@@ -210,6 +253,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
             "x-amz-target" => target = value.rsplit('.').next().unwrap().to_owned(),
             "authorization" => authorization = value.to_owned(),
             "x-amz-date" => date = value.to_owned(),
+            "content-type" => is_cbor = value == cbor::CONTENT_TYPE,
             _ => {}
         }
     }
@@ -222,7 +266,11 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         target,
         authorization,
         date,
-        body: serde_json::from_slice(&body).unwrap(),
+        body: match is_cbor {
+            true => in_json(cbor::read(&body).unwrap()),
+            false => serde_json::from_slice(&body).unwrap(),
+        },
+        is_cbor,
     })
 }
 

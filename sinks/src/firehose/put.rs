@@ -62,9 +62,10 @@ struct AnswerEntry<'a> {
 fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let result_of = |entry: &AnswerEntry<'_>| {
-        let id = entry.record_id.as_ref().map(|text| &*text.0);
+        let id = entry.record_id.as_ref();
+        let is_stored = id.is_some_and(|id| !id.0.is_empty());
         let error_code = entry.error_code.as_ref().map(|text| &*text.0);
-        result_of_entry(id, error_code, &THROTTLED)
+        result_of_entry(is_stored, error_code, &THROTTLED)
     };
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
@@ -100,7 +101,8 @@ mod sdk {
             .await
             .map_err(|error| failure(&error))?;
         let result_of = |entry: &PutRecordBatchResponseEntry| {
-            result_of_entry(entry.record_id(), entry.error_code(), &THROTTLED)
+            let is_stored = entry.record_id().is_some_and(|id| !id.is_empty());
+            result_of_entry(is_stored, entry.error_code(), &THROTTLED)
         };
         Ok(answer.request_responses().iter().map(result_of).collect())
     }

@@ -3,12 +3,15 @@
 
 use super::is_arn;
 use super::put::{self, Answered, Entry};
-use super::settings::KinesisSettings;
-use crate::aws::Aws;
+use super::settings::{Encoding, KinesisSettings};
 #[cfg(feature = "aws-sdk")]
 use crate::aws::AwsClient;
-use crate::aws::call::{JsonClient, JsonService};
+use crate::aws::call::{CborFailure, JsonClient, JsonService};
 use crate::aws::endpoint::Endpoint;
+use crate::aws::{Aws, CallFailure};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// Its service id, and in upper case the name in variables.
 const SERVICE_ID: &str = "Kinesis";
@@ -18,10 +21,16 @@ const SERVICE: JsonService = JsonService {
     throttled: &[],
 };
 
+/// How long a server gets JSON whose answer to CBOR was none: it may have been that of something in between.
+const JSON_FOR: Duration = Duration::from_secs(600);
+
 /// The clients of one stream.
 pub(super) struct Clients {
     data: JsonClient,
     control: JsonClient,
+    encoding: Encoding,
+    /// Until when a server that could not read CBOR gets JSON.
+    json_until: Mutex<Option<Instant>>,
     /// Puts records in place of `data`.
     #[cfg(feature = "aws-sdk")]
     sdk: Option<aws_sdk_kinesis::Client>,
@@ -41,6 +50,8 @@ impl Clients {
         Ok(Clients {
             data: client("data")?,
             control: client("control")?,
+            encoding: settings.encoding,
+            json_until: Mutex::default(),
             #[cfg(feature = "aws-sdk")]
             sdk: (settings.client == AwsClient::Sdk)
                 .then(|| aws_sdk_kinesis::Client::new(&aws.config)),
@@ -58,7 +69,45 @@ impl Clients {
         if let Some(client) = &self.sdk {
             return put::by_sdk(client, stream, entries).await;
         }
-        put::by_own_client(&self.data, aws, stream, entries).await
+        if self.speaks_cbor() {
+            let answered = put::in_cbor(&self.data, aws, stream, entries).await;
+            let CborFailure {
+                failure,
+                other_status,
+            } = match answered {
+                Ok(results) => return Ok(results),
+                Err(failure) => failure,
+            };
+            let Some(status) = other_status else {
+                return Err(failure);
+            };
+            self.expect_json(stream, &failure);
+            // What is the sender's fault stored nothing; of any other answer that is not known.
+            if !status.is_client_error() {
+                return Err(failure);
+            }
+        }
+        put::in_json(&self.data, aws, stream, entries).await
+    }
+
+    fn speaks_cbor(&self) -> bool {
+        let until = self.json_until.lock();
+        let until = until.unwrap_or_else(PoisonError::into_inner);
+        self.encoding == Encoding::Cbor && until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// The next calls are made in JSON.
+    fn expect_json(&self, stream: &str, failure: &CallFailure) {
+        let until = self.json_until.lock();
+        let mut until = until.unwrap_or_else(PoisonError::into_inner);
+        if until.is_none() {
+            warn!(
+                stream,
+                error = failure.text,
+                "the answer to a call in CBOR was none: going on in JSON, as with `encoding = \"json\"`"
+            );
+        }
+        *until = Some(Instant::now() + JSON_FOR);
     }
 }
 

@@ -1,8 +1,8 @@
 //! PutRecords by either client: the same entries go out, and the same answer means the same results.
 
 use super::shards::hash_of;
-use super::{THROTTLED, is_arn};
-use crate::aws::call::JsonClient;
+use super::{THROTTLED, cbor, is_arn};
+use crate::aws::call::{CborFailure, JsonClient};
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
 use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
 use bytes::Bytes;
@@ -61,8 +61,8 @@ impl Key<'_> {
 /// One result for each entry of the answer, however many there are.
 pub(super) type Answered = Result<Vec<RecordResult>, CallFailure>;
 
-/// By our own client.
-pub(super) async fn by_own_client(
+/// By our own client, in JSON.
+pub(super) async fn in_json(
     client: &JsonClient,
     aws: &Aws,
     stream: &str,
@@ -72,7 +72,19 @@ pub(super) async fn by_own_client(
     results(&answer).map_err(|error| unreadable(&error))
 }
 
-fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
+/// By our own client, in CBOR.
+pub(super) async fn in_cbor(
+    client: &JsonClient,
+    aws: &Aws,
+    stream: &str,
+    entries: &[Entry<'_>],
+) -> Result<Vec<RecordResult>, CborFailure> {
+    let body = cbor::body(stream, entries);
+    let answer = client.call_in_cbor(aws, TARGET, body).await?;
+    cbor::results(&answer).map_err(|error| CborFailure::from(unreadable(&error)))
+}
+
+pub(super) fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
     let bytes = |entry: &Entry<'_>| {
         let hash = entry.hash.map_or(0, |_| HASH_BYTES);
         ENTRY_BYTES + base64_bytes(entry.data.len()) + entry.key.bytes() + hash
@@ -113,7 +125,7 @@ fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
 }
 
 /// As `{key:016x}` has it, without the formatter: most records have such a key.
-fn hex_of(key: u64) -> [u8; super::RANDOM_KEY_BYTES] {
+pub(super) fn hex_of(key: u64) -> [u8; super::RANDOM_KEY_BYTES] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| DIGITS[(key >> (60 - 4 * at) & 15) as usize])
 }
@@ -135,9 +147,10 @@ struct AnswerEntry<'a> {
 fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let result_of = |entry: &AnswerEntry<'_>| {
-        let id = entry.sequence_number.as_ref().map(|text| &*text.0);
+        let id = entry.sequence_number.as_ref();
+        let is_stored = id.is_some_and(|id| !id.0.is_empty());
         let error_code = entry.error_code.as_ref().map(|text| &*text.0);
-        result_of_entry(id, error_code, &THROTTLED)
+        result_of_entry(is_stored, error_code, &THROTTLED)
     };
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
@@ -176,7 +189,8 @@ pub(super) async fn by_sdk(
     let answer = call.send().await.map_err(|error| CallFailure::of(&error))?;
     let entries = answer.records().iter();
     let result_of = |entry: &PutRecordsResultEntry| {
-        result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
+        let is_stored = entry.sequence_number().is_some_and(|id| !id.is_empty());
+        result_of_entry(is_stored, entry.error_code(), &THROTTLED)
     };
     Ok(entries.map(result_of).collect())
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::aws::AwsClient;
 use crate::aws::script::{
-    Answer, Server, Service, by_both_clients, data, error, failed, keys, record, scripted, three,
+    Answer, Server, Service, data, error, failed, keys, record, scripted, three,
 };
 use aws_credential_types::Credentials;
 use serde_json::{Value, json};
@@ -15,7 +15,58 @@ const UNKNOWN: RecordResult = RecordResult::Retry(Cause::Unknown);
 const THROTTLED: RecordResult = RecordResult::Retry(Cause::Throttled);
 const UNAVAILABLE: RecordResult = RecordResult::Retry(Cause::Unavailable);
 
-by_both_clients!(
+/// What makes the calls that put.
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Cbor,
+    Json,
+    #[cfg(feature = "aws-sdk")]
+    Sdk,
+}
+
+impl Client {
+    fn of(self) -> (AwsClient, Encoding) {
+        match self {
+            Client::Cbor => (AwsClient::Sluice, Encoding::Cbor),
+            Client::Json => (AwsClient::Sluice, Encoding::Json),
+            #[cfg(feature = "aws-sdk")]
+            Client::Sdk => (AwsClient::Sdk, Encoding::Json),
+        }
+    }
+}
+
+/// Runs tests once with each client: what one makes of an answer, the others make of it.
+macro_rules! by_all_clients {
+    ($($test:ident),* $(,)?) => {
+        mod cbor {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(super::Client::Cbor).await;
+                }
+            )*
+        }
+        mod json {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(super::Client::Json).await;
+                }
+            )*
+        }
+        #[cfg(feature = "aws-sdk")]
+        mod sdk {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(super::Client::Sdk).await;
+                }
+            )*
+        }
+    };
+}
+
+by_all_clients!(
     records_are_delivered_in_order_by_sequence_number,
     entry_results_win_over_failed_record_count,
     a_mismatched_response_leaves_all_records_unknown,
@@ -46,15 +97,17 @@ async fn server() -> Server {
     .await
 }
 
-fn settings(server: &Server, client: AwsClient) -> KinesisSettings {
+fn settings(server: &Server, client: Client) -> KinesisSettings {
+    let (client, encoding) = client.of();
     KinesisSettings {
         aws: server.aws(),
         client,
+        encoding,
         ..KinesisSettings::new("clicks")
     }
 }
 
-async fn sink(server: &Server, client: AwsClient) -> KinesisSink {
+async fn sink(server: &Server, client: Client) -> KinesisSink {
     start(settings(server, client)).await
 }
 
@@ -134,7 +187,7 @@ fn hash_of_entry(entry: &Value) -> Option<u128> {
 #[tokio::test]
 async fn the_lane_of_a_record_is_the_shard_of_its_key() {
     let server = two_shards().await;
-    let sink = sink(&server, AwsClient::Sluice).await;
+    let sink = sink(&server, Client::Cbor).await;
     // By `md5sum`: 2736… and c4ca….
     assert_eq!(sink.lane(&keyed("hot")), Some(LaneId(7)));
     assert_eq!(sink.lane(&keyed("1")), Some(LaneId(8)));
@@ -144,7 +197,7 @@ async fn the_lane_of_a_record_is_the_shard_of_its_key() {
 #[tokio::test]
 async fn the_quota_of_a_stream_is_that_of_its_open_shards() {
     for (server, shards) in [(two_shards().await, 2), (server().await, 1)] {
-        let sink = sink(&server, AwsClient::Sluice).await;
+        let sink = sink(&server, Client::Cbor).await;
         let quota = sink.quota().unwrap();
         assert_eq!(quota.records_per_s, shards * 1_000);
         assert_eq!(quota.bytes_per_s, shards << 20);
@@ -153,11 +206,11 @@ async fn the_quota_of_a_stream_is_that_of_its_open_shards() {
     let server = server().await;
     server.script.lock().unwrap().describe =
         describe(json!({"RecordDistributionStrategy": "AUTO"}));
-    let sink = sink(&server, AwsClient::Sluice).await;
+    let sink = sink(&server, Client::Cbor).await;
     assert_eq!(sink.quota(), None);
 }
 
-async fn records_without_a_key_avoid_a_shard_that_throttles(client: AwsClient) {
+async fn records_without_a_key_avoid_a_shard_that_throttles(client: Client) {
     let server = two_shards().await;
     let sink = sink(&server, client).await;
     sink.write(&[record("{}"), keyed("hot")]).await;
@@ -174,7 +227,7 @@ async fn records_without_a_key_avoid_a_shard_that_throttles(client: AwsClient) {
     assert_eq!(hash_of_entry(keyed), None);
 }
 
-async fn hot_keys_are_spread_where_the_operator_says_so(client: AwsClient) {
+async fn hot_keys_are_spread_where_the_operator_says_so(client: Client) {
     let server = two_shards().await;
     let sink = start(KinesisSettings {
         spread_hot_keys: true,
@@ -194,7 +247,7 @@ async fn hot_keys_are_spread_where_the_operator_says_so(client: AwsClient) {
     assert_eq!(sink.lane(&keyed("hot")), None);
 }
 
-async fn records_are_delivered_in_order_by_sequence_number(client: AwsClient) {
+async fn records_are_delivered_in_order_by_sequence_number(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     let payloads: [&[u8]; 3] = [b"{\"a\":1}", "é\n".as_bytes(), &[0xff, 0]];
@@ -207,7 +260,7 @@ async fn records_are_delivered_in_order_by_sequence_number(client: AwsClient) {
     assert_eq!(script.seen.last().unwrap().body["StreamName"], "clicks");
 }
 
-async fn entry_results_win_over_failed_record_count(client: AwsClient) {
+async fn entry_results_win_over_failed_record_count(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     let cases = [
@@ -234,7 +287,7 @@ async fn entry_results_win_over_failed_record_count(client: AwsClient) {
     assert_eq!(sink.write(&records[..1]).await, [DELIVERED]);
 }
 
-async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
+async fn a_mismatched_response_leaves_all_records_unknown(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     let good = entries([stored(), stored(), stored()]);
@@ -268,7 +321,7 @@ async fn a_mismatched_response_leaves_all_records_unknown(client: AwsClient) {
     assert_eq!(server.puts().len(), 17, "nothing is sent twice");
 }
 
-async fn a_timed_out_call_is_unknown(client: AwsClient) {
+async fn a_timed_out_call_is_unknown(client: Client) {
     let server = server().await;
     let mut settings = settings(&server, client);
     settings.aws.attempt_timeout = Duration::from_millis(300);
@@ -278,7 +331,7 @@ async fn a_timed_out_call_is_unknown(client: AwsClient) {
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
 }
 
-async fn a_refused_connection_is_unavailable_for_nothing_was_sent(client: AwsClient) {
+async fn a_refused_connection_is_unavailable_for_nothing_was_sent(client: Client) {
     let server = server().await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = settings(&server, client);
@@ -291,7 +344,7 @@ async fn a_refused_connection_is_unavailable_for_nothing_was_sent(client: AwsCli
     assert!(error.reason.ends_with("(unavailable)"), "{error}");
 }
 
-async fn the_error_of_a_whole_call_is_each_records_error(client: AwsClient) {
+async fn the_error_of_a_whole_call_is_each_records_error(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     for (status, code, cause) in [
@@ -350,7 +403,7 @@ async fn the_error_of_a_whole_call_is_each_records_error(client: AwsClient) {
     assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
 }
 
-async fn an_invalid_call_refuses_only_a_lone_record(client: AwsClient) {
+async fn an_invalid_call_refuses_only_a_lone_record(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     for code in ["ValidationException", "InvalidArgumentException"] {
@@ -363,7 +416,7 @@ async fn an_invalid_call_refuses_only_a_lone_record(client: AwsClient) {
     }
 }
 
-async fn records_without_a_key_get_a_random_one(client: AwsClient) {
+async fn records_without_a_key_get_a_random_one(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     let longest = "é".repeat(256);
@@ -382,7 +435,7 @@ async fn records_without_a_key_get_a_random_one(client: AwsClient) {
     }
 }
 
-async fn an_invalid_record_is_refused_before_the_call(client: AwsClient) {
+async fn an_invalid_record_is_refused_before_the_call(client: Client) {
     let server = server().await;
     let sink = sink(&server, client).await;
     let limit = sink.limits().record_bytes_max;
@@ -414,7 +467,7 @@ async fn an_invalid_record_is_refused_before_the_call(client: AwsClient) {
     assert_eq!(server.puts().len(), 1, "a call without records is not made");
 }
 
-async fn an_auto_stream_gets_no_keys_until_refused(client: AwsClient) {
+async fn an_auto_stream_gets_no_keys_until_refused(client: Client) {
     let server = server().await;
     server.script.lock().unwrap().describe =
         describe(json!({"RecordDistributionStrategy": "AUTO"}));
@@ -440,7 +493,7 @@ async fn an_auto_stream_gets_no_keys_until_refused(client: AwsClient) {
     );
 }
 
-async fn kinesis_limits_follow_the_stream_and_include_random_keys(client: AwsClient) {
+async fn kinesis_limits_follow_the_stream_and_include_random_keys(client: Client) {
     let server = server().await;
     let mut settings = settings(&server, client);
     settings.describe_interval = Duration::from_secs(1);
@@ -472,7 +525,7 @@ async fn kinesis_limits_follow_the_stream_and_include_random_keys(client: AwsCli
     }
 }
 
-async fn an_undescribable_stream_uses_defaults(client: AwsClient) {
+async fn an_undescribable_stream_uses_defaults(client: Client) {
     let server = server().await;
     for answer in [json!({}), json!("nonsense")] {
         server.script.lock().unwrap().describe = answer;
@@ -486,7 +539,7 @@ async fn an_undescribable_stream_uses_defaults(client: AwsClient) {
     }
 }
 
-async fn check_describes_a_stream_without_writing(client: AwsClient) {
+async fn check_describes_a_stream_without_writing(client: Client) {
     let server = server().await;
     server.script.lock().unwrap().describe = describe(json!({
         "RecordDistributionStrategy": "AUTO",
@@ -501,7 +554,7 @@ async fn check_describes_a_stream_without_writing(client: AwsClient) {
     assert!(server.puts().is_empty());
 }
 
-async fn a_stream_arn_is_sent_as_an_arn(client: AwsClient) {
+async fn a_stream_arn_is_sent_as_an_arn(client: Client) {
     let server = server().await;
     let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks";
     let mut settings = settings(&server, client);
@@ -580,7 +633,7 @@ async fn settings_out_of_range_are_start_errors() {
     }
 }
 
-async fn without_credentials_the_sink_starts_and_its_calls_are_denied(client: AwsClient) {
+async fn without_credentials_the_sink_starts_and_its_calls_are_denied(client: Client) {
     let server = server().await;
     let sink = KinesisSink::start_with(settings(&server, client), Some(scripted([])))
         .await
@@ -595,7 +648,7 @@ async fn without_credentials_the_sink_starts_and_its_calls_are_denied(client: Aw
     assert!(server.script.lock().unwrap().seen.is_empty());
 }
 
-async fn old_credentials_stay_when_none_can_be_fetched(client: AwsClient) {
+async fn old_credentials_stay_when_none_can_be_fetched(client: Client) {
     let server = server().await;
     let ended = std::time::SystemTime::UNIX_EPOCH;
     let old = Credentials::new("AKIDOLD", "secret", None, Some(ended), "test");
@@ -606,7 +659,7 @@ async fn old_credentials_stay_when_none_can_be_fetched(client: AwsClient) {
     assert!(server.last_authorization().contains("AKIDOLD"));
 }
 
-async fn refused_credentials_are_fetched_again_without_waiting_for_the_timer(client: AwsClient) {
+async fn refused_credentials_are_fetched_again_without_waiting_for_the_timer(client: Client) {
     let server = server().await;
     let one = ["AKIDONE", "AKIDTWO"].map(|id| {
         let end = std::time::SystemTime::now() + Duration::from_secs(86_400);
@@ -630,7 +683,7 @@ async fn refused_credentials_are_fetched_again_without_waiting_for_the_timer(cli
 
 /// The environment belongs to the whole process, so what reads it runs in a process of its own:
 /// this test binary again, with only `child` chosen.
-async fn child(server: &Server, client: AwsClient, environment: &[(&str, String)]) -> String {
+async fn child(server: &Server, client: Client, environment: &[(&str, String)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args([
@@ -640,7 +693,8 @@ async fn child(server: &Server, client: AwsClient, environment: &[(&str, String)
         ])
         .env_clear()
         .env("SLUICE_TEST_CHILD", format!("http://{}", server.address))
-        .env("SLUICE_TEST_CLIENT", client.word())
+        .env("SLUICE_TEST_CLIENT", client.of().0.word())
+        .env("SLUICE_TEST_ENCODING", client.of().1.word())
         .env("AWS_ACCESS_KEY_ID", "AKIDENVIRONMENT")
         .env("AWS_SECRET_ACCESS_KEY", "secret")
         .envs(environment.iter().map(|(name, value)| (name, value)));
@@ -657,11 +711,10 @@ async fn child_of_other_tests() {
     let Ok(server) = std::env::var("SLUICE_TEST_CHILD") else {
         return;
     };
+    let variable = |name| std::env::var(name).unwrap();
     let mut settings = KinesisSettings {
-        client: std::env::var("SLUICE_TEST_CLIENT")
-            .unwrap()
-            .parse()
-            .unwrap(),
+        client: variable("SLUICE_TEST_CLIENT").parse().unwrap(),
+        encoding: variable("SLUICE_TEST_ENCODING").parse().unwrap(),
         ..KinesisSettings::new("clicks")
     };
     if std::env::var_os("SLUICE_TEST_SET_ENDPOINT").is_some() {
@@ -672,7 +725,7 @@ async fn child_of_other_tests() {
     println!("put {:?}", sink.write(&three()).await);
 }
 
-async fn settings_win_over_the_aws_environment(client: AwsClient) {
+async fn settings_win_over_the_aws_environment(client: Client) {
     let server = server().await;
     let here = format!("http://{}", server.address);
     // A port that was free a moment ago: nothing listens there.
@@ -725,4 +778,32 @@ async fn settings_win_over_the_aws_environment(client: AwsClient) {
         authorization.contains("/eu-central-1/kinesis/"),
         "{authorization}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_reads_no_cbor_gets_json() {
+    let server = server().await;
+    server.script.lock().unwrap().reads_cbor = false;
+    let sink = sink(&server, Client::Cbor).await;
+    assert_eq!(sink.write(&[record("a")]).await, [DELIVERED]);
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    let script = server.script.lock().unwrap();
+    let puts = script
+        .seen
+        .iter()
+        .filter(|seen| seen.target == "PutRecords");
+    let in_cbor: Vec<bool> = puts.map(|seen| seen.is_cbor).collect();
+    assert_eq!(in_cbor, [true, false, false], "CBOR is tried once");
+}
+
+#[tokio::test]
+async fn a_foreign_server_error_to_cbor_is_not_repeated() {
+    let server = server().await;
+    let sink = sink(&server, Client::Cbor).await;
+    // A gateway's: whether the service has the records is not known.
+    server.script.lock().unwrap().reads_cbor = false;
+    server.script.lock().unwrap().cbor_status = 502;
+    assert_eq!(sink.write(&three()).await, [UNKNOWN; 3]);
+    assert_eq!(sink.write(&three()).await, [DELIVERED; 3]);
+    assert_eq!(server.puts().len(), 2);
 }
