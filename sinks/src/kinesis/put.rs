@@ -18,6 +18,7 @@ const ENTRY_BYTES: usize = r#"{"Data":,"PartitionKey":""},"#.len();
 const HASH_BYTES: usize = r#","ExplicitHashKey":"""#.len() + 39;
 
 /// A record as it is sent.
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) data: &'a [u8],
     pub(super) key: Key<'a>,
@@ -113,7 +114,7 @@ fn body(stream: &str, entries: &[Entry<'_>]) -> Bytes {
 }
 
 /// As `{key:016x}` has it, without the formatter: most records have such a key.
-fn hex_of(key: u64) -> [u8; super::RANDOM_KEY_BYTES] {
+pub(super) fn hex_of(key: u64) -> [u8; super::RANDOM_KEY_BYTES] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| DIGITS[(key >> (60 - 4 * at) & 15) as usize])
 }

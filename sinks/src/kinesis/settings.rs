@@ -1,6 +1,6 @@
 //! Settings of `type = "kinesis"`.
 
-use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink};
+use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink, PUT_UNIT_BYTES};
 use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
@@ -44,6 +44,10 @@ crate::settings! {
             bytes(BATCH_BYTES_MIN, BATCH_BYTES_CEILING as u64);
         /// Records whose shard throttles go to other shards, with the key they have: a hot key then hurts nobody, and its records are out of order.
         spread_hot_keys: bool = false, switch();
+        /// Several records of a shard go as one, in the container of the Kinesis Producer Library, if the stream's consumers can take it apart.
+        aggregate: bool = false, switch();
+        /// Bytes of such a container, its key included; the service bills 25 KiB at a time.
+        aggregate_bytes_max: usize = 2 * PUT_UNIT_BYTES, bytes(1 << 10, 1 << 20);
         /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's, in a program that is built with `--features aws-sdk`.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
@@ -70,7 +74,11 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         &TYPE,
         &Usual::SERVICE,
         context,
-        |reader, patience| KinesisSettings::read(reader, context.record_bytes.size(), patience),
+        |reader, patience| {
+            let settings = KinesisSettings::read(reader, context.record_bytes.size(), patience);
+            reader.only_if(settings.aggregate, &["aggregate_bytes_max"], "aggregate", "false");
+            settings
+        },
     )
 }
 

@@ -123,9 +123,15 @@ impl ShardMap {
 
     /// The shard of a hash; `None` while the map is not known, or has a hole there.
     pub(super) fn shard_of(&self, hash: u128) -> Option<LaneId> {
-        let at = self.shards.partition_point(|shard| shard.last < hash);
-        let shard = self.shards.get(at).filter(|shard| shard.first <= hash)?;
+        let shard = self.shards.get(self.place_of(hash)?)?;
         Some(LaneId(shard.number))
+    }
+
+    /// Its place among the shards.
+    pub(super) fn place_of(&self, hash: u128) -> Option<usize> {
+        let at = self.shards.partition_point(|shard| shard.last < hash);
+        self.shards.get(at).filter(|shard| shard.first <= hash)?;
+        Some(at)
     }
 
     /// A hash in one of the shards that are not hot, each as likely as its share of them; `None` where all are.
