@@ -127,7 +127,10 @@ impl Sink for KinesisSink {
     /// Leaves room for the random keys of records that bring none, and for what containers add.
     fn limits(&self) -> SinkLimits {
         let (batch_records_max, added_bytes) = match self.stream.aggregates() {
-            Some(_) => (self.stream.batch_records_max * AGGREGATED, RECORD_OVERHEAD_MAX),
+            Some(_) => (
+                self.stream.batch_records_max * AGGREGATED,
+                RECORD_OVERHEAD_MAX,
+            ),
             None => (self.stream.batch_records_max, RANDOM_KEY_BYTES),
         };
         let added_bytes = batch_records_max * added_bytes;
@@ -255,7 +258,9 @@ impl Stream {
     fn say_aggregation(&self) -> String {
         match (self.aggregate_bytes_max, self.aggregates()) {
             (None, _) => String::new(),
-            (Some(_), None) => ", NOT aggregated: that takes a partition key, and a list of shards".to_owned(),
+            (Some(_), None) => {
+                ", NOT aggregated: that takes a partition key, and a list of shards".to_owned()
+            }
             (Some(_), Some((_, bytes_max))) => format!(
                 ", aggregated up to {bytes_max} bytes: the Kinesis Client Library and Firehose take that apart; \
                  Lambda functions and all who call GetRecords or SubscribeToShard have to"
@@ -328,7 +333,12 @@ impl Stream {
     }
 
     /// One PutRecords of these entries, which hold `records`; one result for each entry.
-    async fn call(&self, entries: &[Entry<'_>], records: usize, is_auto: bool) -> Vec<RecordResult> {
+    async fn call(
+        &self,
+        entries: &[Entry<'_>],
+        records: usize,
+        is_auto: bool,
+    ) -> Vec<RecordResult> {
         if entries.is_empty() {
             return Vec::new();
         }

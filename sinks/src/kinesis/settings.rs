@@ -76,7 +76,12 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         context,
         |reader, patience| {
             let settings = KinesisSettings::read(reader, context.record_bytes.size(), patience);
-            reader.only_if(settings.aggregate, &["aggregate_bytes_max"], "aggregate", "false");
+            reader.only_if(
+                settings.aggregate,
+                &["aggregate_bytes_max"],
+                "aggregate",
+                "false",
+            );
             settings
         },
     )
