@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_kinesis::types::{ShardIteratorType, StreamStatus};
+use aws_sdk_kinesis::types::{Shard, ShardIteratorType, StreamStatus};
 use std::env;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -22,6 +22,8 @@ pub(crate) struct Stream {
 /// One record as a consumer gets it.
 pub(crate) struct Stored {
     pub(crate) shard: String,
+    /// The first and the last hash of the shard.
+    pub(crate) hashes: [String; 2],
     pub(crate) key: String,
     pub(crate) sequence_number: String,
     pub(crate) data: Vec<u8>,
@@ -81,17 +83,34 @@ impl Stream {
         assert!(shards.next_token().is_none(), "more shards than were made");
         let mut stored = Vec::new();
         for shard in shards.shards() {
-            self.read_shard(shard.shard_id(), &mut stored).await;
+            self.read_shard(shard, &mut stored).await;
         }
         stored
     }
 
-    async fn read_shard(&self, shard: &str, stored: &mut Vec<Stored>) {
+    /// Splits the first shard in the middle, a while from now.
+    pub(crate) async fn split_first(&self) {
+        sleep(Duration::from_secs(1)).await;
+        let shards = self.client.list_shards().stream_name(&self.name);
+        let shards = shards.send().await.unwrap();
+        let [first, last] = hashes(&shards.shards()[0]).map(|hash| hash.parse::<u128>().unwrap());
+        let middle = first + (last - first) / 2;
+        self.client
+            .split_shard()
+            .stream_name(&self.name)
+            .shard_to_split(shards.shards()[0].shard_id())
+            .new_starting_hash_key(middle.to_string())
+            .send()
+            .await
+            .unwrap();
+    }
+
+    async fn read_shard(&self, shard: &Shard, stored: &mut Vec<Stored>) {
         let answer = self
             .client
             .get_shard_iterator()
             .stream_name(&self.name)
-            .shard_id(shard)
+            .shard_id(shard.shard_id())
             .shard_iterator_type(ShardIteratorType::TrimHorizon)
             .send()
             .await
@@ -110,7 +129,8 @@ impl Stream {
                 answer.records().is_empty() && answer.millis_behind_latest().unwrap_or(0) == 0;
             stored.extend(answer.records.into_iter().map(|record| {
                 Stored {
-                    shard: shard.to_owned(),
+                    shard: shard.shard_id().to_owned(),
+                    hashes: hashes(shard),
                     key: record
                         .partition_key
                         .expect("all of these streams need keys"),
@@ -123,6 +143,11 @@ impl Stream {
             }
             iterator = answer.next_shard_iterator;
         }
-        panic!("{shard} has no end");
+        panic!("{shard:?} has no end");
     }
+}
+
+fn hashes(shard: &Shard) -> [String; 2] {
+    let range = shard.hash_key_range().unwrap();
+    [range.starting_hash_key(), range.ending_hash_key()].map(str::to_owned)
 }
