@@ -54,17 +54,22 @@ impl Stream {
             .send()
             .await
             .unwrap();
+        stream.await_active().await;
+        stream
+    }
+
+    async fn await_active(&self) {
         for _ in 0..200 {
-            let answer = stream
+            let answer = self
                 .client
                 .describe_stream_summary()
-                .stream_name(&stream.name)
+                .stream_name(&self.name)
                 .send()
                 .await
                 .unwrap();
             let summary = answer.stream_description_summary().unwrap();
             if *summary.stream_status() == StreamStatus::Active {
-                return stream;
+                return;
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -88,21 +93,44 @@ impl Stream {
         stored
     }
 
-    /// Splits the first shard in the middle, a while from now.
-    pub(crate) async fn split_first(&self) {
-        sleep(Duration::from_secs(1)).await;
-        let shards = self.client.list_shards().stream_name(&self.name);
-        let shards = shards.send().await.unwrap();
-        let [first, last] = hashes(&shards.shards()[0]).map(|hash| hash.parse::<u128>().unwrap());
-        let middle = first + (last - first) / 2;
-        self.client
-            .split_shard()
-            .stream_name(&self.name)
-            .shard_to_split(shards.shards()[0].shard_id())
-            .new_starting_hash_key(middle.to_string())
-            .send()
-            .await
-            .unwrap();
+    /// Splits the shard of the lowest hashes in the middle and merges its halves, five times, with a while in between.
+    pub(crate) async fn reshard_ten_times(&self) {
+        for _ in 0..5 {
+            sleep(Duration::from_millis(250)).await;
+            let shard = self.open_shards().await.remove(0);
+            let [first, last] = hashes(&shard).map(|hash| hash.parse::<u128>().unwrap());
+            let split = self.client.split_shard().stream_name(&self.name);
+            let split = split.shard_to_split(shard.shard_id());
+            let middle = first + (last - first) / 2;
+            split
+                .new_starting_hash_key(middle.to_string())
+                .send()
+                .await
+                .unwrap();
+            self.await_active().await;
+            sleep(Duration::from_millis(250)).await;
+            let shards = self.open_shards().await;
+            let merge = self.client.merge_shards().stream_name(&self.name);
+            merge
+                .shard_to_merge(shards[0].shard_id())
+                .adjacent_shard_to_merge(shards[1].shard_id())
+                .send()
+                .await
+                .unwrap();
+            self.await_active().await;
+        }
+    }
+
+    /// By their hashes.
+    async fn open_shards(&self) -> Vec<Shard> {
+        let listed = self.client.list_shards().stream_name(&self.name);
+        let mut shards = listed.send().await.unwrap().shards.unwrap();
+        shards.retain(|shard| {
+            let range = shard.sequence_number_range();
+            range.is_some_and(|range| range.ending_sequence_number().is_none())
+        });
+        shards.sort_by_key(|shard| hashes(shard)[0].parse::<u128>().unwrap());
+        shards
     }
 
     async fn read_shard(&self, shard: &Shard, stored: &mut Vec<Stored>) {
