@@ -166,9 +166,14 @@ impl Sink for KinesisSink {
         }
         // Until they are listed, a stream has at least one.
         let shards = self.stream.shards.map().len().max(1) as u64;
+        let bytes_per_s = shards * SHARD_BYTES_PER_S;
         Some(Quota {
-            records_per_s: shards * SHARD_RECORDS_PER_S,
-            bytes_per_s: shards * SHARD_BYTES_PER_S,
+            records_per_s: match self.stream.aggregates() {
+                // Containers are few: bytes are what counts.
+                Some(_) => bytes_per_s,
+                None => shards * SHARD_RECORDS_PER_S,
+            },
+            bytes_per_s,
         })
     }
 
@@ -238,7 +243,7 @@ impl Stream {
                 self.put_aggregated(&entries, &shards, bytes_max.min(record_bytes_max), hot)
                     .await
             }
-            None => self.call(&entries, entries.len(), is_auto).await,
+            None => self.call(&entries, is_auto).await,
         };
         for (result, answered) in sent.into_iter().zip(answered) {
             *result = answered;
@@ -307,23 +312,20 @@ impl Stream {
             }
         }
         let all = containers.iter().zip(&sealed).zip(alone);
-        let (records, containers): (Vec<usize>, Vec<Entry<'_>>) = all
-            .filter_map(|((container, sealed), alone)| {
-                let entry = match sealed {
-                    None => alone?,
-                    Some(data) => Entry {
-                        data,
-                        key: Key::Given(CONTAINER_KEY),
-                        hash: Some(container.hash()),
-                    },
-                };
-                Some((container.records(), entry))
+        let containers: Vec<Entry<'_>> = all
+            .filter_map(|((container, sealed), alone)| match sealed {
+                None => alone,
+                Some(data) => Some(Entry {
+                    data,
+                    key: Key::Given(CONTAINER_KEY),
+                    hash: Some(container.hash()),
+                    records: container.records(),
+                }),
             })
-            .unzip();
+            .collect();
         let mut answered = Vec::with_capacity(containers.len());
-        let calls = containers.chunks(self.batch_records_max);
-        for (call, records) in calls.zip(records.chunks(self.batch_records_max)) {
-            answered.extend(self.call(call, records.iter().sum(), false).await);
+        for call in containers.chunks(self.batch_records_max) {
+            answered.extend(self.call(call, false).await);
         }
         let of_container = |at: &usize| answered.get(*at).copied();
         let results = packer.container_of().iter().map(of_container);
@@ -332,30 +334,38 @@ impl Stream {
             .collect()
     }
 
-    /// One PutRecords of these entries, which hold `records`; one result for each entry.
-    async fn call(
-        &self,
-        entries: &[Entry<'_>],
-        records: usize,
-        is_auto: bool,
-    ) -> Vec<RecordResult> {
+    /// One PutRecords; one result for each entry.
+    async fn call(&self, entries: &[Entry<'_>], is_auto: bool) -> Vec<RecordResult> {
         if entries.is_empty() {
             return Vec::new();
         }
         match self.clients.put(&self.aws, &self.name, entries).await {
-            Ok(answered) if answered.len() == entries.len() => {
-                let now = Instant::now();
-                let mut is_throttled = false;
-                for (answered, entry) in answered.iter().zip(entries) {
-                    if *answered == RecordResult::Retry(Cause::Throttled) && !is_auto {
+            Ok(mut answered) if answered.len() == entries.len() => {
+                let (now, shards) = (Instant::now(), self.shards.map());
+                let (mut is_throttled, mut is_elsewhere) = (false, false);
+                for (answered, entry) in answered.iter_mut().zip(entries) {
+                    if answered.result == RecordResult::Retry(Cause::Throttled) && !is_auto {
                         is_throttled = true;
                         self.shards.throttled(entry.hash(), now);
+                    }
+                    if let (Some(hash), Some(shard)) = (entry.hash, answered.shard)
+                        && shards.shard_of(hash) != Some(shard)
+                    {
+                        is_elsewhere = true;
+                        // A new shard has the hash: the stream was resharded. One that we know has not: the service spreads
+                        // records itself now, and consumers drop what is in a container there.
+                        if entry.records > 1 && shards.has(shard) {
+                            answered.result = RecordResult::Retry(Cause::Unknown);
+                        }
                     }
                 }
                 if is_throttled {
                     self.throttled.notify_one();
                 }
-                answered
+                if is_elsewhere {
+                    self.doubted.notify_one();
+                }
+                answered.into_iter().map(|it| it.result).collect()
             }
             Ok(answered) => {
                 self.failure_log
@@ -368,6 +378,7 @@ impl Stream {
                 if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
+                let records = entries.iter().map(|entry| entry.records).sum();
                 vec![self.whole_call(&failure, records, is_auto); entries.len()]
             }
         }
@@ -539,6 +550,7 @@ fn entry(record: &Record, is_auto: bool, record_bytes_max: usize) -> Result<Entr
         data,
         key,
         hash: None,
+        records: 1,
     })
 }
 

@@ -1,12 +1,13 @@
 //! PutRecords by either client: the same entries go out, and the same answer means the same results.
 
-use super::shards::hash_of;
+use super::shards::{hash_of, lane_of};
 use super::{THROTTLED, is_arn};
 use crate::aws::call::JsonClient;
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
 use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
 use bytes::Bytes;
 use serde::Deserialize;
+use sluice_core::lanes::LaneId;
 use sluice_core::record::RecordResult;
 use std::io::Write as _;
 
@@ -24,6 +25,8 @@ pub(super) struct Entry<'a> {
     pub(super) key: Key<'a>,
     /// Which shard it goes to, whatever its key.
     pub(super) hash: Option<u128>,
+    /// Events in it: several in a container.
+    pub(super) records: usize,
 }
 
 impl Entry<'_> {
@@ -60,7 +63,15 @@ impl Key<'_> {
 }
 
 /// One result for each entry of the answer, however many there are.
-pub(super) type Answered = Result<Vec<RecordResult>, CallFailure>;
+pub(super) type Answered = Result<Vec<EntryResult>, CallFailure>;
+
+/// What an entry of the answer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EntryResult {
+    pub(super) result: RecordResult,
+    /// Where a delivered record is.
+    pub(super) shard: Option<LaneId>,
+}
 
 /// By our own client.
 pub(super) async fn by_own_client(
@@ -131,14 +142,19 @@ struct AnswerEntry<'a> {
     sequence_number: Option<Text<'a>>,
     #[serde(rename = "ErrorCode", borrow)]
     error_code: Option<Text<'a>>,
+    #[serde(rename = "ShardId", borrow)]
+    shard_id: Option<Text<'a>>,
 }
 
-fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
+fn results(answer: &[u8]) -> Result<Vec<EntryResult>, serde_json::Error> {
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let result_of = |entry: &AnswerEntry<'_>| {
         let id = entry.sequence_number.as_ref().map(|text| &*text.0);
         let error_code = entry.error_code.as_ref().map(|text| &*text.0);
-        result_of_entry(id, error_code, &THROTTLED)
+        EntryResult {
+            result: result_of_entry(id, error_code, &THROTTLED),
+            shard: entry.shard_id.as_ref().and_then(|id| lane_of(&id.0)),
+        }
     };
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
@@ -176,8 +192,9 @@ pub(super) async fn by_sdk(
     }
     let answer = call.send().await.map_err(|error| CallFailure::of(&error))?;
     let entries = answer.records().iter();
-    let result_of = |entry: &PutRecordsResultEntry| {
-        result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED)
+    let result_of = |entry: &PutRecordsResultEntry| EntryResult {
+        result: result_of_entry(entry.sequence_number(), entry.error_code(), &THROTTLED),
+        shard: entry.shard_id().and_then(lane_of),
     };
     Ok(entries.map(result_of).collect())
 }

@@ -8,6 +8,8 @@ use crate::aws::script::{
     Answer, Server, Service, by_both_clients, data, error, failed, keys, record, scripted, three,
 };
 use aggregated::{
+    a_container_in_a_known_wrong_shard_is_sent_again,
+    a_container_in_another_shard_has_the_shards_listed_again,
     a_lone_record_of_a_shard_goes_as_it_is, an_invalid_container_is_retried_record_by_record,
     containers_stay_within_their_size_and_smaller_on_hot_shards,
     more_containers_than_a_call_takes_make_several_calls,
@@ -52,6 +54,8 @@ by_both_clients!(
     more_containers_than_a_call_takes_make_several_calls,
     an_invalid_container_is_retried_record_by_record,
     without_shards_or_keys_nothing_is_aggregated,
+    a_container_in_another_shard_has_the_shards_listed_again,
+    a_container_in_a_known_wrong_shard_is_sent_again,
 );
 
 async fn server() -> Server {

@@ -146,6 +146,54 @@ pub(super) async fn without_shards_or_keys_nothing_is_aggregated(client: AwsClie
     }
 }
 
+pub(super) async fn a_container_in_another_shard_has_the_shards_listed_again(client: AwsClient) {
+    let server = two_shards().await;
+    let sink = aggregating(&server, client).await;
+    let elsewhere = json!({"SequenceNumber": "49", "ShardId": "shardId-000000000009"});
+    server.next(Answer::Says(200, entries([elsewhere])));
+    let lists = || {
+        let script = server.script.lock().unwrap();
+        let seen = script.seen.iter();
+        seen.filter(|seen| seen.target == "ListShards").count()
+    };
+    assert_eq!(lists(), 1);
+    let results = sink.write(&[keyed("hot"), keyed("hot")]).await;
+    assert_eq!(results, [DELIVERED; 2]);
+    for _ in 0..300 {
+        if lists() > 1 {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the shards were not listed again");
+}
+
+pub(super) async fn a_container_in_a_known_wrong_shard_is_sent_again(client: AwsClient) {
+    let server = two_shards().await;
+    let sink = aggregating(&server, client).await;
+    let in_shard =
+        |number: u32| json!({"SequenceNumber": "49", "ShardId": format!("shardId-{number:012}")});
+    let hot = [keyed("hot"), keyed("hot")];
+    // The other of two, a new one, and the one that its hash is of.
+    for (number, expected) in [(8, UNKNOWN), (9, DELIVERED), (7, DELIVERED)] {
+        server.next(Answer::Says(200, entries([in_shard(number)])));
+        assert_eq!(sink.write(&hot).await, [expected; 2], "{number}");
+    }
+    // A record by itself is read wherever it is.
+    server.next(Answer::Says(200, entries([in_shard(8)])));
+    assert_eq!(sink.write(&hot[..1]).await, [DELIVERED]);
+}
+
+#[tokio::test]
+async fn only_bytes_bound_the_quota_of_containers() {
+    let server = two_shards().await;
+    let quota = aggregating(&server, AwsClient::Sluice)
+        .await
+        .quota()
+        .unwrap();
+    assert_eq!((quota.records_per_s, quota.bytes_per_s), (2 << 20, 2 << 20));
+}
+
 #[tokio::test]
 async fn limits_leave_room_for_what_containers_add() {
     let server = two_shards().await;
