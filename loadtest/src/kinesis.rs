@@ -18,6 +18,7 @@ mod shards;
 mod stream;
 mod streams;
 
+pub use aggregate::{UserRecord, user_records};
 pub use call::{CALL_BYTES_MAX, CALL_RECORDS_MAX, KEY_CHARS_MAX};
 pub use cost::{CostMeter, CostPerHour, ON_DEMAND_ROUNDING_BYTES, PUT_PAYLOAD_UNIT_BYTES};
 pub use server::{Emulator, Stats};
@@ -33,6 +34,7 @@ pub use crate::service::{Faults, FaultsError, Portion, Reject, RejectCode};
 use crate::service::{self, FaultScript, Latency, LogNormal, Pauses, Signatures, Tls};
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -189,6 +191,23 @@ pub struct StoredRecord {
     pub key: Option<String>,
     /// Its data, decoded.
     pub data: Bytes,
+    /// The hashes of its shard.
+    pub hashes: RangeInclusive<u128>,
+}
+
+impl StoredRecord {
+    /// What the Kinesis Client Library hands out of it: of a container the user records whose hash is in the shard.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<&[u8]> {
+        match user_records(&self.data) {
+            None => vec![&self.data],
+            Some(records) => {
+                let records = records.into_iter();
+                let here = records.filter(|record| self.hashes.contains(&record.hash));
+                here.map(|record| record.data).collect()
+            }
+        }
+    }
 }
 
 /// Records were stored that are not retained any more, so a question about all stored records

@@ -3,6 +3,7 @@
 //!
 //! A timer polls the stream's record limit and distribution strategy; calls never wait for it.
 
+pub mod aggregate;
 mod cbor;
 mod clients;
 mod describe;
@@ -17,6 +18,7 @@ pub use settings::{Encoding, KinesisSettings, TYPE};
 use crate::aws::{Aws, CallFailure, HAS_SDK, Task};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::sink::{CheckError, Quota, Sink, SinkFuture, SinkLimits};
+use aggregate::{CONTAINER_KEY, Packer, RECORD_OVERHEAD_MAX};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clients::Clients;
 use describe::{StreamInfo, StreamSummary};
@@ -45,6 +47,10 @@ const SHARD_BYTES_PER_S: u64 = 1 << 20;
 /// Bytes of a random partition key: 64 random bits in hex. The service hashes keys, so more
 /// would spread records no better, and every byte counts against the shard's throughput.
 const RANDOM_KEY_BYTES: usize = 16;
+/// Records in one call for each that PutRecords takes, where they are aggregated.
+const AGGREGATED: usize = 10;
+/// A PUT payload unit, by which provisioned streams are billed.
+const PUT_UNIT_BYTES: usize = 25 << 10;
 /// The wait after the stream could not be described, doubled each time up to the usual interval, and
 /// the wait between descriptions that calls ask for.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
@@ -61,7 +67,6 @@ const CALL: &str = "PutRecords";
 /// Writes records to one stream.
 pub struct KinesisSink {
     stream: Arc<Stream>,
-    batch_records_max: usize,
     batch_bytes_max: usize,
     _refresh: Task,
 }
@@ -102,6 +107,8 @@ impl KinesisSink {
             is_auto: AtomicBool::new(false),
             shards: Shards::default(),
             spreads_hot_keys: settings.spread_hot_keys,
+            batch_records_max: settings.batch_records_max,
+            aggregate_bytes_max: settings.aggregate.then_some(settings.aggregate_bytes_max),
             doubted: Notify::new(),
             throttled: Notify::new(),
             advised: Mutex::default(),
@@ -111,7 +118,6 @@ impl KinesisSink {
         let timer = Arc::clone(&stream).keep_described(settings.describe_interval, is_described);
         Ok(KinesisSink {
             stream,
-            batch_records_max: settings.batch_records_max,
             batch_bytes_max: settings.batch_bytes_max,
             _refresh: Task(tokio::spawn(timer)),
         })
@@ -119,13 +125,20 @@ impl KinesisSink {
 }
 
 impl Sink for KinesisSink {
-    /// Leaves room for the random keys of records that bring none.
+    /// Leaves room for the random keys of records that bring none, and for what containers add.
     fn limits(&self) -> SinkLimits {
-        let keys_bytes = self.batch_records_max * RANDOM_KEY_BYTES;
-        let batch_bytes_max = self.batch_bytes_max.min(BATCH_BYTES_CEILING - keys_bytes);
+        let (batch_records_max, added_bytes) = match self.stream.aggregates() {
+            Some(_) => (
+                self.stream.batch_records_max * AGGREGATED,
+                RECORD_OVERHEAD_MAX,
+            ),
+            None => (self.stream.batch_records_max, RANDOM_KEY_BYTES),
+        };
+        let added_bytes = batch_records_max * added_bytes;
+        let batch_bytes_max = self.batch_bytes_max.min(BATCH_BYTES_CEILING - added_bytes);
         let record_bytes_max = self.stream.record_bytes_max.load(Ordering::Relaxed);
         SinkLimits {
-            batch_records_max: self.batch_records_max,
+            batch_records_max,
             batch_bytes_max,
             record_bytes_max: (record_bytes_max - RANDOM_KEY_BYTES).min(batch_bytes_max),
         }
@@ -154,9 +167,14 @@ impl Sink for KinesisSink {
         }
         // Until they are listed, a stream has at least one.
         let shards = self.stream.shards.map().len().max(1) as u64;
+        let bytes_per_s = shards * SHARD_BYTES_PER_S;
         Some(Quota {
-            records_per_s: shards * SHARD_RECORDS_PER_S,
-            bytes_per_s: shards * SHARD_BYTES_PER_S,
+            records_per_s: match self.stream.aggregates() {
+                // Containers are few: bytes are what counts.
+                Some(_) => bytes_per_s,
+                None => shards * SHARD_RECORDS_PER_S,
+            },
+            bytes_per_s,
         })
     }
 
@@ -164,9 +182,10 @@ impl Sink for KinesisSink {
         Box::pin(async move {
             match self.stream.describe().await {
                 Ok(summary) => Ok(format!(
-                    "{}: {}",
+                    "{}: {}{}",
                     destination(&self.stream.name),
-                    StreamInfo::of(&summary).say(&summary)
+                    StreamInfo::of(&summary).say(&summary),
+                    self.stream.say_aggregation(),
                 )),
                 Err(failure) => Err(failure.of_check(destination(&self.stream.name))),
             }
@@ -186,6 +205,10 @@ struct Stream {
     shards: Shards,
     /// Records of a shard that throttles go to others, whatever their key.
     spreads_hot_keys: bool,
+    /// Records in one PutRecords.
+    batch_records_max: usize,
+    /// Bytes of a container; `None` where every record goes alone.
+    aggregate_bytes_max: Option<usize>,
     /// A call's answer does not fit what we believe of the stream.
     doubted: Notify,
     /// A shard throttled: perhaps there are others by now.
@@ -215,28 +238,140 @@ impl Stream {
                 Err(cause) => *result = RecordResult::Refused(cause),
             }
         }
-        if entries.is_empty() {
-            return results;
+        let answered = match self.aggregates() {
+            Some((shards, bytes_max)) => {
+                let hot = avoids_hot.then_some(&self.shards);
+                self.put_aggregated(&entries, &shards, bytes_max.min(record_bytes_max), hot)
+                    .await
+            }
+            None => self.call(&entries, is_auto).await,
+        };
+        for (result, answered) in sent.into_iter().zip(answered) {
+            *result = answered;
         }
-        let answer = self.clients.put(&self.aws, &self.name, &entries).await;
-        match answer {
-            Ok(answered) if answered.len() == sent.len() => {
-                let now = Instant::now();
-                let mut is_throttled = false;
-                for ((result, answered), entry) in sent.into_iter().zip(answered).zip(&entries) {
-                    *result = answered;
-                    if answered == RecordResult::Retry(Cause::Throttled) && !is_auto {
+        results
+    }
+
+    /// The shards, and the bytes of a container; `None` where records go alone: the operator wants it so, the service
+    /// spreads them itself, or the shards are not known.
+    fn aggregates(&self) -> Option<(Arc<ShardMap>, usize)> {
+        let bytes_max = self.aggregate_bytes_max?;
+        let shards = self.shards.map();
+        let is_possible = !self.is_auto.load(Ordering::Relaxed) && shards.len() > 0;
+        is_possible.then_some((shards, bytes_max))
+    }
+
+    fn say_aggregation(&self) -> String {
+        match (self.aggregate_bytes_max, self.aggregates()) {
+            (None, _) => String::new(),
+            (Some(_), None) => {
+                ", NOT aggregated: that takes a partition key, and a list of shards".to_owned()
+            }
+            (Some(_), Some((_, bytes_max))) => format!(
+                ", aggregated up to {bytes_max} bytes: the Kinesis Client Library and Firehose take that apart; \
+                 Lambda functions and all who call GetRecords or SubscribeToShard have to"
+            ),
+        }
+    }
+
+    /// Puts records in containers; one result for each. Those of a container have the same. `hot` where shards throttle.
+    async fn put_aggregated(
+        &self,
+        entries: &[Entry<'_>],
+        shards: &ShardMap,
+        bytes_max: usize,
+        hot: Option<&Shards>,
+    ) -> Vec<RecordResult> {
+        let mut packer = Packer::default();
+        for entry in entries {
+            let (key, shard, hash) = match entry.key {
+                Key::Given(key) => {
+                    let hash = entry.hash();
+                    (Some(key), shards.place_of(hash), hash)
+                }
+                // It may go with any others that are free to go anywhere.
+                Key::None | Key::Random(_) => {
+                    let hash = entry.hash.unwrap_or_else(|| fastrand::u128(..));
+                    (None, Some(shards.len()), hash)
+                }
+            };
+            packer.push(key, entry.data, shard, hash, || match hot {
+                // The less a container takes, the more of what a shard throttles gets through.
+                Some(hot) if hot.is_hot(hash) => bytes_max.min(PUT_UNIT_BYTES),
+                _ => bytes_max,
+            });
+        }
+        let containers = packer.containers();
+        let sealed: Vec<_> = containers
+            .iter()
+            .map(|container| (container.records() > 1).then(|| container.seal()))
+            .collect();
+        let mut alone = vec![None; containers.len()];
+        for (entry, at) in entries.iter().zip(packer.container_of()) {
+            if let Some(alone) = alone.get_mut(*at) {
+                *alone = Some(*entry);
+            }
+        }
+        let all = containers.iter().zip(&sealed).zip(alone);
+        let containers: Vec<Entry<'_>> = all
+            .filter_map(|((container, sealed), alone)| match sealed {
+                None => alone,
+                Some(data) => Some(Entry {
+                    data,
+                    key: Key::Given(CONTAINER_KEY),
+                    hash: Some(container.hash()),
+                    records: container.records(),
+                }),
+            })
+            .collect();
+        let mut answered = Vec::with_capacity(containers.len());
+        for call in containers.chunks(self.batch_records_max) {
+            answered.extend(self.call(call, false).await);
+        }
+        let of_container = |at: &usize| answered.get(*at).copied();
+        let results = packer.container_of().iter().map(of_container);
+        results
+            .map(|result| result.unwrap_or(RecordResult::Retry(Cause::Unknown)))
+            .collect()
+    }
+
+    /// One PutRecords; one result for each entry.
+    async fn call(&self, entries: &[Entry<'_>], is_auto: bool) -> Vec<RecordResult> {
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        match self.clients.put(&self.aws, &self.name, entries).await {
+            Ok(mut answered) if answered.len() == entries.len() => {
+                let (now, shards) = (Instant::now(), self.shards.map());
+                let (mut is_throttled, mut is_elsewhere) = (false, false);
+                for (answered, entry) in answered.iter_mut().zip(entries) {
+                    if answered.result == RecordResult::Retry(Cause::Throttled) && !is_auto {
                         is_throttled = true;
                         self.shards.throttled(entry.hash(), now);
+                    }
+                    if let (Some(hash), Some(shard)) = (entry.hash, answered.shard)
+                        && shards.shard_of(hash) != Some(shard)
+                    {
+                        is_elsewhere = true;
+                        // A new shard has the hash: the stream was resharded. One that we know has not: the service spreads
+                        // records itself now, and consumers drop what is in a container there.
+                        if entry.records > 1 && shards.has(shard) {
+                            answered.result = RecordResult::Retry(Cause::Unknown);
+                        }
                     }
                 }
                 if is_throttled {
                     self.throttled.notify_one();
                 }
+                if is_elsewhere {
+                    self.doubted.notify_one();
+                }
+                answered.into_iter().map(|it| it.result).collect()
             }
             Ok(answered) => {
                 self.failure_log
-                    .warn_of_entries(CALL, &self.name, sent.len(), answered.len());
+                    .warn_of_entries(CALL, &self.name, entries.len(), answered.len());
+                vec![RecordResult::Retry(Cause::Unknown); entries.len()]
             }
             Err(failure) => {
                 self.failure_log
@@ -244,11 +379,10 @@ impl Stream {
                 if failure.is_auth_error {
                     self.aws.doubt_credentials();
                 }
-                let whole = self.whole_call(&failure, sent.len(), is_auto);
-                sent.into_iter().for_each(|result| *result = whole);
+                let records = entries.iter().map(|entry| entry.records).sum();
+                vec![self.whole_call(&failure, records, is_auto); entries.len()]
             }
         }
-        results
     }
 
     /// A hash for a record that may go to another shard than its key's, if that throttles.
@@ -417,6 +551,7 @@ fn entry(record: &Record, is_auto: bool, record_bytes_max: usize) -> Result<Entr
         data,
         key,
         hash: None,
+        records: 1,
     })
 }
 

@@ -22,10 +22,13 @@ const ENTRIES_MAX: usize = 1 << 20;
 
 /// A user record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UserRecord<'a> {
+pub struct UserRecord<'a> {
+    /// Its partition key.
+    pub key: &'a str,
     /// Its explicit hash key, or the MD5 of its partition key.
-    pub(crate) hash: u128,
-    pub(crate) data: &'a [u8],
+    pub hash: u128,
+    /// Its data.
+    pub data: &'a [u8],
 }
 
 /// Whether a record claims to be a container; cheap enough to ask of every record.
@@ -34,7 +37,8 @@ pub(crate) fn has_magic(data: &[u8]) -> bool {
 }
 
 /// The user records of a container, in order; `None` when this is none, or a damaged one.
-pub(crate) fn user_records(data: &[u8]) -> Option<Vec<UserRecord<'_>>> {
+#[must_use]
+pub fn user_records(data: &[u8]) -> Option<Vec<UserRecord<'_>>> {
     let rest = data.strip_prefix(&MAGIC)?;
     let message = rest.get(..rest.len().checked_sub(DIGEST_BYTES)?)?;
     let digest: [u8; DIGEST_BYTES] = Md5::digest(message).into();
@@ -46,8 +50,8 @@ pub(crate) fn user_records(data: &[u8]) -> Option<Vec<UserRecord<'_>>> {
     while let Some(field) = fields.next()? {
         match field {
             (1, Value::Bytes(key)) => {
-                std::str::from_utf8(key).ok()?;
-                keys.push(u128::from_be_bytes(Md5::digest(key).into()));
+                let text = std::str::from_utf8(key).ok()?;
+                keys.push((text, u128::from_be_bytes(Md5::digest(key).into())));
             }
             (2, Value::Bytes(text)) => {
                 hash_keys.push(std::str::from_utf8(text).ok()?.parse::<u128>().ok()?);
@@ -61,17 +65,19 @@ pub(crate) fn user_records(data: &[u8]) -> Option<Vec<UserRecord<'_>>> {
         }
     }
     // The tables may come after the records that point into them.
-    let entry = |table: &[u128], index: u64| table.get(usize::try_from(index).ok()?).copied();
+    fn entry<T: Copy>(table: &[T], index: u64) -> Option<T> {
+        table.get(usize::try_from(index).ok()?).copied()
+    }
     records
         .into_iter()
         .map(|packed| {
-            let key = entry(&keys, packed.key)?;
+            let (key, key_hash) = entry(&keys, packed.key)?;
             let hash = match packed.hash_key {
                 Some(index) => entry(&hash_keys, index)?,
-                None => key,
+                None => key_hash,
             };
             let data = packed.data;
-            Some(UserRecord { hash, data })
+            Some(UserRecord { key, hash, data })
         })
         .collect()
 }
@@ -213,13 +219,13 @@ mod tests {
     fn the_golden_container_is_read() {
         let golden = golden();
         assert_eq!(golden.len(), 61);
-        let user = |hash, data| UserRecord { hash, data };
+        let user = |key, hash, data| UserRecord { key, hash, data };
         assert_eq!(
             user_records(&golden).unwrap(),
             [
-                user(md5("a"), &b"hello"[..]),
-                user(md5("b"), &b"world"[..]),
-                user(123, &b""[..]),
+                user("a", md5("a"), &b"hello"[..]),
+                user("b", md5("b"), &b"world"[..]),
+                user("a", 123, &b""[..]),
             ]
         );
     }

@@ -327,6 +327,7 @@ impl Stream {
                     number: record.number,
                     key: record.key.as_deref().map(str::to_owned),
                     data: record.data.clone(),
+                    hashes: shard.range.clone(),
                 })
             })
             .collect()

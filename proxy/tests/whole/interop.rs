@@ -1,4 +1,5 @@
-//! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader, the Firehose
+//! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader and published modules
+//! that take containers apart, the Firehose
 //! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
 //! against two servers with boto3, the SQS output against moto and ElasticMQ with boto3, the HTTP output against
 //! ClickHouse, and the HTTP server behind HAProxy: what writer and reader of one house would both get wrong does
@@ -7,6 +8,7 @@
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
 //! `.ci/interop` sets it. It runs these tests, which others skip.
 
+mod aggregated;
 #[cfg(feature = "http")]
 mod clickhouse;
 #[cfg(feature = "firehose")]

@@ -13,6 +13,7 @@ mod support;
 
 mod addresses;
 mod admission;
+mod aggregated;
 mod bodies;
 mod browsers;
 mod clients;

@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949) in place of JSON, as the AWS SDKs for Java speak it to Kinesis: the same members, and bytes without
 //! base64. Bodies are written with this, and answers read.
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use std::fmt;
 
 /// The content type of both.
@@ -70,26 +70,36 @@ pub(crate) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, String> {
     }
 }
 
-/// Whether a text has anything in it: of most ids nothing else is asked.
-pub(crate) struct IsFilled(pub(crate) bool);
-
-impl<'de> Deserialize<'de> for IsFilled {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<IsFilled, D::Error> {
-        deserializer.deserialize_str(IsFilledVisitor).map(IsFilled)
-    }
+/// Reads what matters of a text, without keeping it; `null` is as good as no text.
+///
+/// # Errors
+/// The value is no text.
+pub(crate) fn of_text<'de, D: Deserializer<'de>, T: Default>(
+    deserializer: D,
+    of: fn(&str) -> T,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_option(TextVisitor(of))
 }
 
-struct IsFilledVisitor;
+struct TextVisitor<T>(fn(&str) -> T);
 
-impl Visitor<'_> for IsFilledVisitor {
-    type Value = bool;
+impl<'de, T: Default> Visitor<'de> for TextVisitor<T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<bool, E> {
-        Ok(!text.is_empty())
+    fn visit_none<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok((self.0)(text))
     }
 }
 

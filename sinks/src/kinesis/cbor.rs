@@ -1,12 +1,13 @@
 //! PutRecords in CBOR: a quarter fewer bytes to hash and to send than base64 makes of them.
 
-use super::put::{Entry, Key, hex_of};
+use super::put::{Entry, EntryResult, Key, hex_of};
+use super::shards::lane_of;
 use super::{RANDOM_KEY_BYTES, THROTTLED, is_arn};
-use crate::aws::cbor::{HEAD_BYTES, IsFilled, push_array, push_bytes, push_map, push_text, read};
+use crate::aws::cbor::{HEAD_BYTES, of_text, push_array, push_bytes, push_map, push_text, read};
 use crate::aws::result_of_entry;
 use bytes::Bytes;
-use serde::Deserialize;
-use sluice_core::record::RecordResult;
+use serde::{Deserialize, Deserializer};
+use sluice_core::lanes::LaneId;
 
 /// Bytes of an entry besides its data and its key: heads and names.
 const ENTRY_BYTES: usize = 5 * HEAD_BYTES + "DataPartitionKey".len();
@@ -66,21 +67,31 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct AnswerEntry {
-    #[serde(rename = "SequenceNumber")]
-    sequence_number: Option<IsFilled>,
+    #[serde(rename = "SequenceNumber", default, deserialize_with = "is_filled")]
+    is_stored: bool,
     #[serde(rename = "ErrorCode")]
     error_code: Option<String>,
+    #[serde(rename = "ShardId", default, deserialize_with = "lane")]
+    shard: Option<LaneId>,
 }
 
-/// The result of each entry of an answer.
+fn is_filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    of_text(deserializer, |text| !text.is_empty())
+}
+
+fn lane<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LaneId>, D::Error> {
+    of_text(deserializer, lane_of)
+}
+
+/// What each entry of an answer says.
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn results(answer: &[u8]) -> Result<Vec<RecordResult>, String> {
+pub(super) fn results(answer: &[u8]) -> Result<Vec<EntryResult>, String> {
     let answer: Answer = read(answer)?;
-    let result_of = |entry: &AnswerEntry| {
-        let is_stored = entry.sequence_number.as_ref().is_some_and(|id| id.0);
-        result_of_entry(is_stored, entry.error_code.as_deref(), &THROTTLED)
+    let result_of = |entry: &AnswerEntry| EntryResult {
+        result: result_of_entry(entry.is_stored, entry.error_code.as_deref(), &THROTTLED),
+        shard: entry.shard,
     };
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
@@ -111,6 +122,7 @@ mod tests {
                     _ => Key::Random(*random),
                 },
                 hash: *hash,
+                records: 1,
             }).collect();
             let cbor = read(&body(stream, &entries)).unwrap();
             let json: Json = serde_json::from_slice(&put::body(stream, &entries)).unwrap();

@@ -1,12 +1,13 @@
 //! PutRecords by either client: the same entries go out, and the same answer means the same results.
 
-use super::shards::hash_of;
+use super::shards::{hash_of, lane_of};
 use super::{THROTTLED, cbor, is_arn};
 use crate::aws::call::{CborFailure, JsonClient};
 use crate::aws::json::{Text, base64_bytes, push_base64, push_string};
 use crate::aws::{Aws, CallFailure, result_of_entry, unreadable};
 use bytes::Bytes;
 use serde::Deserialize;
+use sluice_core::lanes::LaneId;
 use sluice_core::record::RecordResult;
 use std::io::Write as _;
 
@@ -18,11 +19,14 @@ const ENTRY_BYTES: usize = r#"{"Data":,"PartitionKey":""},"#.len();
 const HASH_BYTES: usize = r#","ExplicitHashKey":"""#.len() + 39;
 
 /// A record as it is sent.
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) data: &'a [u8],
     pub(super) key: Key<'a>,
     /// Which shard it goes to, whatever its key.
     pub(super) hash: Option<u128>,
+    /// Events in it: several in a container.
+    pub(super) records: usize,
 }
 
 impl Entry<'_> {
@@ -59,7 +63,15 @@ impl Key<'_> {
 }
 
 /// One result for each entry of the answer, however many there are.
-pub(super) type Answered = Result<Vec<RecordResult>, CallFailure>;
+pub(super) type Answered = Result<Vec<EntryResult>, CallFailure>;
+
+/// What an entry of the answer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EntryResult {
+    pub(super) result: RecordResult,
+    /// Where a delivered record is.
+    pub(super) shard: Option<LaneId>,
+}
 
 /// By our own client, in JSON.
 pub(super) async fn in_json(
@@ -78,7 +90,7 @@ pub(super) async fn in_cbor(
     aws: &Aws,
     stream: &str,
     entries: &[Entry<'_>],
-) -> Result<Vec<RecordResult>, CborFailure> {
+) -> Result<Vec<EntryResult>, CborFailure> {
     let body = cbor::body(stream, entries);
     let answer = client.call_in_cbor(aws, TARGET, body).await?;
     cbor::results(&answer).map_err(|error| CborFailure::from(unreadable(&error)))
@@ -142,15 +154,20 @@ struct AnswerEntry<'a> {
     sequence_number: Option<Text<'a>>,
     #[serde(rename = "ErrorCode", borrow)]
     error_code: Option<Text<'a>>,
+    #[serde(rename = "ShardId", borrow)]
+    shard_id: Option<Text<'a>>,
 }
 
-fn results(answer: &[u8]) -> Result<Vec<RecordResult>, serde_json::Error> {
+fn results(answer: &[u8]) -> Result<Vec<EntryResult>, serde_json::Error> {
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let result_of = |entry: &AnswerEntry<'_>| {
         let id = entry.sequence_number.as_ref();
         let is_stored = id.is_some_and(|id| !id.0.is_empty());
         let error_code = entry.error_code.as_ref().map(|text| &*text.0);
-        result_of_entry(is_stored, error_code, &THROTTLED)
+        EntryResult {
+            result: result_of_entry(is_stored, error_code, &THROTTLED),
+            shard: entry.shard_id.as_ref().and_then(|id| lane_of(&id.0)),
+        }
     };
     Ok(answer.entries.iter().flatten().map(result_of).collect())
 }
@@ -190,7 +207,10 @@ pub(super) async fn by_sdk(
     let entries = answer.records().iter();
     let result_of = |entry: &PutRecordsResultEntry| {
         let is_stored = entry.sequence_number().is_some_and(|id| !id.is_empty());
-        result_of_entry(is_stored, entry.error_code(), &THROTTLED)
+        EntryResult {
+            result: result_of_entry(is_stored, entry.error_code(), &THROTTLED),
+            shard: entry.shard_id().and_then(lane_of),
+        }
     };
     Ok(entries.map(result_of).collect())
 }

@@ -1,6 +1,6 @@
 //! Settings of `type = "kinesis"`.
 
-use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink};
+use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink, PUT_UNIT_BYTES};
 use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
 use crate::keyword_enum;
 use crate::output::{
@@ -59,6 +59,10 @@ crate::settings! {
         spread_hot_keys: bool = false, switch();
         /// What the calls that write are made of. CBOR, which the AWS SDKs for Java use, is a quarter smaller than JSON. A server that does not read it gets JSON.
         encoding: Encoding = Encoding::Cbor, word::<Encoding>();
+        /// Several records of a shard go as one, in the container of the Kinesis Producer Library, if the stream's consumers can take it apart.
+        aggregate: bool = false, switch();
+        /// Bytes of such a container, its key included; the service bills 25 KiB at a time.
+        aggregate_bytes_max: usize = 2 * PUT_UNIT_BYTES, bytes(1 << 10, 1 << 20);
         /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's, in a program that is built with `--features aws-sdk`.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
@@ -85,7 +89,16 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         &TYPE,
         &Usual::SERVICE,
         context,
-        |reader, patience| KinesisSettings::read(reader, context.record_bytes.size(), patience),
+        |reader, patience| {
+            let settings = KinesisSettings::read(reader, context.record_bytes.size(), patience);
+            reader.only_if(
+                settings.aggregate,
+                &["aggregate_bytes_max"],
+                "aggregate",
+                "false",
+            );
+            settings
+        },
     )
 }
 

@@ -25,6 +25,11 @@ pub(super) fn hash_of(key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(key.as_bytes()).into())
 }
 
+/// The shard with this id, which ends with its number.
+pub(super) fn lane_of(id: &str) -> Option<LaneId> {
+    Some(LaneId(id.rsplit('-').next()?.parse().ok()?))
+}
+
 /// A shard as ListShards has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -103,7 +108,7 @@ impl ShardMap {
                 Some(OpenShard {
                     first: bound(&range.starting_hash_key)?,
                     last: bound(&range.ending_hash_key)?,
-                    number: shard.shard_id.rsplit('-').next()?.parse().ok()?,
+                    number: lane_of(&shard.shard_id)?.0,
                 })
             };
             shards.push(read().ok_or_else(|| MapError::Unreadable {
@@ -123,9 +128,19 @@ impl ShardMap {
 
     /// The shard of a hash; `None` while the map is not known, or has a hole there.
     pub(super) fn shard_of(&self, hash: u128) -> Option<LaneId> {
-        let at = self.shards.partition_point(|shard| shard.last < hash);
-        let shard = self.shards.get(at).filter(|shard| shard.first <= hash)?;
+        let shard = self.shards.get(self.place_of(hash)?)?;
         Some(LaneId(shard.number))
+    }
+
+    /// Its place among the shards.
+    pub(super) fn place_of(&self, hash: u128) -> Option<usize> {
+        let at = self.shards.partition_point(|shard| shard.last < hash);
+        self.shards.get(at).filter(|shard| shard.first <= hash)?;
+        Some(at)
+    }
+
+    pub(super) fn has(&self, shard: LaneId) -> bool {
+        self.shards.iter().any(|known| known.number == shard.0)
     }
 
     /// A hash in one of the shards that are not hot, each as likely as its share of them; `None` where all are.

@@ -1,9 +1,20 @@
 //! The Kinesis sink against a server that answers by script.
 
+mod aggregated;
+
 use super::*;
 use crate::aws::AwsClient;
 use crate::aws::script::{
     Answer, Server, Service, data, error, failed, keys, record, scripted, three,
+};
+use aggregated::{
+    a_container_in_a_known_wrong_shard_is_sent_again,
+    a_container_in_another_shard_has_the_shards_listed_again,
+    a_lone_record_of_a_shard_goes_as_it_is, an_invalid_container_is_retried_record_by_record,
+    containers_stay_within_their_size_and_smaller_on_hot_shards,
+    more_containers_than_a_call_takes_make_several_calls,
+    records_without_a_key_share_a_container_outside_hot_shards,
+    the_result_of_a_container_is_that_of_its_records, without_shards_or_keys_nothing_is_aggregated,
 };
 use aws_credential_types::Credentials;
 use serde_json::{Value, json};
@@ -87,6 +98,15 @@ by_all_clients!(
     settings_win_over_the_aws_environment,
     records_without_a_key_avoid_a_shard_that_throttles,
     hot_keys_are_spread_where_the_operator_says_so,
+    the_result_of_a_container_is_that_of_its_records,
+    a_lone_record_of_a_shard_goes_as_it_is,
+    records_without_a_key_share_a_container_outside_hot_shards,
+    containers_stay_within_their_size_and_smaller_on_hot_shards,
+    more_containers_than_a_call_takes_make_several_calls,
+    an_invalid_container_is_retried_record_by_record,
+    without_shards_or_keys_nothing_is_aggregated,
+    a_container_in_another_shard_has_the_shards_listed_again,
+    a_container_in_a_known_wrong_shard_is_sent_again,
 );
 
 async fn server() -> Server {

@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_kinesis::types::{ShardIteratorType, StreamStatus};
+use aws_sdk_kinesis::types::{Shard, ShardIteratorType, StreamStatus};
 use std::env;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -22,6 +22,8 @@ pub(crate) struct Stream {
 /// One record as a consumer gets it.
 pub(crate) struct Stored {
     pub(crate) shard: String,
+    /// The first and the last hash of the shard.
+    pub(crate) hashes: [String; 2],
     pub(crate) key: String,
     pub(crate) sequence_number: String,
     pub(crate) data: Vec<u8>,
@@ -52,17 +54,22 @@ impl Stream {
             .send()
             .await
             .unwrap();
+        stream.await_active().await;
+        stream
+    }
+
+    async fn await_active(&self) {
         for _ in 0..200 {
-            let answer = stream
+            let answer = self
                 .client
                 .describe_stream_summary()
-                .stream_name(&stream.name)
+                .stream_name(&self.name)
                 .send()
                 .await
                 .unwrap();
             let summary = answer.stream_description_summary().unwrap();
             if *summary.stream_status() == StreamStatus::Active {
-                return stream;
+                return;
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -81,17 +88,57 @@ impl Stream {
         assert!(shards.next_token().is_none(), "more shards than were made");
         let mut stored = Vec::new();
         for shard in shards.shards() {
-            self.read_shard(shard.shard_id(), &mut stored).await;
+            self.read_shard(shard, &mut stored).await;
         }
         stored
     }
 
-    async fn read_shard(&self, shard: &str, stored: &mut Vec<Stored>) {
+    /// Splits the shard of the lowest hashes in the middle and merges its halves, five times, with a while in between.
+    pub(crate) async fn reshard_ten_times(&self) {
+        for _ in 0..5 {
+            sleep(Duration::from_millis(250)).await;
+            let shard = self.open_shards().await.remove(0);
+            let [first, last] = hashes(&shard).map(|hash| hash.parse::<u128>().unwrap());
+            let split = self.client.split_shard().stream_name(&self.name);
+            let split = split.shard_to_split(shard.shard_id());
+            let middle = first + (last - first) / 2;
+            split
+                .new_starting_hash_key(middle.to_string())
+                .send()
+                .await
+                .unwrap();
+            self.await_active().await;
+            sleep(Duration::from_millis(250)).await;
+            let shards = self.open_shards().await;
+            let merge = self.client.merge_shards().stream_name(&self.name);
+            merge
+                .shard_to_merge(shards[0].shard_id())
+                .adjacent_shard_to_merge(shards[1].shard_id())
+                .send()
+                .await
+                .unwrap();
+            self.await_active().await;
+        }
+    }
+
+    /// By their hashes.
+    async fn open_shards(&self) -> Vec<Shard> {
+        let listed = self.client.list_shards().stream_name(&self.name);
+        let mut shards = listed.send().await.unwrap().shards.unwrap();
+        shards.retain(|shard| {
+            let range = shard.sequence_number_range();
+            range.is_some_and(|range| range.ending_sequence_number().is_none())
+        });
+        shards.sort_by_key(|shard| hashes(shard)[0].parse::<u128>().unwrap());
+        shards
+    }
+
+    async fn read_shard(&self, shard: &Shard, stored: &mut Vec<Stored>) {
         let answer = self
             .client
             .get_shard_iterator()
             .stream_name(&self.name)
-            .shard_id(shard)
+            .shard_id(shard.shard_id())
             .shard_iterator_type(ShardIteratorType::TrimHorizon)
             .send()
             .await
@@ -110,7 +157,8 @@ impl Stream {
                 answer.records().is_empty() && answer.millis_behind_latest().unwrap_or(0) == 0;
             stored.extend(answer.records.into_iter().map(|record| {
                 Stored {
-                    shard: shard.to_owned(),
+                    shard: shard.shard_id().to_owned(),
+                    hashes: hashes(shard),
                     key: record
                         .partition_key
                         .expect("all of these streams need keys"),
@@ -123,6 +171,11 @@ impl Stream {
             }
             iterator = answer.next_shard_iterator;
         }
-        panic!("{shard} has no end");
+        panic!("{shard:?} has no end");
     }
+}
+
+fn hashes(shard: &Shard) -> [String; 2] {
+    let range = shard.hash_key_range().unwrap();
+    [range.starting_hash_key(), range.ending_hash_key()].map(str::to_owned)
 }

@@ -7,7 +7,7 @@ use super::load::burst;
 use super::proxy::Proxy;
 use super::wait_until;
 use serde_json::{Value, json};
-use sluice_loadtest::kinesis::{Emulator, Faults, Options};
+use sluice_loadtest::kinesis::{Emulator, Faults, Options, StoredRecord};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,8 @@ pub(crate) fn stored(emulator: &Emulator) -> Stored {
     Stored::of(
         records
             .iter()
-            .flat_map(|record| ids_of_record(&record.data)),
+            .flat_map(StoredRecord::delivered)
+            .flat_map(ids_of_record),
     )
 }
 
