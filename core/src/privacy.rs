@@ -24,6 +24,7 @@ use crate::civil;
 use crate::json::escape::quote_into;
 use crate::json::split::Event;
 use crate::request::RequestContext;
+use crate::server_fields::ServerField;
 use parameters::Parameters;
 use path::Tree;
 use redact::Values;
@@ -49,7 +50,7 @@ pub const LOOKUPS_FREE: usize = 256;
 pub const LOOKUP_BYTES: usize = 4;
 
 /// The field that holds a client's address, in events and in records.
-const ADDRESS_FIELD: &str = "ip";
+const ADDRESS_FIELD: &str = ServerField::Address.usual_name();
 
 /// The query parameter that stands in for a client's address.
 const ADDRESS_PARAMETER: &str = "fakeIp";
@@ -156,6 +157,8 @@ pub struct Rules {
     pub keys: Vec<HashKey>,
     /// What is stored of addresses, where the listener has no rule of its own.
     pub addresses: AddressRule,
+    /// Fields that hold a client's address, besides `ip`.
+    pub address_fields: Vec<String>,
     /// Whether some listener may have another rule for addresses.
     pub listeners_differ: bool,
     /// What follows from `Sec-GPC: 1`.
@@ -194,6 +197,7 @@ pub struct Privacy {
     parameters: Parameters,
     keys: Vec<HashKey>,
     addresses: AddressRule,
+    address_fields: Vec<Box<str>>,
     policies: [SignalPolicy; 3],
     list: Arc<SuppressCell>,
     /// Of an event's own fields, the address alone has a rule.
@@ -212,12 +216,15 @@ impl Privacy {
         }
         let is_address_only = fields.is_empty();
         let touches_addresses = rules.addresses != AddressRule::Keep || rules.listeners_differ;
-        if touches_addresses
-            && fields.top_level(ADDRESS_FIELD).is_none()
-            && let Ok(path) = ADDRESS_FIELD.parse()
-        {
-            // A rule for a part of it stands for itself.
-            let _ = fields.add(&path, Action::Address);
+        let address_fields = rules.address_fields.iter().map(|name| &**name);
+        let address_fields = std::iter::once(ADDRESS_FIELD).chain(address_fields);
+        for name in address_fields.clone().filter(|_| touches_addresses) {
+            if fields.top_level(name).is_none()
+                && let Ok(path) = name.parse()
+            {
+                // A rule for a part of it stands for itself.
+                let _ = fields.add(&path, Action::Address);
+            }
         }
         let mut stripped = fields.clone();
         for path in &rules.strip {
@@ -257,10 +264,16 @@ impl Privacy {
             parameters,
             keys: rules.keys.clone(),
             addresses: rules.addresses,
+            address_fields: address_fields.map(Box::from).collect(),
             policies: [rules.on_gpc, rules.on_dnt, rules.on_sp_anonymous],
             list: Arc::clone(&rules.list),
             is_address_only,
         })
+    }
+
+    /// The fields that hold a client's address.
+    pub(crate) fn address_fields(&self) -> impl Iterator<Item = &str> {
+        self.address_fields.iter().map(|name| &**name)
     }
 
     /// How this request is treated, whose body has this many bytes once unpacked.
@@ -364,33 +377,38 @@ impl Treatment<'_> {
         Cow::Owned(String::from_utf8_lossy(&treated).into_owned())
     }
 
-    /// A field that the server adds, from its text to what may be stored of it.
-    pub(crate) fn server_field(&mut self, name: &str, text: &[u8]) -> Option<Vec<u8>> {
-        let mut left = Vec::with_capacity(text.len());
-        let action = self.tree.top_level(name);
-        match action {
-            Some(Action::Drop) => {
-                self.values.tally.dropped += 1;
+    /// A field that the server adds under this name, from its text to what may be stored of it. Rules for its usual
+    /// name hold whatever it is called.
+    pub(crate) fn server_field<'t>(
+        &mut self,
+        field: ServerField,
+        name: &str,
+        mut text: Cow<'t, [u8]>,
+    ) -> Option<Cow<'t, [u8]>> {
+        let usual = field.usual_name();
+        let renamed = self.tree.top_level(name).filter(|_| name != usual);
+        let actions = [self.tree.top_level(usual), renamed];
+        if actions.contains(&Some(Action::Drop)) {
+            self.values.tally.dropped += 1;
+            return None;
+        }
+        // The address has its own rule in any case: others come on top of it.
+        if field == ServerField::Address && self.values.addresses != AddressRule::Keep {
+            let mut left = Vec::with_capacity(text.len());
+            if !self.values.address(&text, &mut left) {
                 return None;
             }
-            // The address has its own rule in any case: another one comes on top of it.
-            _ if name == ADDRESS_FIELD && self.values.addresses != AddressRule::Keep => {
-                if !self.values.address(text, &mut left) {
-                    return None;
-                }
-            }
-            _ => left.extend_from_slice(text),
+            text = Cow::Owned(left);
         }
-        match action {
-            None | Some(Action::Address) => Some(left),
-            Some(action) => {
-                let (mut json, mut treated) = (Vec::new(), Vec::new());
-                quote_into(&left, &mut json);
-                let is_treated = self.values.write(action, &json, &mut treated);
-                let json = if is_treated { treated } else { json };
-                Some(redact::text_of(&json).into_owned())
+        let actions = actions.into_iter().flatten();
+        for action in actions.filter(|action| *action != Action::Address) {
+            let (mut json, mut treated) = (Vec::new(), Vec::new());
+            quote_into(&text, &mut json);
+            if self.values.write(action, &json, &mut treated) {
+                text = Cow::Owned(redact::text_of(&treated).into_owned());
             }
         }
+        Some(text)
     }
 
     /// Appends an event with its values treated, and gives what it is now. `None` if it is withheld.

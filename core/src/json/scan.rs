@@ -9,7 +9,7 @@ use super::simd;
 use super::unescape;
 
 /// How many fields one scan can look up.
-pub const WANTED_MAX: usize = 12;
+pub const WANTED_MAX: usize = 16;
 
 /// A JSON syntax error and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,14 @@ pub struct Wanted<'n> {
     count: usize,
     /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
     lengths: u64,
+    /// Bit n is set if some name begins with a byte whose last six bits are n: skips most of the others.
+    firsts: u64,
+}
+
+/// The bit of a name's first byte.
+#[inline(always)]
+pub(crate) fn first_bit(name: &[u8]) -> u64 {
+    1 << (name.first().copied().unwrap_or(0) & 63)
 }
 
 impl<'n> Wanted<'n> {
@@ -59,6 +67,7 @@ impl<'n> Wanted<'n> {
         *self.names.get_mut(slot)? = name;
         self.count += 1;
         self.lengths |= 1 << name.len().min(63);
+        self.firsts |= first_bit(name);
         Some(slot)
     }
 
@@ -82,7 +91,7 @@ impl<'n> Wanted<'n> {
                 .iter()
                 .position(|name| unescape::equals(key, name));
         }
-        if self.lengths >> key.len().min(63) & 1 == 0 {
+        if self.lengths >> key.len().min(63) & 1 == 0 || self.firsts & first_bit(key) == 0 {
             return None;
         }
         self.names[..self.count]
@@ -96,6 +105,8 @@ impl<'n> Wanted<'n> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     spans: [Span; WANTED_MAX],
+    /// Bit n is set if slot n has a value.
+    slots: u32,
 }
 
 impl Found {
@@ -104,6 +115,11 @@ impl Found {
     pub fn get(&self, slot: usize) -> Option<Span> {
         // No value ends at byte 0, so an empty span means "absent".
         self.spans.get(slot).copied().filter(|span| span.end != 0)
+    }
+
+    /// Which of these slots have a value, by bit.
+    pub(crate) fn among(&self, slots: u32) -> u32 {
+        self.slots & slots
     }
 
     /// The slot and start of the first value that starts there or behind.
@@ -126,6 +142,7 @@ impl Found {
     pub(crate) fn set(&mut self, slot: usize, value: Span) {
         if let Some(span) = self.spans.get_mut(slot) {
             *span = value;
+            self.slots |= 1 << slot;
         }
     }
 }
@@ -313,6 +330,7 @@ pub fn value(
                         start: value_start as u32,
                         end: scan.at as u32,
                     };
+                    found.slots |= 1 << slot;
                 }
             }
             scan.space();

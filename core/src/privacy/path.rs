@@ -1,6 +1,7 @@
 //! Paths of fields, and the tree that an event is compared with.
 
 use super::Action;
+use crate::json::scan::first_bit;
 use crate::json::step;
 use std::fmt;
 use std::str::FromStr;
@@ -147,11 +148,6 @@ struct Node {
     lengths: u64,
     /// Bit n is set if some name begins with a byte whose last six bits are n: skips most of the others.
     firsts: u64,
-}
-
-/// The bit of a name's first byte.
-fn first_bit(name: &[u8]) -> u64 {
-    1 << (name.first().copied().unwrap_or(0) & 63)
 }
 
 /// The node of an event itself.
