@@ -420,7 +420,7 @@ fn signals_are_fields_and_follow_their_policies() {
     let all = value(&plain, &says(true, Some(true), true), r#"{"dnt":"own"}"#);
     assert_eq!(
         (&all["gpc"], &all["dnt"], &all["sp_anonymous"]),
-        (&json!(true), &json!("own"), &json!(true))
+        (&json!(true), &json!(true), &json!(true))
     );
     let none = value(&plain, &says(false, Some(false), false), "{}");
     assert_eq!((none.get("gpc"), &none["dnt"]), (None, &json!(false)));
