@@ -13,7 +13,7 @@ use crate::letter::{Contents, Desk};
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord, RecordLimits};
-use crate::privacy::{Privacy, Signals, Treatment};
+use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::{Choice, SAMPLE_RATE};
@@ -25,8 +25,8 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::mem;
 
-// Names that a scan looks for beside those of rules: the server's, `ip`, the key's and the topic's.
-const _: () = assert!(ServerField::ALL.len() + 1 + 1 + FIELDS_MAX <= WANTED_MAX);
+// Names that a scan looks for in any case: the server's, the key's and the topic's. Rules have the room that is left.
+const _: () = assert!(ServerField::ALL.len() + 1 + FIELDS_MAX <= WANTED_MAX);
 
 /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
 fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
@@ -87,11 +87,7 @@ pub(crate) fn prepare(
     let fields = &*plan.server_fields;
     let mut wanted = Wanted::default();
     fields.want(&mut wanted);
-    let field_slots = (1 << wanted.len()) - 1;
     add_server_fields(fields, request, treatment.as_mut(), &mut scratch.additions);
-    let address_names = privacy.into_iter().flat_map(Privacy::address_fields);
-    let address_slots = address_names.filter_map(|name| wanted.add(name.as_bytes()));
-    let address_slots = address_slots.fold(0, |slots, slot| slots | 1 << slot);
     let (field_slot, request_key) = match &plan.partition {
         PartitionRule::Random => (None, None),
         PartitionRule::Timestamp => {
@@ -107,6 +103,9 @@ pub(crate) fn prepare(
         }
     }
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
+    if let Some(treatment) = &mut treatment {
+        treatment.want(&mut wanted);
+    }
     if let Some(rules) = &mut rules {
         rules.want(&mut wanted);
     }
@@ -149,7 +148,7 @@ pub(crate) fn prepare(
         };
         let mut present = Present::default();
         let (mut sent_in, mut is_treated) = (body, false);
-        let clashing = event.found.among(field_slots);
+        let clashing = fields.sent_in(&event.found);
         if clashing != 0 {
             fields.count(clashing, clashes);
             match fields.clash {
@@ -171,8 +170,7 @@ pub(crate) fn prepare(
             }
         }
         if let Some(treatment) = &mut treatment {
-            let names_address = event.found.among(address_slots) != 0;
-            let treated = treatment.event(sent_in, &event, names_address, &mut scratch.treated);
+            let treated = treatment.event(sent_in, &event, &mut scratch.treated);
             let Some(treated) = treated else {
                 withheld.push(index);
                 continue;

@@ -22,12 +22,13 @@ pub use suppress::{SUPPRESS_BYTES_MAX, SUPPRESSED_MAX, SuppressCell, SuppressErr
 
 use crate::civil;
 use crate::json::escape::quote_into;
+use crate::json::scan::Wanted;
 use crate::json::split::Event;
 use crate::request::RequestContext;
 use crate::server_fields::ServerField;
 use parameters::Parameters;
 use path::Tree;
-use redact::Values;
+use redact::{Heads, Values};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -197,11 +198,8 @@ pub struct Privacy {
     parameters: Parameters,
     keys: Vec<HashKey>,
     addresses: AddressRule,
-    address_fields: Vec<Box<str>>,
     policies: [SignalPolicy; 3],
     list: Arc<SuppressCell>,
-    /// Of an event's own fields, the address alone has a rule.
-    is_address_only: bool,
 }
 
 impl Privacy {
@@ -214,11 +212,10 @@ impl Privacy {
         for (path, action) in &rules.fields {
             fields.add(path, *action)?;
         }
-        let is_address_only = fields.is_empty();
         let touches_addresses = rules.addresses != AddressRule::Keep || rules.listeners_differ;
         let address_fields = rules.address_fields.iter().map(|name| &**name);
         let address_fields = std::iter::once(ADDRESS_FIELD).chain(address_fields);
-        for name in address_fields.clone().filter(|_| touches_addresses) {
+        for name in address_fields.filter(|_| touches_addresses) {
             if fields.top_level(name).is_none()
                 && let Ok(path) = name.parse()
             {
@@ -264,16 +261,9 @@ impl Privacy {
             parameters,
             keys: rules.keys.clone(),
             addresses: rules.addresses,
-            address_fields: address_fields.map(Box::from).collect(),
             policies: [rules.on_gpc, rules.on_dnt, rules.on_sp_anonymous],
             list: Arc::clone(&rules.list),
-            is_address_only,
         })
-    }
-
-    /// The fields that hold a client's address.
-    pub(crate) fn address_fields(&self) -> impl Iterator<Item = &str> {
-        self.address_fields.iter().map(|name| &**name)
     }
 
     /// How this request is treated, whose body has this many bytes once unpacked.
@@ -305,7 +295,7 @@ impl Privacy {
             } else {
                 &self.fields
             },
-            is_address_only: self.is_address_only && !is_stripped,
+            heads: None,
             ids: &self.ids,
             keys: &self.keys,
             list: (!self.ids.is_empty()).then(|| self.list.get()),
@@ -339,7 +329,8 @@ impl Privacy {
 #[derive(Debug)]
 pub struct Treatment<'p> {
     tree: &'p Tree,
-    is_address_only: bool,
+    /// Where the scan finds the event's own members that have rules or parts with rules, if it looks for all of them.
+    heads: Option<Heads>,
     ids: &'p Tree,
     keys: &'p [HashKey],
     list: Option<Arc<SuppressList>>,
@@ -349,7 +340,12 @@ pub struct Treatment<'p> {
     values: Values<'p>,
 }
 
-impl Treatment<'_> {
+impl<'p> Treatment<'p> {
+    /// Has the scan look for the event's own members that matter here, so that others are not walked again.
+    pub(crate) fn want(&mut self, wanted: &mut Wanted<'p>) {
+        self.heads = Heads::want(self.tree, wanted);
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
@@ -412,14 +408,7 @@ impl Treatment<'_> {
     }
 
     /// Appends an event with its values treated, and gives what it is now. `None` if it is withheld.
-    /// `names_address` says whether the client sent an address in it.
-    pub(crate) fn event(
-        &mut self,
-        body: &[u8],
-        event: &Event,
-        names_address: bool,
-        out: &mut Vec<u8>,
-    ) -> Option<Event> {
+    pub(crate) fn event(&mut self, body: &[u8], event: &Event, out: &mut Vec<u8>) -> Option<Event> {
         let raw = event.span.of(body);
         if let Some(list) = self.list.as_ref().filter(|list| !list.is_empty()) {
             let (keys, left) = (self.keys, &mut self.lookups_left);
@@ -436,15 +425,11 @@ impl Treatment<'_> {
                 return None;
             }
         }
-        if self.tree.is_empty() || (self.is_address_only && !names_address) {
-            return Some(redact::copied(body, event, out));
-        }
-        Some(redact::redact(
-            self.tree,
-            &mut self.values,
-            body,
-            event,
-            out,
-        ))
+        let (tree, values) = (self.tree, &mut self.values);
+        Some(match &self.heads {
+            Some(heads) if !heads.are_in(event) => redact::copied(body, event, out),
+            Some(heads) => redact::by_heads(heads, tree, values, body, event, out),
+            None => redact::redact(tree, values, body, event, out),
+        })
     }
 }

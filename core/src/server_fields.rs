@@ -2,7 +2,7 @@
 //!
 //! Names are compared as readers of JSON do, after unescaping: `"\u0069p"` is `ip`.
 
-use crate::json::scan::Wanted;
+use crate::json::scan::{Found, MARKS_MAX, Wanted};
 use crate::route::rules::SAMPLE_RATE;
 
 /// Bytes of a field's name.
@@ -77,6 +77,8 @@ pub enum Clash {
     /// The client's.
     Client,
 }
+
+const _: () = assert!(ServerField::ALL.len() <= MARKS_MAX);
 
 /// How many events had a field of the client's of a name that the server writes; by [`ServerField::ALL`].
 pub type Clashes = [u64; ServerField::ALL.len()];
@@ -172,17 +174,29 @@ impl ServerFields {
         self.named.iter().map(|(field, name)| (*field, &**name))
     }
 
-    /// Has the scan look for the names, before any others: the n-th field's has the n-th slot.
+    /// Has the scan look for the names, before any others.
     pub(crate) fn want<'n>(&'n self, wanted: &mut Wanted<'n>) {
         for (_, name) in self.iter() {
-            wanted.add(name.as_bytes());
+            match self.clash {
+                // It goes: its value is of no interest.
+                Clash::Server => wanted.mark(name.as_bytes()),
+                Clash::Client => wanted.add(name.as_bytes()),
+            };
         }
     }
 
-    /// Counts an event in which the client wrote the fields of these slots.
-    pub(crate) fn count(&self, slots: u32, clashes: &mut Clashes) {
-        for (slot, (field, _)) in self.iter().enumerate() {
-            clashes[field as usize] += u64::from(slots >> slot & 1);
+    /// Which of the fields a client sent: bit n for the n-th.
+    pub(crate) fn sent_in(&self, found: &Found) -> u32 {
+        match self.clash {
+            Clash::Server => u32::from(found.marks()),
+            Clash::Client => u32::from(found.among((1 << self.named.len()) - 1)),
+        }
+    }
+
+    /// Counts an event in which the client wrote these fields, by [`ServerFields::sent_in`].
+    pub(crate) fn count(&self, sent: u32, clashes: &mut Clashes) {
+        for (at, (field, _)) in self.iter().enumerate() {
+            clashes[field as usize] += u64::from(sent >> at & 1);
         }
     }
 }

@@ -9,7 +9,12 @@ use super::simd;
 use super::unescape;
 
 /// How many fields one scan can look up.
-pub const WANTED_MAX: usize = 16;
+pub const WANTED_MAX: usize = 12;
+
+/// How many fields one scan can look for besides, only to say whether they are there.
+pub const MARKS_MAX: usize = 8;
+
+const NAMES_MAX: usize = MARKS_MAX + WANTED_MAX;
 
 /// A JSON syntax error and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,35 +45,69 @@ impl Span {
 }
 
 /// The top-level fields to look for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Wanted<'n> {
-    names: [&'n [u8]; WANTED_MAX],
+    /// Marks first, then the fields whose values are wanted.
+    names: [&'n [u8]; NAMES_MAX],
+    marks: usize,
     count: usize,
-    /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
-    lengths: u64,
-    /// Bit n is set if some name begins with a byte whose last six bits are n: skips most of the others.
-    firsts: u64,
+    /// Which names may be a key, by bit, by [`bucket`]: none for most keys, so that they are compared with nothing.
+    buckets: [u32; BUCKETS],
 }
 
-/// The bit of a name's first byte.
+const BUCKETS: usize = 64;
+
+const _: () = assert!(NAMES_MAX <= u32::BITS as usize && WANTED_MAX <= 16);
+
+/// Where names are that may be a key of this length and first byte.
 #[inline(always)]
-pub(crate) fn first_bit(name: &[u8]) -> u64 {
-    1 << (name.first().copied().unwrap_or(0) & 63)
+fn bucket(first: u8, length: usize) -> usize {
+    (usize::from(first) ^ (length << 2)) % BUCKETS
+}
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Wanted {
+            names: [&[]; NAMES_MAX],
+            marks: 0,
+            count: 0,
+            buckets: [0; BUCKETS],
+        }
+    }
 }
 
 impl<'n> Wanted<'n> {
     /// Adds a name and returns its slot; an existing name keeps its slot. `None` when
     /// [`WANTED_MAX`] names are taken.
     pub fn add(&mut self, name: &'n [u8]) -> Option<usize> {
-        if let Some(slot) = self.names[..self.count].iter().position(|n| *n == name) {
+        let taken = &self.names[MARKS_MAX..MARKS_MAX + self.count];
+        if let Some(slot) = taken.iter().position(|taken| *taken == name) {
             return Some(slot);
         }
         let slot = self.count;
-        *self.names.get_mut(slot)? = name;
+        self.put(name, MARKS_MAX + slot)?;
         self.count += 1;
-        self.lengths |= 1 << name.len().min(63);
-        self.firsts |= first_bit(name);
         Some(slot)
+    }
+
+    /// Adds a name of which [`Found::marks`] tells whether it is there, by the bit that is returned. Its value is not
+    /// found, even if it is wanted. `None` when [`MARKS_MAX`] names are taken.
+    pub(crate) fn mark(&mut self, name: &'n [u8]) -> Option<usize> {
+        let mark = self.marks;
+        if mark == MARKS_MAX {
+            return None;
+        }
+        self.put(name, mark)?;
+        self.marks += 1;
+        Some(mark)
+    }
+
+    fn put(&mut self, name: &'n [u8], at: usize) -> Option<()> {
+        *self.names.get_mut(at)? = name;
+        // An empty key is looked up by its closing quote.
+        let first = name.first().copied().unwrap_or(b'"');
+        self.buckets[bucket(first, name.len())] |= 1 << at;
+        Some(())
     }
 
     /// Number of names.
@@ -83,20 +122,31 @@ impl<'n> Wanted<'n> {
         self.count == 0
     }
 
-    /// The slot of a key as it stands between its quotes.
-    #[inline]
-    fn slot(&self, key: &[u8], escaped: bool) -> Option<usize> {
-        if escaped {
-            return self.names[..self.count]
-                .iter()
-                .position(|name| unescape::equals(key, name));
+    /// The number of a key without escapes: `body[start..end]`, with a quote behind it.
+    #[inline(always)]
+    fn number(&self, body: &[u8], start: usize, end: usize) -> Option<usize> {
+        let mut numbers = self.buckets[bucket(byte(body, start), end - start)];
+        // The least first: marks go before wanted values.
+        while numbers != 0 {
+            let number = numbers.trailing_zeros() as usize;
+            if self.names.get(number) == Some(&&body[start..end]) {
+                return Some(number);
+            }
+            numbers &= numbers - 1;
         }
-        if self.lengths >> key.len().min(63) & 1 == 0 || self.firsts & first_bit(key) == 0 {
-            return None;
-        }
-        self.names[..self.count]
-            .iter()
-            .position(|name| *name == key)
+        None
+    }
+
+    /// The number of a key with escapes, as it stands between its quotes.
+    #[cold]
+    fn number_of_escaped(&self, key: &[u8]) -> Option<usize> {
+        let is_key = |range: &std::ops::Range<usize>| {
+            let mut names = self.names[range.clone()].iter();
+            let at = names.position(|name| unescape::equals(key, name))?;
+            Some(range.start + at)
+        };
+        let marks = 0..self.marks;
+        is_key(&marks).or_else(|| is_key(&(MARKS_MAX..MARKS_MAX + self.count)))
     }
 }
 
@@ -106,7 +156,13 @@ impl<'n> Wanted<'n> {
 pub struct Found {
     spans: [Span; WANTED_MAX],
     /// Bit n is set if slot n has a value.
-    slots: u32,
+    slots: u16,
+    /// Bit n is set if the n-th mark is there.
+    marks: u8,
+    /// A wanted key came twice, or with escapes.
+    is_irregular: bool,
+    /// The slots in the order of their values, four bits each, the last one lowest; of use only in a regular object.
+    order: u64,
 }
 
 impl Found {
@@ -118,8 +174,23 @@ impl Found {
     }
 
     /// Which of these slots have a value, by bit.
-    pub(crate) fn among(&self, slots: u32) -> u32 {
+    pub(crate) fn among(&self, slots: u16) -> u16 {
         self.slots & slots
+    }
+
+    /// Which marks are there, by bit.
+    pub(crate) fn marks(&self) -> u8 {
+        self.marks
+    }
+
+    /// All values in their order, with their slots, where each key came once and without escapes.
+    pub(crate) fn in_order(&self) -> Option<impl Iterator<Item = (usize, Span)>> {
+        if self.is_irregular {
+            return None;
+        }
+        let places = (0..self.slots.count_ones()).rev();
+        let slots = places.map(|place| (self.order >> (4 * place) & 15) as usize);
+        Some(slots.map(|slot| (slot, self.spans[slot])))
     }
 
     /// The slot and start of the first value that starts there or behind.
@@ -139,11 +210,15 @@ impl Found {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn set(&mut self, slot: usize, value: Span) {
-        if let Some(span) = self.spans.get_mut(slot) {
-            *span = value;
-            self.slots |= 1 << slot;
-        }
+        let Some(span) = self.spans.get_mut(slot) else {
+            return;
+        };
+        *span = value;
+        self.is_irregular |= self.slots >> slot & 1 == 1;
+        self.slots |= 1 << slot;
+        self.order = self.order << 4 | slot as u64;
     }
 }
 
@@ -273,6 +348,8 @@ pub fn value(
         at: start,
         nest: Nest::default(),
         line_breaks: false,
+        is_irregular: false,
+        marks: 0,
     };
     let mut too_deep_at = None;
     let mut kind = Kind::Other;
@@ -317,6 +394,8 @@ pub fn value(
         loop {
             if scan.nest.depth <= 1 {
                 if scan.nest.depth == 0 {
+                    found.is_irregular |= scan.is_irregular;
+                    found.marks |= scan.marks;
                     return Ok(Value {
                         end: scan.at,
                         kind,
@@ -326,11 +405,8 @@ pub fn value(
                 }
                 if let Some((slot, value_start)) = field.take() {
                     // 32 bits suffice: `split` refuses longer bodies.
-                    found.spans[slot] = Span {
-                        start: value_start as u32,
-                        end: scan.at as u32,
-                    };
-                    found.slots |= 1 << slot;
+                    let (start, end) = (value_start as u32, scan.at as u32);
+                    found.set(slot, Span { start, end });
                 }
             }
             scan.space();
@@ -359,6 +435,9 @@ struct Scan<'a> {
     at: usize,
     nest: Nest,
     line_breaks: bool,
+    /// A wanted key had escapes.
+    is_irregular: bool,
+    marks: u8,
 }
 
 impl Scan<'_> {
@@ -389,10 +468,19 @@ impl Scan<'_> {
         }
         self.at += 1;
         self.space();
-        if self.nest.depth == 1
-            && let Some(slot) = wanted.slot(&self.body[start..end - 1], escaped)
-        {
-            *field = Some((slot, self.at));
+        if self.nest.depth == 1 {
+            let number = match escaped {
+                false => wanted.number(self.body, start, end - 1),
+                true => wanted.number_of_escaped(&self.body[start..end - 1]),
+            };
+            match number {
+                None => {}
+                Some(mark) if mark < MARKS_MAX => self.marks |= 1 << mark,
+                Some(number) => {
+                    self.is_irregular |= escaped;
+                    *field = Some((number - MARKS_MAX, self.at));
+                }
+            }
         }
         Ok(())
     }

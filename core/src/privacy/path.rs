@@ -1,7 +1,6 @@
 //! Paths of fields, and the tree that an event is compared with.
 
 use super::Action;
-use crate::json::scan::first_bit;
 use crate::json::step;
 use std::fmt;
 use std::str::FromStr;
@@ -150,6 +149,11 @@ struct Node {
     firsts: u64,
 }
 
+/// The bit of a name's first byte.
+fn first_bit(name: &[u8]) -> u64 {
+    1 << (name.first().copied().unwrap_or(0) & 63)
+}
+
 /// The node of an event itself.
 pub(super) const ROOT: usize = 0;
 
@@ -262,6 +266,13 @@ impl Tree {
             children.find(|(name, _)| name.as_bytes() == key)
         };
         found.map(|(_, child)| *child)
+    }
+
+    /// The event's own members that have nodes.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&str, usize)> {
+        let root = self.nodes.first().into_iter();
+        let heads = root.flat_map(|root| &root.children);
+        heads.map(|(name, node)| (&**name, *node))
     }
 
     #[inline]
