@@ -103,11 +103,11 @@ pub(crate) fn prepare(
         }
     }
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
-    if let Some(treatment) = &mut treatment {
-        treatment.want(&mut wanted);
-    }
     if let Some(rules) = &mut rules {
         rules.want(&mut wanted);
+    }
+    if let Some(treatment) = &mut treatment {
+        treatment.want(&mut wanted);
     }
     json::split::split(
         body,
@@ -170,7 +170,7 @@ pub(crate) fn prepare(
             }
         }
         if let Some(treatment) = &mut treatment {
-            let treated = treatment.event(sent_in, &event, &mut scratch.treated);
+            let treated = treatment.event(sent_in, &event, &wanted, &mut scratch.treated);
             let Some(treated) = treated else {
                 withheld.push(index);
                 continue;

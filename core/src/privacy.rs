@@ -341,7 +341,8 @@ pub struct Treatment<'p> {
 }
 
 impl<'p> Treatment<'p> {
-    /// Has the scan look for the event's own members that matter here, so that others are not walked again.
+    /// Has the scan look for the members that matter here, so that others are not walked again. To be asked last:
+    /// it matters what others look for.
     pub(crate) fn want(&mut self, wanted: &mut Wanted<'p>) {
         self.heads = Heads::want(self.tree, wanted);
     }
@@ -408,7 +409,13 @@ impl<'p> Treatment<'p> {
     }
 
     /// Appends an event with its values treated, and gives what it is now. `None` if it is withheld.
-    pub(crate) fn event(&mut self, body: &[u8], event: &Event, out: &mut Vec<u8>) -> Option<Event> {
+    pub(crate) fn event(
+        &mut self,
+        body: &[u8],
+        event: &Event,
+        wanted: &Wanted<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Event> {
         let raw = event.span.of(body);
         if let Some(list) = self.list.as_ref().filter(|list| !list.is_empty()) {
             let (keys, left) = (self.keys, &mut self.lookups_left);
@@ -428,7 +435,7 @@ impl<'p> Treatment<'p> {
         let (tree, values) = (self.tree, &mut self.values);
         Some(match &self.heads {
             Some(heads) if !heads.are_in(event) => redact::copied(body, event, out),
-            Some(heads) => redact::by_heads(heads, tree, values, body, event, out),
+            Some(heads) => redact::by_heads(heads, wanted, tree, values, body, event, out),
             None => redact::redact(tree, values, body, event, out),
         })
     }

@@ -44,11 +44,15 @@ impl Span {
     }
 }
 
-/// The top-level fields to look for.
+/// The fields to look for: an object's own, and members of the objects that are their values.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'n> {
     /// Marks first, then the fields whose values are wanted.
     names: [&'n [u8]; NAMES_MAX],
+    /// The slot of the field that a name is inside of, plus one; 0 for the object's own.
+    outers: [u8; NAMES_MAX],
+    /// Bit n is set if there are names inside of the field in slot n.
+    with_inner: u16,
     marks: usize,
     count: usize,
     /// Which names may be a key, by bit, by [`bucket`]: none for most keys, so that they are compared with nothing.
@@ -69,6 +73,8 @@ impl Default for Wanted<'_> {
     fn default() -> Self {
         Wanted {
             names: [&[]; NAMES_MAX],
+            outers: [0; NAMES_MAX],
+            with_inner: 0,
             marks: 0,
             count: 0,
             buckets: [0; BUCKETS],
@@ -80,14 +86,33 @@ impl<'n> Wanted<'n> {
     /// Adds a name and returns its slot; an existing name keeps its slot. `None` when
     /// [`WANTED_MAX`] names are taken.
     pub fn add(&mut self, name: &'n [u8]) -> Option<usize> {
-        let taken = &self.names[MARKS_MAX..MARKS_MAX + self.count];
-        if let Some(slot) = taken.iter().position(|taken| *taken == name) {
+        self.add_to(0, name)
+    }
+
+    /// Adds a member of the object that is the value of the field in the slot `outer`.
+    pub(crate) fn add_inside(&mut self, outer: usize, name: &'n [u8]) -> Option<usize> {
+        let slot = self.add_to(outer as u8 + 1, name)?;
+        self.with_inner |= 1 << outer;
+        Some(slot)
+    }
+
+    fn add_to(&mut self, outer: u8, name: &'n [u8]) -> Option<usize> {
+        let taken = MARKS_MAX..MARKS_MAX + self.count;
+        let mut taken = taken.map(|at| (self.names[at], self.outers[at]));
+        if let Some(slot) = taken.position(|taken| taken == (name, outer)) {
             return Some(slot);
         }
         let slot = self.count;
         self.put(name, MARKS_MAX + slot)?;
+        self.outers[MARKS_MAX + slot] = outer;
         self.count += 1;
         Some(slot)
+    }
+
+    /// The slot of the field that the one in this slot is inside of.
+    pub(crate) fn outer(&self, slot: usize) -> Option<usize> {
+        let outer = self.outers.get(MARKS_MAX + slot)?;
+        usize::from(*outer).checked_sub(1)
     }
 
     /// Adds a name of which [`Found::marks`] tells whether it is there, by the bit that is returned. Its value is not
@@ -124,12 +149,12 @@ impl<'n> Wanted<'n> {
 
     /// The number of a key without escapes: `body[start..end]`, with a quote behind it.
     #[inline(always)]
-    fn number(&self, body: &[u8], start: usize, end: usize) -> Option<usize> {
+    fn number(&self, outer: u8, body: &[u8], start: usize, end: usize) -> Option<usize> {
         let mut numbers = self.buckets[bucket(byte(body, start), end - start)];
         // The least first: marks go before wanted values.
         while numbers != 0 {
             let number = numbers.trailing_zeros() as usize;
-            if self.names.get(number) == Some(&&body[start..end]) {
+            if self.names[number] == &body[start..end] && self.outers[number] == outer {
                 return Some(number);
             }
             numbers &= numbers - 1;
@@ -139,14 +164,10 @@ impl<'n> Wanted<'n> {
 
     /// The number of a key with escapes, as it stands between its quotes.
     #[cold]
-    fn number_of_escaped(&self, key: &[u8]) -> Option<usize> {
-        let is_key = |range: &std::ops::Range<usize>| {
-            let mut names = self.names[range.clone()].iter();
-            let at = names.position(|name| unescape::equals(key, name))?;
-            Some(range.start + at)
-        };
-        let marks = 0..self.marks;
-        is_key(&marks).or_else(|| is_key(&(MARKS_MAX..MARKS_MAX + self.count)))
+    fn number_of_escaped(&self, outer: u8, key: &[u8]) -> Option<usize> {
+        let values = MARKS_MAX..MARKS_MAX + self.count;
+        let mut numbers = (0..self.marks).chain(values);
+        numbers.find(|at| self.outers[*at] == outer && unescape::equals(key, self.names[*at]))
     }
 }
 
@@ -159,9 +180,10 @@ pub struct Found {
     slots: u16,
     /// Bit n is set if the n-th mark is there.
     marks: u8,
-    /// A wanted key came twice, or with escapes.
+    /// A wanted key came twice, or with escapes: fields inside of others may be missing, or of another one.
     is_irregular: bool,
-    /// The slots in the order of their values, four bits each, the last one lowest; of use only in a regular object.
+    /// The slots in the order in which their values end, four bits each, the last one lowest; of use only in a regular
+    /// object.
     order: u64,
 }
 
@@ -183,7 +205,17 @@ impl Found {
         self.marks
     }
 
-    /// All values in their order, with their slots, where each key came once and without escapes.
+    /// Whether each wanted key came once, and without escapes, so that all fields inside of others are known too.
+    pub(crate) fn is_regular(&self) -> bool {
+        !self.is_irregular
+    }
+
+    /// What becomes of the object moves values in ways that are not followed.
+    pub(crate) fn make_irregular(&mut self) {
+        self.is_irregular = true;
+    }
+
+    /// All values of a regular object with their slots, in the order in which they end.
     pub(crate) fn in_order(&self) -> Option<impl Iterator<Item = (usize, Span)>> {
         if self.is_irregular {
             return None;
@@ -355,6 +387,8 @@ pub fn value(
     let mut kind = Kind::Other;
     // The wanted field whose value is being scanned: its slot and the value's first byte.
     let mut field: Option<(usize, usize)> = None;
+    // The same for a wanted field inside of it.
+    let mut inner: Option<(usize, usize)> = None;
     loop {
         // A value begins here.
         match byte(body, scan.at) {
@@ -377,7 +411,7 @@ pub fn value(
                 }
                 if !empty {
                     if object {
-                        scan.key(wanted, &mut field)?;
+                        scan.key(wanted, &mut field, &mut inner)?;
                     }
                     continue;
                 }
@@ -392,7 +426,7 @@ pub fn value(
         }
         // A value ended here, and perhaps the containers around it end too.
         loop {
-            if scan.nest.depth <= 1 {
+            if scan.nest.depth <= 2 {
                 if scan.nest.depth == 0 {
                     found.is_irregular |= scan.is_irregular;
                     found.marks |= scan.marks;
@@ -403,7 +437,11 @@ pub fn value(
                         line_breaks: scan.line_breaks,
                     });
                 }
-                if let Some((slot, value_start)) = field.take() {
+                let ended = match scan.nest.depth {
+                    1 => &mut field,
+                    _ => &mut inner,
+                };
+                if let Some((slot, value_start)) = ended.take() {
                     // 32 bits suffice: `split` refuses longer bodies.
                     let (start, end) = (value_start as u32, scan.at as u32);
                     found.set(slot, Span { start, end });
@@ -415,7 +453,7 @@ pub fn value(
                     scan.at += 1;
                     scan.space();
                     if scan.nest.in_object() {
-                        scan.key(wanted, &mut field)?;
+                        scan.key(wanted, &mut field, &mut inner)?;
                     }
                     break;
                 }
@@ -455,6 +493,7 @@ impl Scan<'_> {
         &mut self,
         wanted: &Wanted<'_>,
         field: &mut Option<(usize, usize)>,
+        inner: &mut Option<(usize, usize)>,
     ) -> Result<(), Fault> {
         if byte(self.body, self.at) != b'"' {
             return Err(fault(self.at, "expected a key"));
@@ -468,18 +507,21 @@ impl Scan<'_> {
         }
         self.at += 1;
         self.space();
-        if self.nest.depth == 1 {
-            let number = match escaped {
-                false => wanted.number(self.body, start, end - 1),
-                true => wanted.number_of_escaped(&self.body[start..end - 1]),
-            };
-            match number {
-                None => {}
-                Some(mark) if mark < MARKS_MAX => self.marks |= 1 << mark,
-                Some(number) => {
-                    self.is_irregular |= escaped;
-                    *field = Some((number - MARKS_MAX, self.at));
-                }
+        let (outer, field) = match (self.nest.depth, &field) {
+            (1, _) => (0, field),
+            (2, Some((slot, _))) if wanted.with_inner >> slot & 1 == 1 => (*slot as u8 + 1, inner),
+            _ => return Ok(()),
+        };
+        let number = match escaped {
+            false => wanted.number(outer, self.body, start, end - 1),
+            true => wanted.number_of_escaped(outer, &self.body[start..end - 1]),
+        };
+        match number {
+            None => {}
+            Some(mark) if mark < MARKS_MAX => self.marks |= 1 << mark,
+            Some(number) => {
+                self.is_irregular |= escaped;
+                *field = Some((number - MARKS_MAX, self.at));
             }
         }
         Ok(())

@@ -268,11 +268,11 @@ impl Tree {
         found.map(|(_, child)| *child)
     }
 
-    /// The event's own members that have nodes.
-    pub(super) fn heads(&self) -> impl Iterator<Item = (&str, usize)> {
-        let root = self.nodes.first().into_iter();
-        let heads = root.flat_map(|root| &root.children);
-        heads.map(|(name, node)| (&**name, *node))
+    /// The members of a node's object that have nodes.
+    pub(super) fn members(&self, node: usize) -> impl Iterator<Item = (&str, usize)> + Clone {
+        let node = self.nodes.get(node).into_iter();
+        let members = node.flat_map(|node| &node.children);
+        members.map(|(name, node)| (&**name, *node))
     }
 
     #[inline]

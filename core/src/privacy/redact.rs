@@ -229,7 +229,9 @@ pub(super) fn redact(
     };
     let (end, is_empty) = redactor.object(start, ROOT, true);
     redactor.flush(end);
-    let found = redactor.after;
+    let mut found = redactor.after;
+    // Only the event's own members are followed.
+    found.make_irregular();
     Event {
         span: span(begin, out.len()),
         found,

@@ -389,6 +389,7 @@ impl Rules {
             request,
             queries: self.queries.iter().map(query).collect(),
             heads: None,
+            all: None,
         }
     }
 
