@@ -14,6 +14,7 @@ use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::Choice;
 use crate::sent::{SentBody, check_record_bytes};
+use crate::server_fields::ServerField;
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -123,9 +124,11 @@ pub(crate) fn prepare(
         // Treated as the parameter that it is.
         (Some(stand_in), _) => Some(stand_in),
         (None, None) => Some(request.address()),
-        (None, Some(treatment)) => treatment
-            .server_field("ip", &request.address())
-            .map(Cow::Owned),
+        (None, Some(treatment)) => treatment.server_field(
+            ServerField::Address,
+            ServerField::Address.usual_name(),
+            request.address(),
+        ),
     };
     string_or_null(address.as_deref(), after_data);
     after_data.extend_from_slice(b",\"method\":");
@@ -145,7 +148,10 @@ pub(crate) fn prepare(
     match &mut treatment {
         None => string_or_null(agent, after_data),
         Some(treatment) => {
-            let agent = agent.and_then(|agent| treatment.server_field("ua", agent));
+            let field = ServerField::UserAgent;
+            let agent = agent.and_then(|agent| {
+                treatment.server_field(field, field.usual_name(), Cow::Borrowed(agent))
+            });
             string_or_null(agent.as_deref(), after_data);
         }
     }

@@ -1,11 +1,11 @@
 //! Record mode 2: one record per event.
 //!
-//! An event keeps the client's bytes; what the server knows is spliced in behind them, and never over a field
-//! that the client sent. Finding the events is `json::split`'s work.
+//! An event keeps the client's bytes; what the server knows is spliced in behind them. Where the client sent a field of
+//! the same name, one of the two stays, as [`crate::server_fields`] says. Finding the events is `json::split`'s work.
 
 use crate::inflate::{Coding, UnwrapLimits};
 use crate::json::escape::{quote_into, quote_str_into};
-use crate::json::scan::{Span, Wanted};
+use crate::json::scan::{self, Found, Span, WANTED_MAX, Wanted};
 use crate::json::splice::{Additions, Present};
 use crate::json::split::{Event, Refused};
 use crate::json::walk;
@@ -18,14 +18,15 @@ use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::{Choice, SAMPLE_RATE};
 use crate::sent::{SentBody, check_marks, check_record_bytes};
+use crate::server_fields::{Clash, ServerField, ServerFields};
 use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::mem;
 
-/// Fields that the server may add to an event.
-pub(crate) const SERVER_FIELDS_MAX: usize = 7;
+// Names that a scan looks for in any case: the server's, the key's and the topic's. Rules have the room that is left.
+const _: () = assert!(ServerField::ALL.len() + 1 + FIELDS_MAX <= WANTED_MAX);
 
 /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
 fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
@@ -36,9 +37,6 @@ fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t,
 }
 
 /// Fills `out` with one record per event of `body`.
-///
-/// Added fields: `ingest_time` (unix ms), `rid`, `ip` (as in the envelope), `ua` (only when the
-/// request names one), `gpc`, `dnt` and `sp_anonymous` (only when the client says so).
 ///
 /// # Errors
 /// A body in which the events cannot be told apart, and one with none or too many.
@@ -59,6 +57,7 @@ pub(crate) fn prepare(
         letters,
         letter_tally,
         privacy: tally,
+        clashes,
         event_scratch: scratch,
         topic_scratch,
         rules_scratch,
@@ -85,15 +84,10 @@ pub(crate) fn prepare(
     scratch.treated.clear();
     let privacy = plan.privacy.as_deref();
     let mut treatment = privacy.map(|privacy| privacy.begin(request, body.len()));
+    let fields = &*plan.server_fields;
     let mut wanted = Wanted::default();
-    add_server_fields(
-        request,
-        treatment.as_mut(),
-        &mut scratch.additions,
-        &mut wanted,
-    );
-    let additions_count = wanted.len();
-    let address_slot = privacy.and_then(|_| wanted.add(ADDRESS.as_bytes()));
+    fields.want(&mut wanted);
+    add_server_fields(fields, request, treatment.as_mut(), &mut scratch.additions);
     let (field_slot, request_key) = match &plan.partition {
         PartitionRule::Random => (None, None),
         PartitionRule::Timestamp => {
@@ -111,6 +105,9 @@ pub(crate) fn prepare(
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
     if let Some(rules) = &mut rules {
         rules.want(&mut wanted);
+    }
+    if let Some(treatment) = &mut treatment {
+        treatment.want(&mut wanted);
     }
     json::split::split(
         body,
@@ -131,16 +128,12 @@ pub(crate) fn prepare(
 
     let mut total = 0;
     for (index, event) in (0..).zip(scratch.events.drain(..)) {
-        let event = match event {
-            Ok(_) if withholds_all => None,
-            Ok(event) => match &mut treatment {
-                Some(treatment) => {
-                    let names_address = address_slot.and_then(|slot| event.found.get(slot));
-                    let names_address = names_address.is_some();
-                    treatment.event(body, &event, names_address, &mut scratch.treated)
-                }
-                None => Some(event),
-            },
+        let mut event = match event {
+            Ok(_) if withholds_all => {
+                withheld.push(index);
+                continue;
+            }
+            Ok(event) => event,
             Err(Refused { span, reject }) => {
                 if let Some(desk) = desk.as_mut().filter(|_| !withholds_all) {
                     let contents = match privacy {
@@ -153,25 +146,42 @@ pub(crate) fn prepare(
                 continue;
             }
         };
-        let Some(event) = event else {
-            withheld.push(index);
-            continue;
-        };
-        let body = if treatment.is_some() {
-            &scratch.treated
-        } else {
-            body
-        };
         let mut present = Present::default();
-        for slot in 0..additions_count {
-            if event.found.get(slot).is_some() {
-                present.insert(slot);
+        let (mut sent_in, mut is_treated) = (body, false);
+        let clashing = fields.sent_in(&event.found);
+        if clashing != 0 {
+            fields.count(clashing, clashes);
+            match fields.clash {
+                Clash::Client => present = Present(clashing),
+                Clash::Server => {
+                    let out = match treatment {
+                        None => &mut scratch.treated,
+                        Some(_) => {
+                            scratch.stripped.clear();
+                            &mut scratch.stripped
+                        }
+                    };
+                    event = strip(fields, body, &event, &wanted, out);
+                    is_treated = true;
+                    if treatment.is_some() {
+                        sent_in = &scratch.stripped;
+                    }
+                }
             }
         }
-        let raw = event.span.of(body);
+        if let Some(treatment) = &mut treatment {
+            let treated = treatment.event(sent_in, &event, &wanted, &mut scratch.treated);
+            let Some(treated) = treated else {
+                withheld.push(index);
+                continue;
+            };
+            (event, is_treated) = (treated, true);
+        }
+        let text = if is_treated { &scratch.treated } else { body };
+        let raw = event.span.of(text);
         let choice = rules
             .as_ref()
-            .map(|rules| rules.event(&event, body, rules_scratch));
+            .map(|rules| rules.event(&event, text, rules_scratch));
         let edited = choice
             .as_ref()
             .and_then(|choice| edit(choice, raw, &mut scratch.edited));
@@ -181,7 +191,7 @@ pub(crate) fn prepare(
         };
         let len = match &choice {
             Some(choice) if choice.goes_nowhere() => 0,
-            _ => scratch.additions.spliced_len(object, is_empty, present),
+            _ => (scratch.additions).spliced_len(object, is_empty, present, index),
         };
         let key_len = match &request_key {
             Some(key) => key.len(),
@@ -194,7 +204,7 @@ pub(crate) fn prepare(
             if let Some(desk) = &mut desk {
                 let mut whole = Vec::with_capacity(len);
                 let additions = &scratch.additions;
-                additions.splice_into(object, is_empty, present, &mut whole);
+                additions.splice_into(object, is_empty, present, index, &mut whole);
                 let rule = choice.as_ref().and_then(|choice| choice.rule);
                 desk.refused(&reject, Some(index), rule, Contents::Bytes(&whole));
             }
@@ -209,31 +219,33 @@ pub(crate) fn prepare(
             present,
             len,
             choice,
+            is_treated,
             edited,
         });
     }
 
-    let body = match treatment {
-        Some(treatment) => {
-            *tally = treatment.tally();
-            &scratch.treated
-        }
-        None => body,
+    if let Some(treatment) = treatment {
+        *tally = treatment.tally();
+    }
+    let treated = &scratch.treated;
+    let text_of = |kept: &KeptEvent| {
+        kept.event
+            .span
+            .of(if kept.is_treated { treated } else { body })
     };
 
     // One allocation for all records of the request: they are settled together, mostly by one call.
     let mut text = Vec::with_capacity(total);
     for kept in scratch.kept.iter().filter(|kept| kept.len > 0) {
         let start = text.len();
-        let event = &kept.event;
         let (object, is_empty) = match kept.edited {
             Some(edited) => (edited.of(&scratch.edited), false),
-            None => (event.span.of(body), event.is_empty),
+            None => (text_of(kept), kept.event.is_empty),
         };
         scratch
             .additions
-            .splice_into(object, is_empty, kept.present, &mut text);
-        if event.line_breaks {
+            .splice_into(object, is_empty, kept.present, kept.index, &mut text);
+        if kept.event.line_breaks {
             json::splice::flatten(&mut text[start..]);
         }
     }
@@ -249,7 +261,7 @@ pub(crate) fn prepare(
         let record_key = match &request_key {
             Some(key) => Some(key.clone()),
             // Its fields are not where they were.
-            None if kept.edited.is_some() => key(&kept.event, field_slot, kept.event.span.of(body))
+            None if kept.edited.is_some() => key(&kept.event, field_slot, text_of(&kept))
                 .map(|key| Bytes::copy_from_slice(key.as_bytes())),
             None => match key(&kept.event, field_slot, &payload) {
                 // A part of the payload already: no copy.
@@ -260,7 +272,7 @@ pub(crate) fn prepare(
         };
         let topic = plan.topics.as_ref().and_then(|topics| {
             topics.choose(topic_scratch, |at| {
-                key(&kept.event, *topic_slots.get(at)?, kept.event.span.of(body))
+                key(&kept.event, *topic_slots.get(at)?, text_of(&kept))
             })
         });
         let routing = kept
@@ -284,7 +296,7 @@ fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
     let sample = choice.sample.filter(|_| !choice.goes_nowhere())?;
     let start = out.len();
     let is_empty = match choice.has_rate {
-        true => walk::without(raw, &[SAMPLE_RATE], out),
+        true => walk::without(raw, [SAMPLE_RATE].into_iter(), out),
         false => {
             out.extend_from_slice(raw);
             // A sample is taken by a field.
@@ -305,61 +317,92 @@ fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
         end: u32::try_from(out.len()).ok()?,
     })
 }
-/// The field that holds the client's address.
-const ADDRESS: &str = "ip";
 
-/// Renders what is added to each event of this request, and wants the same names in the same order, so that
-/// an addition's number is its name's slot.
+/// Appends the object of an event without fields that have names of the server's. Gives what the event is now.
+fn strip(
+    fields: &ServerFields,
+    body: &[u8],
+    event: &Event,
+    wanted: &Wanted<'_>,
+    out: &mut Vec<u8>,
+) -> Event {
+    let start = out.len();
+    let names = fields.iter().map(|(_, name)| name);
+    let is_empty = walk::without(event.span.of(body), names, out);
+    let mut found = Found::default();
+    // It is an object still.
+    let _ = scan::value(out, start, usize::MAX, wanted, &mut found);
+    // Bodies of 4 GiB are rejected, and nothing gets longer.
+    Event {
+        span: Span {
+            start: start as u32,
+            end: out.len() as u32,
+        },
+        found,
+        is_empty,
+        line_breaks: event.line_breaks,
+    }
+}
+
+/// Renders what is added to each event of this request: the n-th field is the n-th addition.
 fn add_server_fields(
+    fields: &ServerFields,
     request: &RequestContext<'_>,
-    treatment: Option<&mut Treatment<'_>>,
+    mut treatment: Option<&mut Treatment<'_>>,
     additions: &mut Additions,
-    wanted: &mut Wanted<'_>,
 ) {
     additions.clear();
-    let mut add = |name: &'static str, value: &dyn Fn(&mut Vec<u8>)| {
-        additions.add(name, value);
-        wanted.add(name.as_bytes());
-    };
-    add("ingest_time", &|out| {
-        let mut digits = itoa::Buffer::new();
-        out.extend_from_slice(digits.format(request.received_at.unix_millis()).as_bytes());
-    });
-    add("rid", &|out| {
-        out.push(b'"');
-        out.extend_from_slice(&request.id.to_hex());
-        out.push(b'"');
-    });
-    match treatment {
-        None => {
-            add(ADDRESS, &|out| quote_into(&request.address(), out));
-            if let Some(agent) = request.agent() {
-                add("ua", &|out| quote_into(agent, out));
-            }
-        }
-        Some(treatment) => {
-            if let Some(address) = treatment.server_field(ADDRESS, &request.address()) {
-                add(ADDRESS, &|out| quote_into(&address, out));
-            }
-            let agent = request.agent();
-            if let Some(agent) = agent.and_then(|agent| treatment.server_field("ua", agent)) {
-                add("ua", &|out| quote_into(&agent, out));
-            }
-        }
-    }
     let Signals {
         gpc,
         dnt,
         sp_anonymous,
     } = request.privacy.signals;
-    for (name, said) in [
-        ("gpc", gpc.then_some(true)),
-        ("dnt", dnt),
-        ("sp_anonymous", sp_anonymous.then_some(true)),
-    ] {
-        if let Some(said) = said {
-            let word: &[u8] = if said { b"true" } else { b"false" };
-            add(name, &|out| out.extend_from_slice(word));
+    for (field, name) in fields.iter() {
+        let mut add_text = |text: Option<Cow<'_, [u8]>>| {
+            let left = text.and_then(|text| match &mut treatment {
+                Some(treatment) => treatment.server_field(field, name, text),
+                None => Some(text),
+            });
+            match left {
+                Some(text) => additions.add(name, |out| quote_into(&text, out)),
+                None => additions.skip(),
+            }
+        };
+        let signal = match field {
+            ServerField::IngestTime => {
+                let mut digits = itoa::Buffer::new();
+                let millis = digits.format(request.received_at.unix_millis());
+                additions.add(name, |out| out.extend_from_slice(millis.as_bytes()));
+                continue;
+            }
+            ServerField::RequestId => {
+                additions.add(name, |out| {
+                    out.push(b'"');
+                    out.extend_from_slice(&request.id.to_hex());
+                    out.push(b'"');
+                });
+                continue;
+            }
+            ServerField::Address => {
+                add_text(Some(request.address()));
+                continue;
+            }
+            ServerField::UserAgent => {
+                add_text(request.agent().map(Cow::Borrowed));
+                continue;
+            }
+            ServerField::Index => {
+                additions.add_index(name);
+                continue;
+            }
+            ServerField::Gpc => gpc.then_some(true),
+            ServerField::Dnt => dnt,
+            ServerField::SpAnonymous => sp_anonymous.then_some(true),
+        };
+        match signal {
+            Some(true) => additions.add(name, |out| out.extend_from_slice(b"true")),
+            Some(false) => additions.add(name, |out| out.extend_from_slice(b"false")),
+            None => additions.skip(),
         }
     }
 }

@@ -52,6 +52,7 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod sent;
+pub mod server_fields;
 pub mod stats;
 pub mod time;
 pub mod topic;

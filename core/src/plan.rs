@@ -7,6 +7,7 @@ use crate::partition::PartitionRule;
 use crate::privacy::Privacy;
 use crate::route::rules::Rules;
 use crate::sent::events_limit;
+use crate::server_fields::ServerFields;
 use crate::topic::Topics;
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub struct Plan {
     pub codings: AcceptedCodings,
     /// Envelope mode: whether the query parameter `fakeIp` takes the place of the client's address.
     pub fake_ip: bool,
+    /// Event mode: what the server writes into events.
+    pub server_fields: Arc<ServerFields>,
     /// What must not be stored; `None` if everything may.
     pub privacy: Option<Arc<Privacy>>,
     /// What is kept of events that cannot be stored as they should be; `None` keeps nothing.
@@ -73,6 +76,7 @@ impl Plan {
             codings_max: CODINGS_MAX,
             codings: AcceptedCodings::ALL,
             fake_ip: false,
+            server_fields: Arc::default(),
             privacy: None,
             letters: None,
         }

@@ -8,6 +8,7 @@ use crate::privacy::Tally;
 use crate::reject::Reject;
 use crate::route::Routing;
 use crate::route::rules::{self, Choice, RuleTally};
+use crate::server_fields::Clashes;
 use crate::topic::{self, Topic};
 use bytes::Bytes;
 
@@ -68,6 +69,8 @@ pub struct Prepared {
     pub letter_tally: LetterTally,
     /// What privacy did with the values of the request.
     pub privacy: Tally,
+    /// Fields of the client's that have names of the server's.
+    pub clashes: Clashes,
     pub(crate) envelope_scratch: EnvelopeScratch,
     pub(crate) event_scratch: EventScratch,
     pub(crate) topic_scratch: topic::Scratch,
@@ -85,6 +88,7 @@ impl Prepared {
         self.letters.clear();
         self.letter_tally = LetterTally::default();
         self.privacy = Tally::default();
+        self.clashes = Clashes::default();
         self.rules_scratch.tallies.clear();
     }
 
@@ -116,8 +120,10 @@ pub(crate) struct EventScratch {
     pub(crate) kept: Vec<KeptEvent>,
     /// Objects of events that are not forwarded as they came, one after the other.
     pub(crate) edited: Vec<u8>,
-    /// The events as privacy left them.
+    /// Events without fields of the server's names, and as privacy left them.
     pub(crate) treated: Vec<u8>,
+    /// One event without fields of the server's names, for privacy.
+    pub(crate) stripped: Vec<u8>,
 }
 
 /// An event that becomes a record.
@@ -129,6 +135,8 @@ pub(crate) struct KeptEvent {
     pub(crate) len: usize,
     /// Where it goes, in a plan with rules.
     pub(crate) choice: Option<Choice>,
+    /// It lies in [`EventScratch::treated`], not in the body.
+    pub(crate) is_treated: bool,
     /// Its object in [`EventScratch::edited`], where that is another than the client's.
     pub(crate) edited: Option<Span>,
 }

@@ -22,11 +22,13 @@ pub use suppress::{SUPPRESS_BYTES_MAX, SUPPRESSED_MAX, SuppressCell, SuppressErr
 
 use crate::civil;
 use crate::json::escape::quote_into;
+use crate::json::scan::Wanted;
 use crate::json::split::Event;
 use crate::request::RequestContext;
+use crate::server_fields::ServerField;
 use parameters::Parameters;
 use path::Tree;
-use redact::Values;
+use redact::{Heads, Values};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -49,7 +51,7 @@ pub const LOOKUPS_FREE: usize = 256;
 pub const LOOKUP_BYTES: usize = 4;
 
 /// The field that holds a client's address, in events and in records.
-const ADDRESS_FIELD: &str = "ip";
+const ADDRESS_FIELD: &str = ServerField::Address.usual_name();
 
 /// The query parameter that stands in for a client's address.
 const ADDRESS_PARAMETER: &str = "fakeIp";
@@ -156,6 +158,8 @@ pub struct Rules {
     pub keys: Vec<HashKey>,
     /// What is stored of addresses, where the listener has no rule of its own.
     pub addresses: AddressRule,
+    /// Fields that hold a client's address, besides `ip`.
+    pub address_fields: Vec<String>,
     /// Whether some listener may have another rule for addresses.
     pub listeners_differ: bool,
     /// What follows from `Sec-GPC: 1`.
@@ -196,8 +200,6 @@ pub struct Privacy {
     addresses: AddressRule,
     policies: [SignalPolicy; 3],
     list: Arc<SuppressCell>,
-    /// Of an event's own fields, the address alone has a rule.
-    is_address_only: bool,
 }
 
 impl Privacy {
@@ -210,14 +212,16 @@ impl Privacy {
         for (path, action) in &rules.fields {
             fields.add(path, *action)?;
         }
-        let is_address_only = fields.is_empty();
         let touches_addresses = rules.addresses != AddressRule::Keep || rules.listeners_differ;
-        if touches_addresses
-            && fields.top_level(ADDRESS_FIELD).is_none()
-            && let Ok(path) = ADDRESS_FIELD.parse()
-        {
-            // A rule for a part of it stands for itself.
-            let _ = fields.add(&path, Action::Address);
+        let address_fields = rules.address_fields.iter().map(|name| &**name);
+        let address_fields = std::iter::once(ADDRESS_FIELD).chain(address_fields);
+        for name in address_fields.filter(|_| touches_addresses) {
+            if fields.top_level(name).is_none()
+                && let Ok(path) = name.parse()
+            {
+                // A rule for a part of it stands for itself.
+                let _ = fields.add(&path, Action::Address);
+            }
         }
         let mut stripped = fields.clone();
         for path in &rules.strip {
@@ -259,7 +263,6 @@ impl Privacy {
             addresses: rules.addresses,
             policies: [rules.on_gpc, rules.on_dnt, rules.on_sp_anonymous],
             list: Arc::clone(&rules.list),
-            is_address_only,
         })
     }
 
@@ -292,7 +295,7 @@ impl Privacy {
             } else {
                 &self.fields
             },
-            is_address_only: self.is_address_only && !is_stripped,
+            heads: None,
             ids: &self.ids,
             keys: &self.keys,
             list: (!self.ids.is_empty()).then(|| self.list.get()),
@@ -326,7 +329,8 @@ impl Privacy {
 #[derive(Debug)]
 pub struct Treatment<'p> {
     tree: &'p Tree,
-    is_address_only: bool,
+    /// Where the scan finds the event's own members that have rules or parts with rules, if it looks for all of them.
+    heads: Option<Heads>,
     ids: &'p Tree,
     keys: &'p [HashKey],
     list: Option<Arc<SuppressList>>,
@@ -336,7 +340,13 @@ pub struct Treatment<'p> {
     values: Values<'p>,
 }
 
-impl Treatment<'_> {
+impl<'p> Treatment<'p> {
+    /// Has the scan look for the members that matter here, so that others are not walked again. To be asked last:
+    /// it matters what others look for.
+    pub(crate) fn want(&mut self, wanted: &mut Wanted<'p>) {
+        self.heads = Heads::want(self.tree, wanted);
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
@@ -364,42 +374,46 @@ impl Treatment<'_> {
         Cow::Owned(String::from_utf8_lossy(&treated).into_owned())
     }
 
-    /// A field that the server adds, from its text to what may be stored of it.
-    pub(crate) fn server_field(&mut self, name: &str, text: &[u8]) -> Option<Vec<u8>> {
-        let mut left = Vec::with_capacity(text.len());
-        let action = self.tree.top_level(name);
-        match action {
-            Some(Action::Drop) => {
-                self.values.tally.dropped += 1;
+    /// A field that the server adds under this name, from its text to what may be stored of it. Rules for its usual
+    /// name hold whatever it is called.
+    pub(crate) fn server_field<'t>(
+        &mut self,
+        field: ServerField,
+        name: &str,
+        mut text: Cow<'t, [u8]>,
+    ) -> Option<Cow<'t, [u8]>> {
+        let usual = field.usual_name();
+        let renamed = self.tree.top_level(name).filter(|_| name != usual);
+        let actions = [self.tree.top_level(usual), renamed];
+        if actions.contains(&Some(Action::Drop)) {
+            self.values.tally.dropped += 1;
+            return None;
+        }
+        // The address has its own rule in any case: others come on top of it.
+        if field == ServerField::Address && self.values.addresses != AddressRule::Keep {
+            let mut left = Vec::with_capacity(text.len());
+            if !self.values.address(&text, &mut left) {
                 return None;
             }
-            // The address has its own rule in any case: another one comes on top of it.
-            _ if name == ADDRESS_FIELD && self.values.addresses != AddressRule::Keep => {
-                if !self.values.address(text, &mut left) {
-                    return None;
-                }
-            }
-            _ => left.extend_from_slice(text),
+            text = Cow::Owned(left);
         }
-        match action {
-            None | Some(Action::Address) => Some(left),
-            Some(action) => {
-                let (mut json, mut treated) = (Vec::new(), Vec::new());
-                quote_into(&left, &mut json);
-                let is_treated = self.values.write(action, &json, &mut treated);
-                let json = if is_treated { treated } else { json };
-                Some(redact::text_of(&json).into_owned())
+        let actions = actions.into_iter().flatten();
+        for action in actions.filter(|action| *action != Action::Address) {
+            let (mut json, mut treated) = (Vec::new(), Vec::new());
+            quote_into(&text, &mut json);
+            if self.values.write(action, &json, &mut treated) {
+                text = Cow::Owned(redact::text_of(&treated).into_owned());
             }
         }
+        Some(text)
     }
 
     /// Appends an event with its values treated, and gives what it is now. `None` if it is withheld.
-    /// `names_address` says whether the client sent an address in it.
     pub(crate) fn event(
         &mut self,
         body: &[u8],
         event: &Event,
-        names_address: bool,
+        wanted: &Wanted<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Event> {
         let raw = event.span.of(body);
@@ -418,15 +432,11 @@ impl Treatment<'_> {
                 return None;
             }
         }
-        if self.tree.is_empty() || (self.is_address_only && !names_address) {
-            return Some(redact::copied(body, event, out));
-        }
-        Some(redact::redact(
-            self.tree,
-            &mut self.values,
-            body,
-            event,
-            out,
-        ))
+        let (tree, values) = (self.tree, &mut self.values);
+        Some(match &self.heads {
+            Some(heads) if !heads.are_in(event) => redact::copied(body, event, out),
+            Some(heads) => redact::by_heads(heads, wanted, tree, values, body, event, out),
+            None => redact::redact(tree, values, body, event, out),
+        })
     }
 }

@@ -158,19 +158,24 @@ fn pairs(query: Option<&str>) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// The usual text of an address.
 pub(crate) fn address_text(address: IpAddr) -> Vec<u8> {
+    let mut text = Vec::with_capacity("255.255.255.255".len());
+    write_address(address, &mut text);
+    text
+}
+
+/// Appends the usual text of an address.
+pub(crate) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         // Needed for every record of a directly connected client: 5 times faster than formatting.
         IpAddr::V4(address) => {
-            let mut text = Vec::with_capacity("255.255.255.255".len());
             for (at, octet) in address.octets().into_iter().enumerate() {
                 if at != 0 {
-                    text.push(b'.');
+                    out.push(b'.');
                 }
-                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
-            text
         }
-        IpAddr::V6(address) => address.to_string().into_bytes(),
+        IpAddr::V6(address) => out.extend_from_slice(address.to_string().as_bytes()),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
 use crate::letter::{LetterTally, Reason};
 use crate::privacy::{Tally, Withheld};
+use crate::server_fields::{Clashes, ServerField};
 use crate::time::micros;
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -253,6 +254,8 @@ pub struct WorkerStats {
     pub letters_without_room: Counter,
     /// Letters about refused events that their output did not deliver.
     pub letters_not_delivered: Counter,
+    /// Fields of clients that have names of the server's, by [`ServerField::ALL`].
+    pub server_field_clashes: [Counter; ServerField::ALL.len()],
     /// Values of events and requests that privacy dropped, masked, cut or hashed, and addresses.
     pub privacy_dropped: Counter,
     /// See [`WorkerStats::privacy_dropped`].
@@ -335,6 +338,7 @@ impl WorkerStats {
             letters_over: Counter::default(),
             letters_without_room: Counter::default(),
             letters_not_delivered: Counter::default(),
+            server_field_clashes: Default::default(),
             privacy_dropped: Counter::default(),
             privacy_masked: Counter::default(),
             privacy_truncated: Counter::default(),
@@ -383,6 +387,16 @@ impl WorkerStats {
             counter.add(letters);
         }
         self.letters_over.add(tally.lost);
+    }
+
+    /// Counts the fields of one request that clashed with the server's.
+    pub fn clashed(&self, clashes: &Clashes) {
+        if *clashes == Clashes::default() {
+            return;
+        }
+        for (counter, events) in self.server_field_clashes.iter().zip(clashes) {
+            counter.add(*events);
+        }
     }
 
     /// The counters of one endpoint.

@@ -4,8 +4,6 @@
 //! one topic; it begins with text that no client chose; and a process knows a bounded number of names.
 //! Every other record goes to the output's fallback, which this module does not know.
 
-use crate::event::SERVER_FIELDS_MAX;
-use crate::json::scan::WANTED_MAX;
 use crate::time::Mono;
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
@@ -22,9 +20,6 @@ pub const FIELDS_MAX: usize = 3;
 
 /// The longest name of a field, in bytes.
 pub const FIELD_BYTES_MAX: usize = 256;
-
-// An event is scanned for these, for those that the server adds, and for the partition key, at once.
-const _: () = assert!(SERVER_FIELDS_MAX + 1 + FIELDS_MAX <= WANTED_MAX);
 
 /// Whether Kafka takes this name: 1 to [`NAME_BYTES_MAX`] letters, digits or any of `._-`, and neither `.`
 /// nor `..`.

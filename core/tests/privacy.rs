@@ -15,6 +15,7 @@ use sluice_core::privacy::{
     Rules, RulesError, SignalPolicy, Signals, SuppressList, Withheld,
 };
 use sluice_core::request::{RequestContext, RequestId};
+use sluice_core::server_fields::{Clash, ServerFields};
 use sluice_core::time::Wall;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -79,8 +80,12 @@ fn request() -> RequestContext<'static> {
 }
 
 fn plan(mode: Mode, rules: &Rules) -> Plan {
+    // A client's own address field is kept, and treated.
+    let mut fields = ServerFields::default();
+    fields.clash = Clash::Client;
     Plan {
         privacy: Some(Arc::new(Privacy::new(rules).unwrap())),
+        server_fields: Arc::new(fields),
         depth_max: 200,
         ..Plan::new(mode, PartitionRule::Random)
     }
@@ -415,7 +420,7 @@ fn signals_are_fields_and_follow_their_policies() {
     let all = value(&plain, &says(true, Some(true), true), r#"{"dnt":"own"}"#);
     assert_eq!(
         (&all["gpc"], &all["dnt"], &all["sp_anonymous"]),
-        (&json!(true), &json!("own"), &json!(true))
+        (&json!(true), &json!(true), &json!(true))
     );
     let none = value(&plain, &says(false, Some(false), false), "{}");
     assert_eq!((none.get("gpc"), &none["dnt"]), (None, &json!(false)));

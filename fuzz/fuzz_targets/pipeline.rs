@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
@@ -38,6 +39,17 @@ fn rules() -> Rules {
     Rules::new(vec![rule], None, false, Vec::new()).unwrap()
 }
 
+/// What the server writes: serde refuses an event in which a client wrote one of them, too.
+#[derive(Deserialize)]
+struct Written {
+    ingest_time: u64,
+    #[serde(rename = "rid")]
+    _rid: String,
+    ip: String,
+    #[serde(rename = "ua")]
+    _ua: Option<String>,
+}
+
 fuzz_target!(|body: &[u8]| {
     let request = RequestContext {
         method: "POST",
@@ -67,6 +79,14 @@ fuzz_target!(|body: &[u8]| {
         assert!(!record.payload.contains(&b'\n') && !record.payload.contains(&b'\r'));
         assert!(std::str::from_utf8(&record.payload).is_ok());
         assert!(serde_json::from_slice::<IgnoredAny>(&record.payload).is_ok());
+        match serde_json::from_slice::<Written>(&record.payload) {
+            Ok(written) => assert_eq!((written.ingest_time, written.ip.as_str()), (0, "192.0.2.7")),
+            // Halves of surrogate pairs in keys, which it does not read.
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("surrogate") || error.contains("hex escape"), "{error}");
+            }
+        }
         if let Some(key) = &record.key {
             let chars = std::str::from_utf8(key).unwrap().chars().count();
             assert!((1..=256).contains(&chars));

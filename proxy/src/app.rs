@@ -39,6 +39,7 @@ use sluice_core::record::Record;
 use sluice_core::retry::RetryPolicy;
 use sluice_core::route::DeliveryClass;
 use sluice_core::route::rules::RulesError;
+use sluice_core::server_fields::NameError;
 use sluice_core::stats::{BillingStats, WriterStats};
 use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
@@ -99,6 +100,9 @@ pub enum AppError {
     /// Two rules of privacy contradict each other.
     #[error("privacy: {0}")]
     Privacy(#[from] PrivacyError),
+    /// Two fields of the server have one name.
+    #[error("server_fields: {0}")]
+    ServerFields(#[from] NameError),
     /// The listeners did not start.
     #[error(transparent)]
     Worker(#[from] worker::StartError),
@@ -590,33 +594,38 @@ pub(crate) fn ingest_settings(
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);
     let suppressed = suppressed.map_or_else(Arc::default, |file| Arc::clone(file.list()));
-    let privacy = |addresses| {
+    let plan = |mode, addresses, clash| -> Result<Plan, AppError> {
+        let server_fields = config.server_fields.compile(clash)?;
         let settings = &config.privacy;
-        settings.compile(addresses, &config.listeners, &suppressed)
+        let privacy =
+            settings.compile(addresses, &config.listeners, &suppressed, &server_fields)?;
+        Ok(Plan {
+            server_fields,
+            privacy,
+            topics: topics.clone(),
+            rules: rules.clone(),
+            letters: letters.clone(),
+            depth_max: config.ingest.json_depth_max,
+            inflated_bytes_max: config.ingest.inflated_bytes_max,
+            codings_max: config.ingest.codings_max,
+            codings: match mode {
+                Mode::Envelope => config.ingest.collect_codings.as_slice().into(),
+                Mode::Event => config.ingest.events_codings.as_slice().into(),
+            },
+            events_max: config.ingest.events_max,
+            fake_ip: config.client_address.fake_ip,
+            ..Plan::new(mode, partition.clone())
+        })
     };
-    let plan = |mode, privacy| Plan {
-        privacy,
-        topics: topics.clone(),
-        rules: rules.clone(),
-        letters: letters.clone(),
-        depth_max: config.ingest.json_depth_max,
-        inflated_bytes_max: config.ingest.inflated_bytes_max,
-        codings_max: config.ingest.codings_max,
-        codings: match mode {
-            Mode::Envelope => config.ingest.collect_codings.as_slice().into(),
-            Mode::Event => config.ingest.events_codings.as_slice().into(),
-        },
-        events_max: config.ingest.events_max,
-        fake_ip: config.client_address.fake_ip,
-        ..Plan::new(mode, partition.clone())
-    };
+    let (privacy, fields) = (&config.privacy, &config.server_fields);
     Ok(IngestSettings {
         paths: config.paths.clone(),
         logged_addresses: config.privacy.logged_addresses(&config.listeners),
         addresses: AddressPolicy::new(config.client_address.hops),
         admit: Admit::new(&config.admit.app_ids, &config.admit.hosts),
-        collect: plan(Mode::Envelope, privacy(config.privacy.collect_addresses)?),
-        events: plan(Mode::Event, privacy(config.privacy.events_addresses)?),
+        collect: plan(Mode::Envelope, privacy.collect_addresses, fields.clash)?,
+        events: plan(Mode::Event, privacy.events_addresses, fields.clash)?,
+        pixel: plan(Mode::Event, privacy.events_addresses, fields.pixel_clash)?,
         body_bytes_max: config.limits.body_bytes_max,
         limiting: dead_letters.limiting(&config.outputs, &config.groups, &config.routing),
         answer_within: config.limits.body_deadline + config.ack.deadline,

@@ -39,6 +39,7 @@ use crate::routing::trial::{TESTS, Test};
 use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::runtime::driver::Driver;
 use crate::scheduling::ProcessSettings;
+use crate::server_fields::{self, ServerFieldSettings};
 use crate::worker::ListenSettings;
 use groups::Group;
 use resolve::Wrong;
@@ -124,6 +125,11 @@ pub const SECTIONS: &[Section] = &[
         "What must not be stored.",
         &[PrivacySettings::SETTINGS],
     ),
+    section(
+        server_fields::SECTION,
+        "What Sluice writes into events.",
+        &[ServerFieldSettings::SETTINGS],
+    ),
     section("admit", "Who may send events.", &[AdmitSettings::SETTINGS]),
     section(
         "ack",
@@ -181,6 +187,8 @@ pub struct Config {
     pub client_address: ClientAddressSettings,
     /// What must not be stored.
     pub privacy: PrivacySettings,
+    /// What Sluice writes into events.
+    pub server_fields: ServerFieldSettings,
     /// Who may send events.
     pub admit: AdmitSettings,
     /// When a client is answered.

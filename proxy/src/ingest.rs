@@ -80,6 +80,8 @@ pub struct IngestSettings {
     pub collect: Plan,
     /// How a body of [`Endpoint::Events`] becomes records.
     pub events: Plan,
+    /// How a request of [`Endpoint::Pixel`] becomes a record.
+    pub pixel: Plan,
     /// Which outputs bound events and letters.
     pub limiting: Limiting,
     /// Bytes of a body as it is sent, at most.
@@ -218,8 +220,8 @@ impl Ingest {
 
     fn pixel<'s>(&'s self, head: &Head<'_>) -> Result<HandedOver<'s>, Verdict> {
         let forwarded_for = self.forwarded_for(head);
-        let request = context_of(head, forwarded_for.as_deref(), EndpointLabel::Pixel.label());
-        let privacy = self.settings.events.privacy.as_deref();
+        let request = context_of(head, forwarded_for.as_deref(), WhichPlan::Pixel.endpoint());
+        let privacy = self.settings.pixel.privacy.as_deref();
         let query = match (privacy, head.query()) {
             (Some(privacy), Some(query)) => {
                 let (query, tally) = privacy.query(&request, query);
@@ -233,15 +235,8 @@ impl Ingest {
             .reserve(head, event.len())
             .ok_or_else(|| self.over_budget())?;
         let mut prepared = self.prepared.borrow_mut().pop().unwrap_or_default();
-        let (sent, plan) = (SentBody::from(&event), WhichPlan::Events);
-        let endpoint = EndpointLabel::Pixel.label();
-        let result = self.run(
-            head,
-            forwarded_for.as_deref(),
-            sent,
-            (plan, endpoint),
-            &mut prepared,
-        );
+        let (sent, plan) = (SentBody::from(&event), WhichPlan::Pixel);
+        let result = self.run(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
         let result = result.map_err(Verdict::GiveUp);
         let answer_by = head.received_at() + self.settings.answer_within;
         self.submit(permit, answer_by, prepared, plan, result)
@@ -268,7 +263,7 @@ impl Ingest {
         if length > here_max {
             return None;
         }
-        match self.run(head, forwarded_for, sent, (plan, plan.endpoint()), prepared) {
+        match self.run(head, forwarded_for, sent, plan, prepared) {
             // Too large for this thread only.
             Err(Reject::InflatedTooLarge {
                 limit: INLINE_BYTES_MAX,
@@ -414,10 +409,10 @@ impl Ingest {
         head: &Head<'_>,
         forwarded_for: Option<&[u8]>,
         body: SentBody<'_>,
-        (plan, endpoint): (WhichPlan, &'static str),
+        plan: WhichPlan,
         prepared: &mut Prepared,
     ) -> Result<(), Reject> {
-        let request = context_of(head, forwarded_for, endpoint);
+        let request = context_of(head, forwarded_for, plan.endpoint());
         let plan = plan.of(&self.settings);
         plan.run(&request, body, self.record_limits(), prepared)
     }
@@ -428,6 +423,7 @@ impl Ingest {
         stats.events_received.add(u64::from(prepared.received));
         stats.events_rejected.add(prepared.rejected.len() as u64);
         stats.treated(&prepared.privacy);
+        stats.clashed(&prepared.clashes);
         if plan.of(&self.settings).topics.is_some() {
             let records = prepared.records.iter();
             let without = records.filter(|record| record.topic.is_none()).count();

@@ -29,6 +29,7 @@ pub mod process;
 pub mod routing;
 pub mod runtime;
 pub mod scheduling;
+pub mod server_fields;
 pub mod spool_command;
 pub mod verdict;
 pub mod wiping;

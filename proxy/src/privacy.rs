@@ -10,6 +10,7 @@ use sluice_core::privacy::{
     Action, AddressRule, FieldPath, FieldPathError, HashKey, KEYS_MAX, PARAMETER_BYTES_MAX,
     ParameterAction, Privacy, Rules, RulesError, SignalPolicy, SuppressCell,
 };
+use sluice_core::server_fields::{ServerField, ServerFields};
 use sluice_sinks::settings::{Given, Problem, Reader, Secret, file, list, switch, texts, word};
 use sluice_sinks::{keyword_enum, settings};
 use std::fmt;
@@ -357,6 +358,7 @@ impl PrivacySettings {
             parameters: self.parameters().collect(),
             keys: self.keys(),
             addresses: addresses.rule(),
+            address_fields: Vec::new(),
             listeners_differ: false,
             on_gpc: self.gpc.policy(),
             on_dnt: self.dnt.policy(),
@@ -378,7 +380,7 @@ impl PrivacySettings {
         own.into_iter().chain(listeners).max().unwrap_or_default()
     }
 
-    /// The compiled rules of an endpoint; `None` where everything may be stored.
+    /// The compiled rules of an endpoint, into whose events these fields are written; `None` where everything may be stored.
     ///
     /// # Errors
     /// None that [`PrivacySettings::check`] has not reported.
@@ -387,10 +389,14 @@ impl PrivacySettings {
         endpoint: Addresses,
         listeners: &[ListenerSettings],
         suppressed: &Arc<SuppressCell>,
+        fields: &ServerFields,
     ) -> Result<Option<Arc<Privacy>>, RulesError> {
         let rules = Rules {
             listeners_differ: listeners.iter().any(|own| own.addresses.is_some()),
             list: Arc::clone(suppressed),
+            address_fields: (fields.name(ServerField::Address).into_iter())
+                .map(str::to_owned)
+                .collect(),
             ..self.rules(endpoint)
         };
         match has_rules(&rules) {

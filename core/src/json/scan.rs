@@ -11,6 +11,11 @@ use super::unescape;
 /// How many fields one scan can look up.
 pub const WANTED_MAX: usize = 12;
 
+/// How many fields one scan can look for besides, only to say whether they are there.
+pub const MARKS_MAX: usize = 8;
+
+const NAMES_MAX: usize = MARKS_MAX + WANTED_MAX;
+
 /// A JSON syntax error and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -39,27 +44,95 @@ impl Span {
     }
 }
 
-/// The top-level fields to look for.
-#[derive(Clone, Copy, Debug, Default)]
+/// The fields to look for: an object's own, and members of the objects that are their values.
+#[derive(Clone, Copy, Debug)]
 pub struct Wanted<'n> {
-    names: [&'n [u8]; WANTED_MAX],
+    /// Marks first, then the fields whose values are wanted.
+    names: [&'n [u8]; NAMES_MAX],
+    /// The slot of the field that a name is inside of, plus one; 0 for the object's own.
+    outers: [u8; NAMES_MAX],
+    /// Bit n is set if there are names inside of the field in slot n.
+    with_inner: u16,
+    marks: usize,
     count: usize,
-    /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
-    lengths: u64,
+    /// Which names may be a key, by bit, by [`bucket`]: none for most keys, so that they are compared with nothing.
+    buckets: [u32; BUCKETS],
+}
+
+const BUCKETS: usize = 64;
+
+const _: () = assert!(NAMES_MAX <= u32::BITS as usize && WANTED_MAX <= 16);
+
+/// Where names are that may be a key of this length and first byte.
+#[inline(always)]
+fn bucket(first: u8, length: usize) -> usize {
+    (usize::from(first) ^ (length << 2)) % BUCKETS
+}
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Wanted {
+            names: [&[]; NAMES_MAX],
+            outers: [0; NAMES_MAX],
+            with_inner: 0,
+            marks: 0,
+            count: 0,
+            buckets: [0; BUCKETS],
+        }
+    }
 }
 
 impl<'n> Wanted<'n> {
     /// Adds a name and returns its slot; an existing name keeps its slot. `None` when
     /// [`WANTED_MAX`] names are taken.
     pub fn add(&mut self, name: &'n [u8]) -> Option<usize> {
-        if let Some(slot) = self.names[..self.count].iter().position(|n| *n == name) {
+        self.add_to(0, name)
+    }
+
+    /// Adds a member of the object that is the value of the field in the slot `outer`.
+    pub(crate) fn add_inside(&mut self, outer: usize, name: &'n [u8]) -> Option<usize> {
+        let slot = self.add_to(outer as u8 + 1, name)?;
+        self.with_inner |= 1 << outer;
+        Some(slot)
+    }
+
+    fn add_to(&mut self, outer: u8, name: &'n [u8]) -> Option<usize> {
+        let taken = MARKS_MAX..MARKS_MAX + self.count;
+        let mut taken = taken.map(|at| (self.names[at], self.outers[at]));
+        if let Some(slot) = taken.position(|taken| taken == (name, outer)) {
             return Some(slot);
         }
         let slot = self.count;
-        *self.names.get_mut(slot)? = name;
+        self.put(name, MARKS_MAX + slot)?;
+        self.outers[MARKS_MAX + slot] = outer;
         self.count += 1;
-        self.lengths |= 1 << name.len().min(63);
         Some(slot)
+    }
+
+    /// The slot of the field that the one in this slot is inside of.
+    pub(crate) fn outer(&self, slot: usize) -> Option<usize> {
+        let outer = self.outers.get(MARKS_MAX + slot)?;
+        usize::from(*outer).checked_sub(1)
+    }
+
+    /// Adds a name of which [`Found::marks`] tells whether it is there, by the bit that is returned. Its value is not
+    /// found, even if it is wanted. `None` when [`MARKS_MAX`] names are taken.
+    pub(crate) fn mark(&mut self, name: &'n [u8]) -> Option<usize> {
+        let mark = self.marks;
+        if mark == MARKS_MAX {
+            return None;
+        }
+        self.put(name, mark)?;
+        self.marks += 1;
+        Some(mark)
+    }
+
+    fn put(&mut self, name: &'n [u8], at: usize) -> Option<()> {
+        *self.names.get_mut(at)? = name;
+        // An empty key is looked up by its closing quote.
+        let first = name.first().copied().unwrap_or(b'"');
+        self.buckets[bucket(first, name.len())] |= 1 << at;
+        Some(())
     }
 
     /// Number of names.
@@ -74,20 +147,27 @@ impl<'n> Wanted<'n> {
         self.count == 0
     }
 
-    /// The slot of a key as it stands between its quotes.
-    #[inline]
-    fn slot(&self, key: &[u8], escaped: bool) -> Option<usize> {
-        if escaped {
-            return self.names[..self.count]
-                .iter()
-                .position(|name| unescape::equals(key, name));
+    /// The number of a key without escapes: `body[start..end]`, with a quote behind it.
+    #[inline(always)]
+    fn number(&self, outer: u8, body: &[u8], start: usize, end: usize) -> Option<usize> {
+        let mut numbers = self.buckets[bucket(byte(body, start), end - start)];
+        // The least first: marks go before wanted values.
+        while numbers != 0 {
+            let number = numbers.trailing_zeros() as usize;
+            if self.names[number] == &body[start..end] && self.outers[number] == outer {
+                return Some(number);
+            }
+            numbers &= numbers - 1;
         }
-        if self.lengths >> key.len().min(63) & 1 == 0 {
-            return None;
-        }
-        self.names[..self.count]
-            .iter()
-            .position(|name| *name == key)
+        None
+    }
+
+    /// The number of a key with escapes, as it stands between its quotes.
+    #[cold]
+    fn number_of_escaped(&self, outer: u8, key: &[u8]) -> Option<usize> {
+        let values = MARKS_MAX..MARKS_MAX + self.count;
+        let mut numbers = (0..self.marks).chain(values);
+        numbers.find(|at| self.outers[*at] == outer && unescape::equals(key, self.names[*at]))
     }
 }
 
@@ -96,6 +176,15 @@ impl<'n> Wanted<'n> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     spans: [Span; WANTED_MAX],
+    /// Bit n is set if slot n has a value.
+    slots: u16,
+    /// Bit n is set if the n-th mark is there.
+    marks: u8,
+    /// A wanted key came twice, or with escapes: fields inside of others may be missing, or of another one.
+    is_irregular: bool,
+    /// The slots in the order in which their values end, four bits each, the last one lowest; of use only in a regular
+    /// object.
+    order: u64,
 }
 
 impl Found {
@@ -104,6 +193,36 @@ impl Found {
     pub fn get(&self, slot: usize) -> Option<Span> {
         // No value ends at byte 0, so an empty span means "absent".
         self.spans.get(slot).copied().filter(|span| span.end != 0)
+    }
+
+    /// Which of these slots have a value, by bit.
+    pub(crate) fn among(&self, slots: u16) -> u16 {
+        self.slots & slots
+    }
+
+    /// Which marks are there, by bit.
+    pub(crate) fn marks(&self) -> u8 {
+        self.marks
+    }
+
+    /// Whether each wanted key came once, and without escapes, so that all fields inside of others are known too.
+    pub(crate) fn is_regular(&self) -> bool {
+        !self.is_irregular
+    }
+
+    /// What becomes of the object moves values in ways that are not followed.
+    pub(crate) fn make_irregular(&mut self) {
+        self.is_irregular = true;
+    }
+
+    /// All values of a regular object with their slots, in the order in which they end.
+    pub(crate) fn in_order(&self) -> Option<impl Iterator<Item = (usize, Span)>> {
+        if self.is_irregular {
+            return None;
+        }
+        let places = (0..self.slots.count_ones()).rev();
+        let slots = places.map(|place| (self.order >> (4 * place) & 15) as usize);
+        Some(slots.map(|slot| (slot, self.spans[slot])))
     }
 
     /// The slot and start of the first value that starts there or behind.
@@ -123,10 +242,15 @@ impl Found {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn set(&mut self, slot: usize, value: Span) {
-        if let Some(span) = self.spans.get_mut(slot) {
-            *span = value;
-        }
+        let Some(span) = self.spans.get_mut(slot) else {
+            return;
+        };
+        *span = value;
+        self.is_irregular |= self.slots >> slot & 1 == 1;
+        self.slots |= 1 << slot;
+        self.order = self.order << 4 | slot as u64;
     }
 }
 
@@ -256,11 +380,15 @@ pub fn value(
         at: start,
         nest: Nest::default(),
         line_breaks: false,
+        is_irregular: false,
+        marks: 0,
     };
     let mut too_deep_at = None;
     let mut kind = Kind::Other;
     // The wanted field whose value is being scanned: its slot and the value's first byte.
     let mut field: Option<(usize, usize)> = None;
+    // The same for a wanted field inside of it.
+    let mut inner: Option<(usize, usize)> = None;
     loop {
         // A value begins here.
         match byte(body, scan.at) {
@@ -283,7 +411,7 @@ pub fn value(
                 }
                 if !empty {
                     if object {
-                        scan.key(wanted, &mut field)?;
+                        scan.key(wanted, &mut field, &mut inner)?;
                     }
                     continue;
                 }
@@ -298,8 +426,10 @@ pub fn value(
         }
         // A value ended here, and perhaps the containers around it end too.
         loop {
-            if scan.nest.depth <= 1 {
+            if scan.nest.depth <= 2 {
                 if scan.nest.depth == 0 {
+                    found.is_irregular |= scan.is_irregular;
+                    found.marks |= scan.marks;
                     return Ok(Value {
                         end: scan.at,
                         kind,
@@ -307,12 +437,14 @@ pub fn value(
                         line_breaks: scan.line_breaks,
                     });
                 }
-                if let Some((slot, value_start)) = field.take() {
+                let ended = match scan.nest.depth {
+                    1 => &mut field,
+                    _ => &mut inner,
+                };
+                if let Some((slot, value_start)) = ended.take() {
                     // 32 bits suffice: `split` refuses longer bodies.
-                    found.spans[slot] = Span {
-                        start: value_start as u32,
-                        end: scan.at as u32,
-                    };
+                    let (start, end) = (value_start as u32, scan.at as u32);
+                    found.set(slot, Span { start, end });
                 }
             }
             scan.space();
@@ -321,7 +453,7 @@ pub fn value(
                     scan.at += 1;
                     scan.space();
                     if scan.nest.in_object() {
-                        scan.key(wanted, &mut field)?;
+                        scan.key(wanted, &mut field, &mut inner)?;
                     }
                     break;
                 }
@@ -341,6 +473,9 @@ struct Scan<'a> {
     at: usize,
     nest: Nest,
     line_breaks: bool,
+    /// A wanted key had escapes.
+    is_irregular: bool,
+    marks: u8,
 }
 
 impl Scan<'_> {
@@ -358,6 +493,7 @@ impl Scan<'_> {
         &mut self,
         wanted: &Wanted<'_>,
         field: &mut Option<(usize, usize)>,
+        inner: &mut Option<(usize, usize)>,
     ) -> Result<(), Fault> {
         if byte(self.body, self.at) != b'"' {
             return Err(fault(self.at, "expected a key"));
@@ -371,10 +507,22 @@ impl Scan<'_> {
         }
         self.at += 1;
         self.space();
-        if self.nest.depth == 1
-            && let Some(slot) = wanted.slot(&self.body[start..end - 1], escaped)
-        {
-            *field = Some((slot, self.at));
+        let (outer, field) = match (self.nest.depth, &field) {
+            (1, _) => (0, field),
+            (2, Some((slot, _))) if wanted.with_inner >> slot & 1 == 1 => (*slot as u8 + 1, inner),
+            _ => return Ok(()),
+        };
+        let number = match escaped {
+            false => wanted.number(outer, self.body, start, end - 1),
+            true => wanted.number_of_escaped(outer, &self.body[start..end - 1]),
+        };
+        match number {
+            None => {}
+            Some(mark) if mark < MARKS_MAX => self.marks |= 1 << mark,
+            Some(number) => {
+                self.is_irregular |= escaped;
+                *field = Some((number - MARKS_MAX, self.at));
+            }
         }
         Ok(())
     }

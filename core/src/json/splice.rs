@@ -1,7 +1,7 @@
 //! Adds fields to a JSON object without parsing it: they are inserted before its closing brace.
 //!
-//! A request's fields are rendered once and copied into each of its events. The caller names the fields
-//! to skip because the client sent them itself.
+//! A request's fields are rendered once and copied into each of its events, but for one that may hold the event's
+//! index. The caller names the fields to skip because the client sent them itself.
 
 /// The fields to add, rendered as `,"name":value` one after the other.
 #[derive(Debug, Default)]
@@ -9,18 +9,15 @@ pub struct Additions {
     text: Vec<u8>,
     /// Where each field ends in `text`.
     ends: Vec<usize>,
+    /// `,"name":` of the field behind all others that holds the index; empty without one.
+    index: Vec<u8>,
 }
 
 /// A set of additions, by bit: those that an object already has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Present(u32);
+pub struct Present(pub(crate) u32);
 
 impl Present {
-    /// Adds the addition with this number to the set.
-    pub fn insert(&mut self, number: usize) {
-        self.0 |= 1 << number;
-    }
-
     fn contains(self, number: usize) -> bool {
         self.0 >> number & 1 == 1
     }
@@ -31,6 +28,19 @@ impl Additions {
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
+        self.index.clear();
+    }
+
+    /// Counts a field that this request has not.
+    pub fn skip(&mut self) {
+        self.ends.push(self.text.len());
+    }
+
+    /// Adds the field that holds an event's index, as the last one.
+    pub fn add_index(&mut self, name: &str) {
+        self.index.extend_from_slice(b",\"");
+        self.index.extend_from_slice(name.as_bytes());
+        self.index.extend_from_slice(b"\":");
     }
 
     /// Adds a field; `value` appends its JSON. `name` must not need escaping. Fields are numbered from 0;
@@ -52,25 +62,46 @@ impl Additions {
             .filter_map(move |(number, end)| {
                 let field = &self.text[start..*end];
                 start = *end;
-                (!present.contains(number)).then_some(field)
+                (!present.contains(number) && !field.is_empty()).then_some(field)
             })
     }
 
-    /// How long `object` will be with all fields that are not `present`.
+    /// Whether the index is added.
+    fn has_index(&self, present: Present) -> bool {
+        !self.index.is_empty() && !present.contains(self.ends.len())
+    }
+
+    /// How long `object` will be with all fields that are not `present`. `index` is the event's.
     #[must_use]
-    pub fn spliced_len(&self, object: &[u8], is_empty: bool, present: Present) -> usize {
-        let added = if present == Present::default() {
+    pub fn spliced_len(
+        &self,
+        object: &[u8],
+        is_empty: bool,
+        present: Present,
+        index: u32,
+    ) -> usize {
+        let mut added = if present == Present::default() {
             self.text.len()
         } else {
             self.missing(present).map(<[u8]>::len).sum()
         };
+        if self.has_index(present) {
+            added += self.index.len() + itoa::Buffer::new().format(index).len();
+        }
         // In an empty object the first field goes without its comma.
         object.len() + added - usize::from(is_empty && added != 0)
     }
 
     /// Appends `object`, which ends with its closing brace, with all fields that are not `present`.
-    /// `is_empty` says that it has no member.
-    pub fn splice_into(&self, object: &[u8], is_empty: bool, present: Present, out: &mut Vec<u8>) {
+    /// `is_empty` says that it has no member, `index` is the event's.
+    pub fn splice_into(
+        &self,
+        object: &[u8],
+        is_empty: bool,
+        present: Present,
+        index: u32,
+        out: &mut Vec<u8>,
+    ) {
         let Some((brace, inside)) = object.split_last() else {
             return;
         };
@@ -84,6 +115,11 @@ impl Additions {
                 let skip = usize::from(is_empty && out.len() == fields_at);
                 out.extend_from_slice(&field[skip..]);
             }
+        }
+        if self.has_index(present) {
+            let skip = usize::from(is_empty && out.len() == fields_at);
+            out.extend_from_slice(&self.index[skip..]);
+            out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
         }
         out.push(*brace);
     }
@@ -112,15 +148,12 @@ mod tests {
     }
 
     fn spliced(additions: &Additions, object: &str, is_empty: bool, present: &[usize]) -> String {
-        let mut set = Present::default();
-        for number in present {
-            set.insert(*number);
-        }
+        let set = Present(present.iter().fold(0, |set, number| set | 1 << number));
         let mut out = Vec::new();
-        additions.splice_into(object.as_bytes(), is_empty, set, &mut out);
+        additions.splice_into(object.as_bytes(), is_empty, set, 17, &mut out);
         assert_eq!(
             out.len(),
-            additions.spliced_len(object.as_bytes(), is_empty, set)
+            additions.spliced_len(object.as_bytes(), is_empty, set, 17)
         );
         String::from_utf8(out).unwrap()
     }
@@ -152,6 +185,18 @@ mod tests {
         assert_eq!(spliced(&all, r#"{"x":2}"#, false, &[0, 1, 2]), r#"{"x":2}"#);
         assert_eq!(spliced(&all, "{}", true, &[0]), r#"{"b":"two","c":null}"#);
         assert_eq!(spliced(&all, "{}", true, &[0, 1, 2]), "{}");
+    }
+
+    #[test]
+    fn the_index_comes_last_unless_it_is_present() {
+        let mut all = Additions::default();
+        all.skip();
+        all.add("b", |out| out.push(b'1'));
+        all.add_index("n");
+        assert_eq!(spliced(&all, "{}", true, &[]), r#"{"b":1,"n":17}"#);
+        assert_eq!(spliced(&all, "{}", true, &[1]), r#"{"n":17}"#);
+        assert_eq!(spliced(&all, r#"{"n":0}"#, false, &[2]), r#"{"n":0,"b":1}"#);
+        assert_eq!(spliced(&all, "{}", true, &[1, 2]), "{}");
     }
 
     #[test]

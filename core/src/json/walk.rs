@@ -3,8 +3,8 @@
 //! Validates nothing: on other bytes the result is of no use, but every call ends.
 
 use super::escape::quote_str_into;
-use super::scan::{Span, byte, skip_space};
-use super::{simd, unescape};
+use super::scan::{Span, byte};
+use super::step::{equals, skip_space, string_end, value_end};
 
 /// Members to look for, as a tree: those of an object, and those of the objects that are their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,16 +64,17 @@ impl Members {
     /// Notes all members of the object that begins at `start`, if one does. The offset after it.
     pub(crate) fn read(&self, text: &[u8], start: usize, found: &mut [Span]) -> usize {
         if self.0.is_empty() || byte(text, start) != b'{' {
-            return after_value(text, start);
+            return value_end(text, start);
         }
         let mut at = skip_space(text, start + 1);
         while byte(text, at) == b'"' {
             let key = at + 1;
-            at = after_string(text, at);
-            let key = text.get(key..at - 1).unwrap_or_default();
-            let value = value_after_key(text, at);
-            let Some(member) = self.0.iter().find(|member| is_name(key, &member.name)) else {
-                at = next_member(text, after_value(text, value));
+            let (key_end, is_escaped) = string_end(text, at);
+            let key = text.get(key..key_end - 1).unwrap_or_default();
+            let value = value_after_key(text, key_end);
+            let mut members = self.0.iter();
+            let Some(member) = members.find(|member| is_name(key, is_escaped, &member.name)) else {
+                at = next_member(text, value_end(text, value));
                 continue;
             };
             // The last of several with one name counts: what the others held is forgotten.
@@ -104,16 +105,20 @@ impl Member {
 }
 
 /// Appends the object in `text` without the members of these names. Whether it has none left.
-pub(crate) fn without(text: &[u8], names: &[&str], out: &mut Vec<u8>) -> bool {
+pub(crate) fn without<'n>(
+    text: &[u8],
+    names: impl Iterator<Item = &'n str> + Clone,
+    out: &mut Vec<u8>,
+) -> bool {
     let mut at = skip_space(text, 1);
     out.push(b'{');
     let mut is_empty = true;
     while byte(text, at) == b'"' {
         let start = at;
-        at = after_string(text, at);
-        let key = text.get(start + 1..at - 1).unwrap_or_default();
-        let end = after_value(text, value_after_key(text, at));
-        if !names.iter().any(|name| is_name(key, name.as_bytes())) {
+        let (key_end, is_escaped) = string_end(text, at);
+        let key = text.get(start + 1..key_end - 1).unwrap_or_default();
+        let end = value_end(text, value_after_key(text, key_end));
+        if !(names.clone()).any(|name| is_name(key, is_escaped, name.as_bytes())) {
             if !is_empty {
                 out.push(b',');
             }
@@ -134,8 +139,11 @@ pub(crate) fn quoted(name: &str) -> Vec<u8> {
 }
 
 /// Whether a key, as it stands between its quotes, is a name.
-fn is_name(key: &[u8], name: &[u8]) -> bool {
-    key == name || (key.contains(&b'\\') && unescape::equals(key, name))
+fn is_name(key: &[u8], is_escaped: bool, name: &[u8]) -> bool {
+    match is_escaped {
+        false => key == name,
+        true => equals(key, name),
+    }
 }
 
 /// From the end of a key to its value.
@@ -151,56 +159,6 @@ fn next_member(text: &[u8], value_end: usize) -> usize {
         b',' => skip_space(text, at + 1),
         _ => at,
     }
-}
-
-/// The offset after the string that begins at `start`.
-fn after_string(text: &[u8], start: usize) -> usize {
-    let mut at = simd::find_special(text, start + 1);
-    loop {
-        match byte(text, at) {
-            b'"' => return at + 1,
-            b'\\' => at = simd::find_special(text, (at + 2).min(text.len())),
-            _ if at < text.len() => at = simd::find_special(text, at + 1),
-            _ => return text.len() + 1,
-        }
-    }
-}
-
-/// The offset after the value that begins at `start`.
-fn after_value(text: &[u8], start: usize) -> usize {
-    match byte(text, start) {
-        b'"' => after_string(text, start),
-        b'{' | b'[' => after_container(text, start),
-        _ => {
-            let rest = text.get(start..).unwrap_or_default();
-            let ends =
-                |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
-            start + rest.iter().position(ends).unwrap_or(rest.len())
-        }
-    }
-}
-
-fn after_container(text: &[u8], start: usize) -> usize {
-    let mut depth = 0_usize;
-    let mut at = start;
-    while at < text.len() {
-        match text[at] {
-            b'"' => {
-                at = after_string(text, at);
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return at + 1;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    text.len()
 }
 
 #[cfg(test)]
@@ -269,7 +227,7 @@ mod tests {
     fn members_are_removed_with_all_their_duplicates() {
         let left = |text: &str| {
             let mut out = Vec::new();
-            let is_empty = without(text.as_bytes(), &["ip", "r"], &mut out);
+            let is_empty = without(text.as_bytes(), ["ip", "r"].into_iter(), &mut out);
             (String::from_utf8(out).unwrap(), is_empty)
         };
         for (text, expected) in [
@@ -334,7 +292,7 @@ mod tests {
             let mut members = Members::default();
             members.add(["a", "b"].into_iter(), 0);
             let _ = members.read(text.as_bytes(), 0, &mut [Span::default()]);
-            without(text.as_bytes(), &["a"], &mut Vec::new());
+            without(text.as_bytes(), ["a"].into_iter(), &mut Vec::new());
         }
     }
 }

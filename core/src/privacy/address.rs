@@ -1,7 +1,7 @@
 //! What is stored of addresses.
 
 use super::hash::HashKey;
-use crate::request::address_text;
+use crate::request::{address_text, write_address};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -48,8 +48,8 @@ fn write(
     out: &mut Vec<u8>,
 ) -> Option<()> {
     match rule {
-        AddressRule::Keep => out.extend_from_slice(&address_text(address)),
-        AddressRule::Truncate => out.extend_from_slice(&address_text(network(address))),
+        AddressRule::Keep => write_address(address, out),
+        AddressRule::Truncate => write_address(network(address), out),
         AddressRule::Hash => key?.write(&address_text(address), out),
         AddressRule::Drop => return None,
     }

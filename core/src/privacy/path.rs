@@ -268,6 +268,13 @@ impl Tree {
         found.map(|(_, child)| *child)
     }
 
+    /// The members of a node's object that have nodes.
+    pub(super) fn members(&self, node: usize) -> impl Iterator<Item = (&str, usize)> + Clone {
+        let node = self.nodes.get(node).into_iter();
+        let members = node.flat_map(|node| &node.children);
+        members.map(|(name, node)| (&**name, *node))
+    }
+
     #[inline]
     pub(super) fn action(&self, node: usize) -> Option<Action> {
         self.nodes.get(node)?.action

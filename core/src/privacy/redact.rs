@@ -1,7 +1,11 @@
 //! Rewrites one event: the values that have rules are replaced, every other byte is copied as it stands.
 //!
 //! The event has passed the scanner. Its members are walked once, without a value tree; members without a rule are
-//! stepped over.
+//! stepped over. Where the scan has found all members with rules, only those are looked at: see [`heads`].
+
+mod heads;
+
+pub(super) use heads::{Heads, by_heads};
 
 use super::address::{self, AddressRule};
 use super::hash::HashKey;
@@ -225,7 +229,9 @@ pub(super) fn redact(
     };
     let (end, is_empty) = redactor.object(start, ROOT, true);
     redactor.flush(end);
-    let found = redactor.after;
+    let mut found = redactor.after;
+    // Only the event's own members are followed.
+    found.make_irregular();
     Event {
         span: span(begin, out.len()),
         found,
@@ -390,14 +396,17 @@ impl Redactor<'_, '_> {
     }
 
     fn treat(&mut self, at: usize, action: Action) -> usize {
-        let json = self.json;
-        let end = value_end(json, at);
-        let value = json.get(at..end).unwrap_or_default();
+        let end = value_end(self.json, at);
+        self.treat_span(at, end, action);
+        end
+    }
+
+    fn treat_span(&mut self, at: usize, end: usize, action: Action) {
+        let value = self.json.get(at..end).unwrap_or_default();
         self.flush(at);
         if self.values.write(action, value, self.out) {
             self.copied = end;
         }
-        end
     }
 }
 

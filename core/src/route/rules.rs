@@ -389,6 +389,7 @@ impl Rules {
             request,
             queries: self.queries.iter().map(query).collect(),
             heads: None,
+            all: None,
         }
     }
 
@@ -462,32 +463,34 @@ impl Rules {
             }
             choice.sample = Some(sample);
         }
-        let key = rule.key.as_ref().map(|key| key.of(request, value));
-        if let Some(Some(key)) = &key {
+        let mut key = rule.key.as_ref().and_then(|key| key.of(request, value));
+        if let Some(key) = &key {
             choice.key_bytes = choice.key_bytes.max(key.len());
         }
         let topic = rule.topic.as_ref().map(|topic| topic.of(topics, value));
         if topic == Some(None) {
             tally.without_topic += 1;
         }
-        for (output, class) in &rule.outputs {
+        let last = rule.outputs.len().saturating_sub(1);
+        for (at, (output, class)) in rule.outputs.iter().enumerate() {
             // Of several rules that name an output, the first decides.
             if routing.outputs.contains(*output) {
                 continue;
             }
             routing.outputs = routing.outputs.with(*output);
-            if key.is_none() && topic.is_none() && class.is_none() {
+            if rule.key.is_none() && topic.is_none() && class.is_none() {
                 continue;
             }
             let defaults = self.defaults.get(usize::from(output.0));
-            if key.is_none() && defaults.is_some_and(|output| output.keyed) {
+            if rule.key.is_none() && defaults.is_some_and(|output| output.keyed) {
                 choice.own_key = choice.own_key.with(*output);
             }
             if topic.is_none() && defaults.is_some_and(|output| output.by_topic) {
                 choice.own_topic = choice.own_topic.with(*output);
             }
             let route = Route {
-                key: key.clone().flatten(),
+                // Another reference would cost an allocation.
+                key: if at == last { key.take() } else { key.clone() },
                 topic: topic.clone().flatten(),
                 class: *class,
             };

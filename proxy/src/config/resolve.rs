@@ -17,6 +17,7 @@ use crate::privacy::PrivacySettings;
 use crate::routing::trial::Test;
 use crate::routing::{Routing, places_of};
 use crate::scheduling::ProcessSettings;
+use crate::server_fields::{self, ServerFieldSettings};
 use crate::worker::ListenSettings;
 use sluice_sinks::output::OutputContext;
 use sluice_sinks::settings::{Given, Misfit, Origin, Problem, Reader, Tree, Value};
@@ -108,6 +109,9 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     if reader.problems.len() == problems {
         privacy.check(reader, &paths, &mut listeners);
     }
+    reader.enter(server_fields::SECTION);
+    let server_fields = ServerFieldSettings::read(reader);
+    server_fields.check(reader);
     reader.enter("admit");
     let admit = AdmitSettings::read(reader);
     reader.enter("ack");
@@ -155,6 +159,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         cors,
         client_address,
         privacy,
+        server_fields,
         admit,
         ack,
         drain,

@@ -37,6 +37,8 @@ pub enum WhichPlan {
     Collect,
     /// [`IngestSettings::events`].
     Events,
+    /// [`IngestSettings::pixel`].
+    Pixel,
 }
 
 impl WhichPlan {
@@ -45,6 +47,7 @@ impl WhichPlan {
         match self {
             WhichPlan::Collect => EndpointLabel::Collect.label(),
             WhichPlan::Events => EndpointLabel::Events.label(),
+            WhichPlan::Pixel => EndpointLabel::Pixel.label(),
         }
     }
 
@@ -52,6 +55,7 @@ impl WhichPlan {
         match self {
             WhichPlan::Collect => &settings.collect,
             WhichPlan::Events => &settings.events,
+            WhichPlan::Pixel => &settings.pixel,
         }
     }
 }

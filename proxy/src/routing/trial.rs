@@ -374,10 +374,10 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
     let settings = app::ingest_settings(config, None)
         .map_err(|error| TrialError::Settings(Box::new(error)))?;
     let is_envelope = event.is_envelope();
-    let plan: &Plan = if is_envelope {
-        &settings.collect
-    } else {
-        &settings.events
+    let plan: &Plan = match event.endpoint {
+        "collect" => &settings.collect,
+        "pixel" => &settings.pixel,
+        _ => &settings.events,
     };
     debug_assert_eq!(is_envelope, plan.mode == Mode::Envelope);
     let path = match event.endpoint {

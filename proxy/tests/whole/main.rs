@@ -45,6 +45,7 @@ mod refused;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod server_fields;
 mod shutdown;
 mod spool;
 #[cfg(feature = "sqs")]

@@ -105,6 +105,8 @@ fn settings(dir: &Path, stream: SocketAddr, bucket: &str) -> String {
         r#"
 [log]
 level = "debug"
+[server_fields]
+clash = "client"
 [listeners.front]
 address = "127.0.0.1:0"
 proxy_protocol = "required"

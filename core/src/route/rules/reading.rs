@@ -16,6 +16,8 @@ pub(crate) struct Reading<'r> {
     pub(super) queries: Vec<Option<Vec<u8>>>,
     /// Where the scan puts the outermost fields that rules want, if it has room for all of them.
     pub(super) heads: Option<[usize; WANTED_MAX]>,
+    /// Where it puts all fields that rules want, if none is further in than one object, and it has room for all.
+    pub(super) all: Option<[usize; WANTED_MAX]>,
 }
 
 impl<'r> Reading<'r> {
@@ -34,10 +36,35 @@ impl<'r> Reading<'r> {
             }
         }
         self.heads = Some(slots);
+        self.all = self.want_all(wanted);
+    }
+
+    fn want_all(&self, wanted: &mut Wanted<'r>) -> Option<[usize; WANTED_MAX]> {
+        let mut slots = [0; WANTED_MAX];
+        for (at, path) in self.rules.fields.iter().enumerate() {
+            let mut names = path.names().map(str::as_bytes);
+            let outer = wanted.add(names.next()?)?;
+            *slots.get_mut(at)? = match names.next() {
+                None => outer,
+                Some(name) => wanted.add_inside(outer, name)?,
+            };
+            if names.next().is_some() {
+                return None;
+            }
+        }
+        Some(slots)
     }
 
     /// What happens to this event of `body`.
     pub(crate) fn event(&self, event: &Event, body: &[u8], scratch: &mut Scratch) -> Choice {
+        if let Some(slots) = self.all.filter(|_| event.found.is_regular()) {
+            let field = |slot: usize| {
+                let found = slots.get(slot).and_then(|slot| event.found.get(*slot));
+                found.map_or(Value::Absent, |value| Value::Json(value.of(body)))
+            };
+            let value = |slot| self.value(slot, &field);
+            return self.rules.choose(self.request, scratch, &value);
+        }
         let members = &self.rules.members;
         let mut spans = std::mem::take(&mut scratch.spans);
         spans.clear();

@@ -10,6 +10,7 @@ use crate::runtime::driver::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::letter::Reason;
 use sluice_core::privacy::Withheld;
+use sluice_core::server_fields::ServerField;
 use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
 use std::collections::BTreeMap;
 
@@ -213,6 +214,18 @@ pub const FAMILIES: &[Family] = &[
             ("over_limit", |worker| worker.letters_over.get()),
             ("no_room", |worker| worker.letters_without_room.get()),
             ("not_delivered", |worker| worker.letters_not_delivered.get()),
+        ])),
+    family("sluice_server_field_clashes_total", Counter, "events", &["field"],
+        "Events in which a client sent a field under the name of one that Sluice writes, by the setting in [server_fields].",
+        WorkerBy(&[
+            ("ingest_time", |worker| worker.server_field_clashes[ServerField::IngestTime as usize].get()),
+            ("request_id", |worker| worker.server_field_clashes[ServerField::RequestId as usize].get()),
+            ("address", |worker| worker.server_field_clashes[ServerField::Address as usize].get()),
+            ("user_agent", |worker| worker.server_field_clashes[ServerField::UserAgent as usize].get()),
+            ("gpc", |worker| worker.server_field_clashes[ServerField::Gpc as usize].get()),
+            ("dnt", |worker| worker.server_field_clashes[ServerField::Dnt as usize].get()),
+            ("sp_anonymous", |worker| worker.server_field_clashes[ServerField::SpAnonymous as usize].get()),
+            ("index", |worker| worker.server_field_clashes[ServerField::Index as usize].get()),
         ])),
     family("sluice_privacy_values_total", Counter, "values", &["action"],
         "Values that were dropped, masked, cut or hashed before anything was stored: fields and parameters, and addresses by whichever rule.",
