@@ -4,6 +4,8 @@ pub mod probe;
 
 use crate::config::{Config, ConfigError, Flags};
 use crate::host_info::HostInfo;
+use crate::replay::letter::Only;
+use crate::replay::source::Place;
 use crate::runtime::driver::Driver;
 use clap::{Args, Parser, Subcommand};
 use probe::Target;
@@ -41,6 +43,9 @@ pub enum Command {
     /// Look at spools, wait for them, or deliver what lies in one; ends with 0 if nothing is wrong or left, else with 1
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Send the events of dead letters through the door again; ends with 0 if all that were meant were taken, else with 1
+    #[command(after_help = SETTINGS_HELP)]
+    Replay(Replay),
     /// Say what the rules of a configuration do with events, without sending them
     #[command(after_help = SETTINGS_HELP)]
     Route(Route),
@@ -154,6 +159,32 @@ pub struct Route {
     /// The query of the request, without `?`
     #[arg(long, value_name = "QUERY")]
     pub query: Option<String>,
+}
+
+/// Which letters to send again, and where.
+#[derive(Clone, Debug, Args)]
+pub struct Replay {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// A file, a directory, or s3://bucket/prefix, with region, endpoint and credentials of the environment
+    #[arg(long, value_name = "PLACE")]
+    pub from: Place,
+    /// Only letters with this reason, code, schema, route, endpoint or listener; values of one key are alternatives
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub only: Vec<Only>,
+    /// The door, instead of the first listener's endpoint for events
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// How far the replay has come: one that was stopped or killed goes on from there
+    #[arg(long, value_name = "FILE", default_value = "sluice-replay.state")]
+    pub state: PathBuf,
+    /// Count, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Stop after this many seconds; the next replay with this state goes on
+    #[arg(long, value_name = "S")]
+    pub timeout_s: Option<u64>,
 }
 
 /// Where settings come from.
@@ -293,6 +324,7 @@ mod tests {
             "run",
             "check",
             "route",
+            "replay",
             "health",
             "spool",
         ] {
@@ -321,7 +353,9 @@ mod tests {
             let settings = match cli.command {
                 Command::Run(run) => run.settings,
                 Command::Check(check) => check.settings,
-                Command::Health(_) | Command::Spool(_) | Command::Route(_) => panic!("{command}"),
+                Command::Health(_) | Command::Spool(_) | Command::Replay(_) | Command::Route(_) => {
+                    panic!("{command}")
+                }
             };
             assert_eq!(settings.config, Some("f".into()));
             assert_eq!(settings.listen, Some("[::1]:80".parse().unwrap()));

@@ -26,6 +26,7 @@ pub mod offload;
 pub mod outputs;
 pub mod privacy;
 pub mod process;
+pub mod replay;
 pub mod routing;
 pub mod runtime;
 pub mod scheduling;

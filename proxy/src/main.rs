@@ -4,13 +4,13 @@
 
 use clap::Parser;
 use sluice_core::json::escape::quote_str_into;
-use sluice_proxy::cli::{Check, Cli, Command, Health, Route, Run, Settings, SpoolCommand};
+use sluice_proxy::cli::{Check, Cli, Command, Health, Replay, Route, Run, Settings, SpoolCommand};
 use sluice_proxy::config::Config;
 use sluice_proxy::log_writer::{self, LogWriter};
 use sluice_proxy::logging::{LogFormat, LogSettings};
 use sluice_proxy::routing::trial::{self, Event};
 use sluice_proxy::wiping::WipingAllocator;
-use sluice_proxy::{app, check, process, scheduling, spool_command};
+use sluice_proxy::{app, check, process, replay, scheduling, spool_command};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Command::Check(check) => with_config(&check.settings, |config| try_out(config, &check)),
         Command::Spool(command) => {
             with_config(command.settings(), |config| look_at_spool(config, &command))
+        }
+        Command::Replay(command) => {
+            with_config(&command.settings, |config| send_again(config, &command))
         }
         Command::Route(route) => with_config(&route.settings, |config| explain(config, &route)),
         Command::Health(health) => ask(&health),
@@ -158,6 +161,16 @@ fn look_at_spool(config: &Config, command: &SpoolCommand) -> ExitCode {
     }
     log_to_stderr(&config.log);
     let code = spool_command::run(config, command).unwrap_or_else(|error| fail(&error, 1));
+    log_writer::flush();
+    code
+}
+
+fn send_again(config: &Config, command: &Replay) -> ExitCode {
+    if let Err(error) = log_writer::start() {
+        return fail(&format!("cannot start the log's thread: {error}"), 1);
+    }
+    log_to_stderr(&config.log);
+    let code = replay::run(config, command).unwrap_or_else(|error| fail(&error, 1));
     log_writer::flush();
     code
 }

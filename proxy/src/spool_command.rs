@@ -297,7 +297,7 @@ fn replay(
 }
 
 /// A bar on a terminal; elsewhere nothing.
-fn progress(bytes: u64) -> ProgressBar {
+pub(crate) fn progress(bytes: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -3,6 +3,7 @@
 
 pub mod aws;
 mod disk;
+pub mod door;
 pub mod file;
 #[cfg(feature = "firehose")]
 pub mod firehose;

@@ -6,12 +6,14 @@
 //!  direct:  write -> bucket; each batch of the writer is an object
 //! ```
 //!
-//! A segment's object key is fixed once, so a repeated upload stores nothing twice. Objects are never read back.
+//! A segment's object key is fixed once, so a repeated upload stores nothing twice. An object is read back by
+//! [`objects`] only, for a command.
 
 mod address;
 mod answer;
 mod bucket;
 mod name;
+pub mod objects;
 mod pack;
 mod row;
 mod settings;

@@ -2,7 +2,7 @@
 //! that take containers apart, the Firehose
 //! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
 //! against two servers with boto3, the SQS output against moto and ElasticMQ with boto3, the HTTP output against
-//! ClickHouse, and the HTTP server behind HAProxy: what writer and reader of one house would both get wrong does
+//! ClickHouse, a replay of dead letters counted by DuckDB, and the HTTP server behind HAProxy: what writer and reader of one house would both get wrong does
 //! not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
@@ -11,6 +11,7 @@
 mod aggregated;
 #[cfg(feature = "http")]
 mod clickhouse;
+mod duckdb;
 #[cfg(feature = "firehose")]
 mod firehose;
 mod fronts;

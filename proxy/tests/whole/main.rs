@@ -42,6 +42,7 @@ mod process;
 mod readers;
 mod records;
 mod refused;
+mod replay;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;

@@ -51,6 +51,15 @@ impl Bucket {
         settings: &S3Settings,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Bucket, String> {
+        Bucket::open_for(settings, credentials, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same for answers of other lengths.
+    pub(super) async fn open_for(
+        settings: &S3Settings,
+        credentials: Option<SharedCredentialsProvider>,
+        answer_bytes_max: usize,
+    ) -> Result<Bucket, String> {
         let aws = Aws::load(&settings.aws, "S3", credentials).await?;
         let path_style = settings.path_style.unwrap_or_else(|| {
             let mut variables = ENDPOINT_VARIABLES.into_iter();
@@ -67,7 +76,7 @@ impl Bucket {
         let url = place.url()?;
         let wrong = |why: &dyn std::fmt::Display| format!("endpoint {url:?}: {why}");
         let uri: Uri = url.parse().map_err(|error| wrong(&error))?;
-        let client = SignedClient::new(&aws, &settings.aws, SIGNING, &uri, ANSWER_BYTES_MAX)
+        let client = SignedClient::new(&aws, &settings.aws, SIGNING, &uri, answer_bytes_max)
             .map_err(|error| wrong(&error))?;
         let mut headers = vec![
             (CONTENT_TYPE, PLAIN_LOG.clone()),
@@ -139,6 +148,23 @@ impl Bucket {
             false => Err(answer::refusal(&answer, &self.region)),
         });
         found.map_err(|failure| self.note_auth_error(failure))
+    }
+
+    /// What stands behind the bucket's URL: a key, or a query.
+    pub(super) async fn get(&self, rest: &str) -> Result<Bytes, CallFailure> {
+        let uri: Result<Uri, InvalidUri> = format!("{}{rest}", self.url).parse();
+        let call = Call {
+            method: Method::GET,
+            uri: &uri.map_err(|error| CallFailure::not_sent(&error))?,
+            headers: &[],
+            body: Bytes::new(),
+        };
+        let answer = self.client.send(&self.aws, &call, answer::code).await;
+        let got = answer.and_then(|answer| match answer.status.is_success() {
+            true => Ok(answer.body.into()),
+            false => Err(answer::refusal(&answer, &self.region)),
+        });
+        got.map_err(|failure| self.note_auth_error(failure))
     }
 
     fn note_auth_error(&self, failure: CallFailure) -> CallFailure {
