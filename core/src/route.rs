@@ -11,24 +11,25 @@ pub mod sample;
 use crate::ack::OutputId;
 use crate::topic::Topic;
 use bytes::Bytes;
+use std::iter;
 
 /// Outputs that a set can name; as many as a configuration may have.
-pub const OUTPUTS_MAX: usize = u16::BITS as usize;
+pub const OUTPUTS_MAX: usize = u64::BITS as usize;
 
 /// A set of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutputSet(u16);
+pub struct OutputSet(u64);
 
 impl OutputSet {
     /// Every output.
-    pub const ALL: OutputSet = OutputSet(u16::MAX);
+    pub const ALL: OutputSet = OutputSet(u64::MAX);
     /// No output.
     pub const NONE: OutputSet = OutputSet(0);
 
     /// This set and one output more; one beyond [`OUTPUTS_MAX`] is in no set.
     #[must_use]
     pub fn with(self, output: OutputId) -> OutputSet {
-        let bit = 1_u16.checked_shl(u32::from(output.0)).unwrap_or(0);
+        let bit = 1_u64.checked_shl(u32::from(output.0)).unwrap_or(0);
         OutputSet(self.0 | bit)
     }
 
@@ -41,7 +42,18 @@ impl OutputSet {
     /// Whether the output is in the set.
     #[must_use]
     pub fn contains(self, output: OutputId) -> bool {
-        u32::from(output.0) < u16::BITS && self.0 >> output.0 & 1 == 1
+        u32::from(output.0) < u64::BITS && self.0 >> output.0 & 1 == 1
+    }
+
+    /// The outputs in the set, in their order.
+    pub fn iter(self) -> impl Iterator<Item = OutputId> {
+        let mut rest = self.0;
+        iter::from_fn(move || {
+            let lowest = u16::try_from(rest.trailing_zeros()).ok();
+            let lowest = lowest.filter(|_| rest != 0)?;
+            rest &= rest - 1;
+            Some(OutputId(lowest))
+        })
     }
 }
 
@@ -111,11 +123,12 @@ mod tests {
 
     #[test]
     fn a_set_holds_exactly_the_outputs_put_into_it() {
-        let set = OutputSet::NONE.with(OutputId(0)).with(OutputId(15));
+        let set = OutputSet::NONE.with(OutputId(0)).with(OutputId(63));
         let all = (0..100).map(OutputId);
         let held: Vec<u16> = all.filter(|at| set.contains(*at)).map(|at| at.0).collect();
-        assert_eq!(held, [0, 15]);
-        assert_eq!(set.with(OutputId(16)), set);
-        assert!(OutputSet::ALL.contains(OutputId(15)));
+        assert_eq!(held, [0, 63]);
+        assert!(set.iter().map(|at| at.0).eq(held));
+        assert_eq!(set.with(OutputId(64)), set);
+        assert!(OutputSet::ALL.iter().map(|at| at.0).eq(0..64));
     }
 }

@@ -105,6 +105,24 @@ impl FromStr for Template {
     type Err = TemplateError;
 
     fn from_str(text: &str) -> Result<Template, TemplateError> {
+        let template = Template::parse(text, is_part)?;
+        match template.prefix().is_empty() {
+            true => Err(TemplateError::NoPrefix),
+            false => Ok(template),
+        }
+    }
+}
+
+impl Template {
+    /// A template of names that a list allows: any text, and a field may come first.
+    ///
+    /// # Errors
+    /// The text is no template.
+    pub fn of_listed(text: &str) -> Result<Template, TemplateError> {
+        Template::parse(text, |_| true)
+    }
+
+    fn parse(text: &str, is_text: fn(&str) -> bool) -> Result<Template, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -112,7 +130,7 @@ impl FromStr for Template {
             if before.contains('}') {
                 return Err(TemplateError::Braces);
             }
-            if !is_part(before) {
+            if !is_text(before) {
                 return Err(TemplateError::Text(before.to_owned()));
             }
             if !before.is_empty() {
@@ -140,15 +158,30 @@ impl FromStr for Template {
             let limit = FIELDS_MAX;
             return Err(TemplateError::Fields { limit, actual });
         }
-        if template.prefix().is_empty() {
-            return Err(TemplateError::NoPrefix);
-        }
         let limit = NAME_BYTES_MAX - actual;
         let actual = template.0.iter().map(Part::text_bytes).sum();
         if actual > limit {
             return Err(TemplateError::TooLong { limit, actual });
         }
         Ok(template)
+    }
+
+    /// Makes the name of a record whose n-th field of the template has the text `value(n)`. `None` where a value is
+    /// missing.
+    pub(crate) fn make<'n, 'v>(
+        &self,
+        name: &'n mut String,
+        mut value: impl FnMut(usize) -> Option<Cow<'v, str>>,
+    ) -> Option<&'n str> {
+        name.clear();
+        let mut slots = 0..;
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Field(_) => name.push_str(&value(slots.next()?)?),
+            }
+        }
+        Some(name)
     }
 }
 
@@ -305,16 +338,15 @@ impl Topics {
         scratch: &mut Scratch,
         value: impl FnMut(usize) -> Option<Cow<'v, str>>,
     ) -> Option<Topic> {
-        self.choose_if(scratch, |_| true, value)
+        let mut name = std::mem::take(&mut scratch.name);
+        let made = self.template.make(&mut name, value);
+        let topic = made.and_then(|made| self.recall(scratch, made));
+        scratch.name = name;
+        topic
     }
 
-    /// The same; `None` also where a name is not allowed, which then takes no place.
-    pub(crate) fn choose_if<'v>(
-        self: &Arc<Topics>,
-        scratch: &mut Scratch,
-        is_allowed: impl Fn(&str) -> bool,
-        mut value: impl FnMut(usize) -> Option<Cow<'v, str>>,
-    ) -> Option<Topic> {
+    /// The topic of this name, as [`Topics::named`], asking the other cores only for a name that is new to this one.
+    pub(crate) fn recall(self: &Arc<Topics>, scratch: &mut Scratch, name: &str) -> Option<Topic> {
         let of = scratch.of.get_or_insert_with(|| Arc::clone(self));
         let given_away = self.given_away.load(Ordering::Acquire);
         if !Arc::ptr_eq(of, self) || scratch.given_away != given_away {
@@ -325,21 +357,9 @@ impl Topics {
                 known: BTreeSet::new(),
             };
         }
-        let name = &mut scratch.name;
-        name.clear();
-        let mut slots = 0..;
-        for part in &self.template.0 {
-            match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Field(_) => name.push_str(&value(slots.next()?)?),
-            }
-        }
-        if let Some(known) = scratch.known.get(name.as_str()) {
+        if let Some(known) = scratch.known.get(name) {
             known.used(self.now_s.load(Ordering::Relaxed));
             return Some(known.clone());
-        }
-        if !is_allowed(name) {
-            return None;
         }
         let topic = self.named(name)?;
         scratch.known.insert(topic.clone());
@@ -477,6 +497,16 @@ mod tests {
         let field = |bytes| format!("a{{{}}}", "x".repeat(bytes));
         assert!(field(256).parse::<Template>().is_ok());
         assert!(refused(&field(257)).contains("257 bytes: 1 to 256"));
+    }
+
+    #[test]
+    fn a_template_of_listed_names_has_any_text() {
+        for text in ["clicks/type={x}/", "{x}.fifo", "/var/é {a}"] {
+            assert_eq!(Template::of_listed(text).unwrap().to_string(), text);
+        }
+        for text in ["clicks", "a{b", &format!("{}{{x}}", "a".repeat(249))] {
+            assert!(Template::of_listed(text).is_err(), "{text}");
+        }
     }
 
     #[test]

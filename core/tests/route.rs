@@ -3,6 +3,9 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "route/names.rs"]
+mod names;
+
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use sluice_core::ack::OutputId;

@@ -74,12 +74,8 @@ impl Intake {
         &'r self,
         record: &'r PreparedRecord,
     ) -> impl Iterator<Item = Placed> + 'r {
-        let entries = self.outputs.len() + self.groups.len();
-        let entries = (0..entries).filter_map(|entry| u16::try_from(entry).ok());
-        entries
-            .map(OutputId)
-            .filter(|entry| self.goes_to(record, *entry))
-            .filter_map(|entry| self.place(record, entry))
+        let entries = self.entries(record).iter();
+        entries.filter_map(|entry| self.place(record, entry))
     }
 
     /// The same, for one record after the other: `places` has those of the last, and they are common if any record of
@@ -124,10 +120,19 @@ impl Intake {
         self.groups.get(at)
     }
 
-    fn goes_to(&self, record: &PreparedRecord, entry: OutputId) -> bool {
+    /// The outputs and groups that a record goes to.
+    fn entries(&self, record: &PreparedRecord) -> OutputSet {
         let routing = record.routing.as_deref();
-        let outputs = routing.map_or(self.default_outputs, |routing| routing.outputs);
-        outputs.contains(entry) || (planted::is(Bug::RoutingIgnored) && self.group(entry).is_none())
+        let own = routing.map_or(self.default_outputs, |routing| routing.outputs);
+        let outputs = (0..).map(OutputId).take(self.outputs.len());
+        match planted::is(Bug::RoutingIgnored) {
+            true => outputs.fold(own, OutputSet::with),
+            false => own,
+        }
+    }
+
+    fn goes_to(&self, record: &PreparedRecord, entry: OutputId) -> bool {
+        self.entries(record).contains(entry)
     }
 
     /// Adds up what a request asks of each output. A record that has two reasons to go to one output goes there once.

@@ -9,8 +9,11 @@
 //! sample depends on the event alone.
 
 mod reading;
+mod topics;
 
 pub(crate) use reading::Reading;
+pub use topics::NamedOutputs;
+use topics::{TopicOf, TopicScratch};
 
 use super::condition::{Condition, Value};
 use super::key::{Hasher, KeyRule};
@@ -24,7 +27,7 @@ use crate::json::walk::Members;
 use crate::partition::{KEY_CHARS_MAX, key_of_value, truncated};
 use crate::request::RequestContext;
 use crate::time::Mono;
-use crate::topic::{self, Topic, Topics};
+use crate::topic::{Topic, Topics};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -142,6 +145,7 @@ pub struct Rules {
     /// Where [`SAMPLE_RATE`] is found, if there are samples.
     rate_field: Option<usize>,
     defaults: Vec<OutputDefaults>,
+    named: Vec<(OutputId, NamedOutputs)>,
 }
 
 #[derive(Debug)]
@@ -171,15 +175,6 @@ enum Key {
     Hmac(Vec<usize>, Hasher),
 }
 
-#[derive(Debug)]
-struct TopicOf {
-    topics: Arc<Topics>,
-    fields: Vec<usize>,
-    allowed: BTreeSet<String>,
-    /// Its place among the rules with a topic.
-    at: usize,
-}
-
 /// What one rule did to the events of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleTally {
@@ -187,7 +182,8 @@ pub struct RuleTally {
     pub events: u64,
     /// Of these, left out of its sample.
     pub sampled_away: u64,
-    /// Of these, without a topic of their own: no value, no name, not allowed, or no room for another name.
+    /// Of these, without a topic of their own, or at an output that lists names without one of these: no value, no
+    /// name, not allowed, or no room for another name.
     pub without_topic: u64,
 }
 
@@ -197,7 +193,7 @@ pub(crate) struct Scratch {
     /// By rule, the unmatched last; empty without rules.
     pub(crate) tallies: Vec<RuleTally>,
     spans: Vec<Span>,
-    topics: Vec<topic::Scratch>,
+    topics: TopicScratch,
 }
 
 /// How an event goes on.
@@ -207,6 +203,8 @@ pub(crate) struct Choice {
     pub(crate) rule: Option<usize>,
     /// `None` for an event that goes where all go without rules.
     routing: Option<Box<Routing>>,
+    /// Outputs that a rule has named, whose place another one with a name that they list may have taken.
+    named: OutputSet,
     /// Outputs whose route takes over the event's own key, or topic.
     own_key: OutputSet,
     own_topic: OutputSet,
@@ -307,6 +305,7 @@ impl Slots {
                     topics: topic.topics,
                     allowed: topic.allowed,
                     at,
+                    is_needed: true,
                 })
             }
         };
@@ -369,6 +368,7 @@ impl Rules {
             members: slots.members,
             queries: slots.queries,
             defaults,
+            named: Vec::new(),
         })
     }
 
@@ -407,6 +407,7 @@ impl Rules {
         let mut choice = Choice {
             rule: None,
             routing: None,
+            named: OutputSet::NONE,
             own_key: OutputSet::NONE,
             own_topic: OutputSet::NONE,
             sample: None,
@@ -443,7 +444,7 @@ impl Rules {
         rule: &Rule,
         tally: &mut RuleTally,
         request: &RequestContext<'_>,
-        topics: &mut Vec<topic::Scratch>,
+        topics: &mut TopicScratch,
         value: &impl Fn(Slot) -> Value<'v>,
         choice: &mut Choice,
     ) {
@@ -467,15 +468,23 @@ impl Rules {
         if let Some(key) = &key {
             choice.key_bytes = choice.key_bytes.max(key.len());
         }
-        let topic = rule.topic.as_ref().map(|topic| topic.of(topics, value));
-        if topic == Some(None) {
-            tally.without_topic += 1;
-        }
+        let TopicScratch { name, of } = topics;
+        let name = rule.topic.as_ref().map(|topic| topic.make(name, value));
+        let topic = rule.topic.as_ref().filter(|topic| topic.is_needed);
+        let topic = topic.map(|topic| topic.of(of, name.flatten()?));
+        let mut is_without = name == Some(None) || topic == Some(None);
         let last = rule.outputs.len().saturating_sub(1);
         for (at, (output, class)) in rule.outputs.iter().enumerate() {
             // Of several rules that name an output, the first decides.
-            if routing.outputs.contains(*output) {
+            if choice.named.contains(*output) {
                 continue;
+            }
+            choice.named = choice.named.with(*output);
+            let (mut output, mut topic) = (output, topic.as_ref());
+            if let (Some(name), Some(names)) = (name, self.names_of(*output)) {
+                let found = name.and_then(|name| names.get(name));
+                is_without |= found.is_none();
+                (output, topic) = (found.unwrap_or(output), None);
             }
             routing.outputs = routing.outputs.with(*output);
             if rule.key.is_none() && topic.is_none() && class.is_none() {
@@ -491,11 +500,12 @@ impl Rules {
             let route = Route {
                 // Another reference would cost an allocation.
                 key: if at == last { key.take() } else { key.clone() },
-                topic: topic.clone().flatten(),
+                topic: topic.cloned().flatten(),
                 class: *class,
             };
             routing.routes.push((*output, route));
         }
+        tally.without_topic += u64::from(is_without);
     }
 }
 
@@ -535,23 +545,5 @@ impl Key {
                 Bytes::copy_from_slice(&hasher.key(text.as_bytes()))
             }),
         }
-    }
-}
-
-impl TopicOf {
-    fn of<'v>(
-        &self,
-        scratches: &mut Vec<topic::Scratch>,
-        value: &impl Fn(Slot) -> Value<'v>,
-    ) -> Option<Topic> {
-        if scratches.len() <= self.at {
-            scratches.resize_with(self.at + 1, topic::Scratch::default);
-        }
-        let scratch = scratches.get_mut(self.at)?;
-        let is_allowed = |name: &str| self.allowed.is_empty() || self.allowed.contains(name);
-        self.topics.choose_if(scratch, is_allowed, |at| {
-            let value = value(Slot::Field(*self.fields.get(at)?));
-            key_text(&value).map(|text| Cow::Owned(text.into_owned()))
-        })
     }
 }

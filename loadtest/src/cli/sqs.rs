@@ -12,13 +12,13 @@ pub struct SqsArgs {
     /// Address to listen on; port 0 lets the system choose. Printed when ready.
     #[arg(long, default_value = "127.0.0.1:4576", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Name of the queue.
-    #[arg(long, default_value = "clicks")]
-    pub queue: String,
+    /// Name of the queue; several times for several queues.
+    #[arg(long = "queue", default_value = "clicks", value_name = "NAME")]
+    pub queues: Vec<String>,
     /// Largest message in KiB, 1 to 1024.
     #[arg(long, default_value_t = 1024, value_name = "KIB")]
     pub message_kib_max: usize,
-    /// Bytes of memory for messages; beyond it the oldest are dropped and counted.
+    /// Bytes of memory for the messages of a queue; beyond it the oldest are dropped and counted.
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     pub retain_bytes_max: usize,
     /// Keep no messages, only count them (for benchmarks).
@@ -36,7 +36,7 @@ impl SqsArgs {
     /// When the fault script cannot be read.
     pub fn options(self) -> Result<sqs::Options, ScriptError> {
         Ok(sqs::Options {
-            queue: self.queue,
+            queues: self.queues,
             message_bytes_max: self.message_kib_max.saturating_mul(1024),
             retain_bytes_max: (!self.discard).then_some(self.retain_bytes_max),
             service: self.service.options(self.listen)?,

@@ -5,7 +5,7 @@ use super::api::{self, ApiError};
 use super::call::decode;
 use super::cbor;
 use super::cost::CostMeter;
-use super::stream::{Aggregation, AnswerShape, StreamConfig};
+use super::stream::{Aggregation, AnswerShape, Stream, StreamConfig};
 use super::streams::{Found, Streams};
 use super::{EmulatorError, FaultsError, NotRetained, Options, StoredRecord};
 use crate::event_id::{EventId, IdScanner};
@@ -234,6 +234,15 @@ impl Emulator {
         let state = self.frame.shared().lock();
         let streams = state.own.streams.all();
         streams.flat_map(|stream| stream.records()).collect()
+    }
+
+    /// The records of one stream in memory; none if it does not exist.
+    #[must_use]
+    pub fn stored_in(&self, stream: &str) -> Vec<StoredRecord> {
+        let state = self.frame.shared().lock();
+        let mut streams = state.own.streams.all();
+        let found = streams.find(|known| known.config().name == stream);
+        found.map_or_else(Vec::new, Stream::records)
     }
 
     /// The ids of all events stored, once per stored copy, in no particular order. Of containers

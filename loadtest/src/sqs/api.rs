@@ -97,18 +97,17 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal>
         .map_err(|error| refusal("SerializationException", error.to_string()))
 }
 
-/// Checks that a call names the one queue that exists.
-pub(super) fn check_queue(queue: &str, url: Option<&str>) -> Result<(), Refusal> {
+/// Which of the queues a call names.
+pub(super) fn check_queue(queues: &[String], url: Option<&str>) -> Result<usize, Refusal> {
     let Some(url) = url else {
         return Err(refusal(
             "MissingParameter",
             "The request must contain the parameter QueueUrl.",
         ));
     };
-    match url.rsplit('/').next() {
-        Some(name) if name == queue => Ok(()),
-        _ => Err(no_such_queue()),
-    }
+    let named = url.rsplit('/').next().unwrap_or_default();
+    let found = queues.iter().position(|queue| queue == named);
+    found.ok_or_else(no_such_queue)
 }
 
 pub(super) fn no_such_queue() -> Refusal {
@@ -117,19 +116,21 @@ pub(super) fn no_such_queue() -> Refusal {
 
 /// Reads a SendMessage call.
 pub(super) fn send_message(
-    queue: &str,
+    queues: &[String],
     message_bytes_max: usize,
     body: &[u8],
-) -> Result<Checked, Refusal> {
+) -> Result<(usize, Checked), Refusal> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Queue {
         queue_url: Option<String>,
     }
     let asked: Queue = read(body)?;
-    check_queue(queue, asked.queue_url.as_deref())?;
+    let queue = check_queue(queues, asked.queue_url.as_deref())?;
     let entry: Entry = read(body)?;
-    check_entry(entry, message_bytes_max).map_err(|error| refusal(error.code, error.message))
+    let checked = check_entry(entry, message_bytes_max);
+    let checked = checked.map_err(|error| refusal(error.code, error.message))?;
+    Ok((queue, checked))
 }
 
 /// An entry's id, and the entry or its error.
@@ -137,12 +138,12 @@ pub(super) type CheckedEntry = (String, Result<Checked, EntryError>);
 
 /// Reads a SendMessageBatch call.
 pub(super) fn send_message_batch(
-    queue: &str,
+    queues: &[String],
     message_bytes_max: usize,
     body: &[u8],
-) -> Result<Vec<CheckedEntry>, Refusal> {
+) -> Result<(usize, Vec<CheckedEntry>), Refusal> {
     let asked: Batch = read(body)?;
-    check_queue(queue, asked.queue_url.as_deref())?;
+    let queue = check_queue(queues, asked.queue_url.as_deref())?;
     let entries = asked.entries.unwrap_or_default();
     if entries.is_empty() {
         return Err(refusal(
@@ -191,7 +192,7 @@ pub(super) fn send_message_batch(
         let id = std::mem::take(&mut entry.id);
         (id, check_entry(entry, message_bytes_max))
     });
-    Ok(checked.collect())
+    Ok((queue, checked.collect()))
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
@@ -314,13 +315,20 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn queues() -> [String; 2] {
+        ["other", "clicks"].map(str::to_owned)
+    }
+
     fn entry(id: &str, body: &str) -> Value {
         json!({"Id": id, "MessageBody": body})
     }
 
     fn batch(entries: &[Value]) -> Result<Vec<CheckedEntry>, Refusal> {
         let body = json!({"QueueUrl": "http://x/1/clicks", "Entries": entries});
-        send_message_batch("clicks", BATCH_BYTES_MAX, body.to_string().as_bytes())
+        let (queue, entries) =
+            send_message_batch(&queues(), BATCH_BYTES_MAX, body.to_string().as_bytes())?;
+        assert_eq!(queue, 1);
+        Ok(entries)
     }
 
     fn code(entries: &[Value]) -> &'static str {
@@ -400,7 +408,7 @@ mod tests {
                 "timestamp": {"DataType": "Number", "StringValue": "1493147359900"},
             },
         });
-        let message = send_message("clicks", 1_024, body.to_string().as_bytes()).unwrap();
+        let (_, message) = send_message(&queues(), 1_024, body.to_string().as_bytes()).unwrap();
         let (_, digest) = message.attributes.unwrap();
         assert_eq!(digest, "235c5c510d26fb653d073faed50ae77c");
     }
@@ -408,8 +416,8 @@ mod tests {
     #[test]
     fn an_oversized_message_is_refused_with_both_sizes() {
         let body = json!({"QueueUrl": "x/clicks", "MessageBody": "x".repeat(1_025)}).to_string();
-        assert!(send_message("clicks", 1_025, body.as_bytes()).is_ok());
-        let refusal = send_message("clicks", 1_024, body.as_bytes()).unwrap_err();
+        assert!(send_message(&queues(), 1_025, body.as_bytes()).is_ok());
+        let refusal = send_message(&queues(), 1_024, body.as_bytes()).unwrap_err();
         assert!(
             refusal
                 .message
@@ -423,11 +431,11 @@ mod tests {
             ("{", "SerializationException"),
             (r#"{"MessageBody":"x"}"#, "MissingParameter"),
             (
-                r#"{"QueueUrl":"http://x/1/other","MessageBody":"x"}"#,
+                r#"{"QueueUrl":"http://x/1/none","MessageBody":"x"}"#,
                 "QueueDoesNotExist",
             ),
         ] {
-            let refusal = send_message("clicks", 1_024, body.as_bytes()).unwrap_err();
+            let refusal = send_message(&queues(), 1_024, body.as_bytes()).unwrap_err();
             assert_eq!(refusal.code, expected);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::api::{self, BATCH_BYTES_MAX, Checked, EntryError, hex};
 use super::queue::{Message, Queue};
-use super::{BILLED_UNIT, EmulatorError, Options};
+use super::{BILLED_UNIT, EmulatorError, Options, QUEUES_MAX};
 use crate::event_id::IdScanner;
 use crate::service::{
     self, Call, CallStats, CommonError, Frame, Refusal, RejectCode, Reply, Service,
@@ -63,12 +63,13 @@ pub struct Stats {
 
 /// State shared by all calls.
 pub(super) struct Own {
-    queue: Queue,
+    /// In the order of their names.
+    queues: Vec<Queue>,
     stats: Stats,
 }
 
 pub(super) struct Sqs {
-    queue: String,
+    queues: Vec<String>,
     message_bytes_max: usize,
     scanner: Option<IdScanner>,
     created: SystemTime,
@@ -101,7 +102,13 @@ fn refused(code: RejectCode) -> (&'static str, &'static str) {
 
 impl Sqs {
     /// Stores a message. Returns its entry in the response, or why it is refused.
-    fn put(&self, state: &mut State, now: Duration, message: Checked) -> Result<Value, RejectCode> {
+    fn put(
+        &self,
+        state: &mut State,
+        queue: usize,
+        now: Duration,
+        message: Checked,
+    ) -> Result<Value, RejectCode> {
         let stats = &mut state.own.stats;
         stats.messages += 1;
         if let Some(code) = state.faults.reject() {
@@ -127,15 +134,17 @@ impl Sqs {
             body: message.body,
             attributes: message.attributes,
         };
-        state.own.queue.push(now, message);
+        if let Some(queue) = state.own.queues.get_mut(queue) {
+            queue.push(now, message);
+        }
         Ok(entry)
     }
 
     fn send_message(&self, call: &Call<'_>, shared: &Shared) -> Result<Value, Refusal> {
-        let message = api::send_message(&self.queue, self.message_bytes_max, &call.body)?;
+        let (queue, message) = api::send_message(&self.queues, self.message_bytes_max, &call.body)?;
         let mut state = shared.lock();
         state.own.stats.billed_requests += billed(message.bytes);
-        let put = self.put(&mut state, shared.now(), message);
+        let put = self.put(&mut state, queue, shared.now(), message);
         put.map_err(|code| match code {
             RejectCode::InternalFailure => internal(),
             RejectCode::ProvisionedThroughputExceededException => throttled(),
@@ -143,7 +152,8 @@ impl Sqs {
     }
 
     fn send_message_batch(&self, call: &Call<'_>, shared: &Shared) -> Result<Value, Refusal> {
-        let entries = api::send_message_batch(&self.queue, self.message_bytes_max, &call.body)?;
+        let asked = api::send_message_batch(&self.queues, self.message_bytes_max, &call.body);
+        let (queue, entries) = asked?;
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
         let mut fail = |id: &str, sender_fault: bool, code: &str, message: &str| {
             failed.push(json!({
@@ -161,7 +171,7 @@ impl Sqs {
                     state.own.stats.invalid += 1;
                     fail(&id, true, code, &message);
                 }
-                Ok(message) => match self.put(&mut state, shared.now(), message) {
+                Ok(message) => match self.put(&mut state, queue, shared.now(), message) {
                     Ok(mut entry) => {
                         entry["Id"] = id.into();
                         successful.push(entry);
@@ -186,14 +196,13 @@ impl Sqs {
             queue_name: Option<String>,
         }
         let asked: Asked = api::read(&call.body)?;
-        if asked.queue_name.as_deref() != Some(&self.queue) {
-            return Err(api::no_such_queue());
-        }
+        let named = asked.queue_name.filter(|name| self.queues.contains(name));
+        let queue = named.ok_or_else(api::no_such_queue)?;
         let host = call.head.headers.get(hyper::header::HOST);
         let host = host
             .and_then(|host| host.to_str().ok())
             .unwrap_or("localhost");
-        Ok(json!({"QueueUrl": format!("http://{host}/{ACCOUNT}/{}", self.queue)}))
+        Ok(json!({"QueueUrl": format!("http://{host}/{ACCOUNT}/{queue}")}))
     }
 
     fn get_queue_attributes(&self, call: &Call<'_>, shared: &Shared) -> Result<Value, Refusal> {
@@ -205,9 +214,11 @@ impl Sqs {
             attribute_names: Vec<String>,
         }
         let asked: Asked = api::read(&call.body)?;
-        api::check_queue(&self.queue, asked.queue_url.as_deref())?;
+        let queue = api::check_queue(&self.queues, asked.queue_url.as_deref())?;
+        let name = self.queues.get(queue).cloned().unwrap_or_default();
         let region = call.region().unwrap_or(service::REGION);
-        let (ready, hidden) = shared.lock().own.queue.counts();
+        let counts = shared.lock().own.queues.get(queue).map(Queue::counts);
+        let (ready, hidden) = counts.unwrap_or_default();
         let created = self.created.duration_since(UNIX_EPOCH).unwrap_or_default();
         let all = [
             ("ApproximateNumberOfMessages", ready.to_string()),
@@ -216,10 +227,7 @@ impl Sqs {
             ("DelaySeconds", "0".to_owned()),
             ("MaximumMessageSize", self.message_bytes_max.to_string()),
             ("MessageRetentionPeriod", "345600".to_owned()),
-            (
-                "QueueArn",
-                format!("arn:aws:sqs:{region}:{ACCOUNT}:{}", self.queue),
-            ),
+            ("QueueArn", format!("arn:aws:sqs:{region}:{ACCOUNT}:{name}")),
             ("ReceiveMessageWaitTimeSeconds", "0".to_owned()),
             ("VisibilityTimeout", HIDDEN_SECONDS.to_string()),
         ];
@@ -244,7 +252,7 @@ impl Sqs {
             visibility_timeout: Option<u64>,
         }
         let asked: Asked = api::read(&call.body)?;
-        api::check_queue(&self.queue, asked.queue_url.as_deref())?;
+        let queue = api::check_queue(&self.queues, asked.queue_url.as_deref())?;
         let count = asked.max_number_of_messages.unwrap_or(1);
         let hidden = asked.visibility_timeout.unwrap_or(HIDDEN_SECONDS);
         for (name, actual, min, max) in [
@@ -262,7 +270,9 @@ impl Sqs {
         let mut state = shared.lock();
         let own = &mut state.own;
         let hidden = Duration::from_secs(hidden);
-        let received = own.queue.receive(shared.now(), count, hidden);
+        let queue = own.queues.get_mut(queue);
+        let received = queue.map(|queue| queue.receive(shared.now(), count, hidden));
+        let received = received.unwrap_or_default();
         own.stats.received += received.len() as u64;
         drop(state);
         let messages: Vec<Value> = received.iter().map(received_json).collect();
@@ -278,8 +288,8 @@ impl Sqs {
             receipt_handle: String,
         }
         let asked: Asked = api::read(&call.body)?;
-        api::check_queue(&self.queue, asked.queue_url.as_deref())?;
-        if !delete(&mut shared.lock(), &asked.receipt_handle) {
+        let queue = api::check_queue(&self.queues, asked.queue_url.as_deref())?;
+        if !delete(&mut shared.lock(), queue, &asked.receipt_handle) {
             let message = "The input receipt handle is invalid.";
             return Err(api::refusal("ReceiptHandleIsInvalid", message));
         }
@@ -300,11 +310,11 @@ impl Sqs {
             entries: Vec<Entry>,
         }
         let asked: Asked = api::read(&call.body)?;
-        api::check_queue(&self.queue, asked.queue_url.as_deref())?;
+        let queue = api::check_queue(&self.queues, asked.queue_url.as_deref())?;
         let mut state = shared.lock();
         let (mut successful, mut failed) = (Vec::new(), Vec::new());
         for Entry { id, receipt_handle } in asked.entries {
-            if delete(&mut state, &receipt_handle) {
+            if delete(&mut state, queue, &receipt_handle) {
                 successful.push(json!({"Id": id}));
             } else {
                 failed.push(json!({
@@ -338,7 +348,7 @@ fn received_json(message: &Message) -> Value {
 }
 
 /// Deletes the message that a receipt names; `false` when the receipt is unknown.
-fn delete(state: &mut State, receipt: &str) -> bool {
+fn delete(state: &mut State, queue: usize, receipt: &str) -> bool {
     let parse = || {
         let (nanos, number) = receipt.split_once('-')?;
         let nanos = Duration::from_nanos(nanos.parse().ok()?);
@@ -348,7 +358,9 @@ fn delete(state: &mut State, receipt: &str) -> bool {
         return false;
     };
     let own = &mut state.own;
-    own.stats.deleted += u64::from(own.queue.delete(visible_at, number));
+    let queue = own.queues.get_mut(queue);
+    let is_deleted = queue.is_some_and(|queue| queue.delete(visible_at, number));
+    own.stats.deleted += u64::from(is_deleted);
     true
 }
 
@@ -426,13 +438,13 @@ impl Service for Sqs {
     }
 
     fn stats(&self, state: &State) -> Stats {
-        let Own { queue, stats } = &state.own;
-        let (ready, hidden) = queue.counts();
-        let retained = (ready + hidden) as u64;
+        let Own { queues, stats } = &state.own;
+        let counts = queues.iter().map(Queue::counts);
+        let retained = counts.map(|(ready, hidden)| ready + hidden).sum::<usize>() as u64;
         Stats {
             common: state.calls.clone(),
             retained,
-            retained_bytes: queue.bytes() as u64,
+            retained_bytes: queues.iter().map(Queue::bytes).sum::<usize>() as u64,
             not_retained: stats.stored - stats.deleted - retained,
             ..stats.clone()
         }
@@ -459,8 +471,9 @@ impl Emulator {
     /// When an option is out of range, the address is taken, or the ledger cannot be made.
     pub fn start(options: Options) -> Result<Emulator, EmulatorError> {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        let name = options.queue;
-        if !(1..=80).contains(&name.len()) || !name.bytes().all(known) {
+        let is_name = |name: &String| (1..=80).contains(&name.len()) && name.bytes().all(known);
+        service::in_range("queues", options.queues.len(), 1, QUEUES_MAX)?;
+        if let Some(name) = options.queues.iter().find(|name| !is_name(name)).cloned() {
             return Err(EmulatorError::Name {
                 what: "queue",
                 name,
@@ -473,8 +486,12 @@ impl Emulator {
             1 << 10,
             BATCH_BYTES_MAX,
         )?;
+        let queues = options.queues.iter();
+        let queues = queues
+            .map(|_| Queue::new(options.retain_bytes_max))
+            .collect();
         let sqs = Sqs {
-            queue: name,
+            queues: options.queues,
             message_bytes_max: options.message_bytes_max,
             scanner: options
                 .service
@@ -484,7 +501,7 @@ impl Emulator {
             created: SystemTime::now(),
         };
         let own = Own {
-            queue: Queue::new(options.retain_bytes_max),
+            queues,
             stats: Stats::default(),
         };
         let frame = Frame::start(options.service, sqs, own)?;
@@ -495,7 +512,18 @@ impl Emulator {
     #[must_use]
     pub fn stored_messages(&self) -> Vec<Bytes> {
         let state = self.frame.shared().lock();
-        state.own.queue.bodies().cloned().collect()
+        let bodies = state.own.queues.iter().flat_map(Queue::bodies);
+        bodies.cloned().collect()
+    }
+
+    /// The same of one queue; none if it does not exist.
+    #[must_use]
+    pub fn stored_in(&self, queue: &str) -> Vec<Bytes> {
+        let shared = self.frame.shared();
+        let at = shared.service.queues.iter().position(|name| name == queue);
+        let state = shared.lock();
+        let queue = at.and_then(|at| state.own.queues.get(at));
+        queue.into_iter().flat_map(Queue::bodies).cloned().collect()
     }
 
     service::emulator_methods!(Stats);

@@ -32,6 +32,7 @@ mod interop;
 mod kafka;
 mod kinesis;
 mod many;
+mod names;
 mod numbers;
 mod outage;
 mod packed;
