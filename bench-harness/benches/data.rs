@@ -322,6 +322,7 @@ fn by_rules() -> Plan {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
+        schema: None,
     };
     let output = OutputDefaults {
         keyed: false,

@@ -17,6 +17,7 @@ use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::{Choice, SAMPLE_RATE};
+use crate::schema::{self, SCHEMA_ERROR, Verdict, Violation};
 use crate::sent::{SentBody, check_marks, check_record_bytes};
 use crate::topic::FIELDS_MAX;
 use crate::{civil, inflate, json};
@@ -62,6 +63,7 @@ pub(crate) fn prepare(
         event_scratch: scratch,
         topic_scratch,
         rules_scratch,
+        schemas_scratch,
         ..
     } = out;
     let is_said_gzip = || {
@@ -108,6 +110,8 @@ pub(crate) fn prepare(
             *slot = wanted.add(name.as_bytes());
         }
     }
+    let schemas = plan.schemas.as_deref();
+    let error_slot = schemas.and_then(|_| wanted.add(SCHEMA_ERROR.as_bytes()));
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
     if let Some(rules) = &mut rules {
         rules.want(&mut wanted);
@@ -175,8 +179,25 @@ pub(crate) fn prepare(
         let edited = choice
             .as_ref()
             .and_then(|choice| edit(choice, raw, &mut scratch.edited));
+        let verdict = schemas.map_or(Verdict::Passes, |schemas| {
+            schemas.event(choice.as_ref(), raw, schemas_scratch)
+        });
+        let edited = match verdict {
+            Verdict::Passes => edited,
+            Verdict::Tagged(error) => {
+                let has_error = error_slot.is_none_or(|slot| event.found.get(slot).is_some());
+                match error.is_some() || has_error {
+                    true => tag(edited, raw, error.as_ref(), &mut scratch.edited),
+                    false => edited,
+                }
+            }
+            Verdict::Rejected(reject) => {
+                rejected.push((index, reject));
+                continue;
+            }
+        };
         let (object, is_empty) = match edited {
-            Some(edited) => (edited.of(&scratch.edited), false),
+            Some(edited) => edited_object(edited, &scratch.edited),
             None => (raw, event.is_empty),
         };
         let len = match &choice {
@@ -227,7 +248,7 @@ pub(crate) fn prepare(
         let start = text.len();
         let event = &kept.event;
         let (object, is_empty) = match kept.edited {
-            Some(edited) => (edited.of(&scratch.edited), false),
+            Some(edited) => edited_object(edited, &scratch.edited),
             None => (event.span.of(body), event.is_empty),
         };
         scratch
@@ -299,12 +320,36 @@ fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
     out.push(b':');
     sample.write_rate(out);
     out.push(b'}');
-    // Bodies of 4 GiB are rejected, and an edited one is hardly longer.
+    appended(start, out)
+}
+
+/// Appends to `out` the event with its violation. `edited` says where in `out` it is, if it was edited before.
+fn tag(
+    edited: Option<Span>,
+    raw: &[u8],
+    error: Option<&(&str, Box<Violation>)>,
+    out: &mut Vec<u8>,
+) -> Option<Span> {
+    let before = edited.map(|edited| edited.of(out).to_vec());
+    let start = out.len();
+    schema::tag(before.as_deref().unwrap_or(raw), error, out);
+    appended(start, out)
+}
+
+/// Bodies of 4 GiB are rejected, and an edited one is hardly longer.
+fn appended(start: usize, out: &[u8]) -> Option<Span> {
     Some(Span {
         start: u32::try_from(start).ok()?,
         end: u32::try_from(out.len()).ok()?,
     })
 }
+
+/// An object of these edited ones, and whether it has no member.
+fn edited_object(edited: Span, all: &[u8]) -> (&[u8], bool) {
+    let object = edited.of(all);
+    (object, object == b"{}")
+}
+
 /// The field that holds the client's address.
 const ADDRESS: &str = "ip";
 

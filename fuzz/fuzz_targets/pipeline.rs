@@ -34,6 +34,7 @@ fn rules() -> Rules {
             },
             path("a.b"),
         )),
+        schema: None,
     };
     Rules::new(vec![rule], None, false, Vec::new()).unwrap()
 }
