@@ -218,7 +218,10 @@ fn demands_that_contradict_each_other_are_refused() {
     let refused = |demands: &[_]| shape(demands).unwrap_err();
     let path = || "a".parse().unwrap();
     let no_type = [demand("a", text()), demand("a.b", Demand::Required)];
-    assert_eq!(refused(&no_type), DemandError::NoType("a.b".parse().unwrap()));
+    assert_eq!(
+        refused(&no_type),
+        DemandError::NoType("a.b".parse().unwrap())
+    );
     let twice = || demand("a", Demand::Chars(Count { min: 1, max: 2 }));
     assert_eq!(refused(&[twice(), twice()]), DemandError::Twice(path()));
 }

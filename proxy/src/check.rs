@@ -5,6 +5,7 @@ use crate::listeners::{ListenAddress, ListenerSettings};
 use crate::net;
 use crate::net::tls::{Tls, TlsSettings};
 use crate::runtime::clock;
+use crate::schemas::SchemaSet;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 use sluice_sinks::output::{AckMode, Output};
@@ -86,6 +87,7 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
         }
     }
     report.suppressed(config);
+    report.schemas(config);
     report.warnings(config);
     report.tests(config);
     for output in &config.outputs {
@@ -213,6 +215,22 @@ impl Report {
             Err(error) => {
                 self.usable = false;
                 self.line(format_args!("privacy.suppress_file FAILED: {error}"));
+            }
+        }
+    }
+
+    /// Whether the schemas can be used.
+    fn schemas(&mut self, config: &Config) {
+        match SchemaSet::load(&config.schemas, &config.routing) {
+            Ok(set) => {
+                for loaded in set.loaded() {
+                    let name = &loaded.named.name;
+                    self.line(format_args!("schema {name} ok: {}", loaded.source()));
+                }
+            }
+            Err(error) => {
+                self.usable = false;
+                self.line(format_args!("{error}, FAILED"));
             }
         }
     }

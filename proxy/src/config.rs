@@ -39,6 +39,7 @@ use crate::routing::trial::{TESTS, Test};
 use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::runtime::driver::Driver;
 use crate::scheduling::ProcessSettings;
+use crate::schemas::NamedSchema;
 use crate::worker::ListenSettings;
 use groups::Group;
 use resolve::Wrong;
@@ -201,6 +202,8 @@ pub struct Config {
     pub routing: Routing,
     /// Where letters go about events that cannot be stored as they should be.
     pub dead_letters: DeadLetterSettings,
+    /// What events have to look like.
+    pub schemas: Vec<NamedSchema>,
     /// Events, and what has to become of them.
     pub tests: Vec<Test>,
     /// What the log should say once of how the configuration came about; no setting.
@@ -293,7 +296,13 @@ impl Config {
         let arrays = arrays
             .into_iter()
             .flat_map(|(name, count)| (0..count).map(move |at| format!("{name}.{at}")));
-        let named = sections.chain(listeners).chain(outputs).chain(groups);
+        let schemas = self.schemas.iter();
+        let schemas = schemas.map(|schema| format!("{}.{}", known::SCHEMAS, schema.name));
+        let named = sections
+            .chain(listeners)
+            .chain(outputs)
+            .chain(groups)
+            .chain(schemas);
         for section in named.chain(arrays) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.

@@ -331,6 +331,12 @@ impl Node {
         Ok(())
     }
 
+    /// Whether [`Node::property`] has added a member of this name.
+    #[must_use]
+    pub fn has_property(&self, name: &str) -> bool {
+        self.find(name.as_bytes()).is_ok()
+    }
+
     fn find(&self, name: &[u8]) -> Result<usize, usize> {
         let compare = |property: &Property| order(&property.name, name);
         self.properties.binary_search_by(compare)
