@@ -26,6 +26,8 @@ mod reference;
 mod routes;
 #[path = "config/s3.rs"]
 mod s3;
+#[path = "config/schemas.rs"]
+mod schemas;
 #[path = "config/spool.rs"]
 mod spool;
 #[path = "config/sqs.rs"]

@@ -44,6 +44,7 @@ mod refused;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod schemas;
 mod shutdown;
 mod spool;
 #[cfg(feature = "sqs")]
