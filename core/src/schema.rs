@@ -142,7 +142,7 @@ impl Violation {
     }
 }
 
-/// Something that tells whether an event, one JSON object, keeps a contract.
+/// Something that tells whether an event, or a value in one, keeps a contract.
 pub trait Check: fmt::Debug + Send + Sync {
     /// The first violation that it finds.
     ///

@@ -343,10 +343,7 @@ impl Rules {
             *node.property(name).unwrap() = rules.node();
         }
         for name in &self.required {
-            if node.property(name).unwrap() == &Node::default()
-                && self.is_closed
-                && !self.properties.iter().any(|(known, _)| known == name)
-            {
+            if self.is_closed && !self.properties.iter().any(|(known, _)| known == name) {
                 node.property(name).unwrap().types = Types::NONE;
             }
             node.require(name).unwrap();

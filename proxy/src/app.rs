@@ -211,6 +211,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         tokio::select! {
             () = signals.wait_for_end() => {}
             () = maintain(&tls, suppressed.as_deref(), &schemas) => {}
+            () = schemas.refresh() => {}
         }
     });
     let clean = shut_down(config, clock, &drain, workers, outputs);

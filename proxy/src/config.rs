@@ -39,10 +39,11 @@ use crate::routing::trial::{TESTS, Test};
 use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::runtime::driver::Driver;
 use crate::scheduling::ProcessSettings;
-use crate::schemas::NamedSchema;
+use crate::schemas::{NamedSchema, RegistrySettings, SchemaSettings};
 use crate::worker::ListenSettings;
 use groups::Group;
 use resolve::Wrong;
+use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::output::Output;
 use sluice_sinks::settings::{InForce, Misfit, Origin, Secret, Setting, Value};
 use sluice_sinks::spool::SECTION as SPOOL;
@@ -160,6 +161,13 @@ pub const LISTENER_GROUPS: &[&[Setting]] = &[
     NamedSettings::SETTINGS,
     PeerSettings::SETTINGS,
     TlsSettings::SETTINGS,
+];
+
+/// The settings of `[schemas.<name>]`.
+pub const SCHEMA_GROUPS: &[&[Setting]] = &[
+    SchemaSettings::SETTINGS,
+    RegistrySettings::SETTINGS,
+    AwsSettings::SETTINGS,
 ];
 
 /// The whole configuration, every value present.

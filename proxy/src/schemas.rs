@@ -1,8 +1,8 @@
 //! Schemas of events as they are configured: where each is from, and what becomes of events that break it.
 //!
 //! ```text
-//!  [schemas.<name>]   demands (lists of texts) | file (a JSON Schema, `document`)
-//!                      └ core's own check: `built_in` └ all of JSON Schema: `full`, a feature of the build
+//!  [schemas.<name>]   demands (lists of texts) | a JSON Schema (`document`): file | `registry`
+//!                      └ core's own check <--- `built_in` ---┘ └--- `full`: a feature of the build
 //!  [[routes]] schema, routing.schema   which events have it
 //! ```
 
@@ -11,6 +11,7 @@ mod demands;
 mod document;
 #[cfg(feature = "json-schema")]
 mod full;
+mod registry;
 
 pub use document::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, DocumentError};
 
@@ -18,6 +19,8 @@ use crate::dialect::Paths;
 use crate::routing::{ROUTES, Routing};
 use demands::{Demanded, LengthOf, TextsOf, TypeOf, Written};
 use document::{Files, Stamps};
+pub use registry::RegistrySettings;
+use registry::{Source, SourceError};
 use sluice_core::route::path::FieldPath;
 use sluice_core::schema::paths::{DEMANDS_MAX, Demand, shape};
 use sluice_core::schema::{Check, OnViolation, SCHEMAS_MAX, Schema, SchemaId, Schemas};
@@ -26,16 +29,24 @@ use sluice_sinks::{keyword_enum, settings};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 /// The section of the schemas' sections.
 pub const SECTION: &str = "schemas";
 
+/// The wait after a registry could not be asked.
+const FETCH_AGAIN: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a registry is to be asked.
+const FETCH_TICK: Duration = Duration::from_millis(500);
+
 /// What relative references are resolved against where nothing is configured.
 pub(crate) const BASE_URI: &str = "schema:///";
 
 settings! {
-    /// One schema: either a file, or lists of what is demanded of fields.
+    /// One schema: a file, a registry's, or lists of what is demanded of fields.
     #[derive(Clone, Debug, PartialEq)]
     pub struct SchemaSettings from (reader) {
         /// What becomes of an event that breaks it: `tag` stores it with a field `schema_error`, `reject` gives it back to the client.
@@ -46,7 +57,7 @@ settings! {
         dir: Option<PathBuf> = None, dir();
         /// What references call `dir`.
         base_uri: String = BASE_URI.to_owned(), text("a URI that ends with /, at most 256 bytes", is_base_uri);
-        /// The largest event that is checked where a schema is not built in; a larger one breaks it.
+        /// The largest event, or part of one, that is checked where keywords are not built in; a larger one breaks the schema.
         event_bytes_max: usize = 65_536, bytes(1_024, 1_048_576);
         /// Fields that have to be there. Of an array on the way, in each of its objects.
         required: Vec<FieldPath> = Vec::new(), list("fields", DEMANDS_MAX, "paths such as user.id");
@@ -87,6 +98,8 @@ pub struct NamedSchema {
     pub name: String,
     /// Where it is from.
     pub settings: SchemaSettings,
+    /// The registry that it is fetched from, if it is.
+    pub registry: RegistrySettings,
 }
 
 /// A schema that cannot be put in force.
@@ -123,7 +136,12 @@ impl NamedSchema {
             reader.enter(format!("{SECTION}.{name}"));
             let problems = reader.problems.len();
             let settings = SchemaSettings::read(reader);
-            let schema = NamedSchema { name, settings };
+            let registry = RegistrySettings::read(reader);
+            let schema = NamedSchema {
+                name,
+                settings,
+                registry,
+            };
             // A value that is refused was replaced by its default, which may contradict what was written.
             if reader.problems.len() == problems && reader.misfit.is_none() {
                 schema.check(reader);
@@ -135,22 +153,35 @@ impl NamedSchema {
 
     fn check(&self, reader: &mut Reader) {
         let settings = &self.settings;
-        let has_file = settings.file.is_some();
-        reader.only_if(
-            has_file,
-            &["dir", "base_uri", "event_bytes_max"],
-            "file",
-            "not set",
-        );
+        let (has_file, registry) = (settings.file.is_some(), self.registry.registry);
+        reader.only_if(has_file, &["dir", "base_uri"], "file", "not set");
+        let has_document = has_file || registry.is_some();
+        reader.only_if(has_document, &["event_bytes_max"], "file", "not set");
+        self.registry.check(reader);
         let demands = self.demands();
-        match (has_file, demands.is_empty()) {
-            (true, false) => reader.contradiction(
-                Given::new(reader.path("file"), settings.file.as_ref().map_or_else(String::new, |file| file.display().to_string())),
+        let document = match (&settings.file, registry) {
+            (Some(file), None) => Some(("file", file.display().to_string())),
+            (_, Some(registry)) => Some(("registry", registry.word().to_owned())),
+            (None, None) => None,
+        };
+        let why = "a schema is a file, a registry's, or what is demanded of fields";
+        match document {
+            Some((key, value)) if has_file && registry.is_some() => reader.contradiction(
+                Given::new(reader.path(key), value),
                 "left out beside",
-                Given::new("required, types, lengths, one_of", format!("{} demands", demands.len())),
-                "a schema is a file, or what is demanded of fields",
+                Given::new(reader.path("file"), "a file"),
+                why,
             ),
-            (false, true) => reader.missing("file", "a schema is a file, or demands something of fields by `required`, `types`, `lengths` or `one_of`"),
+            Some((key, value)) if !demands.is_empty() => reader.contradiction(
+                Given::new(reader.path(key), value),
+                "left out beside",
+                Given::new(
+                    "required, types, lengths, one_of",
+                    format!("{} demands", demands.len()),
+                ),
+                why,
+            ),
+            None if demands.is_empty() => reader.missing("file", why),
             _ => {}
         }
         if demands.len() > DEMANDS_MAX {
@@ -248,9 +279,123 @@ pub struct Loaded {
     seen: Mutex<Option<Stamps>>,
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
+    source: Option<Source>,
+    /// The registry's document in force.
+    fetched: Mutex<Option<Vec<u8>>>,
+    fetches: AtomicU64,
+    fetches_failed: AtomicU64,
 }
 
 impl Loaded {
+    fn new(named: &NamedSchema) -> Result<Loaded, SchemaError> {
+        let on_violation = match named.settings.mode {
+            ModeSetting::Tag => OnViolation::Tag,
+            ModeSetting::Reject => OnViolation::Reject,
+        };
+        let new = Loaded {
+            named: named.clone(),
+            schema: Arc::new(Schema::new(&named.name, on_violation)),
+            // Before they are read: a change meanwhile is noticed.
+            seen: Mutex::new(named.files().and_then(|files| files.stamps().ok())),
+            reloads: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            source: Source::of(&named.name, &named.registry),
+            fetched: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            fetches_failed: AtomicU64::new(0),
+        };
+        match &new.source {
+            Some(source) => new.take_copy(source),
+            None => new.schema.set(named.make().map_err(|source| SchemaError {
+                name: named.name.clone(),
+                source,
+            })?),
+        }
+        Ok(new)
+    }
+
+    /// Puts a registry's copy in force, if there is one.
+    fn take_copy(&self, source: &Source) {
+        let name = &self.named.name;
+        let taken = source.kept().and_then(|copy| match copy {
+            Some(copy) => self.take(source, copy).map(|_| true),
+            None => Ok(false),
+        });
+        match taken {
+            Ok(true) => {}
+            Ok(false) => warn!(
+                schema = name,
+                "there is no copy of the schema: events are stored unchecked until it is fetched"
+            ),
+            Err(reason) => {
+                warn!(schema = name, %reason, "the copy of the schema is refused: events are stored unchecked until it is fetched")
+            }
+        }
+    }
+
+    /// Puts a registry's document in force, unless it is. Whether it was not.
+    fn take(&self, source: &Source, document: Vec<u8>) -> Result<bool, SourceError> {
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetched.as_ref() == Some(&document) {
+            return Ok(false);
+        }
+        let check = source.document(&document)?;
+        self.schema
+            .set(check.check(self.named.settings.event_bytes_max)?);
+        *fetched = Some(document);
+        Ok(true)
+    }
+
+    /// Asks the registry. How long to wait before the next time.
+    async fn refresh(&self, source: &Source) -> Duration {
+        let name = &self.named.name;
+        let result = source.fetch().await.and_then(|document| {
+            match self.take(source, document.clone())? {
+                true => source.keep(&document).map(|()| true),
+                false => Ok(false),
+            }
+        });
+        let wait = match result {
+            Ok(is_new) => {
+                self.fetches.fetch_add(1, Ordering::Relaxed);
+                if is_new {
+                    self.reloads.fetch_add(1, Ordering::Relaxed);
+                    info!(schema = name, "the registry's schema is in force");
+                }
+                source.refresh
+            }
+            Err(reason) => {
+                self.fetches_failed.fetch_add(1, Ordering::Relaxed);
+                let kept = match self.schema.is_in_force() {
+                    true => "the last good copy stays in force",
+                    false => "events are stored unchecked",
+                };
+                warn!(schema = name, %reason, "the registry has no usable schema: {kept}");
+                source.refresh.min(FETCH_AGAIN)
+            }
+        };
+        // So that the hosts of a fleet do not ask at once.
+        wait.mul_f64(0.9 + 0.2 * fastrand::f64())
+    }
+
+    /// Fetches that brought a usable schema.
+    #[must_use]
+    pub fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
+    /// Fetches that did not.
+    #[must_use]
+    pub fn fetches_failed(&self) -> u64 {
+        self.fetches_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is a registry's.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Changed schemas that were taken.
     #[must_use]
     pub fn reloads(&self) -> u64 {
@@ -266,9 +411,13 @@ impl Loaded {
     /// Where it is from.
     #[must_use]
     pub fn source(&self) -> String {
-        match &self.named.settings.file {
-            Some(file) => file.display().to_string(),
-            None => format!("{} demands", self.named.demands().len()),
+        match (&self.named.settings.file, self.named.registry.registry) {
+            (Some(file), _) => file.display().to_string(),
+            (None, Some(registry)) => {
+                let subject = self.named.registry.subject.as_deref().unwrap_or_default();
+                format!("{subject} of {registry}")
+            }
+            (None, None) => format!("{} demands", self.named.demands().len()),
         }
     }
 
@@ -312,29 +461,8 @@ impl SchemaSet {
     pub fn load(all: &[NamedSchema], routing: &Routing) -> Result<SchemaSet, SchemaError> {
         let named = routing.schemas();
         let find = |name: &&str| all.iter().find(|schema| schema.name == **name);
-        let load = |named: &NamedSchema| {
-            let on_violation = match named.settings.mode {
-                ModeSetting::Tag => OnViolation::Tag,
-                ModeSetting::Reject => OnViolation::Reject,
-            };
-            // Before they are read: a change meanwhile is noticed.
-            let seen = named.files().and_then(|files| files.stamps().ok());
-            let schema = Arc::new(Schema::new(&named.name, on_violation));
-            let check = named.make().map_err(|source| SchemaError {
-                name: named.name.clone(),
-                source,
-            })?;
-            schema.set(check);
-            Ok(Loaded {
-                named: named.clone(),
-                schema,
-                seen: Mutex::new(seen),
-                reloads: AtomicU64::new(0),
-                reloads_refused: AtomicU64::new(0),
-            })
-        };
         let loaded: Result<Vec<Loaded>, SchemaError> =
-            named.iter().filter_map(find).map(load).collect();
+            named.iter().filter_map(find).map(Loaded::new).collect();
         let loaded = loaded?;
         Ok(SchemaSet {
             schemas: Arc::new(Schemas {
@@ -365,6 +493,35 @@ impl SchemaSet {
     /// disk.
     pub fn maintain(&self) {
         self.loaded.iter().for_each(Loaded::maintain);
+    }
+
+    /// Fetches the schemas of registries, again and again.
+    pub async fn refresh(&self) {
+        let sources = self.loaded.iter();
+        let sources = sources.filter_map(|one| Some((one, one.source.as_ref()?)));
+        let mut due: Vec<_> = sources.map(|of| (of, Instant::now())).collect();
+        loop {
+            for ((loaded, source), at) in &mut due {
+                if *at <= Instant::now() {
+                    *at = Instant::now() + loaded.refresh(source).await;
+                }
+            }
+            sleep(FETCH_TICK).await;
+        }
+    }
+
+    /// Asks each registry once, and keeps nothing: what came of it, by the schema's name.
+    pub async fn try_out(&self) -> Vec<(&str, Result<(), String>)> {
+        let mut found = Vec::new();
+        for loaded in &self.loaded {
+            if let Some(source) = &loaded.source {
+                let fetched = source.fetch().await;
+                let taken = fetched.and_then(|document| loaded.take(source, document));
+                let taken = taken.map(|_| ()).map_err(|error| error.to_string());
+                found.push((loaded.named.name.as_str(), taken));
+            }
+        }
+        found
     }
 }
 

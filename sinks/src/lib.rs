@@ -17,6 +17,7 @@ pub mod kinesis;
 pub mod null;
 pub mod output;
 mod rate_limited_log;
+pub mod registry;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;

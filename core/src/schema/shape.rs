@@ -8,6 +8,7 @@ use crate::json::scan::{byte, skip_space};
 use crate::json::step::{string_end, value_end};
 use crate::json::unescape;
 use std::ops::BitOr;
+use std::sync::Arc;
 
 /// Bytes of a member's name, and of a text that an enumeration lists.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -194,7 +195,7 @@ impl Choices {
 }
 
 /// Members that have no rule of their own.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Others {
     /// May be there.
     #[default]
@@ -206,7 +207,7 @@ pub enum Others {
 }
 
 /// What a value has to look like.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// Its types.
     pub types: Types,
@@ -228,6 +229,8 @@ pub struct Node {
     pub reaches_into_arrays: bool,
     /// Members of an object that have no rule of their own.
     pub others: Others,
+    /// What else has to hold for the value.
+    pub beyond: Option<Arc<dyn Check>>,
     /// By length and name.
     properties: Vec<Property>,
     /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
@@ -236,7 +239,7 @@ pub struct Node {
     required: u64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Property {
     name: Box<[u8]>,
     /// Its bit among the required ones; 0 for others.
@@ -276,6 +279,7 @@ impl Default for Node {
             element: None,
             reaches_into_arrays: false,
             others: Others::Allowed,
+            beyond: None,
             properties: Vec::new(),
             lengths: 0,
             required: 0,
@@ -363,13 +367,9 @@ impl Node {
             b'"' => Types::STRING,
             b't' | b'f' => Types::BOOLEAN,
             b'n' => Types::NULL,
-            _ => {
-                let end = value_end(json, at);
-                self.number(json.get(at..end).unwrap_or_default())?;
-                return Ok(end);
-            }
+            _ => Types::NUMBER,
         };
-        if !self.types.has(kind) {
+        if !self.types.has(kind) && kind != Types::NUMBER {
             return Err(Violation::new("type", self.types.expected()));
         }
         let end = match kind {
@@ -385,8 +385,18 @@ impl Node {
             }
             _ => value_end(json, at),
         };
-        match &self.one_of {
-            Some(choices) => check_choice(choices, json.get(at..end).unwrap_or_default())?,
+        let value = json.get(at..end).unwrap_or_default();
+        if kind == Types::NUMBER {
+            self.number(value)?;
+        }
+        if let Some(choices) = &self.one_of
+            && !choices.has(value)
+        {
+            let reason = "expected one of the listed values";
+            return Err(Violation::new("enum", reason));
+        }
+        match &self.beyond {
+            Some(check) => check.check(value)?,
             None => {}
         }
         Ok(end)
@@ -437,10 +447,7 @@ impl Node {
                 return Err(over(rules, limit, ["of at most", "less than"]));
             }
         }
-        match &self.one_of {
-            Some(choices) => check_choice(choices, text),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn array(&self, json: &[u8], start: usize) -> Result<usize, Box<Violation>> {
@@ -474,7 +481,7 @@ impl Node {
 
     fn object(&self, json: &[u8], start: usize) -> Result<usize, Box<Violation>> {
         let has_rules = !self.properties.is_empty()
-            || self.others != Others::Allowed
+            || !matches!(self.others, Others::Allowed)
             || self.members != Count::ANY;
         if !has_rules {
             return Ok(value_end(json, start));
@@ -534,13 +541,6 @@ impl Node {
 impl Check for Node {
     fn check(&self, event: &[u8]) -> Result<(), Box<Violation>> {
         self.value(event, 0).map(|_| ())
-    }
-}
-
-fn check_choice(choices: &Choices, value: &[u8]) -> Result<(), Box<Violation>> {
-    match choices.has(value) {
-        true => Ok(()),
-        false => Err(Violation::new("enum", "expected one of the listed values")),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which sections and keys there are, and which of them a misspelt one may mean.
 
 use super::groups::Group;
-use super::{LISTENER_GROUPS, SECTIONS, Section};
+use super::{LISTENER_GROUPS, SCHEMA_GROUPS, SECTIONS, Section};
 use crate::listeners;
 use crate::routing::trial::{TESTS, TestSettings};
 use crate::routing::{ROUTES, RouteSettings};
-use crate::schemas::{self, SchemaSettings};
+use crate::schemas;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{OutputType, TYPE_SETTING};
 use sluice_sinks::spool::{SECTION as SPOOL, SpoolSettings};
@@ -104,10 +104,8 @@ fn keys(section: &str) -> Vec<&'static str> {
         return settings.map(|setting| setting.key).collect();
     }
     if section.starts_with("schemas.") {
-        return SchemaSettings::SETTINGS
-            .iter()
-            .map(|setting| setting.key)
-            .collect();
+        let settings = SCHEMA_GROUPS.iter().flat_map(|group| group.iter());
+        return settings.map(|setting| setting.key).collect();
     }
     let paths = SECTIONS.iter().flat_map(Section::settings);
     paths

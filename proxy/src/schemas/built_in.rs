@@ -1,10 +1,13 @@
 //! JSON Schemas that core's own check can carry out: documents of which every keyword has a place in its [`Node`].
-//! Such an event is checked in one walk over its bytes, and needs no other validator.
+//! Such an event is checked in one walk over its bytes. In a build with all of JSON Schema, values of schemas with
+//! further keywords are given to its validator, and the rest of the event stays with the walk.
 
 use serde_json::{Map, Value};
+use sluice_core::schema::Check;
 use sluice_core::schema::shape::{
     Choices, EXACT_MAX, Limit, NAME_BYTES_MAX, Node, Others, ShapeError, Types,
 };
+use std::sync::Arc;
 
 /// The version of JSON Schema that is meant where none is named.
 pub(super) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -14,6 +17,9 @@ const DEPTH_MAX: usize = 32;
 
 /// Subschemas in all, those counted again that are referred to again.
 const NODES_MAX: usize = 4_096;
+
+/// Parts of a document that another validator judges. With more, it judges the whole.
+const DELEGATES_MAX: usize = 64;
 
 /// Keywords that say nothing about which events are valid; `format` is one of them.
 const ANNOTATIONS: [&str; 15] = [
@@ -73,21 +79,46 @@ pub struct Beyond {
     pub why: String,
 }
 
+/// Makes a check of the schema at a place of the document, if there is a validator for all of JSON Schema.
+pub(super) type Delegate<'d> = &'d dyn Fn(&str) -> Option<Arc<dyn Check>>;
+
 /// The check of a document.
 ///
 /// # Errors
 /// It needs a validator that knows all of JSON Schema.
-pub(super) fn node(document: &Value) -> Result<Node, Beyond> {
+pub(super) fn node(document: &Value, delegate: Delegate<'_>) -> Result<Node, Beyond> {
     let mut reading = Reading {
         document,
+        delegate,
         nodes_left: NODES_MAX,
+        delegates_left: if is_one_resource(document, true) {
+            DELEGATES_MAX
+        } else {
+            0
+        },
     };
     reading.schema(document, "#", DEPTH_MAX)
 }
 
+/// Whether the meaning of a part does not depend on the way to it.
+fn is_one_resource(value: &Value, is_root: bool) -> bool {
+    match value {
+        Value::Array(list) => list.iter().all(|value| is_one_resource(value, false)),
+        Value::Object(members) => members.iter().all(|(name, value)| {
+            let changes_scope = name.starts_with("$dynamic")
+                || name.starts_with("$recursive")
+                || (name == "$id" && !is_root);
+            !changes_scope && is_one_resource(value, false)
+        }),
+        _ => true,
+    }
+}
+
 struct Reading<'d> {
     document: &'d Value,
+    delegate: Delegate<'d>,
     nodes_left: usize,
+    delegates_left: usize,
 }
 
 fn beyond<T>(at: &str, why: impl Into<String>) -> Result<T, Beyond> {
@@ -119,9 +150,25 @@ impl Reading<'_> {
                 node.types = Types::NONE;
                 Ok(node)
             }
-            Value::Object(keywords) => self.keywords(keywords, at, depth),
+            Value::Object(keywords) => {
+                let left = (self.nodes_left, self.delegates_left);
+                let beyond = match self.keywords(keywords, at, depth) {
+                    Err(beyond) if at != "#" => beyond,
+                    result => return result,
+                };
+                (self.nodes_left, self.delegates_left) = left;
+                self.delegated(at).ok_or(beyond)
+            }
             _ => beyond(at, "a schema is an object, `true` or `false`"),
         }
+    }
+
+    /// A node that leaves its value to the other validator.
+    fn delegated(&mut self, at: &str) -> Option<Node> {
+        self.delegates_left = self.delegates_left.checked_sub(1)?;
+        let mut node = Node::default();
+        node.beyond = Some((self.delegate)(at)?);
+        Some(node)
     }
 
     fn keywords(
@@ -362,7 +409,7 @@ mod tests {
     use sluice_core::schema::Check;
 
     fn refused(document: Value) -> String {
-        node(&document).unwrap_err().to_string()
+        node(&document, &|_| None).unwrap_err().to_string()
     }
 
     #[test]
@@ -381,7 +428,7 @@ mod tests {
             "additionalProperties": {"type": ["integer", "null"]},
             "x-owner": "shop",
         });
-        let node = node(&document).unwrap();
+        let node = node(&document, &|_| None).unwrap();
         let id = "0".repeat(36);
         let mut event = json!({"id": id, "total": 5.5, "extra": 1, "lines": [{"sku": "a"}]});
         assert_eq!(node.check(event.to_string().as_bytes()), Ok(()));

@@ -99,15 +99,24 @@ impl Document {
     /// # Errors
     /// It is no JSON Schema, or one that this build does not know.
     pub(super) fn check(&self, event_bytes_max: usize) -> Result<Arc<dyn Check>, DocumentError> {
-        match built_in::node(&self.root) {
-            Ok(node) => Ok(Arc::new(node)),
-            #[cfg(feature = "json-schema")]
-            Err(_) => super::full::check(self, event_bytes_max),
-            #[cfg(not(feature = "json-schema"))]
-            Err(beyond) => {
-                let _ = event_bytes_max;
-                Err(beyond.into())
-            }
+        #[cfg(feature = "json-schema")]
+        {
+            // What it finds wrong with a document is worth more than that a keyword is not built in.
+            let full = super::full::Full::new(self, "#", event_bytes_max)?;
+            let part = |at: &str| -> Option<Arc<dyn Check>> {
+                Some(Arc::new(
+                    super::full::Full::new(self, at, event_bytes_max).ok()?,
+                ))
+            };
+            Ok(match built_in::node(&self.root, &part) {
+                Ok(node) => Arc::new(node),
+                Err(_) => Arc::new(full),
+            })
+        }
+        #[cfg(not(feature = "json-schema"))]
+        {
+            let _ = event_bytes_max;
+            Ok(Arc::new(built_in::node(&self.root, &|_| None)?))
         }
     }
 }

@@ -44,6 +44,7 @@ mod refused;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod schema_suite;
 mod schemas;
 mod shutdown;
 mod spool;

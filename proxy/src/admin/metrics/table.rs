@@ -287,6 +287,15 @@ pub const FAMILIES: &[Family] = &[
                 page.sample("", &[("schema", name), ("result", "refused")], loaded.reloads_refused());
             }
         })),
+    family("sluice_schema_fetches_total", Counter, "fetches", &["schema", "result"],
+        "Fetches from registries that brought a usable schema, or failed.",
+        Custom(|page, sources| {
+            for loaded in sources.schemas.loaded().iter().filter(|one| one.is_fetched()) {
+                let name = loaded.named.name.as_str();
+                page.sample("", &[("schema", name), ("result", "ok")], loaded.fetches());
+                page.sample("", &[("schema", name), ("result", "failed")], loaded.fetches_failed());
+            }
+        })),
     family("sluice_body_bytes_total", Counter, "bytes", NONE,
         "Request bodies as they were sent.",
         Worker(|worker| worker.body_bytes.get())),
