@@ -9,7 +9,7 @@ use crate::json::scan::{Span, Wanted};
 use crate::json::splice::{Additions, Present};
 use crate::json::split::{Event, Refused};
 use crate::json::walk;
-use crate::letter::{Contents, Desk};
+use crate::letter::{About, Contents, Desk, Reason};
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord, RecordLimits};
@@ -27,6 +27,9 @@ use std::mem;
 
 /// Fields that the server may add to an event.
 pub(crate) const SERVER_FIELDS_MAX: usize = 7;
+
+/// What a letter has besides its event, whose quotes and backslashes are doubled.
+const LETTER_HEAD_BYTES: usize = 1_536;
 
 /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
 fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
@@ -182,6 +185,7 @@ pub(crate) fn prepare(
         let verdict = schemas.map_or(Verdict::Passes, |schemas| {
             schemas.event(choice.as_ref(), raw, schemas_scratch)
         });
+        let mut dead = None;
         let edited = match verdict {
             Verdict::Passes => edited,
             Verdict::Tagged(error) => {
@@ -190,6 +194,10 @@ pub(crate) fn prepare(
                     true => tag(edited, raw, error.as_ref(), &mut scratch.edited),
                     false => edited,
                 }
+            }
+            Verdict::Dead(schema, violation) => {
+                dead = Some((schema, violation));
+                edited
             }
             Verdict::Rejected(reject) => {
                 rejected.push((index, reject));
@@ -209,6 +217,34 @@ pub(crate) fn prepare(
             None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
         };
         let key_len = key_len.max(choice.as_ref().map_or(0, |choice| choice.key_bytes));
+        if let Some((schema, violation)) = dead {
+            let with_letter = total + 2 * len + LETTER_HEAD_BYTES;
+            let mut whole = Vec::with_capacity(len);
+            let additions = &scratch.additions;
+            additions.splice_into(object, is_empty, present, &mut whole);
+            let about = About {
+                reason: Reason::Schema,
+                code: &violation.rule.to_string(),
+                message: &violation.message(),
+                schema: Some(schema),
+                index: Some(index),
+                rule: choice.as_ref().and_then(|choice| choice.rule),
+            };
+            // Too many letters are no reason to refuse its neighbours.
+            let room = check_record_bytes(with_letter, sent.sent_bytes);
+            let taken = room.and_then(|()| match &mut desk {
+                Some(desk) => desk.taken(&about, &whole),
+                None => Err(Reject::Schema {
+                    schema: schema.into(),
+                    violation: violation.clone(),
+                }),
+            });
+            match taken {
+                Ok(()) => total = with_letter,
+                Err(reject) => rejected.push((index, reject)),
+            }
+            continue;
+        }
         if len + key_len > limits.records {
             let (limit, actual) = (limits.records, len + key_len);
             let reject = Reject::RecordTooLarge { limit, actual };

@@ -110,7 +110,7 @@ pub enum Reject {
     #[error("the body holds no event")]
     NoEvents,
     /// The event breaks a schema whose violations are rejected.
-    #[error("schema `{schema}`: `{}` breaks `{}`: {}", violation.path, violation.rule, violation.reason)]
+    #[error("schema `{schema}`: {}", violation.message())]
     Schema {
         /// The schema's name.
         schema: Box<str>,

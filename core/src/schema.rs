@@ -1,7 +1,7 @@
 //! Contracts of events: which schema an event has to keep, and what becomes of one that does not.
 //!
 //! ```text
-//!  rules --Choice::schema--> Schemas::verdict --Check::check--> kept | tagged | rejected
+//!  rules --Choice::schema--> Schemas::verdict --Check::check--> kept | tagged | in a letter | rejected
 //!                                                  └ shape, in here; other checks come from outside
 //! ```
 //!
@@ -39,6 +39,8 @@ pub enum OnViolation {
     Tag,
     /// It is rejected.
     Reject,
+    /// Its client is told that it was taken, and a letter about it is stored in its place.
+    DeadLetter,
 }
 
 /// A rule that an event can break: the keyword of JSON Schema, or one of our own.
@@ -128,6 +130,12 @@ impl Violation {
             path: String::new(),
             reason: reason.into(),
         })
+    }
+
+    /// Itself as a sentence.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("`{}` breaks `{}`: {}", self.path, self.rule, self.reason)
     }
 
     /// Cuts its texts, parts of which a client may have written.
@@ -242,6 +250,8 @@ pub(crate) enum Verdict<'s> {
     Passes,
     /// Without a field [`SCHEMA_ERROR`] of the client's own, and with this one if there is one.
     Tagged(Option<(&'s str, Box<Violation>)>),
+    /// As it is, in a letter.
+    Dead(&'s str, Box<Violation>),
     /// To the client.
     Rejected(Reject),
 }
@@ -293,9 +303,10 @@ impl Schemas {
         };
         outcomes.push(Outcome { schema: id, result });
         match (found, schema.on_violation) {
-            (Ok(()), OnViolation::Reject) => Verdict::Passes,
+            (Ok(()), OnViolation::Reject | OnViolation::DeadLetter) => Verdict::Passes,
             (Ok(()), OnViolation::Tag) => Verdict::Tagged(None),
             (Err(violation), OnViolation::Tag) => Verdict::Tagged(Some((&schema.name, violation))),
+            (Err(violation), OnViolation::DeadLetter) => Verdict::Dead(&schema.name, violation),
             (Err(violation), OnViolation::Reject) => Verdict::Rejected(Reject::Schema {
                 schema: schema.name.clone(),
                 violation,

@@ -5,6 +5,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
@@ -132,6 +133,56 @@ fn a_rejected_event_is_named_by_index_path_and_reason() {
     assert_eq!(reject.path(), Some("/n"));
     let expected = "schema `clicks`: `/n` breaks `type`: expected number";
     assert_eq!(reject.to_string(), expected);
+}
+
+#[test]
+fn a_dead_letter_stands_in_for_an_event_that_was_taken() {
+    use sluice_core::letter::Letters;
+    let mut plan = plan(Some(is_number("n")), OnViolation::DeadLetter);
+    let body = r#"[{"n":1},{"n":"x","m":"a\"b"}]"#;
+    // The configuration does not allow it: whoever sent the event is told.
+    assert_eq!(run(&plan, body).rejected.len(), 1);
+    plan.letters = Some(Arc::new(Letters {
+        output: OutputId(3),
+        refused: Vec::new(),
+        routes: Vec::new(),
+    }));
+    let out = run(&plan, body);
+    assert_eq!((out.records.len(), out.rejected.len()), (1, 0));
+    assert_eq!(out.taken_letters().collect::<Vec<_>>(), [1]);
+    let letter: Value = serde_json::from_slice(&out.letters[0].record.payload).unwrap();
+    let expected = json!([
+        "schema",
+        "type",
+        "clicks",
+        "`/n` breaks `type`: expected number"
+    ]);
+    let found = ["reason", "code", "schema", "message"].map(|key| letter[key].clone());
+    assert_eq!(json!(found), expected);
+    let event: Value = serde_json::from_str(letter["event"].as_str().unwrap()).unwrap();
+    assert_eq!((&event["n"], &event["m"]), (&json!("x"), &json!("a\"b")));
+    assert!(event["ingest_time"].is_number());
+    // A letter that does not fit is the client's to know.
+    let mut small = Prepared::default();
+    plan.run(&request(), body.as_bytes(), 200, &mut small)
+        .unwrap();
+    assert_eq!(small.rejected[0].1.label(), "record_too_large");
+}
+
+#[test]
+fn letters_about_tiny_events_are_bounded_by_the_request() {
+    use sluice_core::letter::Letters;
+    let mut plan = plan(Some(is_number("n")), OnViolation::DeadLetter);
+    plan.letters = Some(Arc::new(Letters {
+        output: OutputId(3),
+        refused: Vec::new(),
+        routes: Vec::new(),
+    }));
+    let body = format!("[{}]", vec![r#"{"n":""}"#; 500].join(","));
+    let out = run(&plan, &body);
+    assert_eq!(out.taken_letters().count() + out.rejected.len(), 500);
+    assert!(out.taken_letters().count() >= 64 * 1_024 / 1_600);
+    assert_eq!(out.rejected[0].1.label(), "records_too_large");
 }
 
 #[test]

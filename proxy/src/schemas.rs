@@ -15,6 +15,7 @@ mod registry;
 
 pub use document::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, DocumentError};
 
+use crate::dead_letters::DeadLetterSettings;
 use crate::dialect::Paths;
 use crate::routing::{ROUTES, Routing};
 use demands::{Demanded, LengthOf, TextsOf, TypeOf, Written};
@@ -49,7 +50,7 @@ settings! {
     /// One schema: a file, a registry's, or lists of what is demanded of fields.
     #[derive(Clone, Debug, PartialEq)]
     pub struct SchemaSettings from (reader) {
-        /// What becomes of an event that breaks it: `tag` stores it with a field `schema_error`, `reject` gives it back to the client.
+        /// What becomes of an event that breaks it: `tag` stores it with a field `schema_error`, `dead_letter` stores a letter in its place, `reject` gives it back to the client.
         mode: ModeSetting = ModeSetting::Tag, word::<ModeSetting>();
         /// A JSON Schema of at most 1 MiB. Taken again when it was replaced.
         file: Option<PathBuf> = None, file();
@@ -72,9 +73,11 @@ settings! {
 
 keyword_enum! {
     /// What becomes of an event that breaks its schema.
-    ModeSetting, "one of tag, reject" {
+    ModeSetting, "one of tag, dead_letter, reject" {
         /// It is stored, and says so.
         Tag = "tag",
+        /// A letter about it is stored.
+        DeadLetter = "dead_letter",
         /// It is the client's again.
         Reject = "reject",
     }
@@ -236,7 +239,13 @@ impl NamedSchema {
 }
 
 /// Rules between schemas and those who name them.
-pub fn check(reader: &mut Reader, schemas: &[NamedSchema], routing: &Routing, paths: &Paths) {
+pub fn check(
+    reader: &mut Reader,
+    schemas: &[NamedSchema],
+    routing: &Routing,
+    paths: &Paths,
+    dead_letters: &DeadLetterSettings,
+) {
     let named = routing.schemas();
     for (section, name) in routing.schema_names() {
         if !schemas.iter().any(|schema| schema.name == name) {
@@ -248,6 +257,13 @@ pub fn check(reader: &mut Reader, schemas: &[NamedSchema], routing: &Routing, pa
             };
             reader.unreadable("schema", &format!("there is no schema `{name}`, {known}"));
         }
+    }
+    let mut modes = schemas.iter().map(|schema| schema.settings.mode);
+    if modes.any(|mode| mode == ModeSetting::DeadLetter) && dead_letters.output.is_none() {
+        reader.missing(
+            "dead_letters.output",
+            "the `mode` of a schema is dead_letter",
+        );
     }
     for schema in schemas {
         if !named.contains(&schema.name.as_str()) {
@@ -290,6 +306,7 @@ impl Loaded {
     fn new(named: &NamedSchema) -> Result<Loaded, SchemaError> {
         let on_violation = match named.settings.mode {
             ModeSetting::Tag => OnViolation::Tag,
+            ModeSetting::DeadLetter => OnViolation::DeadLetter,
             ModeSetting::Reject => OnViolation::Reject,
         };
         let new = Loaded {

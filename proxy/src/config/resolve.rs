@@ -141,7 +141,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     let dead_letters = DeadLetterSettings::read(reader);
     dead_letters.check(reader, &places, (&outputs, &groups), &routing);
     let schemas = NamedSchema::read_all(reader);
-    schemas::check(reader, &schemas, &routing, &paths);
+    schemas::check(reader, &schemas, &routing, &paths, &dead_letters);
     let tests = Test::read_all(reader);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));

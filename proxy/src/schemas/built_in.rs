@@ -9,8 +9,17 @@ use sluice_core::schema::shape::{
 };
 use std::sync::Arc;
 
-/// The version of JSON Schema that is meant where none is named.
-pub(super) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// Versions of JSON Schema in which the keywords that are built in mean the same, and whether `format` and what is
+/// said of contents decide about events. The first is meant where none is named.
+const DIALECTS: [(&str, bool); 4] = [
+    ("https://json-schema.org/draft/2020-12/schema", false),
+    ("https://json-schema.org/draft/2019-09/schema", false),
+    ("http://json-schema.org/draft-07/schema", true),
+    ("http://json-schema.org/draft-06/schema", true),
+];
+
+/// Those keywords.
+const CONTENTS: [&str; 3] = ["contentEncoding", "contentMediaType", "format"];
 
 /// Subschemas inside each other.
 const DEPTH_MAX: usize = 32;
@@ -21,7 +30,7 @@ const NODES_MAX: usize = 4_096;
 /// Parts of a document that another validator judges. With more, it judges the whole.
 const DELEGATES_MAX: usize = 64;
 
-/// Keywords that say nothing about which events are valid; `format` is one of them.
+/// Keywords that say nothing about which events are valid.
 const ANNOTATIONS: [&str; 15] = [
     "$anchor",
     "$comment",
@@ -91,6 +100,7 @@ pub(super) fn node(document: &Value, delegate: Delegate<'_>) -> Result<Node, Bey
         document,
         delegate,
         nodes_left: NODES_MAX,
+        asserts_contents: false,
         delegates_left: if is_one_resource(document, true) {
             DELEGATES_MAX
         } else {
@@ -117,6 +127,7 @@ fn is_one_resource(value: &Value, is_root: bool) -> bool {
 struct Reading<'d> {
     document: &'d Value,
     delegate: Delegate<'d>,
+    asserts_contents: bool,
     nodes_left: usize,
     delegates_left: usize,
 }
@@ -180,9 +191,14 @@ impl Reading<'_> {
         let mut node = Node::default();
         if let Some(dialect) = keywords.get("$schema") {
             let dialect = dialect.as_str().map(|uri| uri.trim_end_matches('#'));
-            if dialect != Some(DIALECT) {
-                return beyond(at, format!("`$schema` is another than {DIALECT}"));
-            }
+            let mut known = DIALECTS.iter();
+            let Some((_, asserts)) = known.find(|(known, _)| dialect == Some(known)) else {
+                return beyond(
+                    at,
+                    "a `$schema` of another draft than 2020-12, 2019-09, 7 and 6",
+                );
+            };
+            self.asserts_contents |= asserts;
         }
         let mut wants: Vec<(&str, &Value)> = Vec::new();
         for (keyword, value) in keywords {
@@ -194,6 +210,9 @@ impl Reading<'_> {
                     ("uniqueItems", Value::Bool(false)) => {}
                     _ => return beyond(at, format!("`{keyword}`")),
                 },
+                _ if self.asserts_contents && CONTENTS.contains(&keyword) => {
+                    return beyond(at, format!("`{keyword}`, which decides in this draft"));
+                }
                 _ if ANNOTATIONS.contains(&keyword) => {}
                 _ if BEYOND.contains(&keyword) => return beyond(at, format!("`{keyword}`")),
                 _ => wants.push((keyword, value)),
@@ -415,7 +434,7 @@ mod tests {
     #[test]
     fn documents_of_usual_keywords_are_built_in() {
         let document = json!({
-            "$schema": DIALECT,
+            "$schema": DIALECTS[0].0,
             "$id": "https://schemas.example/order.json",
             "$defs": {"money": {"type": "number", "minimum": 0, "exclusiveMaximum": 1e6}},
             "type": "object",
@@ -455,8 +474,15 @@ mod tests {
         for keyword in BEYOND {
             assert!(refused(json!({ keyword: 1 })).ends_with(&format!("`{keyword}`")));
         }
-        let message = refused(json!({"$schema": "http://json-schema.org/draft-07/schema#"}));
-        assert!(message.contains("2020-12"), "{message}");
+        let message = refused(json!({"$schema": "http://json-schema.org/draft-04/schema#"}));
+        assert!(message.contains("another draft"), "{message}");
+        let old = "http://json-schema.org/draft-07/schema#";
+        assert!(node(&json!({"$schema": old, "type": "object"}), &|_| None).is_ok());
+        let message = refused(json!({"$schema": old, "items": {"format": "date"}}));
+        assert!(
+            message.contains("#/items: `format`, which decides"),
+            "{message}"
+        );
         for (document, part) in [
             (json!({"minLength": "x"}), "`minLength` makes no sense"),
             (json!({"minLength": -1}), "`minLength` makes no sense"),
