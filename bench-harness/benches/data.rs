@@ -27,6 +27,8 @@ use sluice_core::prepared::Prepared;
 use sluice_core::privacy::{Action, AddressRule, HashKey, Privacy, Rules as PrivacyRules};
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
+use sluice_core::schema::shape::{Choices, Count, Limit, Node, Types};
+use sluice_core::schema::{CheckResult, OnViolation, Outcome, Schema, SchemaId, Schemas};
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -272,6 +274,7 @@ fn by_rules() -> Plan {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
+        schema: None,
     };
     let output = OutputDefaults {
         keyed: false,
@@ -308,6 +311,76 @@ fn route(c: &mut Criterion) {
         group.bench_function("two rules of two fields, and a key", |b| {
             b.iter(|| plan.run(black_box(&request), black_box(&body), 1 << 20, &mut out));
         });
+        group.finish();
+    }
+}
+
+/// A schema of 25 keywords, as a JSON Schema of those would have it.
+fn shape() -> Node {
+    let mut shape = Node::default();
+    shape.types = Types::OBJECT;
+    for name in ["event_id", "event_type", "unique_id", "timestamp"] {
+        shape.property(name).unwrap();
+        shape.require(name).unwrap();
+    }
+    for (name, min, max) in [
+        ("event_id", 36, 36),
+        ("event_type", 1, 64),
+        ("unique_id", 36, 36),
+        ("locale", 2, 16),
+    ] {
+        let text = shape.property(name).unwrap();
+        text.types = Types::STRING;
+        text.chars = Count { min, max };
+    }
+    shape.property("timestamp").unwrap().types = Types::INTEGER;
+    shape.property("screen_width").unwrap().types = Types::NUMBER;
+    let platform = shape.property("platform").unwrap();
+    let mut choices = Choices::default();
+    ["Web", "iOS", "Android"].map(|text| choices.text(text));
+    platform.one_of = Some(choices);
+    let attributes = shape.property("attributes").unwrap();
+    attributes.types = Types::OBJECT;
+    attributes.property("_session_number").unwrap().types = Types::INTEGER;
+    attributes.require("_session_number").unwrap();
+    attributes.property("_page_title").unwrap().types = Types::STRING;
+    attributes.property("_session_duration").unwrap().least = Some(Limit {
+        value: 0.0,
+        is_exclusive: false,
+    });
+    shape
+}
+
+fn schemas(c: &mut Criterion) {
+    let request = request();
+    let mut out = Prepared::default();
+    let schema = Schema::new("clicks", OnViolation::Tag);
+    schema.set(Arc::new(shape()));
+    let plain = Plan::new(Mode::Event, PartitionRule::Random);
+    let checking = Plan {
+        schemas: Some(Arc::new(Schemas {
+            list: vec![Arc::new(schema)],
+            unmatched: Some(SchemaId(0)),
+        })),
+        ..plain.clone()
+    };
+    for (name, body, events) in [
+        ("schemas, 1 KiB event", event(1_024), 1),
+        ("schemas, 16 KiB array of 20", batch(), 20),
+    ] {
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Elements(events as u64));
+        for (name, plan, checked) in [
+            ("without a schema", &plain, 0),
+            ("a schema of 25 keywords", &checking, events),
+        ] {
+            plan.run(&request, &body, 1 << 20, &mut out).unwrap();
+            let kept = |outcome: &&Outcome| outcome.result == CheckResult::Kept;
+            assert_eq!(out.schema_outcomes().iter().filter(kept).count(), checked);
+            group.bench_function(name, |b| {
+                b.iter(|| plan.run(black_box(&request), black_box(&body), 1 << 20, &mut out));
+            });
+        }
         group.finish();
     }
 }
@@ -363,6 +436,7 @@ criterion_group!(
     envelope,
     split_batch,
     route,
+    schemas,
     privacy
 );
 criterion_main!(benches);

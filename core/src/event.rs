@@ -9,7 +9,7 @@ use crate::json::scan::{self, Found, Span, WANTED_MAX, Wanted};
 use crate::json::splice::{Additions, Present};
 use crate::json::split::{Event, Refused};
 use crate::json::walk;
-use crate::letter::{Contents, Desk};
+use crate::letter::{About, Contents, Desk, Reason};
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
 use crate::prepared::{KeptEvent, Prepared, PreparedRecord, RecordLimits};
@@ -17,6 +17,7 @@ use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
 use crate::route::rules::{Choice, SAMPLE_RATE};
+use crate::schema::{self, SCHEMA_ERROR, Verdict, Violation};
 use crate::sent::{SentBody, check_marks, check_record_bytes};
 use crate::server_fields::{Clash, ServerField, ServerFields};
 use crate::topic::FIELDS_MAX;
@@ -27,6 +28,9 @@ use std::mem;
 
 // Names that a scan looks for in any case: the server's, the key's and the topic's. Rules have the room that is left.
 const _: () = assert!(ServerField::ALL.len() + 1 + FIELDS_MAX <= WANTED_MAX);
+
+/// What a letter has besides its event, whose quotes and backslashes are doubled.
+const LETTER_HEAD_BYTES: usize = 1_536;
 
 /// The text of the field in this slot, as for a partition key. `text` begins with the event's bytes.
 fn key<'t>(event: &Event, slot: Option<usize>, text: &'t [u8]) -> Option<Cow<'t, str>> {
@@ -61,6 +65,7 @@ pub(crate) fn prepare(
         event_scratch: scratch,
         topic_scratch,
         rules_scratch,
+        schemas_scratch,
         ..
     } = out;
     let is_said_gzip = || {
@@ -102,6 +107,8 @@ pub(crate) fn prepare(
             *slot = wanted.add(name.as_bytes());
         }
     }
+    let schemas = plan.schemas.as_deref();
+    let error_slot = schemas.and_then(|_| wanted.add(SCHEMA_ERROR.as_bytes()));
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
     if let Some(rules) = &mut rules {
         rules.want(&mut wanted);
@@ -185,8 +192,30 @@ pub(crate) fn prepare(
         let edited = choice
             .as_ref()
             .and_then(|choice| edit(choice, raw, &mut scratch.edited));
+        let verdict = schemas.map_or(Verdict::Passes, |schemas| {
+            schemas.event(choice.as_ref(), raw, schemas_scratch)
+        });
+        let mut dead = None;
+        let edited = match verdict {
+            Verdict::Passes => edited,
+            Verdict::Tagged(error) => {
+                let has_error = error_slot.is_none_or(|slot| event.found.get(slot).is_some());
+                match error.is_some() || has_error {
+                    true => tag(edited, raw, error.as_ref(), &mut scratch.edited),
+                    false => edited,
+                }
+            }
+            Verdict::Dead(schema, violation) => {
+                dead = Some((schema, violation));
+                edited
+            }
+            Verdict::Rejected(reject) => {
+                rejected.push((index, reject));
+                continue;
+            }
+        };
         let (object, is_empty) = match edited {
-            Some(edited) => (edited.of(&scratch.edited), false),
+            Some(edited) => edited_object(edited, &scratch.edited),
             None => (raw, event.is_empty),
         };
         let len = match &choice {
@@ -198,6 +227,34 @@ pub(crate) fn prepare(
             None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
         };
         let key_len = key_len.max(choice.as_ref().map_or(0, |choice| choice.key_bytes));
+        if let Some((schema, violation)) = dead {
+            let with_letter = total + 2 * len + LETTER_HEAD_BYTES;
+            let mut whole = Vec::with_capacity(len);
+            let additions = &scratch.additions;
+            additions.splice_into(object, is_empty, present, index, &mut whole);
+            let about = About {
+                reason: Reason::Schema,
+                code: &violation.rule.to_string(),
+                message: &violation.message(),
+                schema: Some(schema),
+                index: Some(index),
+                rule: choice.as_ref().and_then(|choice| choice.rule),
+            };
+            // Too many letters are no reason to refuse its neighbours.
+            let room = check_record_bytes(with_letter, sent.sent_bytes);
+            let taken = room.and_then(|()| match &mut desk {
+                Some(desk) => desk.taken(&about, &whole),
+                None => Err(Reject::Schema {
+                    schema: schema.into(),
+                    violation: violation.clone(),
+                }),
+            });
+            match taken {
+                Ok(()) => total = with_letter,
+                Err(reject) => rejected.push((index, reject)),
+            }
+            continue;
+        }
         if len + key_len > limits.records {
             let (limit, actual) = (limits.records, len + key_len);
             let reject = Reject::RecordTooLarge { limit, actual };
@@ -239,7 +296,7 @@ pub(crate) fn prepare(
     for kept in scratch.kept.iter().filter(|kept| kept.len > 0) {
         let start = text.len();
         let (object, is_empty) = match kept.edited {
-            Some(edited) => (edited.of(&scratch.edited), false),
+            Some(edited) => edited_object(edited, &scratch.edited),
             None => (text_of(kept), kept.event.is_empty),
         };
         scratch
@@ -311,11 +368,34 @@ fn edit(choice: &Choice, raw: &[u8], out: &mut Vec<u8>) -> Option<Span> {
     out.push(b':');
     sample.write_rate(out);
     out.push(b'}');
-    // Bodies of 4 GiB are rejected, and an edited one is hardly longer.
+    appended(start, out)
+}
+
+/// Appends to `out` the event with its violation. `edited` says where in `out` it is, if it was edited before.
+fn tag(
+    edited: Option<Span>,
+    raw: &[u8],
+    error: Option<&(&str, Box<Violation>)>,
+    out: &mut Vec<u8>,
+) -> Option<Span> {
+    let before = edited.map(|edited| edited.of(out).to_vec());
+    let start = out.len();
+    schema::tag(before.as_deref().unwrap_or(raw), error, out);
+    appended(start, out)
+}
+
+/// Bodies of 4 GiB are rejected, and an edited one is hardly longer.
+fn appended(start: usize, out: &[u8]) -> Option<Span> {
     Some(Span {
         start: u32::try_from(start).ok()?,
         end: u32::try_from(out.len()).ok()?,
     })
+}
+
+/// An object of these edited ones, and whether it has no member.
+fn edited_object(edited: Span, all: &[u8]) -> (&[u8], bool) {
+    let object = edited.of(all);
+    (object, object == b"{}")
 }
 
 /// Appends the object of an event without fields that have names of the server's. Gives what the event is now.

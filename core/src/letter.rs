@@ -83,7 +83,8 @@ impl Reason {
             | Reject::InflatedTooLarge { .. }
             | Reject::RecordsTooLarge { .. }
             | Reject::TooManyEvents { .. } => Some(Reason::TooLarge),
-            Reject::NoEvents => None,
+            // Its schema rejects it instead.
+            Reject::NoEvents | Reject::Schema { .. } => None,
         }
     }
 }

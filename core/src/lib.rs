@@ -51,6 +51,7 @@ pub mod reject;
 pub mod request;
 pub mod retry;
 pub mod route;
+pub mod schema;
 pub mod sent;
 pub mod server_fields;
 pub mod stats;

@@ -6,6 +6,7 @@ use crate::letter::Letters;
 use crate::partition::PartitionRule;
 use crate::privacy::Privacy;
 use crate::route::rules::Rules;
+use crate::schema::Schemas;
 use crate::sent::events_limit;
 use crate::server_fields::ServerFields;
 use crate::topic::Topics;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub privacy: Option<Arc<Privacy>>,
     /// What is kept of events that cannot be stored as they should be; `None` keeps nothing.
     pub letters: Option<Arc<Letters>>,
+    /// Event mode: what events have to look like; `None` if that is all the same.
+    pub schemas: Option<Arc<Schemas>>,
 }
 
 impl Plan {
@@ -79,6 +82,7 @@ impl Plan {
             server_fields: Arc::default(),
             privacy: None,
             letters: None,
+            schemas: None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::privacy::Tally;
 use crate::reject::Reject;
 use crate::route::Routing;
 use crate::route::rules::{self, Choice, RuleTally};
+use crate::schema;
 use crate::server_fields::Clashes;
 use crate::topic::{self, Topic};
 use bytes::Bytes;
@@ -75,6 +76,7 @@ pub struct Prepared {
     pub(crate) event_scratch: EventScratch,
     pub(crate) topic_scratch: topic::Scratch,
     pub(crate) rules_scratch: rules::Scratch,
+    pub(crate) schemas_scratch: schema::Scratch,
 }
 
 impl Prepared {
@@ -90,6 +92,7 @@ impl Prepared {
         self.privacy = Tally::default();
         self.clashes = Clashes::default();
         self.rules_scratch.tallies.clear();
+        self.schemas_scratch.outcomes.clear();
     }
 
     /// Index of each event that has a letter because it was taken.
@@ -102,6 +105,12 @@ impl Prepared {
     #[must_use]
     pub fn rule_tallies(&self) -> &[RuleTally] {
         &self.rules_scratch.tallies
+    }
+
+    /// What the check of each event that has a schema found, in the order of the body.
+    #[must_use]
+    pub fn schema_outcomes(&self) -> &[schema::Outcome] {
+        &self.schemas_scratch.outcomes
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Says nothing about status codes: the dialects do, each in its own way.
 
+use crate::schema::Violation;
 use thiserror::Error;
 
 /// One reason to refuse a whole body, or one event of it. Offsets count bytes of the body from 0.
@@ -108,6 +109,14 @@ pub enum Reject {
     /// A body without any event: empty, blank, or `[]`.
     #[error("the body holds no event")]
     NoEvents,
+    /// The event breaks a schema whose violations are rejected.
+    #[error("schema `{schema}`: {}", violation.message())]
+    Schema {
+        /// The schema's name.
+        schema: Box<str>,
+        /// How.
+        violation: Box<Violation>,
+    },
 }
 
 /// Writes `, got 5 bytes` when there is a figure.
@@ -140,6 +149,7 @@ impl Reject {
             Reject::TooManyCodings { .. } => "too_many_codings",
             Reject::RecordsTooLarge { .. } => "records_too_large",
             Reject::NoEvents => "no_events",
+            Reject::Schema { .. } => "schema_violated",
         }
     }
 
@@ -159,7 +169,8 @@ impl Reject {
             | Reject::NotUtf8 { .. }
             | Reject::NotAnObject { .. }
             | Reject::Broken { .. }
-            | Reject::NoEvents => None,
+            | Reject::NoEvents
+            | Reject::Schema { .. } => None,
         }
     }
 
@@ -180,7 +191,8 @@ impl Reject {
             // It was not unpacked to its end.
             | Reject::InflatedTooLarge { .. }
             | Reject::Broken { .. }
-            | Reject::NoEvents => None,
+            | Reject::NoEvents
+            | Reject::Schema { .. } => None,
         }
     }
 
@@ -200,7 +212,19 @@ impl Reject {
             | Reject::CodingOverhead { .. }
             | Reject::TooManyCodings { .. }
             | Reject::RecordsTooLarge { .. }
-            | Reject::NoEvents => None,
+            | Reject::NoEvents
+            | Reject::Schema { .. } => None,
+        }
+    }
+}
+
+impl Reject {
+    /// Where in the event the trouble is, as a JSON Pointer, where that can be said.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Reject::Schema { violation, .. } => Some(&violation.path),
+            _ => None,
         }
     }
 }

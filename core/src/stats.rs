@@ -9,6 +9,7 @@ use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
 use crate::letter::{LetterTally, Reason};
 use crate::privacy::{Tally, Withheld};
+use crate::schema::{CheckResult, Outcome, Rule};
 use crate::server_fields::{Clashes, ServerField};
 use crate::time::micros;
 use std::cmp::Reverse;
@@ -296,6 +297,29 @@ pub struct WorkerStats {
     pub outputs: Box<[OutputStats]>,
     /// Per rule of routing, in configuration order, the events that none matched last.
     pub rules: Box<[RuleStats]>,
+    /// Per schema, in the order of their ids.
+    pub schemas: Box<[SchemaStats]>,
+}
+
+/// Counters of one listener core for one schema.
+#[derive(Debug)]
+pub struct SchemaStats {
+    /// Events that have it.
+    pub events: Counter,
+    /// Of these, stored unchecked, because the schema was not there yet.
+    pub unchecked: Counter,
+    /// Of these, that break it, by rule as in [`Rule::NAMES`].
+    pub violations: [Counter; Rule::NAMES.len()],
+}
+
+impl Default for SchemaStats {
+    fn default() -> Self {
+        SchemaStats {
+            events: Counter::default(),
+            unchecked: Counter::default(),
+            violations: [const { Counter(AtomicU64::new(0)) }; Rule::NAMES.len()],
+        }
+    }
 }
 
 /// Counters of one listener core for one rule of routing.
@@ -359,6 +383,35 @@ impl WorkerStats {
             driver: Gauge::default(),
             outputs: (0..outputs).map(|_| OutputStats::default()).collect(),
             rules: (0..rules).map(|_| RuleStats::default()).collect(),
+            schemas: Box::default(),
+        }
+    }
+
+    /// A block with room for this many schemas.
+    #[must_use]
+    pub fn with_schemas(self, schemas: usize) -> Self {
+        WorkerStats {
+            schemas: (0..schemas).map(|_| SchemaStats::default()).collect(),
+            ..self
+        }
+    }
+
+    /// Counts what checks of schemas found in one request.
+    pub fn checked(&self, outcomes: &[Outcome]) {
+        for Outcome { schema, result } in outcomes {
+            let Some(stats) = self.schemas.get(usize::from(schema.0)) else {
+                continue;
+            };
+            stats.events.increment();
+            match result {
+                CheckResult::Kept => {}
+                CheckResult::Unchecked => stats.unchecked.increment(),
+                CheckResult::Broken(rule) => {
+                    if let Some(counter) = stats.violations.get(rule.index()) {
+                        counter.increment();
+                    }
+                }
+            }
         }
     }
 

@@ -63,6 +63,7 @@ fn rule(when: Option<Condition<Source>>, outputs: &[u16]) -> RuleSettings {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
+        schema: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn rules() -> Rules {
             },
             path("a.b"),
         )),
+        schema: None,
     };
     Rules::new(vec![rule], None, false, Vec::new()).unwrap()
 }

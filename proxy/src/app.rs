@@ -30,6 +30,7 @@ use crate::routing::places_of;
 use crate::runtime::clock::{self, Clock};
 use crate::runtime::context::WorkerContext;
 use crate::runtime::drain::Drain;
+use crate::schemas::{SchemaError, SchemaSet};
 use crate::wiping;
 use crate::worker::{self, WorkerSettings, Workers};
 use sluice_core::ack::{OutputId, WriterId};
@@ -63,7 +64,7 @@ use tracing::{info, warn};
 /// admission.
 const QUEUE_SUBMISSIONS: usize = 1_024;
 
-/// How often files of TLS, and the suppress list, are looked at.
+/// How often files of TLS, the suppress list and schemas are looked at.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// The process could not be assembled.
@@ -94,6 +95,9 @@ pub enum AppError {
     /// The list of suppressed ids cannot be used.
     #[error("privacy.suppress_file: {0}")]
     Suppressed(#[from] SuppressFileError),
+    /// A schema cannot be put in force.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// Two rules of privacy contradict each other.
     #[error("privacy: {0}")]
     Privacy(#[from] PrivacyError),
@@ -163,6 +167,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     let drain = Arc::new(Drain::default());
     let listeners = load_listeners(config)?;
     let suppressed = config.privacy.load_suppressed()?.map(Arc::new);
+    let schemas = Arc::new(SchemaSet::load(&config.schemas, &config.routing)?);
     if config.privacy.has_rules(&config.listeners) {
         wiping::begin();
     }
@@ -176,6 +181,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         &outputs,
         &listeners,
         suppressed.as_deref(),
+        &schemas,
     )?;
     let running = Running {
         readiness: &readiness,
@@ -183,6 +189,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
         outputs: &outputs,
         listeners: &listeners,
         suppressed: suppressed.as_ref(),
+        schemas: &schemas,
     };
     let admin = start_admin(config, clock, &running).map_err(system("serve the admin port"))?;
     for (address, listener) in workers.addresses.iter().zip(&listeners) {
@@ -204,7 +211,8 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     runtime.block_on(async {
         tokio::select! {
             () = signals.wait_for_end() => {}
-            () = maintain(&tls, suppressed.as_deref()) => {}
+            () = maintain(&tls, suppressed.as_deref(), &schemas) => {}
+            () = schemas.refresh() => {}
         }
     });
     let clean = shut_down(config, clock, &drain, workers, outputs);
@@ -229,9 +237,9 @@ fn load_listeners(config: &Config) -> Result<Vec<Listener>, AppError> {
         .collect()
 }
 
-/// Takes changed certificates, keys and suppress lists, for ever. On the main thread, which has nothing else to do, and may wait for
+/// Takes changed certificates, keys, suppress lists and schemas, for ever. On the main thread, which has nothing else to do, and may wait for
 /// a disk.
-async fn maintain(tls: &[Arc<Tls>], suppressed: Option<&SuppressFile>) {
+async fn maintain(tls: &[Arc<Tls>], suppressed: Option<&SuppressFile>, schemas: &SchemaSet) {
     loop {
         tokio::time::sleep(MAINTAIN_EVERY).await;
         for tls in tls {
@@ -240,6 +248,7 @@ async fn maintain(tls: &[Arc<Tls>], suppressed: Option<&SuppressFile>) {
         if let Some(suppressed) = suppressed {
             suppressed.maintain();
         }
+        schemas.maintain();
     }
 }
 
@@ -391,6 +400,7 @@ struct Running<'r> {
     outputs: &'r [RunningOutput],
     listeners: &'r [Listener],
     suppressed: Option<&'r Arc<SuppressFile>>,
+    schemas: &'r Arc<SchemaSet>,
 }
 
 /// The admin port, where one is configured.
@@ -401,6 +411,7 @@ fn start_admin(config: &Config, clock: Clock, running: &Running<'_>) -> io::Resu
         outputs,
         listeners,
         suppressed,
+        schemas,
     } = *running;
     let Some(address) = config.admin.address else {
         return Ok(None);
@@ -429,6 +440,7 @@ fn start_admin(config: &Config, clock: Clock, running: &Running<'_>) -> io::Resu
             .filter_map(|listener| Some((listener.settings.name.clone(), listener.tls.clone()?)))
             .collect(),
         suppressed: suppressed.cloned(),
+        schemas: Arc::clone(schemas),
         readiness: Arc::clone(readiness),
         // Milliseconds after the process started, which is close enough for an alarm.
         started: clock::wall(),
@@ -447,6 +459,7 @@ fn start_workers(
     outputs: &[RunningOutput],
     listeners: &[Listener],
     suppressed: Option<&SuppressFile>,
+    schemas: &SchemaSet,
 ) -> Result<Workers, AppError> {
     let settings = WorkerSettings {
         listen: config.listen.clone(),
@@ -465,10 +478,11 @@ fn start_workers(
         listeners: listeners.to_vec(),
         outputs: config.outputs.len(),
         rules: config.routing.names().len(),
+        schemas: schemas.loaded().len(),
         clock,
         drain: Arc::clone(drain),
     };
-    let ingest = Arc::new(ingest_settings(config, suppressed)?);
+    let ingest = Arc::new(ingest_settings(config, suppressed, schemas)?);
     // Not on the workers: their threads may be pinned, and new threads inherit that.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let offload = Offload::start(cores).map_err(|source| AppError::System {
@@ -504,6 +518,7 @@ fn start_workers(
 pub(crate) fn ingest_settings(
     config: &Config,
     suppressed: Option<&SuppressFile>,
+    schemas: &SchemaSet,
 ) -> Result<IngestSettings, AppError> {
     let places = places_of(&config.outputs, &config.groups);
     let rules = config.routing.rules(&places)?.map(Arc::new);
@@ -557,6 +572,10 @@ pub(crate) fn ingest_settings(
             topics: topics.clone(),
             rules: rules.clone(),
             letters: letters.clone(),
+            schemas: match mode {
+                Mode::Envelope => None,
+                Mode::Event => schemas.schemas(),
+            },
             depth_max: config.ingest.json_depth_max,
             inflated_bytes_max: config.ingest.inflated_bytes_max,
             codings_max: config.ingest.codings_max,

@@ -5,6 +5,7 @@ use crate::listeners::{ListenAddress, ListenerSettings};
 use crate::net;
 use crate::net::tls::{Tls, TlsSettings};
 use crate::runtime::clock;
+use crate::schemas::SchemaSet;
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
 use sluice_sinks::output::{AckMode, Output};
@@ -15,6 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// The result of a check.
 #[derive(Debug)]
@@ -86,6 +88,7 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
         }
     }
     report.suppressed(config);
+    report.schemas(config, (!offline).then_some(&runtime));
     report.warnings(config);
     report.tests(config);
     for output in &config.outputs {
@@ -217,6 +220,39 @@ impl Report {
             Err(error) => {
                 self.usable = false;
                 self.line(format_args!("privacy.suppress_file FAILED: {error}"));
+            }
+        }
+    }
+
+    /// Whether the schemas can be used.
+    fn schemas(&mut self, config: &Config, runtime: Option<&Runtime>) {
+        match SchemaSet::load(&config.schemas, &config.routing) {
+            Ok(set) => {
+                for loaded in set.loaded() {
+                    let name = &loaded.named.name;
+                    if !loaded.is_fetched() {
+                        self.line(format_args!("schema {name} ok: {}", loaded.source()));
+                    } else if runtime.is_none() {
+                        let source = loaded.source();
+                        self.line(format_args!(
+                            "schema {name}: {source}, not tried (--offline)"
+                        ));
+                    }
+                }
+                let tried = runtime.map(|runtime| runtime.block_on(set.try_out()));
+                for (name, result) in tried.into_iter().flatten() {
+                    match result {
+                        Ok(()) => self.line(format_args!("schema {name} ok: fetched")),
+                        Err(error) => {
+                            self.usable = false;
+                            self.line(format_args!("schema {name} FAILED: {error}"));
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                self.usable = false;
+                self.line(format_args!("{error}, FAILED"));
             }
         }
     }

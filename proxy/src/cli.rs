@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Below the options: where the same settings can be written.
 const SETTINGS_HELP: &str = "\
 Settings: flags win over environment variables, these over the file, the file over the defaults.
-  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [routing] [dead_letters] [process] [listeners.<name>] [outputs.<name>] [outputs.<name>.spool] [[routes]] [[tests]]
+  file      TOML with the sections [listen] [limits] [paths] [cors] [client_address] [admit] [ack] [drain] [admin] [log] [routing] [dead_letters] [process] [listeners.<name>] [outputs.<name>] [outputs.<name>.spool] [schemas.<name>] [[routes]] [[tests]]
   variable  SLUICE_<SECTION>__<KEY>, for instance SLUICE_LISTEN__ADDRESS=0.0.0.0:8088
             SLUICE_OUTPUTS__<NAME>__<KEY>, for instance SLUICE_OUTPUTS__MAIN__TYPE=kinesis
 `sluice check` prints every setting with its value in force, in the form of a file.
@@ -321,6 +321,7 @@ mod tests {
             "[[tests]]",
             "[listeners.<name>]",
             "[outputs.<name>]",
+            "[schemas.<name>]",
             "run",
             "check",
             "route",

@@ -40,10 +40,12 @@ use crate::routing::trial::{TESTS, Test};
 use crate::routing::{self, ROUTES, Routing, RoutingSettings};
 use crate::runtime::driver::Driver;
 use crate::scheduling::ProcessSettings;
+use crate::schemas::{NamedSchema, RegistrySettings, SchemaSettings};
 use crate::server_fields::{self, ServerFieldSettings};
 use crate::worker::ListenSettings;
 use groups::Group;
 use resolve::Wrong;
+use sluice_sinks::aws::AwsSettings;
 use sluice_sinks::output::Output;
 use sluice_sinks::settings::{InForce, Misfit, Origin, Secret, Setting, Value};
 use sluice_sinks::spool::SECTION as SPOOL;
@@ -168,6 +170,13 @@ pub const LISTENER_GROUPS: &[&[Setting]] = &[
     TlsSettings::SETTINGS,
 ];
 
+/// The settings of `[schemas.<name>]`.
+pub const SCHEMA_GROUPS: &[&[Setting]] = &[
+    SchemaSettings::SETTINGS,
+    RegistrySettings::SETTINGS,
+    AwsSettings::SETTINGS,
+];
+
 /// The whole configuration, every value present.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -210,6 +219,8 @@ pub struct Config {
     pub routing: Routing,
     /// Where letters go about events that cannot be stored as they should be.
     pub dead_letters: DeadLetterSettings,
+    /// What events have to look like.
+    pub schemas: Vec<NamedSchema>,
     /// Events, and what has to become of them.
     pub tests: Vec<Test>,
     /// What the log should say once of how the configuration came about; no setting.
@@ -303,7 +314,13 @@ impl Config {
         let arrays = arrays
             .into_iter()
             .flat_map(|(name, count)| (0..count).map(move |at| format!("{name}.{at}")));
-        let named = sections.chain(listeners).chain(outputs).chain(groups);
+        let schemas = self.schemas.iter();
+        let schemas = schemas.map(|schema| format!("{}.{}", known::SCHEMAS, schema.name));
+        let named = sections
+            .chain(listeners)
+            .chain(outputs)
+            .chain(groups)
+            .chain(schemas);
         for section in named.chain(arrays) {
             let between = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.

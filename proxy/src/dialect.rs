@@ -140,6 +140,7 @@ pub(crate) fn code(reject: &Reject) -> ErrorCode {
         Reject::NotAnObject { .. } => code::NOT_AN_OBJECT,
         Reject::TooManyEvents { .. } => code::TOO_MANY_EVENTS,
         Reject::NoEvents => code::NO_EVENTS,
+        Reject::Schema { .. } => code::SCHEMA_VIOLATED,
     }
 }
 
@@ -168,6 +169,7 @@ pub(crate) fn retry_later(reason: ShedReason, after_s: u32) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_core::schema::Violation;
 
     #[test]
     fn collect_matches_whole_segments_and_the_rest_exactly() {
@@ -220,6 +222,10 @@ mod tests {
             Reject::NotAnObject { at },
             Reject::TooManyEvents { limit, actual: 2 },
             Reject::NoEvents,
+            Reject::Schema {
+                schema: "clicks".into(),
+                violation: Violation::new("type", ""),
+            },
         ] {
             assert_eq!(code(&reject).name, reject.label());
         }

@@ -84,6 +84,7 @@ error_codes! {
     NOT_UTF8 BAD_REQUEST Mend "not_utf8" "The body, or an event, is not UTF-8.";
     TOO_DEEP BAD_REQUEST Mend "too_deep" "An event is nested deeper than `limits.json_depth_max`.";
     NOT_AN_OBJECT BAD_REQUEST Mend "not_an_object" "An event is not a JSON object.";
+    SCHEMA_VIOLATED UNPROCESSABLE_ENTITY Mend "schema_violated" "An event breaks its schema, whose `mode` is `reject`; `path` is a JSON Pointer to the value, and the message names the rule.";
     CONTENT_CODING_BROKEN UNPROCESSABLE_ENTITY Mend "content_coding_broken" "The body is not what its Content-Encoding says.";
     CONTENT_CODING_OVERHEAD UNPROCESSABLE_ENTITY Mend "content_coding_overhead" "The body has hundreds of tiny blocks, dozens of empty ones, or more tables than content, which no encoder in use makes.";
     TOO_MANY_CODINGS UNSUPPORTED_MEDIA_TYPE Mend "too_many_codings" "The events are packed more often than `limits.codings_max`.";

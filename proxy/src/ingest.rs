@@ -434,6 +434,7 @@ impl Ingest {
             stats.sampled_away.add(tally.sampled_away);
             stats.without_topic.add(tally.without_topic);
         }
+        stats.checked(prepared.schema_outcomes());
     }
 
     /// The client's addresses as trusted proxies gave them; counts ignored headers.

@@ -13,6 +13,7 @@ pub mod when;
 
 use crate::config::OUTPUTS_MAX;
 use crate::config::groups::{self, Group};
+use crate::schemas;
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::route::DeliveryClass;
@@ -26,7 +27,8 @@ use sluice_core::route::sample::{Sample, WHOLE};
 use sluice_core::topic::{Template, Topics, is_name};
 use sluice_sinks::output::{AckMode, Listed, Output};
 use sluice_sinks::settings::{
-    Given, Problem, Reader, Secret, checked, is_word, list, number, secret, text, texts, word,
+    Given, Problem, Reader, Secret, checked, is_word, list, number, secret, switch, text, texts,
+    word,
 };
 use sluice_sinks::{keyword_enum, settings};
 use std::sync::Arc;
@@ -53,6 +55,10 @@ settings! {
         unmatched: Vec<String> = Vec::new(), list("outputs", OUTPUTS_MAX, "names of outputs").default_is("every output");
         /// What `hmac:` keys are keyed with. Changing it moves every user to another place in the stream.
         key_salt: Option<Secret> = None, secret();
+        /// The schema of events that no rule matches.
+        schema: Option<String> = None, text("a schema's name", |name| !name.is_empty()).default_is("none");
+        /// Whether bodies of `paths.collect`, which are stored unread, may go past schemas.
+        collect_unchecked: bool = false, switch();
     }
 }
 
@@ -86,6 +92,8 @@ settings! {
         topics_max: usize = 100, number("topics", 1, 10_000).default_is("100");
         /// A field by whose value a sample is taken: all events with one value are kept, or none. Events without it are kept.
         sample_by: Option<String> = None, checked("a field's path").default_is("no sample");
+        /// Their schema. Of several rules that match, the first that has one decides.
+        schema: Option<String> = None, text("a schema's name", |name| !name.is_empty()).default_is("none");
         /// How many of 1000 values are kept; the share is written into the event as `sample_rate`.
         sample_keep_per_mille: usize = WHOLE as usize, number("of 1000 values", 1, WHOLE as u64).default_is("1000, which is all");
     }
@@ -352,6 +360,26 @@ impl Routing {
         }
     }
 
+    /// The names of schemas, each with the section that names it.
+    pub fn schema_names(&self) -> impl Iterator<Item = (String, &str)> {
+        let unmatched = self.settings.schema.as_deref();
+        let unmatched = unmatched.map(|name| (SECTION.to_owned(), name));
+        let rules = self.routes.iter().enumerate().filter_map(|(at, route)| {
+            let name = route.settings.schema.as_deref()?;
+            Some((format!("{ROUTES}.{at}"), name))
+        });
+        unmatched.into_iter().chain(rules)
+    }
+
+    /// The schemas that events can have, in the order of their ids.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.schema_names().map(|(_, name)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Whether every event simply goes to every output.
     #[must_use]
     pub fn is_off(&self) -> bool {
@@ -392,6 +420,7 @@ impl Routing {
         }
         let salt = self.settings.key_salt.as_ref();
         let salt = salt.map_or(&[][..], |salt| salt.0.as_bytes());
+        let schemas = self.schemas();
         let rule = |route: &Route| {
             let settings = &route.settings;
             let entries = settings.outputs.iter();
@@ -418,6 +447,10 @@ impl Routing {
                     let keep_per_mille = keep.unwrap_or(WHOLE);
                     (Sample { keep_per_mille }, field)
                 }),
+                schema: settings
+                    .schema
+                    .as_deref()
+                    .and_then(|name| schemas::id(&schemas, name)),
             }
         };
         let unmatched = self.is_unmatched_written.then(|| {

@@ -89,6 +89,8 @@ pub struct WorkerSettings {
     pub outputs: usize,
     /// How many rules of routing, the unmatched events included.
     pub rules: usize,
+    /// How many schemas.
+    pub schemas: usize,
     /// The process's clock.
     pub clock: Clock,
     /// The process's shutdown progress.
@@ -185,7 +187,9 @@ pub fn run_workers<H: Handler>(
     let mut stats = Vec::with_capacity(count);
     let mut threads = Vec::with_capacity(count);
     for (index, listeners) in sockets.into_iter().enumerate() {
-        let block = Arc::new(WorkerStats::new(settings.outputs, settings.rules));
+        let block = Arc::new(
+            WorkerStats::new(settings.outputs, settings.rules).with_schemas(settings.schemas),
+        );
         block.driver.set(driver.number());
         stats.push(Arc::clone(&block));
         let start = Start {

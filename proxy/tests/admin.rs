@@ -448,6 +448,7 @@ fn common_statuses_have_series_from_the_start() {
         rules: Vec::new(),
         limits: LimitGauges::default(),
         suppressed: None,
+        schemas: Arc::default(),
         readiness: Arc::new(Readiness::new(Arc::default(), [])),
         started: wall(),
         now: Box::new(|| Mono(0)),

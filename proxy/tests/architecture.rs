@@ -300,8 +300,8 @@ fn arrow_fault(file: &str, path: &[&str]) -> Option<&'static str> {
         {
             return Some("hyper stays in http and admin");
         }
-        if ["serde", "serde_json", "toml"].contains(&first) && !in_any(&["config"]) {
-            return Some("file formats stay in config");
+        if ["serde", "serde_json", "toml"].contains(&first) && !in_any(&["config", "schemas"]) {
+            return Some("file formats stay in config and schemas");
         }
         if ["aws_lc_rs", "rustls", "x509_parser"].contains(&first) && !in_any(&["net/tls"]) {
             return Some("cryptography and certificates stay in net::tls");

@@ -28,6 +28,8 @@ mod reference;
 mod routes;
 #[path = "config/s3.rs"]
 mod s3;
+#[path = "config/schemas.rs"]
+mod schemas;
 #[path = "config/server_fields.rs"]
 mod server_fields;
 #[path = "config/spool.rs"]

@@ -19,6 +19,7 @@ pub mod names;
 pub mod null;
 pub mod output;
 mod rate_limited_log;
+pub mod registry;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;

@@ -26,6 +26,7 @@ use crate::json::scan::Span;
 use crate::json::walk::Members;
 use crate::partition::{KEY_CHARS_MAX, key_of_value, truncated};
 use crate::request::RequestContext;
+use crate::schema::SchemaId;
 use crate::time::Mono;
 use crate::topic::{Topic, Topics};
 use bytes::Bytes;
@@ -78,6 +79,8 @@ pub struct RuleSettings {
     pub topic: Option<TopicSettings>,
     /// Which of them are kept, by which field; an event without it is kept.
     pub sample: Option<(Sample, FieldPath)>,
+    /// What they have to look like.
+    pub schema: Option<SchemaId>,
 }
 
 /// How a rule names topics.
@@ -155,6 +158,7 @@ struct Rule {
     key: Option<Key>,
     topic: Option<TopicOf>,
     sample: Option<(Sample, usize)>,
+    schema: Option<SchemaId>,
 }
 
 /// Where a value was put before the rules are asked.
@@ -212,6 +216,8 @@ pub(crate) struct Choice {
     pub(crate) sample: Option<Sample>,
     /// The client has written such a share itself.
     pub(crate) has_rate: bool,
+    /// What it has to look like, if a rule took it.
+    pub(crate) schema: Option<Option<SchemaId>>,
     /// Bytes of the longest key of its routes.
     pub(crate) key_bytes: usize,
 }
@@ -322,6 +328,7 @@ impl Slots {
             key,
             topic,
             sample,
+            schema: settings.schema,
         })
     }
 }
@@ -362,6 +369,7 @@ impl Rules {
                 key: None,
                 topic: None,
                 sample: None,
+                schema: None,
             }),
             all_matches,
             fields: slots.fields,
@@ -412,6 +420,7 @@ impl Rules {
             own_topic: OutputSet::NONE,
             sample: None,
             has_rate: false,
+            schema: None,
             key_bytes: 0,
         };
         for (at, (rule, tally)) in self.rules.iter().zip(tallies.iter_mut()).enumerate() {
@@ -420,6 +429,8 @@ impl Rules {
                 continue;
             }
             choice.rule.get_or_insert(at);
+            // Of several rules with a schema, the first decides.
+            choice.schema = Some(choice.schema.flatten().or(rule.schema));
             self.apply(rule, tally, request, topics, value, &mut choice);
             if !self.all_matches {
                 break;

@@ -10,10 +10,11 @@ mod table;
 use super::health::Readiness;
 use crate::net::tls::Tls;
 use crate::privacy::SuppressFile;
+use crate::schemas::SchemaSet;
 use sluice_core::cause::Cause;
 use sluice_core::stats::{
-    BillingStats, Counter, Histogram, OutputStats, RuleStats, SpoolStats, StagingStats,
-    WorkerStats, WriterStats,
+    BillingStats, Counter, Histogram, OutputStats, RuleStats, SchemaStats, SpoolStats,
+    StagingStats, WorkerStats, WriterStats,
 };
 use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};
@@ -35,6 +36,8 @@ pub struct Sources {
     pub tls: Vec<(String, Arc<Tls>)>,
     /// The list of suppressed ids, where there is one.
     pub suppressed: Option<Arc<SuppressFile>>,
+    /// The schemas, as in [`WorkerStats::schemas`].
+    pub schemas: Arc<SchemaSet>,
     /// Whether traffic should come here.
     pub readiness: Arc<Readiness>,
     /// When the process started.
@@ -132,6 +135,8 @@ enum Samples {
     Output(Read<OutputStats>),
     /// Per rule of routing, summed over workers.
     Rule(Read<RuleStats>),
+    /// Per schema, summed over workers.
+    Schema(Read<SchemaStats>),
     /// Per output, summed over its writers.
     Writer(Read<WriterStats>),
     /// Per output and cause, summed over its writers.
@@ -232,6 +237,12 @@ impl Samples {
                 for (at, rule) in sources.rules.iter().enumerate() {
                     let total = sum(workers, |worker| worker.rules.get(at).map_or(0, read));
                     page.sample_by(rule, total);
+                }
+            }
+            Samples::Schema(read) => {
+                for (at, loaded) in sources.schemas.loaded().iter().enumerate() {
+                    let total = sum(workers, |worker| worker.schemas.get(at).map_or(0, read));
+                    page.sample_by(&loaded.named.name, total);
                 }
             }
             Samples::Writer(read) => {

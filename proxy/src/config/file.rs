@@ -54,7 +54,7 @@ impl Found<'_> {
         }
     }
 
-    /// The sections of outputs, or of listeners.
+    /// The sections of outputs, of listeners, or of schemas.
     fn named(&mut self, section: &str, sections: &DeTable<'_>) {
         for (name, value) in sections {
             let at = line(self.text, name.span().start);
@@ -63,6 +63,7 @@ impl Found<'_> {
                 DeValue::Table(table) => {
                     let names = match section {
                         known::LISTENERS => &mut self.tree.listeners,
+                        known::SCHEMAS => &mut self.tree.schemas,
                         _ => &mut self.tree.outputs,
                     };
                     names.insert(name.to_owned());

@@ -1,10 +1,11 @@
 //! Which sections and keys there are, and which of them a misspelt one may mean.
 
 use super::groups::Group;
-use super::{LISTENER_GROUPS, SECTIONS, Section};
+use super::{LISTENER_GROUPS, SCHEMA_GROUPS, SECTIONS, Section};
 use crate::listeners;
 use crate::routing::trial::{TESTS, TestSettings};
 use crate::routing::{ROUTES, RouteSettings};
+use crate::schemas;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{OutputType, TYPE_SETTING};
 use sluice_sinks::spool::{SECTION as SPOOL, SpoolSettings};
@@ -16,8 +17,11 @@ pub(super) const OUTPUTS: &str = "outputs";
 /// The section of the listeners' sections.
 pub(super) const LISTENERS: &str = listeners::SECTION;
 
+/// The section of the schemas' sections.
+pub(super) const SCHEMAS: &str = schemas::SECTION;
+
 /// Sections of sections.
-pub(super) const NAMED: [&str; 2] = [OUTPUTS, LISTENERS];
+pub(super) const NAMED: [&str; 3] = [OUTPUTS, LISTENERS, SCHEMAS];
 
 /// Arrays of tables, whose sections are called `name.n`.
 pub(super) const ARRAYS: [&str; 2] = [ROUTES, TESTS];
@@ -65,7 +69,7 @@ pub(super) fn is_spool(section: &str) -> bool {
     parent.is_some_and(|parent| parent.split_once('.').is_some_and(|(of, _)| of == OUTPUTS))
 }
 
-/// The keys of a section, `outputs.<name>` and `listeners.<name>` included.
+/// The keys of a section, `outputs.<name>`, `listeners.<name>` and `schemas.<name>` included.
 fn keys(section: &str) -> Vec<&'static str> {
     if is_spool(section) {
         return SpoolSettings::SETTINGS
@@ -97,6 +101,10 @@ fn keys(section: &str) -> Vec<&'static str> {
     }
     if section.starts_with("listeners.") {
         let settings = LISTENER_GROUPS.iter().flat_map(|group| group.iter());
+        return settings.map(|setting| setting.key).collect();
+    }
+    if section.starts_with("schemas.") {
+        let settings = SCHEMA_GROUPS.iter().flat_map(|group| group.iter());
         return settings.map(|setting| setting.key).collect();
     }
     let paths = SECTIONS.iter().flat_map(Section::settings);

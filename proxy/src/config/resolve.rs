@@ -17,6 +17,7 @@ use crate::privacy::PrivacySettings;
 use crate::routing::trial::Test;
 use crate::routing::{Routing, places_of};
 use crate::scheduling::ProcessSettings;
+use crate::schemas::{self, NamedSchema};
 use crate::server_fields::{self, ServerFieldSettings};
 use crate::worker::ListenSettings;
 use sluice_sinks::output::OutputContext;
@@ -143,6 +144,8 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
     reader.enter(dead_letters::SECTION);
     let dead_letters = DeadLetterSettings::read(reader);
     dead_letters.check(reader, &places, (&outputs, &groups), &routing);
+    let schemas = NamedSchema::read_all(reader);
+    schemas::check(reader, &schemas, &routing, &paths, &dead_letters);
     let tests = Test::read_all(reader);
     if let Some(misfit) = reader.misfit.take() {
         return Err(Wrong::Misfit(misfit));
@@ -170,6 +173,7 @@ pub(super) fn resolve(mut tree: Tree, machine: HostInfo) -> Result<Config, Wrong
         groups,
         routing,
         dead_letters,
+        schemas,
         tests,
         notes: Vec::new(),
         in_force: std::mem::take(&mut reader.in_force),

@@ -79,6 +79,10 @@ fn list(accepted: u32, rejected: &[(u32, Reject)]) -> Vec<u8> {
                 let _ = write!(json, ",\"{name}\":{number}");
             }
         }
+        if let Some(path) = reject.path() {
+            json.extend_from_slice(b",\"path\":");
+            quote_into(path.as_bytes(), &mut json);
+        }
         json.push(b'}');
     }
     json.extend_from_slice(b"]}");

@@ -1,11 +1,11 @@
 //! The file of suppressed ids: read at the start, and again when another file stands in its place.
 
+use crate::file_stamp::FileStamp;
 use sluice_core::privacy::{
     HashKey, SUPPRESS_BYTES_MAX, SuppressCell, SuppressError, SuppressList,
 };
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,26 +27,6 @@ enum Reason {
     Unusable(#[from] SuppressError),
 }
 
-/// What tells one file from another without reading it: up to 96 MiB are not read every few seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    inode: u64,
-    device: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Seen {
-    fn of(file: &Metadata) -> Seen {
-        Seen {
-            inode: file.ino(),
-            device: file.dev(),
-            bytes: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-        }
-    }
-}
-
 /// The file, and the list in force.
 #[derive(Debug)]
 pub struct SuppressFile {
@@ -54,7 +34,7 @@ pub struct SuppressFile {
     keys: Vec<HashKey>,
     list: Arc<SuppressCell>,
     /// The file that was last looked at; `None` if there was none.
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<FileStamp>>,
     entries: AtomicU64,
     modified: AtomicU64,
     reloads: AtomicU64,
@@ -121,7 +101,7 @@ impl SuppressFile {
     /// disk.
     pub fn maintain(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = std::fs::metadata(&self.file).map(|file| Seen::of(&file));
+        let found = std::fs::metadata(&self.file).map(|file| FileStamp::of(&file));
         if found.as_ref().ok() == seen.as_ref() {
             return;
         }
@@ -139,9 +119,9 @@ impl SuppressFile {
         }
     }
 
-    fn read(&self) -> Result<Seen, Reason> {
+    fn read(&self) -> Result<FileStamp, Reason> {
         let file = File::open(&self.file)?;
-        let seen = Seen::of(&file.metadata()?);
+        let seen = FileStamp::of(&file.metadata()?);
         let limit = SUPPRESS_BYTES_MAX;
         let mut text = Vec::new();
         file.take(limit as u64 + 1).read_to_end(&mut text)?;

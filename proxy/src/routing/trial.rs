@@ -4,6 +4,7 @@ use super::when::ENDPOINTS;
 use crate::app;
 use crate::config::Config;
 use crate::routing::places_of;
+use crate::schemas::SchemaSet;
 use sluice_core::ack::OutputId;
 use sluice_core::json::scan::Wanted;
 use sluice_core::json::split::{self, SplitLimits};
@@ -12,6 +13,7 @@ use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
 use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::schema::CheckResult;
 use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Wall;
 use sluice_sinks::output::AckMode;
@@ -55,6 +57,8 @@ settings! {
         topic: Option<String> = None, checked("a text").or_off().default_is("not tested");
         /// Why it becomes a dead letter; `off` for no letter.
         dead_letter: Option<String> = None, text("one of unreadable, too_deep, too_large, schema", |label| label.parse::<Reason>().is_ok()).or_off().default_is("`off`");
+        /// What its schema says: `kept`, or the rule that the event breaks, for instance `required`; `off` for no schema.
+        schema: Option<String> = None, checked("kept, or a rule").or_off().default_is("not tested");
         /// Texts that its record has, or its letter.
         record_has: Vec<String> = Vec::new(), texts("texts", 32, "a text", |_| true).default_is("not tested");
     }
@@ -73,6 +77,7 @@ pub struct Test {
     tests_outputs: bool,
     tests_key: bool,
     tests_topic: bool,
+    tests_schema: bool,
 }
 
 impl Test {
@@ -100,6 +105,7 @@ impl Test {
             "outputs",
             "key",
             "topic",
+            "schema",
             "record_has",
             "dead_letter",
         ];
@@ -115,13 +121,21 @@ impl Test {
         {
             reader.leave_out(key);
         }
-        let [tests_rules, tests_outputs, tests_key, tests_topic, ..] = written;
+        let [
+            tests_rules,
+            tests_outputs,
+            tests_key,
+            tests_topic,
+            tests_schema,
+            ..,
+        ] = written;
         Test {
             settings,
             tests_rules,
             tests_outputs,
             tests_key,
             tests_topic,
+            tests_schema,
         }
     }
 
@@ -131,7 +145,21 @@ impl Test {
     /// See [`run`].
     pub fn failures(&self, config: &Config) -> Result<Vec<String>, TrialError> {
         let expected = &self.settings;
-        let found = run(config, &Event::of(expected))?;
+        let found = match run(config, &Event::of(expected)) {
+            Err(TrialError::Refused(Reject::Schema { violation, .. }))
+                if expected.schema == Some(violation.rule.to_string()) =>
+            {
+                // A rejected event has no outcome to compare.
+                let others = self.tests_rules
+                    || self.tests_outputs
+                    || self.tests_key
+                    || self.tests_topic
+                    || !expected.record_has.is_empty();
+                let refused = "the event is rejected, only `schema` can be tested".to_owned();
+                return Ok(others.then_some(refused).into_iter().collect());
+            }
+            found => found?,
+        };
         let letter = found.letter.as_ref();
         if expected.dead_letter.is_none()
             && let Some(reject) = letter.and_then(|letter| letter.refused.clone())
@@ -164,6 +192,14 @@ impl Test {
                 "outputs are",
                 names(&sorted(&outputs)),
                 names(&sorted(&expected.outputs)),
+            );
+        }
+        if self.tests_schema {
+            let schema = found.schema.as_ref().map(|(_, result)| result.as_str());
+            compare(
+                "schema is",
+                or_none(schema),
+                or_none(expected.schema.as_deref()),
             );
         }
         for place in &found.places {
@@ -285,6 +321,8 @@ pub enum TrialError {
 pub struct Outcome {
     /// The rules that took it, or `unmatched`; empty where routing is off.
     pub rules: Vec<String>,
+    /// Its schema, and what that says: `kept`, `unchecked` or the rule that it breaks.
+    pub schema: Option<(String, String)>,
     /// A sample left it out.
     pub is_sampled_away: bool,
     /// Where it goes.
@@ -341,6 +379,12 @@ impl fmt::Display for Outcome {
             rules => rules.join(", "),
         };
         writeln!(f, "rule: {rules}")?;
+        if let Some((name, result)) = &self.schema {
+            match result.as_str() {
+                "kept" | "unchecked" => writeln!(f, "schema: {name}, {result}")?,
+                rule => writeln!(f, "schema: {name}, breaks {rule}")?,
+            }
+        }
         match (self.places.is_empty(), self.is_sampled_away) {
             (true, true) => writeln!(f, "goes nowhere: its sample leaves it out")?,
             (true, false) => writeln!(f, "goes nowhere")?,
@@ -373,7 +417,9 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// The event would be refused; there is more than one.
 pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
-    let settings = app::ingest_settings(config, None)
+    let settings = SchemaSet::load(&config.schemas, &config.routing)
+        .map_err(Into::into)
+        .and_then(|schemas| app::ingest_settings(config, None, &schemas))
         .map_err(|error| TrialError::Settings(Box::new(error)))?;
     let is_envelope = event.is_envelope();
     let plan: &Plan = match event.endpoint {
@@ -471,7 +517,21 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
         });
     let tallies = prepared.rule_tallies();
     let matched = config.routing.names().into_iter().zip(tallies);
+    let schemas = config.routing.schemas();
+    let schema = prepared.schema_outcomes().first().map(|outcome| {
+        let name = schemas.get(usize::from(outcome.schema.0));
+        let result = match outcome.result {
+            CheckResult::Kept => "kept".to_owned(),
+            CheckResult::Unchecked => "unchecked".to_owned(),
+            CheckResult::Broken(rule) => rule.to_string(),
+        };
+        (
+            name.map_or_else(String::new, |name| (*name).to_owned()),
+            result,
+        )
+    });
     Ok(Outcome {
+        schema,
         rules: matched
             .filter(|(_, tally)| tally.events > 0)
             .map(|(name, _)| name)

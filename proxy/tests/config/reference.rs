@@ -2,8 +2,9 @@
 
 use super::load;
 use sluice_core::route::rules::RULES_MAX;
+use sluice_core::schema::SCHEMAS_MAX;
 use sluice_proxy::config::groups::{self, GroupSettings};
-use sluice_proxy::config::{LISTENER_GROUPS, OUTPUTS_MAX, SECTIONS};
+use sluice_proxy::config::{LISTENER_GROUPS, OUTPUTS_MAX, SCHEMA_GROUPS, SECTIONS};
 use sluice_proxy::listeners::LISTENERS_MAX;
 use sluice_proxy::routing::trial::{TESTS, TESTS_MAX, TestSettings};
 use sluice_proxy::routing::{ROUTES, RouteSettings};
@@ -70,6 +71,7 @@ fn page() -> String {
     let mut page = HEAD.to_owned();
     sections(&mut page);
     listeners(&mut page);
+    schemas(&mut page);
     outputs(&mut page);
     routes(&mut page);
     page
@@ -119,6 +121,23 @@ fn listeners(page: &mut String) {
             Some(_) => "none: it has to be set".to_owned(),
             None => default(setting, printed.get(setting.key)),
         };
+        row(page, setting.key, setting, &default);
+    }
+}
+
+fn schemas(page: &mut String) {
+    let example = "[schemas.event]\nrequired = [\"type\", \"user.id\"]\n";
+    let _ = write!(
+        page,
+        "\n## `[schemas.<name>]`\n\n\
+         What events have to look like, up to {SCHEMAS_MAX} schemas, each with a name of 1 to 32 letters, digits, _ and -. `schema` of\n\
+         `[[routes]]` and `[routing]` names one ([schemas](../schemas.md)).\n\n```toml\n{example}```\n\n{COLUMNS}"
+    );
+    let settings = format!("paths.collect = \"off\"\nrouting.schema = \"event\"\n{example}");
+    let printed: toml::Table = load(&settings).unwrap().to_toml().parse().unwrap();
+    let printed = &printed["schemas"]["event"];
+    for setting in SCHEMA_GROUPS.iter().flat_map(|group| group.iter()) {
+        let default = default(setting, printed.get(setting.key));
         row(page, setting.key, setting, &default);
     }
 }

@@ -97,6 +97,7 @@ impl Server {
             listeners: vec![Listener::load(listener).unwrap()],
             outputs: 0,
             rules: 0,
+            schemas: 0,
             clock: Clock::start(),
             drain: Arc::clone(&drain),
         };

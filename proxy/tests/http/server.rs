@@ -174,6 +174,7 @@ impl Server {
             listeners: vec![listener],
             outputs: 0,
             rules: 0,
+            schemas: 0,
             clock,
             drain: Arc::clone(&drain),
         };

@@ -19,6 +19,7 @@ mod haproxy;
 mod judge;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod registries;
 mod s3;
 #[cfg(feature = "sqs")]
 mod sqs;

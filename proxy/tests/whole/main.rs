@@ -47,6 +47,8 @@ mod replay;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod schema_suite;
+mod schemas;
 mod server_fields;
 mod shutdown;
 mod spool;

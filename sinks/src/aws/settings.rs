@@ -73,7 +73,7 @@ impl AwsSettings {
     }
 
     /// Checks the settings against each other.
-    pub(crate) fn check(&self, reader: &mut Reader) {
+    pub fn check(&self, reader: &mut Reader) {
         let attempt = reader.number("attempt_timeout_ms");
         let connect = reader.number("connect_timeout_ms");
         reader.at_most(&connect, &attempt, "connecting is a part of the attempt");

@@ -75,6 +75,12 @@ impl Reader {
         self.tree.listeners.iter().cloned().collect()
     }
 
+    /// The names of the schemas that were written, in order.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<String> {
+        self.tree.schemas.iter().cloned().collect()
+    }
+
     /// How many tables an array of tables has.
     #[must_use]
     pub fn count(&self, array: &str) -> usize {

@@ -415,6 +415,8 @@ pub struct Tree {
     pub outputs: BTreeSet<String>,
     /// The names of listeners besides the first, also of those without a value.
     pub listeners: BTreeSet<String>,
+    /// The names of schemas, also of those without a value.
+    pub schemas: BTreeSet<String>,
     /// How many tables an array of tables has; the sections of the n-th are called `name.n`.
     pub counts: BTreeMap<String, usize>,
 }
@@ -426,6 +428,7 @@ impl Tree {
         for (prefix, names) in [
             ("outputs.", &mut self.outputs),
             ("listeners.", &mut self.listeners),
+            ("schemas.", &mut self.schemas),
         ] {
             let named = path
                 .strip_prefix(prefix)

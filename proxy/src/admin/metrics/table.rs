@@ -3,15 +3,17 @@
 
 use super::Kind::{Counter, Gauge, Histogram};
 use super::Samples::{
-    Bill, Custom, Known, One, Output, Rule, Spool, Stage, Worker, WorkerBy, Writer, WriterByCause,
+    Bill, Custom, Known, One, Output, Rule, Schema, Spool, Stage, Worker, WorkerBy, Writer,
+    WriterByCause,
 };
 use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spooled, staged, sum};
 use crate::runtime::driver::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::letter::Reason;
 use sluice_core::privacy::Withheld;
+use sluice_core::schema;
 use sluice_core::server_fields::ServerField;
-use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS};
+use sluice_core::stats::{BATCH_BYTES, BATCH_RECORDS, EndpointLabel, LATENCY_MICROS, WorkerStats};
 use std::collections::BTreeMap;
 
 /// The `driver` label, by the values that `WorkerStats::driver` may have.
@@ -265,6 +267,48 @@ pub const FAMILIES: &[Family] = &[
     family("sluice_route_events_without_topic_total", Counter, "events", &["rule"],
         "Of these, whose topic could not be made, was not allowed, not listed or one too many: for the output's own place.",
         Rule(|rule| rule.without_topic.get())),
+    family("sluice_schema_events_total", Counter, "events", &["schema"],
+        "Events that have a schema, whether or not there was room for them.",
+        Schema(|schema| schema.events.get())),
+    family("sluice_schema_unchecked_total", Counter, "events", &["schema"],
+        "Of these, stored unchecked, because no copy of the schema was there yet.",
+        Schema(|schema| schema.unchecked.get())),
+    family("sluice_schema_violations_total", Counter, "events", &["schema", "rule"],
+        "Events that break their schema, by the rule that is broken first: a keyword of JSON Schema, `size`, `unreadable` or `other`.",
+        Custom(|page, sources| {
+            for (at, loaded) in sources.schemas.loaded().iter().enumerate() {
+                for (rule, name) in schema::Rule::NAMES.iter().enumerate() {
+                    let read = |worker: &WorkerStats| {
+                        let schema = worker.schemas.get(at);
+                        schema.map_or(0, |schema| schema.violations[rule].get())
+                    };
+                    let total = sum(&sources.workers, read);
+                    // Most of them no schema has.
+                    if total > 0 {
+                        let labels = [("schema", &*loaded.named.name), ("rule", *name)];
+                        page.sample("", &labels, total);
+                    }
+                }
+            }
+        })),
+    family("sluice_schema_reloads_total", Counter, "reloads", &["schema", "result"],
+        "Changed schemas that were taken, or refused because they were broken.",
+        Custom(|page, sources| {
+            for loaded in sources.schemas.loaded() {
+                let name = loaded.named.name.as_str();
+                page.sample("", &[("schema", name), ("result", "taken")], loaded.reloads());
+                page.sample("", &[("schema", name), ("result", "refused")], loaded.reloads_refused());
+            }
+        })),
+    family("sluice_schema_fetches_total", Counter, "fetches", &["schema", "result"],
+        "Fetches from registries that brought a usable schema, or failed.",
+        Custom(|page, sources| {
+            for loaded in sources.schemas.loaded().iter().filter(|one| one.is_fetched()) {
+                let name = loaded.named.name.as_str();
+                page.sample("", &[("schema", name), ("result", "ok")], loaded.fetches());
+                page.sample("", &[("schema", name), ("result", "failed")], loaded.fetches_failed());
+            }
+        })),
     family("sluice_body_bytes_total", Counter, "bytes", NONE,
         "Request bodies as they were sent.",
         Worker(|worker| worker.body_bytes.get())),
