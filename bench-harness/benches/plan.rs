@@ -38,6 +38,7 @@ fn routed(plan: Plan) -> Plan {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
+        schema: None,
     };
     let output = OutputDefaults {
         keyed: false,

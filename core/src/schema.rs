@@ -317,7 +317,7 @@ impl Schemas {
 
 /// Appends the object `raw` without a field [`SCHEMA_ERROR`], and with this one if there is one.
 pub(crate) fn tag(raw: &[u8], error: Option<&(&str, Box<Violation>)>, out: &mut Vec<u8>) {
-    let is_empty = walk::without(raw, &[SCHEMA_ERROR], out);
+    let is_empty = walk::without(raw, [SCHEMA_ERROR].into_iter(), out);
     let Some((schema, violation)) = error else {
         return;
     };

@@ -55,6 +55,7 @@ fn rules(paths: &[&str], is_text: bool) -> Rules {
         key: Some(format!("field:{path},key").parse().unwrap()),
         key_salt: Vec::new(),
         topic: None,
+        schema: None,
         sample: None,
     };
     let output = OutputDefaults {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn aggregating(server: &Server, client: AwsClient) -> KinesisSink {
+async fn aggregating(server: &Server, client: Client) -> KinesisSink {
     start(KinesisSettings {
         aggregate: true,
         aggregate_bytes_max: 60_000,
@@ -26,7 +26,7 @@ fn shapes(puts: &[Vec<Value>]) -> (usize, usize) {
     (containers, puts[0].len() - containers)
 }
 
-pub(super) async fn the_result_of_a_container_is_that_of_its_records(client: AwsClient) {
+pub(super) async fn the_result_of_a_container_is_that_of_its_records(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     let throttled = failed("ProvisionedThroughputExceededException");
@@ -49,7 +49,7 @@ pub(super) async fn the_result_of_a_container_is_that_of_its_records(client: Aws
     );
 }
 
-pub(super) async fn a_lone_record_of_a_shard_goes_as_it_is(client: AwsClient) {
+pub(super) async fn a_lone_record_of_a_shard_goes_as_it_is(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     let results = sink.write(&[keyed("hot"), keyed("1"), keyed("0")]).await;
@@ -61,7 +61,7 @@ pub(super) async fn a_lone_record_of_a_shard_goes_as_it_is(client: AwsClient) {
     assert_eq!(hash_of_entry(&puts[0][0]), None);
 }
 
-pub(super) async fn records_without_a_key_share_a_container_outside_hot_shards(client: AwsClient) {
+pub(super) async fn records_without_a_key_share_a_container_outside_hot_shards(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     throttle(&server, &sink).await;
@@ -79,7 +79,7 @@ pub(super) async fn records_without_a_key_share_a_container_outside_hot_shards(c
     }
 }
 
-pub(super) async fn containers_stay_within_their_size_and_smaller_on_hot_shards(client: AwsClient) {
+pub(super) async fn containers_stay_within_their_size_and_smaller_on_hot_shards(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     let large = |key: &str| Record {
@@ -99,7 +99,7 @@ pub(super) async fn containers_stay_within_their_size_and_smaller_on_hot_shards(
     assert!(hot.iter().all(|bytes| *bytes <= PUT_UNIT_BYTES), "{hot:?}");
 }
 
-pub(super) async fn more_containers_than_a_call_takes_make_several_calls(client: AwsClient) {
+pub(super) async fn more_containers_than_a_call_takes_make_several_calls(client: Client) {
     let server = two_shards().await;
     let sink = start(KinesisSettings {
         aggregate: true,
@@ -117,7 +117,7 @@ pub(super) async fn more_containers_than_a_call_takes_make_several_calls(client:
     assert_eq!(server.puts().len(), 2);
 }
 
-pub(super) async fn an_invalid_container_is_retried_record_by_record(client: AwsClient) {
+pub(super) async fn an_invalid_container_is_retried_record_by_record(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     server.next(Answer::Says(400, error("InvalidArgumentException")));
@@ -128,7 +128,7 @@ pub(super) async fn an_invalid_container_is_retried_record_by_record(client: Aws
     assert_eq!(sink.write(&[keyed("hot")]).await, [refused]);
 }
 
-pub(super) async fn without_shards_or_keys_nothing_is_aggregated(client: AwsClient) {
+pub(super) async fn without_shards_or_keys_nothing_is_aggregated(client: Client) {
     let unlisted = server().await;
     let auto = two_shards().await;
     let mut described = describe(json!({"RecordDistributionStrategy": "AUTO"}));
@@ -146,7 +146,7 @@ pub(super) async fn without_shards_or_keys_nothing_is_aggregated(client: AwsClie
     }
 }
 
-pub(super) async fn a_container_in_another_shard_has_the_shards_listed_again(client: AwsClient) {
+pub(super) async fn a_container_in_another_shard_has_the_shards_listed_again(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     let elsewhere = json!({"SequenceNumber": "49", "ShardId": "shardId-000000000009"});
@@ -168,7 +168,7 @@ pub(super) async fn a_container_in_another_shard_has_the_shards_listed_again(cli
     panic!("the shards were not listed again");
 }
 
-pub(super) async fn a_container_in_a_known_wrong_shard_is_sent_again(client: AwsClient) {
+pub(super) async fn a_container_in_a_known_wrong_shard_is_sent_again(client: Client) {
     let server = two_shards().await;
     let sink = aggregating(&server, client).await;
     let in_shard =
@@ -187,7 +187,7 @@ pub(super) async fn a_container_in_a_known_wrong_shard_is_sent_again(client: Aws
 #[tokio::test]
 async fn only_bytes_bound_the_quota_of_containers() {
     let server = two_shards().await;
-    let quota = aggregating(&server, AwsClient::Sluice)
+    let quota = aggregating(&server, Client::Cbor)
         .await
         .quota()
         .unwrap();
@@ -200,7 +200,7 @@ async fn limits_leave_room_for_what_containers_add() {
     let sink = start(KinesisSettings {
         aggregate: true,
         batch_bytes_max: BATCH_BYTES_CEILING,
-        ..settings(&server, AwsClient::Sluice)
+        ..settings(&server, Client::Cbor)
     })
     .await;
     let limits = sink.limits();
@@ -228,7 +228,7 @@ async fn limits_leave_room_for_what_containers_add() {
 #[tokio::test]
 async fn check_says_who_can_read_containers() {
     let server = two_shards().await;
-    let sink = aggregating(&server, AwsClient::Sluice).await;
+    let sink = aggregating(&server, Client::Cbor).await;
     let said = sink.check().await.unwrap();
     assert!(
         said.contains("aggregated up to 60000 bytes: the Kinesis Client Library"),
