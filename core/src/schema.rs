@@ -10,6 +10,9 @@
 
 pub mod paths;
 pub mod shape;
+mod tally;
+
+pub use tally::SchemaStats;
 
 use crate::json::escape::quote_str_into;
 use crate::json::walk;

@@ -9,7 +9,7 @@ use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
 use crate::letter::{LetterTally, Reason};
 use crate::privacy::{Tally, Withheld};
-use crate::schema::{CheckResult, Outcome, Rule};
+use crate::schema::{Outcome, SchemaStats};
 use crate::server_fields::{Clashes, ServerField};
 use crate::time::micros;
 use std::cmp::Reverse;
@@ -301,27 +301,6 @@ pub struct WorkerStats {
     pub schemas: Box<[SchemaStats]>,
 }
 
-/// Counters of one listener core for one schema.
-#[derive(Debug)]
-pub struct SchemaStats {
-    /// Events that have it.
-    pub events: Counter,
-    /// Of these, stored unchecked, because the schema was not there yet.
-    pub unchecked: Counter,
-    /// Of these, that break it, by rule as in [`Rule::NAMES`].
-    pub violations: [Counter; Rule::NAMES.len()],
-}
-
-impl Default for SchemaStats {
-    fn default() -> Self {
-        SchemaStats {
-            events: Counter::default(),
-            unchecked: Counter::default(),
-            violations: [const { Counter(AtomicU64::new(0)) }; Rule::NAMES.len()],
-        }
-    }
-}
-
 /// Counters of one listener core for one rule of routing.
 #[derive(Debug, Default)]
 pub struct RuleStats {
@@ -398,19 +377,9 @@ impl WorkerStats {
 
     /// Counts what checks of schemas found in one request.
     pub fn checked(&self, outcomes: &[Outcome]) {
-        for Outcome { schema, result } in outcomes {
-            let Some(stats) = self.schemas.get(usize::from(schema.0)) else {
-                continue;
-            };
-            stats.events.increment();
-            match result {
-                CheckResult::Kept => {}
-                CheckResult::Unchecked => stats.unchecked.increment(),
-                CheckResult::Broken(rule) => {
-                    if let Some(counter) = stats.violations.get(rule.index()) {
-                        counter.increment();
-                    }
-                }
+        for outcome in outcomes {
+            if let Some(stats) = self.schemas.get(usize::from(outcome.schema.0)) {
+                stats.count(outcome.result);
             }
         }
     }

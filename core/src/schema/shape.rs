@@ -357,8 +357,6 @@ impl Node {
         self.properties.get(self.find(name).ok()?)
     }
 
-    /// Whether it says nothing about a value.
-
     /// The end of the value at `at`.
     fn value(&self, json: &[u8], at: usize) -> Result<usize, Box<Violation>> {
         let kind = match byte(json, at) {

@@ -12,9 +12,10 @@ use crate::net::tls::Tls;
 use crate::privacy::SuppressFile;
 use crate::schemas::SchemaSet;
 use sluice_core::cause::Cause;
+use sluice_core::schema::SchemaStats;
 use sluice_core::stats::{
-    BillingStats, Counter, Histogram, OutputStats, RuleStats, SchemaStats, SpoolStats,
-    StagingStats, WorkerStats, WriterStats,
+    BillingStats, Counter, Histogram, OutputStats, RuleStats, SpoolStats, StagingStats,
+    WorkerStats, WriterStats,
 };
 use sluice_core::time::{Mono, Wall};
 use std::fmt::{self, Display, Write};

@@ -126,8 +126,9 @@ fn wrong_schemas_are_refused() {
         ("", "`schemas.s.file` is missing"),
         (
             "file = 'a'\nrequired = ['b']",
-            "a schema is a file, or what is demanded of fields",
+            "a schema is a file, a registry's, or what is demanded of fields",
         ),
+        ("required = ['b']\nurl = 'http://a'", "`schemas.s.url` "),
         ("required = ['b']\ndir = 'd'", "`schemas.s.dir` "),
         (
             "types = ['a=string', 'a.b=string', 'a=object']\nrequired = ['a.b']",
@@ -143,6 +144,41 @@ fn wrong_schemas_are_refused() {
         let message = problem(&with(settings));
         assert!(message.contains(expected), "{settings}: {message}");
     }
+    let registry = "cache_dir = 'c'\nregistry = ";
+    for (settings, expected) in [
+        ("'confluent'\nsubject = 's'", "`schemas.s.url` is missing"),
+        (
+            "'confluent'\nurl = 'http://a'",
+            "`schemas.s.subject` is missing",
+        ),
+        ("'glue'\nsubject = 's'", "registry/schema"),
+        (
+            "'iglu'\nurl = 'http://a'\nsubject = 'a/../jsonschema/1-0-0'",
+            "vendor/name/jsonschema/1-0-0",
+        ),
+        (
+            "'iglu'\nurl = 'http://a'\nsubject = 'a/b/jsonschema/1-0-0'\nversion = '2'",
+            "`schemas.s.version` ",
+        ),
+        (
+            "'confluent'\nurl = 'http://a'\nsubject = 's'\nuser = 'u'\npassword = 'p'",
+            "unencrypted",
+        ),
+        (
+            "'confluent'\nurl = 'http://a'\nsubject = 's'\nfile = 'f'",
+            "left out beside",
+        ),
+    ] {
+        let message = problem(&with(&format!("{registry}{settings}")));
+        assert!(message.contains(expected), "{settings}: {message}");
+    }
+    let no_copy = with("registry = 'confluent'\nurl = 'http://a'\nsubject = 's'");
+    assert!(problem(&no_copy).contains("`schemas.s.cache_dir` is missing"));
+    let letters = problem(&with("required = ['a']\nmode = 'dead_letter'"));
+    assert!(
+        letters.contains("`dead_letters.output` is missing"),
+        "{letters}"
+    );
     let many: Vec<String> = (0..257).map(|at| format!("'f{at}'")).collect();
     let message = problem(&with(&format!("required = [{}]", many.join(","))));
     assert!(message.contains("256 fields"), "{message}");
@@ -246,17 +282,19 @@ fn all_of_json_schema_is_checked_within_its_directory() {
         ),
         (r#"{"list":[1,1.0]}"#, "`/list` breaks `uniqueItems`: "),
         (
-            r#"{"n":1e999}"#,
-            "`` breaks `unreadable`: number out of range",
+            r#"{"list":[1e999]}"#,
+            "`/list` breaks `unreadable`: number out of range",
         ),
     ] {
         let error = tried(&config, event).unwrap_err().to_string();
         assert!(error.contains(expected), "{event}: {error}");
     }
-    let big = format!(r#"{{"pad":"{}"}}"#, "x".repeat(65_536));
+    // What no keyword speaks of is not read.
+    assert!(tried(&config, r#"{"other":1e999}"#).is_ok());
+    let big = format!(r#"{{"list":["{}"]}}"#, "x".repeat(65_536));
     let error = tried(&config, &big).unwrap_err().to_string();
     assert!(
-        error.contains("breaks `size`: 65546 bytes, at most 65536 are checked"),
+        error.contains("breaks `size`: 65540 bytes, at most 65536 are checked"),
         "{error}"
     );
     // Elsewhere there is nothing to refer to.

@@ -1,8 +1,9 @@
 //! The Kinesis output against emulators that we did not write, with the AWS SDK as the reader and published modules
 //! that take containers apart, the Firehose
 //! output against moto with boto3, the Kafka output against Apache Kafka with its own tools, the S3 output
-//! against two servers with boto3, the SQS output against moto and ElasticMQ with boto3, the HTTP output against
-//! ClickHouse, a replay of dead letters counted by DuckDB, and the HTTP server behind HAProxy: what writer and reader of one house would both get wrong does
+//! against two servers with boto3, the SQS output against moto and ElasticMQ with boto3, schemas of Glue against moto, the HTTP
+//! output against ClickHouse, a replay of dead letters counted by DuckDB, and the HTTP server behind HAProxy: what writer and
+//! reader of one house would both get wrong does
 //! not pass here.
 //!
 //! The servers are not started here: `SLUICE_INTEROP_<NAME>` holds the endpoint of each, as
