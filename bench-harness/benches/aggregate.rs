@@ -66,7 +66,7 @@ fn pack(events: &[(String, Vec<u8>)], shards: usize, is_keyed: bool) -> Vec<Vec<
         let (key, shard, hash) = match is_keyed {
             true => {
                 let hash = u128::from_be_bytes(Md5::digest(key).into());
-                let shard = (hash >> 64) * shards as u128 >> 64;
+                let shard = ((hash >> 64) * shards as u128) >> 64;
                 (Some(&**key), shard as usize, hash)
             }
             false => (None, shards, fastrand::u128(..)),

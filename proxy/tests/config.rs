@@ -16,6 +16,8 @@ mod groups;
 mod http;
 #[path = "config/kafka.rs"]
 mod kafka;
+#[path = "config/kinesis.rs"]
+mod kinesis;
 #[path = "config/listeners.rs"]
 mod listeners;
 #[path = "config/names.rs"]

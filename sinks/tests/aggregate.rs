@@ -14,10 +14,8 @@ fn packer<'a>(records: &'a [(&'a str, Vec<u8>)], hash: u128, bytes_max: usize) -
 }
 
 fn only<'a, 'b>(packer: &'b Packer<'a>) -> &'b Container<'a> {
-    let [container] = packer.containers() else {
-        panic!("{packer:?}");
-    };
-    container
+    assert_eq!(packer.containers().len(), 1, "{packer:?}");
+    &packer.containers()[0]
 }
 
 /// Both as `aws_kinesis_agg` 1.2.3 from PyPI packs these records, each with this explicit hash key.

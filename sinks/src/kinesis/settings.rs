@@ -67,7 +67,8 @@ crate::settings! {
         /// Several records of a shard go as one, in the container of the Kinesis Producer Library, if the stream's consumers can take it apart.
         aggregate: bool = false, switch();
         /// Bytes of such a container, its key included; the service bills 25 KiB at a time.
-        aggregate_bytes_max: usize = 2 * PUT_UNIT_BYTES, bytes(1 << 10, 1 << 20);
+        aggregate_bytes_max: usize = 2 * PUT_UNIT_BYTES, bytes(1 << 10, 1 << 20)
+            .default_is("51200, with `aggregate`");
         /// The client that makes the calls that write: Sluice's own, which costs less, or the AWS SDK's, in a program that is built with `--features aws-sdk`.
         client: AwsClient = AwsClient::Sluice, word::<AwsClient>();
     }
