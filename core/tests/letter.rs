@@ -6,6 +6,7 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_core::ack::OutputId;
 use sluice_core::inflate::Codings;
@@ -403,4 +404,34 @@ fn a_letter_of_a_taken_event_is_whole_or_the_event_is_refused() {
     Desk::new(&letters, &request, 400, 10, &mut out, &mut tally)
         .refused(&reject, None, None, contents);
     assert_eq!(out.len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_refused_has_one_letter_within_its_limit(
+        lines in proptest::collection::vec("[\\[\\]{}\":,a-z0-9\u{1}é\\\\ ]{0,80}", 1..6),
+        tail in proptest::collection::vec(any::<u8>(), 0..400),
+        limit in 0_usize..900,
+    ) {
+        let body = [lines.join("\n").as_bytes(), b"\n{}\n", &tail].concat();
+        let mut out = Prepared::default();
+        let limits = RecordLimits {
+            records: 300,
+            letters: limit,
+        };
+        let refused = match plan().run(&request(), &body, limits, &mut out) {
+            Ok(()) => out.rejected.len() as u64,
+            Err(reject) => u64::from(Reason::of(&reject).is_some()),
+        };
+        prop_assert_eq!(out.letters.len() as u64 + out.letter_tally.lost, refused);
+        for letter in &out.letters {
+            prop_assert!(letter.record.payload.len() <= limit);
+            let kept = parsed(letter);
+            let is_whole = kept.get("cut").is_none();
+            if is_whole && let (Some(index), Some(event)) = (kept["index"].as_u64(), kept["event"].as_str()) {
+                prop_assert!(kept["reason"] == "too_large" || event.len() as u64 == kept["bytes"]);
+                prop_assert!(index < u64::from(out.received));
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Whatever a body holds: nothing panics, every event is accounted for, every record is one JSON
-//! object on one line, and an envelope gives the body back.
+//! object on one line, what is refused leaves a letter of the same kind, and an envelope gives the body back.
 
 #![no_main]
 
@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sluice_core::ack::OutputId;
+use sluice_core::letter::{Letters, Reason};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
@@ -109,6 +110,26 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(is_kept, !record.payload.is_empty());
             assert!(!is_kept || serde_json::from_slice::<IgnoredAny>(&record.payload).is_ok());
         }
+    }
+
+    let lettered = Plan {
+        letters: Some(Arc::new(Letters {
+            output: OutputId(0),
+            refused: Reason::OF_REFUSED.to_vec(),
+            routes: Vec::new(),
+        })),
+        depth_max: 2,
+        ..Plan::new(Mode::Event, PartitionRule::Random)
+    };
+    let refused = match lettered.run(&request, body, 600, &mut out) {
+        Ok(()) => out.rejected.len() as u64,
+        Err(reject) => u64::from(Reason::of(&reject).is_some()),
+    };
+    assert_eq!(out.letters.len() as u64 + out.letter_tally.lost, refused);
+    for letter in &out.letters {
+        let line = &letter.record.payload;
+        assert!(line.len() <= 600 && !line.contains(&b'\n'));
+        assert!(serde_json::from_slice::<IgnoredAny>(line).is_ok());
     }
 
     let plan = Plan::new(Mode::Envelope, PartitionRule::Field("id".into()));

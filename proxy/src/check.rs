@@ -127,6 +127,18 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
         let (of, spread) = (group.settings.of.join(", "), group.settings.spread);
         report.line(format_args!("group {} of {of}, by {spread}", group.name));
     }
+    if let Some(output) = &config.dead_letters.output {
+        let reasons = config
+            .dead_letters
+            .refused
+            .iter()
+            .map(|reason| reason.label());
+        let reasons = match &*reasons.collect::<Vec<_>>().join(", ") {
+            "" => "no refused event".to_owned(),
+            reasons => format!("refused events that are {reasons}"),
+        };
+        report.line(format_args!("dead letters to {output}, about {reasons}"));
+    }
     Ok(report)
 }
 

@@ -6,6 +6,8 @@
 
 #[path = "config/bounds.rs"]
 mod bounds;
+#[path = "config/dead_letters.rs"]
+mod dead_letters;
 #[path = "config/firehose.rs"]
 mod firehose;
 #[path = "config/front.rs"]

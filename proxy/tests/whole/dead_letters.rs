@@ -108,3 +108,36 @@ fn a_dead_letter_output_in_trouble_blocks_no_events() {
     wait_until("the letters are given up", || lost() == 20);
     assert_eq!(lines(&events).len(), 20);
 }
+
+#[test]
+fn a_group_of_outputs_shares_the_letters() {
+    let stream = emulator(Faults::default());
+    let dir = tempdir().unwrap();
+    let (events, one) = (dir.path().join("events"), dir.path().join("one"));
+    let settings = format!(
+        "[dead_letters]\noutput = \"letters\"\n\
+         [outputs.letters]\ntype = \"group\"\nof = [\"one\", \"stream\"]\n\
+         [outputs.events]\ntype = \"file\"\ndir = {events:?}\n\
+         [outputs.one]\ntype = \"file\"\ndir = {one:?}\n\
+         [outputs.stream]\ntype = \"kinesis\"\nstream = \"clicks\"\nendpoint_url = \"{}\"\n",
+        stream.url()
+    );
+    let proxy = Proxy::start(dir.path(), &settings);
+    for _ in 0..20 {
+        assert_eq!(proxy.post(EVENTS, "{\"id\":\"a\"}\n{\n").status, 200);
+    }
+    let of_stream = || stream.stored_records();
+    wait_until("the letters are kept", || {
+        lines(&one).len() + of_stream().len() == 20
+    });
+    assert!(!lines(&one).is_empty() && !of_stream().is_empty());
+    for record in of_stream() {
+        let letter: Value = serde_json::from_slice(&record.data).unwrap();
+        assert_eq!(
+            (&letter["reason"], &letter["index"]),
+            (&Value::from("unreadable"), &Value::from(1))
+        );
+    }
+    assert_eq!(lines(&events).len(), 20);
+    proxy.end_cleanly();
+}

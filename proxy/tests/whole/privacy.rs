@@ -122,6 +122,11 @@ drop_parameters = ["token", "access_token"]
 hash_parameters = ["email"]
 addresses = "truncate"
 collect_unread = true
+[dead_letters]
+output = "letters"
+[outputs.letters]
+type = "file"
+dir = {letters:?}
 {files}
 [outputs.bucket]
 type = "s3"
@@ -138,6 +143,7 @@ ack = "durable"
 dir = {spool:?}
 after_ms = 200
 "#,
+        letters = dir.join("letters"),
         files = to_files(&dir.join("data")),
         spool = dir.join("spool"),
     )
@@ -180,7 +186,13 @@ fn send_all(proxy: &Proxy, front: SocketAddr) -> Vec<String> {
         }
     }
     // Refused: what was wrong is said and logged without what was sent.
+    let mut too_large = event(0);
+    too_large.truncate(too_large.len() - 1);
+    too_large.push_str(",\"pad\":\"");
+    too_large.push_str(&"x".repeat((1 << 20) - too_large.len() - 2));
+    too_large.push_str("\"}");
     for (line, body) in [
+        ("POST /v1/events", too_large),
         ("POST /v1/events", format!("{{\"email\":\"{CANARY}")),
         ("POST /v1/events", format!("[\"{CANARY}\"]")),
         ("POST /v1/events", "\u{1}".to_owned() + CANARY),
@@ -363,6 +375,11 @@ fn ten_thousand_events_with_canaries_leave_none_anywhere() {
         );
     }
 
+    let letters = dir.path().join("letters");
+    wait_until("the letters are written", || {
+        files::records(&letters).len() == 4
+    });
+    assert!(assert_clean_files("a letter", &letters) > 1_000_000);
     assert!(assert_clean_files("the spool", &dir.path().join("spool")) > 1_000_000);
     assert!(
         assert_clean_files("the staging directory", &dir.path().join("sluice-staging")) > 1_000
