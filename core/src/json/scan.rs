@@ -69,6 +69,11 @@ fn bucket(first: u8, length: usize) -> usize {
     (usize::from(first) ^ (length << 2)) % BUCKETS
 }
 
+fn bucket_of(name: &[u8]) -> usize {
+    // An empty key is looked up by its closing quote.
+    bucket(name.first().copied().unwrap_or(b'"'), name.len())
+}
+
 impl Default for Wanted<'_> {
     fn default() -> Self {
         Wanted {
@@ -97,10 +102,13 @@ impl<'n> Wanted<'n> {
     }
 
     fn add_to(&mut self, outer: u8, name: &'n [u8]) -> Option<usize> {
-        let taken = MARKS_MAX..MARKS_MAX + self.count;
-        let mut taken = taken.map(|at| (self.names[at], self.outers[at]));
-        if let Some(slot) = taken.position(|taken| taken == (name, outer)) {
-            return Some(slot);
+        let mut numbers = self.buckets[bucket_of(name)] >> MARKS_MAX << MARKS_MAX;
+        while numbers != 0 {
+            let number = numbers.trailing_zeros() as usize;
+            if self.names[number] == name && self.outers[number] == outer {
+                return Some(number - MARKS_MAX);
+            }
+            numbers &= numbers - 1;
         }
         let slot = self.count;
         self.put(name, MARKS_MAX + slot)?;
@@ -129,9 +137,7 @@ impl<'n> Wanted<'n> {
 
     fn put(&mut self, name: &'n [u8], at: usize) -> Option<()> {
         *self.names.get_mut(at)? = name;
-        // An empty key is looked up by its closing quote.
-        let first = name.first().copied().unwrap_or(b'"');
-        self.buckets[bucket(first, name.len())] |= 1 << at;
+        self.buckets[bucket_of(name)] |= 1 << at;
         Some(())
     }
 
@@ -380,15 +386,15 @@ pub fn value(
         at: start,
         nest: Nest::default(),
         line_breaks: false,
+        field: (0, 0),
+        inner: (0, 0),
+        ends_at: 0,
+        inner_of: 0,
         is_irregular: false,
         marks: 0,
     };
     let mut too_deep_at = None;
     let mut kind = Kind::Other;
-    // The wanted field whose value is being scanned: its slot and the value's first byte.
-    let mut field: Option<(usize, usize)> = None;
-    // The same for a wanted field inside of it.
-    let mut inner: Option<(usize, usize)> = None;
     loop {
         // A value begins here.
         match byte(body, scan.at) {
@@ -411,7 +417,7 @@ pub fn value(
                 }
                 if !empty {
                     if object {
-                        scan.key(wanted, &mut field, &mut inner)?;
+                        scan.key(wanted)?;
                     }
                     continue;
                 }
@@ -426,26 +432,28 @@ pub fn value(
         }
         // A value ended here, and perhaps the containers around it end too.
         loop {
-            if scan.nest.depth <= 2 {
-                if scan.nest.depth == 0 {
-                    found.is_irregular |= scan.is_irregular;
-                    found.marks |= scan.marks;
-                    return Ok(Value {
-                        end: scan.at,
-                        kind,
-                        too_deep_at,
-                        line_breaks: scan.line_breaks,
-                    });
-                }
-                let ended = match scan.nest.depth {
-                    1 => &mut field,
-                    _ => &mut inner,
+            if scan.nest.depth <= scan.ends_at {
+                let (slot, start) = match scan.nest.depth {
+                    0 => {
+                        found.is_irregular |= scan.is_irregular;
+                        found.marks |= scan.marks;
+                        return Ok(Value {
+                            end: scan.at,
+                            kind,
+                            too_deep_at,
+                            line_breaks: scan.line_breaks,
+                        });
+                    }
+                    1 => {
+                        scan.inner_of = 0;
+                        scan.field
+                    }
+                    _ => scan.inner,
                 };
-                if let Some((slot, value_start)) = ended.take() {
-                    // 32 bits suffice: `split` refuses longer bodies.
-                    let (start, end) = (value_start as u32, scan.at as u32);
-                    found.set(slot, Span { start, end });
-                }
+                scan.ends_at -= 1;
+                // 32 bits suffice: `split` refuses longer bodies.
+                let (start, end) = (start as u32, scan.at as u32);
+                found.set(slot, Span { start, end });
             }
             scan.space();
             match byte(body, scan.at) {
@@ -453,7 +461,7 @@ pub fn value(
                     scan.at += 1;
                     scan.space();
                     if scan.nest.in_object() {
-                        scan.key(wanted, &mut field, &mut inner)?;
+                        scan.key(wanted)?;
                     }
                     break;
                 }
@@ -473,6 +481,14 @@ struct Scan<'a> {
     at: usize,
     nest: Nest,
     line_breaks: bool,
+    /// The wanted field whose value is being scanned: its slot and the value's first byte.
+    field: (usize, usize),
+    /// The same for a wanted field inside of it.
+    inner: (usize, usize),
+    /// How many of these two there are, which is the depth at which the value of the last one ends.
+    ends_at: usize,
+    /// The slot of `field`, plus one, if there are wanted fields inside of it; else 0.
+    inner_of: u8,
     /// A wanted key had escapes.
     is_irregular: bool,
     marks: u8,
@@ -489,12 +505,7 @@ impl Scan<'_> {
 
     /// A key, its colon, and the whitespace up to the value.
     #[inline(always)]
-    fn key(
-        &mut self,
-        wanted: &Wanted<'_>,
-        field: &mut Option<(usize, usize)>,
-        inner: &mut Option<(usize, usize)>,
-    ) -> Result<(), Fault> {
+    fn key(&mut self, wanted: &Wanted<'_>) -> Result<(), Fault> {
         if byte(self.body, self.at) != b'"' {
             return Err(fault(self.at, "expected a key"));
         }
@@ -507,9 +518,9 @@ impl Scan<'_> {
         }
         self.at += 1;
         self.space();
-        let (outer, field) = match (self.nest.depth, &field) {
-            (1, _) => (0, field),
-            (2, Some((slot, _))) if wanted.with_inner >> slot & 1 == 1 => (*slot as u8 + 1, inner),
+        let outer = match self.nest.depth {
+            1 => 0,
+            2 if self.inner_of != 0 => self.inner_of,
             _ => return Ok(()),
         };
         let number = match escaped {
@@ -521,7 +532,17 @@ impl Scan<'_> {
             Some(mark) if mark < MARKS_MAX => self.marks |= 1 << mark,
             Some(number) => {
                 self.is_irregular |= escaped;
-                *field = Some((number - MARKS_MAX, self.at));
+                let slot = number - MARKS_MAX;
+                if outer == 0 {
+                    self.field = (slot, self.at);
+                    self.ends_at = 1;
+                    if wanted.with_inner >> slot & 1 == 1 {
+                        self.inner_of = slot as u8 + 1;
+                    }
+                } else {
+                    self.inner = (slot, self.at);
+                    self.ends_at = 2;
+                }
             }
         }
         Ok(())

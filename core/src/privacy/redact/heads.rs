@@ -37,10 +37,14 @@ impl Heads {
             heads.put(slot, name, node)?;
             heads.own |= 1 << slot;
         }
-        for (name, node) in tree.members(ROOT) {
-            let outer = wanted.add(name.as_bytes())?;
-            let members = tree.members(node);
-            if !(members.clone()).all(|(_, member)| tree.action(member).is_some()) {
+        for outer in 0..WANTED_MAX {
+            let Some(head) = heads.get(outer) else {
+                continue;
+            };
+            let members = tree.members(head.node.into());
+            if heads.own >> outer & 1 == 0
+                || !(members.clone()).all(|(_, member)| tree.action(member).is_some())
+            {
                 continue;
             }
             let mut are_found = true;
