@@ -111,9 +111,13 @@ pub fn try_out(config: &Config, offline: bool) -> io::Result<Report> {
                 format!("FAILED: {error}")
             }
         };
+        let place = output.listed.as_ref();
+        let place = place.map(|listed| format!(", {} {}", listed.term, listed.name));
         report.line(format_args!(
-            "output {} ({}) {word}",
-            output.name, output.type_name
+            "output {} ({}{}) {word}",
+            output.name,
+            output.type_name,
+            place.unwrap_or_default()
         ));
     }
     for group in &config.groups {

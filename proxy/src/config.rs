@@ -17,6 +17,7 @@ mod file;
 pub mod groups;
 mod known;
 mod legacy_env;
+mod names;
 mod outputs;
 mod resolve;
 
@@ -193,7 +194,7 @@ pub struct Config {
     pub log: LogSettings,
     /// The process as the kernel sees it.
     pub process: ProcessSettings,
-    /// Where records go, in the order of their names; between 1 and [`OUTPUTS_MAX`].
+    /// Where records go, in the order of their names, each with those that it lists; between 1 and [`OUTPUTS_MAX`].
     pub outputs: Vec<Output>,
     /// Outputs that share records under one name; no more than [`OUTPUTS_MAX`] with the outputs.
     pub groups: Vec<Group>,
@@ -278,7 +279,8 @@ impl Config {
         let listeners = listeners
             .filter(|name| *name != listeners::FIRST)
             .map(|name| format!("{}.{name}", known::LISTENERS));
-        let outputs = self.outputs.iter();
+        let written = |output: &&Output| output.listed.is_none();
+        let outputs = self.outputs.iter().filter(written);
         let outputs = outputs.flat_map(|output| {
             let section = format!("{}.{}", known::OUTPUTS, output.name);
             let spool = output.spool.as_ref().map(|_| format!("{section}.{SPOOL}"));

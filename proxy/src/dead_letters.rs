@@ -50,7 +50,8 @@ impl DeadLetterSettings {
             return;
         };
         if !places.iter().any(|place| place.name == name) {
-            let names: Vec<_> = places.iter().map(|place| place.name).collect();
+            let written = places.iter().filter(|place| place.listed.is_none());
+            let names: Vec<_> = written.map(|place| place.name).collect();
             let names = names.join(", ");
             reader.unreadable(
                 "output",

@@ -7,6 +7,7 @@
 //!  [[tests]]     an event, and where it has to go: `trial`
 //! ```
 
+mod names;
 pub mod trial;
 pub mod when;
 
@@ -23,7 +24,7 @@ use sluice_core::route::rules::{
 };
 use sluice_core::route::sample::{Sample, WHOLE};
 use sluice_core::topic::{Template, Topics, is_name};
-use sluice_sinks::output::{AckMode, Output};
+use sluice_sinks::output::{AckMode, Listed, Output};
 use sluice_sinks::settings::{
     Given, Problem, Reader, Secret, checked, is_word, list, number, secret, text, texts, word,
 };
@@ -77,11 +78,11 @@ settings! {
         outputs: Vec<String> = Vec::new(), list("outputs", OUTPUTS_MAX, "an output's name, or a name and `:enqueued`").default_is("none: it has to be set");
         /// Their partition key at these outputs. An event without it gets a random one.
         key: Option<String> = None, checked(KeyRule::EXPECTED).default_is("that of each output");
-        /// Their Kafka topic: a name, of which `{field}` parts are fields' paths. An event whose name cannot be made, is not allowed or is one too many goes to the output's own topic, and is counted.
-        topic: Option<String> = None, checked("text and up to 3 fields in braces, beginning with text").default_is("that of each output");
-        /// The only topics that `topic` may make; without any, every name is allowed.
+        /// Their Kafka topic, or which of the streams, queues, prefixes or directories that their outputs list: a name, of which `{field}` parts are fields' paths. An event whose name cannot be made, is not allowed, not listed or one too many goes to the output's own place, and is counted.
+        topic: Option<String> = None, checked("text and up to 3 fields in braces; for Kafka beginning with text").default_is("that of each output");
+        /// The only Kafka topics that `topic` may make; without any, every name is allowed.
         topic_names: Vec<String> = Vec::new(), texts("topics", TOPIC_NAMES_MAX, "a topic's name", is_name).default_is("every name");
-        /// Different topics that `topic` may make at a time.
+        /// Different Kafka topics that `topic` may make at a time.
         topics_max: usize = 100, number("topics", 1, 10_000).default_is("100");
         /// A field by whose value a sample is taken: all events with one value are kept, or none. Events without it are kept.
         sample_by: Option<String> = None, checked("a field's path").default_is("no sample");
@@ -107,7 +108,7 @@ pub struct Route {
 }
 
 /// What a rule can name: an output, or a group of outputs. The ids of groups follow those of outputs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Place<'a> {
     /// Its name.
     pub name: &'a str,
@@ -117,6 +118,10 @@ pub struct Place<'a> {
     pub ack: Option<AckMode>,
     /// Whether a record can name its topic there.
     pub takes_topics: bool,
+    /// The name of its own place, where it lists further ones.
+    pub own_name: Option<String>,
+    /// Whose list it is in.
+    pub listed: Option<&'a Listed>,
     /// What it does with an event that has no route of its own there.
     pub defaults: OutputDefaults,
 }
@@ -129,6 +134,8 @@ pub fn places_of<'a>(outputs: &'a [Output], groups: &'a [Group]) -> Vec<Place<'a
         type_name: output.type_name,
         ack: Some(output.timing.ack),
         takes_topics: output.sink.takes_topics(),
+        own_name: output.sink.names().map(|names| names.own),
+        listed: output.listed.as_ref(),
         defaults: OutputDefaults {
             keyed: output.partition_key != PartitionRule::Random,
             by_topic: output.sink.topics().is_some(),
@@ -144,6 +151,8 @@ pub fn places_of<'a>(outputs: &'a [Output], groups: &'a [Group]) -> Vec<Place<'a
             type_name: groups::TYPE,
             ack: ack.filter(|ack| members.iter().all(|member| member.ack == Some(*ack))),
             takes_topics: any(|member| member.takes_topics),
+            own_name: None,
+            listed: None,
             defaults: OutputDefaults {
                 keyed: any(|member| member.defaults.keyed),
                 by_topic: any(|member| member.defaults.by_topic),
@@ -166,7 +175,7 @@ pub struct Routing {
 
 impl Route {
     /// Reads the rule of this number.
-    fn read(reader: &mut Reader, at: usize) -> Route {
+    fn read(reader: &mut Reader, at: usize, places: &[Place<'_>]) -> Route {
         reader.enter(format!("{ROUTES}.{at}"));
         let settings = RouteSettings::read(reader);
         if !reader.is_written("outputs") {
@@ -182,11 +191,30 @@ impl Route {
         let sample_keys = ["sample_keep_per_mille"];
         reader.only_if(has_sample, &sample_keys, "sample_by", "not set");
         let topic = settings.topic.as_deref();
+        let entries = settings.outputs.iter();
+        let mut named = entries.filter_map(|entry| target(entry, places));
+        // Names of outputs that do not exist are reported later.
+        let is_of_kafka = named.any(|(output, _)| places[output].takes_topics);
+        if let Some(topic) = topic
+            && !is_of_kafka
+        {
+            let topic_keys = ["topic_names", "topics_max"];
+            reader.only_if(
+                false,
+                &topic_keys,
+                "topic",
+                &format!("{topic}, and no output is of type kafka"),
+            );
+        }
         Route {
             key: parsed(reader, "key", settings.key.as_deref()),
             sample_by: parsed(reader, "sample_by", settings.sample_by.as_deref()),
             topic: topic.and_then(|text| {
-                let template: Template = parsed(reader, "topic", Some(text))?;
+                let template: Template = match is_of_kafka {
+                    true => parsed(reader, "topic", Some(text))?,
+                    // The outputs list the names.
+                    false => understood(reader, "topic", Template::of_listed(text))?,
+                };
                 let fields = template.fields().map(str::to_owned);
                 let fields: Vec<String> = fields.collect();
                 let fields = fields
@@ -204,8 +232,15 @@ fn parsed<T: std::str::FromStr>(reader: &mut Reader, key: &str, text: Option<&st
 where
     T::Err: std::fmt::Display,
 {
-    let text = text?;
-    match text.parse() {
+    understood(reader, key, text?.parse())
+}
+
+fn understood<T>(
+    reader: &mut Reader,
+    key: &str,
+    parsed: Result<T, impl std::fmt::Display>,
+) -> Option<T> {
+    match parsed {
         Ok(value) => Some(value),
         Err(error) => {
             reader.unreadable(key, &error.to_string());
@@ -235,7 +270,7 @@ impl Routing {
         }
         let routing = Routing {
             routes: (0..count.min(RULES_MAX))
-                .map(|at| Route::read(reader, at))
+                .map(|at| Route::read(reader, at, places))
                 .collect(),
             settings,
             is_unmatched_written,
@@ -277,12 +312,20 @@ impl Routing {
                     "an event has one sample rate, and several rules may match it",
                 );
             }
-            if let Some(topic) = &settings.topic {
+            // An output whose list could not be read is reported already.
+            if let Some(topic) = &settings.topic
+                && reader.problems.is_empty()
+            {
                 let named = settings
                     .outputs
                     .iter()
                     .filter_map(|entry| target(entry, places));
-                if !named.clone().any(|(output, _)| places[output].takes_topics) {
+                let takes_names =
+                    |place: &Place<'_>| place.takes_topics || place.own_name.is_some();
+                if !named
+                    .clone()
+                    .any(|(output, _)| takes_names(&places[output]))
+                {
                     let types: Vec<_> = named.map(|(output, _)| places[output].type_name).collect();
                     reader.contradiction(
                         Given::new(reader.path("topic"), topic),
@@ -291,7 +334,7 @@ impl Routing {
                             reader.path("outputs"),
                             format!("of type {}", types.join(", ")),
                         ),
-                        "only outputs of type kafka have topics",
+                        "only outputs of type kafka have topics, and others a list of names",
                     );
                 }
             }
@@ -299,6 +342,7 @@ impl Routing {
                 check_listeners(reader, condition, listeners);
             }
         }
+        names::check(reader, &self.routes, places);
         // Counts of fields, over all rules.
         if let Err(error) = self.rules(places) {
             reader.problems.push(Problem::RefusedText {
@@ -388,12 +432,12 @@ impl Routing {
             self.settings.matching == Matching::All,
             defaults.collect(),
         )
-        .map(Some)
+        .map(|rules| Some(rules.with_names(names::of(places))))
     }
 }
 
 fn id(output: usize) -> OutputId {
-    // At most 16 outputs.
+    // At most 64 outputs.
     OutputId(u16::try_from(output).unwrap_or(u16::MAX))
 }
 
@@ -410,8 +454,9 @@ fn check_outputs(reader: &mut Reader, key: &str, entries: &[String], places: &[P
             Some((name, ack)) => (name, Some(ack)),
             None => (entry.as_str(), None),
         };
-        let Some(place) = places.iter().find(|place| place.name == name) else {
-            let names: Vec<_> = places.iter().map(|place| place.name).collect();
+        let written = places.iter().filter(|place| place.listed.is_none());
+        let Some(place) = written.clone().find(|place| place.name == name) else {
+            let names: Vec<_> = written.map(|place| place.name).collect();
             let names = names.join(", ");
             reader.unreadable(key, &format!("there is no output `{name}`, only {names}"));
             continue;

@@ -18,6 +18,8 @@ mod http;
 mod kafka;
 #[path = "config/listeners.rs"]
 mod listeners;
+#[path = "config/names.rs"]
+mod names;
 #[path = "config/privacy.rs"]
 mod privacy;
 #[path = "config/reference.rs"]
@@ -677,14 +679,14 @@ fn a_partition_field_has_1_to_256_bytes() {
 }
 
 #[test]
-fn at_most_16_outputs() {
+fn at_most_64_outputs() {
     let outputs = |count: usize| -> String {
         (0..count)
             .map(|at| format!("[outputs.o{at}]\ntype = 'null'\n"))
             .collect()
     };
-    assert_eq!(load(&outputs(OUTPUTS_MAX)).unwrap().outputs.len(), 16);
-    assert!(problem(&outputs(OUTPUTS_MAX + 1)).contains("17 outputs"));
+    assert_eq!(load(&outputs(OUTPUTS_MAX)).unwrap().outputs.len(), 64);
+    assert!(problem(&outputs(OUTPUTS_MAX + 1)).contains("65 outputs"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod http_client;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod kinesis;
+pub mod names;
 pub mod null;
 pub mod output;
 mod rate_limited_log;

@@ -12,6 +12,7 @@
 //! A type declares its settings in its own `settings.rs` and is listed in [`crate::TYPES`].
 
 use crate::keyword_enum;
+use crate::names::Names;
 use crate::setting_from_text;
 use crate::settings::{
     GIB, Given, HOUR_MS, MIB, MINUTE_MS, Number, Reader, Setting, bytes, checked, is_word, ms,
@@ -94,6 +95,21 @@ pub struct Output {
     pub spool: Option<SpoolSettings>,
     /// The destination.
     pub sink: Arc<dyn SinkConfig>,
+    /// Whose list it is in, for an output that was made for a name in a list.
+    pub listed: Option<Listed>,
+}
+
+/// An output's place in the list of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The output that lists it.
+    pub by: String,
+    /// The setting that it does so with.
+    pub key: &'static str,
+    /// The word for what it is.
+    pub term: &'static str,
+    /// Its name there.
+    pub name: String,
 }
 
 impl Output {
@@ -121,6 +137,7 @@ impl Output {
             delivery: Delivery::around(reader, usual, of.name, context, &batch, 0),
             spool: context.spool.clone(),
             sink,
+            listed: None,
         }
     }
 }
@@ -149,6 +166,11 @@ pub trait SinkConfig: Debug + Send + Sync {
 
     /// The directory on this host that only this output may write.
     fn directory(&self) -> Option<Directory<'_>> {
+        None
+    }
+
+    /// Places of the same kind that it lists besides its own.
+    fn names(&self) -> Option<Names> {
         None
     }
 

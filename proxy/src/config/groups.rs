@@ -102,11 +102,14 @@ pub fn id(outputs: &[Output], name: &str) -> Option<OutputId> {
     u16::try_from(at).ok().map(OutputId)
 }
 
-/// Whether events without a route go to an output: not to one that is only another's fallback, or a member of a group.
+/// Whether events without a route go to an output: not to one that is only another's fallback, a member of a group, or
+/// made for a name in a list.
 #[must_use]
 pub fn is_default(output: &Output, outputs: &[Output], groups: &[Group]) -> bool {
     let is_fallback = |other: &Output| other.delivery.fallback.as_ref() == Some(&output.name);
-    !outputs.iter().any(is_fallback) && !groups.iter().any(|group| group.has(&output.name))
+    output.listed.is_none()
+        && !outputs.iter().any(is_fallback)
+        && !groups.iter().any(|group| group.has(&output.name))
 }
 
 /// Checks the names in groups and fallbacks.

@@ -3,6 +3,7 @@
 use super::OUTPUTS_MAX;
 use super::groups::{self, Group};
 use super::known::OUTPUTS;
+use super::names;
 use sluice_core::partition::PartitionRule;
 use sluice_sinks::TYPES;
 use sluice_sinks::output::{Output, OutputContext, OutputType, TYPE_SETTING, is_name};
@@ -38,6 +39,7 @@ pub(super) fn read(reader: &mut Reader, context: &OutputContext) -> (Vec<Output>
     if reader.problems.is_empty() && reader.misfit.is_none() {
         groups::check(reader, &outputs, &groups);
     }
+    let outputs = names::expand(reader, outputs, &groups);
     directories(reader, &outputs);
     partition_keys(reader, &outputs);
     topics(reader, &outputs);
@@ -123,7 +125,11 @@ fn foreign_keys(own: &OutputType) -> Vec<&'static str> {
 }
 
 fn path(output: &Output, key: &str) -> String {
-    path_of(&output.name, key)
+    match &output.listed {
+        // The settings that two could share, `dir`, come from the list.
+        Some(listed) => path_of(&listed.by, listed.key),
+        None => path_of(&output.name, key),
+    }
 }
 
 fn path_of(name: &str, key: &str) -> String {

@@ -51,7 +51,7 @@ settings! {
         outputs: Vec<String> = Vec::new(), list("outputs", crate::config::OUTPUTS_MAX, "names of outputs").default_is("not tested");
         /// Its key at each of its outputs; `off` for none.
         key: Option<String> = None, checked("a text").or_off().default_is("not tested");
-        /// Its topic at each of its Kafka outputs; `off` for the output's own.
+        /// Its topic at each of its Kafka outputs, or the name in the list of each that has one; `off` for the output's own.
         topic: Option<String> = None, checked("a text").or_off().default_is("not tested");
         /// Why it becomes a dead letter; `off` for no letter.
         dead_letter: Option<String> = None, text("one of unreadable, too_deep, too_large, schema", |label| label.parse::<Reason>().is_ok()).or_off().default_is("`off`");
@@ -315,9 +315,11 @@ pub struct Goal {
     pub ack: &'static str,
     /// The partition key; `None` is chosen by chance.
     pub key: Option<String>,
-    /// The topic; `None` is the output's own.
+    /// The topic, or the name in the list of the output; `None` is the output's own.
     pub topic: Option<String>,
-    /// Whether it has topics.
+    /// The word for that.
+    pub term: &'static str,
+    /// Whether it has topics, or a list.
     pub takes_topics: bool,
 }
 
@@ -355,7 +357,7 @@ impl fmt::Display for Outcome {
                 None => f.write_str(", random key")?,
             }
             if let Some(topic) = &place.topic {
-                write!(f, ", topic {topic}")?;
+                write!(f, ", {} {topic}", place.term)?;
             }
             f.write_char('\n')?;
         }
@@ -452,16 +454,19 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
                     None,
                 ),
             };
+            let listed = place.listed;
+            let topic = topic.map(|topic| topic.as_str().to_owned());
             Some(Goal {
-                output: place.name.to_owned(),
+                output: listed.map_or(place.name, |listed| &listed.by).to_owned(),
                 type_name: place.type_name.to_owned(),
                 ack: match class {
                     Some(class) if !class.is_awaited() => AckMode::Enqueued.word(),
                     _ => place.ack.map_or("that of each member", AckMode::word),
                 },
                 key: key.map(|key| text(key)),
-                topic: topic.map(|topic| topic.as_str().to_owned()),
-                takes_topics: place.takes_topics,
+                topic: listed.map(|listed| listed.name.clone()).or(topic),
+                term: listed.map_or("topic", |listed| listed.term),
+                takes_topics: place.takes_topics || place.own_name.is_some() || listed.is_some(),
             })
         });
     let tallies = prepared.rule_tallies();

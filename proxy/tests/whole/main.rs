@@ -31,6 +31,7 @@ mod interop;
 mod kafka;
 mod kinesis;
 mod many;
+mod names;
 mod numbers;
 mod outage;
 mod packed;

@@ -1,10 +1,11 @@
 //! Settings of `type = "file"`.
 
 use super::FileSink;
+use crate::names::{NAMES_MAX, Names, is_listed};
 use crate::output::{
     AckMode, Delivery, Directory, Output, OutputContext, OutputType, SinkConfig, Timing, Usual,
 };
-use crate::settings::{GIB, MIB, Reader, bytes, dir, number, seconds};
+use crate::settings::{GIB, MIB, Reader, bytes, dir, number, seconds, texts};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ crate::settings! {
     pub struct FileSettings from (reader, record_bytes: usize) {
         /// The directory under which `year=/month=/day=/hour=/` lie; created when missing, and locked: no other output or process may have the same.
         dir: PathBuf = PathBuf::from("./sluice-data"), dir();
+        /// Further directories of the same kind, between which a rule's `topic` chooses.
+        dirs: Vec<String> = Vec::new(),
+            texts("directories", NAMES_MAX, "a directory in UTF-8, 1 to 249 bytes", is_listed).default_is("none");
         /// A file is finished before it would grow beyond this; only a batch that is larger by itself makes a larger file.
         file_bytes_max as "rotate_bytes": u64 = 128 * MIB, bytes(1, 1_024 * GIB);
         /// A file is finished at this age, and at the end of its hour.
@@ -79,6 +83,15 @@ impl SinkConfig for FileSettings {
 
     fn is_local(&self) -> bool {
         true
+    }
+
+    fn names(&self) -> Option<Names> {
+        let own = self.dir.to_string_lossy();
+        Names::of(("dirs", "dir"), &own, &self.dirs, |name| FileSettings {
+            dir: PathBuf::from(name),
+            dirs: Vec::new(),
+            ..self.clone()
+        })
     }
 
     fn directory(&self) -> Option<Directory<'_>> {

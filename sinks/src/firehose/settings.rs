@@ -4,10 +4,11 @@ use super::{
     BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, BILLED_STEP, FirehoseSink, RECORD_BYTES_CEILING,
 };
 use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_stream};
+use crate::names::{NAMES_MAX, Names};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Reader, bytes, number, text, word};
+use crate::settings::{Reader, bytes, number, text, texts, word};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ crate::settings! {
         stream: String = String::new(),
             text("1 to 64 letters, digits or any of _.-", |text| is_stream(text, 64))
                 .needed("a firehose output needs the name of its delivery stream");
+        /// Further delivery streams of its account and region, between which a rule's `topic` chooses.
+        streams: Vec<String> = Vec::new(),
+            texts("streams", NAMES_MAX, "1 to 64 letters, digits or any of _.-", |name| is_stream(name, 64))
+                .default_is("none");
         /// Events in one PutRecordBatch, which takes 500 records.
         batch_records_max: usize = BATCH_RECORDS_CEILING,
             number("records", 1, BATCH_RECORDS_CEILING as u64);
@@ -83,5 +88,16 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
 impl SinkConfig for FirehoseSettings {
     fn start(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<Arc<dyn Sink>, CheckError>> {
         Box::pin(async { Ok(Arc::new(FirehoseSink::start(self.clone()).await?) as Arc<dyn Sink>) })
+    }
+
+    fn names(&self) -> Option<Names> {
+        let terms = ("streams", "stream");
+        Names::of(terms, &self.stream, &self.streams, |name| {
+            FirehoseSettings {
+                stream: name.to_owned(),
+                streams: Vec::new(),
+                ..self.clone()
+            }
+        })
     }
 }

@@ -255,6 +255,7 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         delivery,
         partition_key: Partitioning::read(reader).partition_key,
         sink: Arc::new(settings),
+        listed: None,
     }
 }
 

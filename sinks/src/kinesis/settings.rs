@@ -2,10 +2,11 @@
 
 use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, KinesisSink};
 use crate::aws::{AwsClient, AwsSettings, BATCH_BYTES_MIN, is_region, is_stream};
+use crate::names::{NAMES_MAX, Names, beside, last_part};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Reader, bytes, number, seconds, switch, text, word};
+use crate::settings::{Reader, bytes, number, seconds, switch, text, texts, word};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ crate::settings! {
         stream: String = String::new(),
             text("1 to 128 letters, digits or any of _.-, or the stream's ARN", is_stream_or_arn)
                 .needed("a kinesis output needs the name of its stream");
+        /// Further streams of its account and region, between which a rule's `topic` chooses.
+        streams: Vec<String> = Vec::new(),
+            texts("streams", NAMES_MAX, "1 to 128 letters, digits or any of _.-", |name| is_stream(name, 128))
+                .default_is("none");
         /// How often the stream's record limit and distribution strategy are read again, give or take a tenth. The account's limit is 20 descriptions a second.
         describe_interval as "describe_interval_s": Duration = Duration::from_secs(60), seconds(1, 3_600);
         /// Records in one PutRecords, which takes 500.
@@ -77,6 +82,17 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
 impl SinkConfig for KinesisSettings {
     fn start(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<Arc<dyn Sink>, CheckError>> {
         Box::pin(async { Ok(Arc::new(KinesisSink::start(self.clone()).await?) as Arc<dyn Sink>) })
+    }
+
+    fn names(&self) -> Option<Names> {
+        let own = last_part(&self.stream);
+        Names::of(("streams", "stream"), own, &self.streams, |name| {
+            KinesisSettings {
+                stream: beside(&self.stream, name),
+                streams: Vec::new(),
+                ..self.clone()
+            }
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 use super::{PREFIX_BYTES_MAX, S3Sink};
 use crate::aws::AwsSettings;
 use crate::keyword_enum;
+use crate::names::{NAMES_MAX, Names, is_listed, label};
 use crate::output::{
     AckMode, Delivery, Directory, Output, OutputContext, OutputType, SinkConfig, Timing, Usual,
 };
 use crate::settings::{
-    GIB, Given, MIB, Number, Reader, bytes, dir, is_word, number, seconds, switch, text, word,
+    GIB, Given, MIB, Number, Reader, bytes, dir, is_word, number, seconds, switch, text, texts,
+    word,
 };
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::partition::PartitionRule;
@@ -94,6 +96,10 @@ crate::settings! {
         /// The beginning of every key, as it is: a `/` at its end is not added.
         prefix: String = String::new(),
             text("up to 896 printable ASCII characters without spaces", is_prefix);
+        /// Further prefixes, between which a rule's `topic` chooses. Each has a directory of its own in `staging_dir`.
+        prefixes: Vec<String> = Vec::new(),
+            texts("prefixes", NAMES_MAX, "1 to 249 printable ASCII characters without spaces", |text| is_listed(text) && is_prefix(text))
+                .default_is("none");
         /// Whether the bucket stands in the path instead of the host name.
         path_style: Option<bool> = None,
             switch().default_is("`true` where an endpoint is given, here or in `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`");
@@ -204,6 +210,7 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         partition_key: PartitionRule::Random,
         spool: context.spool.clone(),
         sink: Arc::new(settings),
+        listed: None,
     }
 }
 
@@ -217,6 +224,16 @@ impl SinkConfig for S3Settings {
     /// A sink that was started would upload what an earlier process left.
     fn try_out(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<String, CheckError>> {
         Box::pin(S3Sink::try_out(self))
+    }
+
+    fn names(&self) -> Option<Names> {
+        let terms = ("prefixes", "prefix");
+        Names::of(terms, &self.prefix, &self.prefixes, |name| S3Settings {
+            prefix: name.to_owned(),
+            prefixes: Vec::new(),
+            staging_dir: self.staging_dir.join(label(name)),
+            ..self.clone()
+        })
     }
 
     fn directory(&self) -> Option<Directory<'_>> {

@@ -226,7 +226,8 @@ pub(super) fn leftovers(dir: &Path) -> io::Result<Vec<Segment>> {
             .to_string_lossy()
             .into_owned();
         let Some((name, state)) = parse_file_name(&text) else {
-            if !text.starts_with('.') && !text.ends_with(TORN_SUFFIX) {
+            // A directory is another output's: one that was made for a name in a list.
+            if !text.starts_with('.') && !text.ends_with(TORN_SUFFIX) && !path.is_dir() {
                 warn!(file = %path.display(), "not a segment of ours: left alone");
             }
             continue;

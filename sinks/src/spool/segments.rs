@@ -722,6 +722,8 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
             None if name.ends_with(TORN_SUFFIX) => Kind::Torn,
             None if name.ends_with(BAD_SUFFIX) => Kind::Bad,
             None if name.ends_with(REFUSED_SUFFIX) => Kind::Refused,
+            // Another output's: one that was made for a name in a list.
+            None if entry.path().is_dir() => continue,
             None => Kind::Foreign,
         };
         // One that cannot be asked is in the list all the same, as what cannot be read.

@@ -2,10 +2,11 @@
 
 use super::{BATCH_BYTES_CEILING, BATCH_RECORDS_CEILING, MESSAGES_CEILING, PACK_BYTES, SqsSink};
 use crate::aws::{AwsSettings, BATCH_BYTES_MIN, is_region};
+use crate::names::{NAMES_MAX, Names, beside, last_part};
 use crate::output::{
     Delivery, Output, OutputContext, OutputType, Partitioning, Patience, SinkConfig, Timing, Usual,
 };
-use crate::settings::{Number, Reader, bytes, is_word, number, text};
+use crate::settings::{Given, Number, Reader, bytes, is_word, number, text, texts};
 use crate::sink::{CheckError, Sink, SinkFuture};
 use sluice_core::time::Wall;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ crate::settings! {
         queue_url: String = String::new(),
             text("http:// or https://, a host, a path and a queue's name, at most 2048 bytes", is_queue_url)
                 .needed("an sqs output needs the URL of its queue");
+        /// Further queues, between which a rule's `topic` chooses: names that stand for the last part of `queue_url`. Either all are FIFO queues or none.
+        queues: Vec<String> = Vec::new(),
+            texts("queues", NAMES_MAX, "a queue's name: 1 to 80 letters, digits or any of _-, the end `.fifo` included", is_queue)
+                .default_is("none");
         /// Bytes up to which events share a message, one per line; 0: each has its own. A larger event goes alone, up to the queue's own limit.
         message_bytes_max: usize = if queue_url.ends_with(FIFO) { 0 } else { PACK_BYTES },
             bytes(0, BATCH_BYTES_CEILING as u64).default_is("`262144`; `0` for FIFO queues");
@@ -81,7 +86,7 @@ impl SqsSettings {
     }
 
     pub(super) fn queue_name(&self) -> &str {
-        self.queue_url.rsplit('/').next().unwrap_or_default()
+        last_part(&self.queue_url)
     }
 
     /// Scheme and host: where the queue is called if nothing else is said.
@@ -116,6 +121,13 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
         let batch = reader.number("batch_bytes_max");
         let message = reader.number("message_bytes_max");
         reader.at_most(&message, &batch, "no message would ever be packed so full");
+        let is_other = |name: &&String| name.ends_with(FIFO) != settings.is_fifo();
+        if let Some(name) = settings.queues.iter().find(is_other) {
+            let queues = Given::new(reader.path("queues"), name.as_str());
+            let own = Given::new(reader.path("queue_url"), settings.queue_url.as_str());
+            let why = "FIFO queues have other defaults than standard ones";
+            reader.contradiction(queues, "of the same kind as", own, why);
+        }
         settings
     })
 }
@@ -123,6 +135,15 @@ fn read(reader: &mut Reader, context: &OutputContext) -> Output {
 impl SinkConfig for SqsSettings {
     fn start(&self, _: fn() -> Wall) -> SinkFuture<'_, Result<Arc<dyn Sink>, CheckError>> {
         Box::pin(async { Ok(Arc::new(SqsSink::start(self.clone()).await?) as Arc<dyn Sink>) })
+    }
+
+    fn names(&self) -> Option<Names> {
+        let own = self.queue_name();
+        Names::of(("queues", "queue"), own, &self.queues, |name| SqsSettings {
+            queue_url: beside(&self.queue_url, name),
+            queues: Vec::new(),
+            ..self.clone()
+        })
     }
 }
 
@@ -135,11 +156,14 @@ fn is_queue_url(url: &str) -> bool {
     else {
         return false;
     };
-    let bare = name.strip_suffix(FIFO).unwrap_or(name);
     url.len() <= URL_BYTES_MAX
         && url.bytes().all(|byte| byte.is_ascii_graphic())
         && !url.contains(['?', '#', '@'])
         && !host.is_empty()
-        && name.len() <= NAME_CHARS_MAX
-        && is_word(bare, NAME_CHARS_MAX, "_-")
+        && is_queue(name)
+}
+
+fn is_queue(name: &str) -> bool {
+    let bare = name.strip_suffix(FIFO).unwrap_or(name);
+    name.len() <= NAME_CHARS_MAX && is_word(bare, NAME_CHARS_MAX, "_-")
 }

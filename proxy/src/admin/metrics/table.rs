@@ -250,7 +250,7 @@ pub const FAMILIES: &[Family] = &[
         "Of these, left out of the rule's sample.",
         Rule(|rule| rule.sampled_away.get())),
     family("sluice_route_events_without_topic_total", Counter, "events", &["rule"],
-        "Of these, whose topic could not be made, was not allowed or was one too many: for the output's own.",
+        "Of these, whose topic could not be made, was not allowed, not listed or one too many: for the output's own place.",
         Rule(|rule| rule.without_topic.get())),
     family("sluice_body_bytes_total", Counter, "bytes", NONE,
         "Request bodies as they were sent.",
