@@ -6,6 +6,11 @@
 //!         | cores gone, so the queues close | writers settle what they have | counts, exit code
 //! ```
 
+mod shutdown;
+mod signals;
+
+use self::shutdown::shut_down;
+use self::signals::Signals;
 use crate::admin::health::{Promise, Readiness};
 use crate::admin::metrics::{LimitGauges, OutputSource, Sources};
 use crate::admin::{Admin, HostPolicy};
@@ -40,20 +45,18 @@ use sluice_core::retry::RetryPolicy;
 use sluice_core::route::DeliveryClass;
 use sluice_core::route::rules::RulesError;
 use sluice_core::stats::{BillingStats, WriterStats};
-use sluice_core::time::Mono;
 use sluice_core::topic::Topics;
 use sluice_sinks::output::{AckMode, Output};
 use sluice_sinks::sink::Sink;
 use sluice_sinks::spool::{Spool, SpoolError};
-use sluice_sinks::writer::{self, Summary, WriterHandle, WriterSpool};
+use sluice_sinks::writer::{self, WriterHandle, WriterSpool};
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use std::time::Duration;
+use tracing::{info, warn};
 
 /// Submissions a queue holds: with one per core and turn, seconds of a stalled writer. Bytes are bounded on
 /// admission.
@@ -61,12 +64,6 @@ const QUEUE_SUBMISSIONS: usize = 1_024;
 
 /// How often files of TLS, and the suppress list, are looked at.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a writer has to report after the drain deadline.
-const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the disk of a spool has for its last calls.
-const SPOOL_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process could not be assembled.
 #[derive(Debug, thiserror::Error)]
@@ -215,51 +212,6 @@ pub fn run(config: &Config) -> Result<ExitCode, AppError> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// The signals that the process handles. Registering a handler disables a signal's default action, so
-/// signals that are registered and never read are ignored.
-struct Signals {
-    /// SIGTERM, SIGINT, SIGQUIT: drain. Further ones change nothing, the drain is under way.
-    end: [Signal; 3],
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        let ignored = [
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-            // A file over RLIMIT_FSIZE: the write fails as well, and the process survives.
-            SignalKind::from_raw(libc::SIGXFSZ),
-        ];
-        for kind in ignored {
-            // tokio keeps the handler for the life of the process, even when the listener is dropped.
-            drop(signal(kind)?);
-        }
-        Ok(Signals {
-            end: [
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::quit())?,
-            ],
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn wait_for_end(&mut self) {
-        let [terminate, interrupt, quit] = &mut self.end;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = quit.recv() => return,
-                _ = self.hangup.recv() => {
-                    info!("SIGHUP: settings cannot be reloaded, the process goes on with those it has");
-                }
-            }
-        }
-    }
 }
 
 /// Loads what the listeners need of their files.
@@ -654,143 +606,4 @@ fn topics_of(output: &Output) -> Option<Arc<Topics>> {
         rule.template.clone(),
         rule.topics_max,
     )))
-}
-
-/// Drains; true if nothing was left behind.
-fn shut_down(
-    config: &Config,
-    clock: Clock,
-    drain: &Drain,
-    workers: Workers,
-    outputs: Vec<RunningOutput>,
-) -> bool {
-    let deadline = clock.now() + config.drain.deadline;
-    info!(
-        grace_ms = config.drain.grace.as_millis() as u64,
-        "asked to end: health says 503, requests are still served"
-    );
-    drain.refuse();
-    thread::sleep(config.drain.grace);
-
-    info!("nothing is accepted any more, requests in progress are answered");
-    drain.drain(clock.now() + config.ack.deadline + Duration::from_secs(1));
-    let mut clean = true;
-    if let Err(panicked) = workers.join() {
-        error!(%panicked, "a core did not end as it should");
-        clean = false;
-    }
-    info!("all cores have ended, outputs are flushed");
-    for output in outputs {
-        clean &= end_output(output, clock, deadline);
-    }
-    clean
-}
-
-/// Waits for the writers of an output and logs their counts.
-fn end_output(output: RunningOutput, clock: Clock, deadline: Mono) -> bool {
-    // The cores have dropped their senders. Dropping these closes the queues, so the writers drain.
-    drop(output.queues);
-    let mut total = Summary::default();
-    let mut clean = true;
-    for (handle, stats) in output.handles.into_iter().zip(&output.stats) {
-        while !handle.thread.is_finished() && clock.now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if !handle.thread.is_finished() {
-            warn!(
-                output = output.name,
-                "the time to drain is over, what waits is given up"
-            );
-            // An error means that the writer has ended meanwhile.
-            let _ = handle.stop.send(true);
-            let give_up = clock.now() + WRITER_SHUTDOWN_TIMEOUT;
-            while !handle.thread.is_finished() && clock.now() < give_up {
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        if !handle.thread.is_finished() {
-            error!(
-                output = output.name,
-                records = stats.held.get(),
-                "a call of the sink does not end, its records' fate is unknown"
-            );
-            clean = false;
-            continue;
-        }
-        match handle.thread.join() {
-            Ok(summary) => {
-                total.tally.received += summary.tally.received;
-                total.tally.delivered += summary.tally.delivered;
-                total.tally.spooled += summary.tally.spooled;
-                total.tally.refused += summary.tally.refused;
-                total.left_behind += summary.left_behind;
-                total.kept_bytes += summary.kept_bytes;
-            }
-            Err(_) => {
-                error!(output = output.name, "a writer panicked");
-                clean = false;
-            }
-        }
-    }
-    let Summary {
-        tally,
-        left_behind,
-        kept_bytes,
-    } = total;
-    info!(
-        output = output.name,
-        received = tally.received,
-        delivered = tally.delivered,
-        spooled = tally.spooled,
-        refused = tally.refused,
-        left_behind,
-        kept_bytes,
-        "output flushed"
-    );
-    if kept_bytes > 0 {
-        warn!(
-            output = output.name,
-            kept_bytes,
-            "confirmed events stay on the disk of this host: the next start uploads them"
-        );
-    }
-    let spooled = output
-        .spool
-        .is_none_or(|spool| end_spool(&output.name, spool));
-    clean && left_behind == 0 && kept_bytes == 0 && spooled
-}
-
-/// Waits for the thread of a spool, whose writers have ended. True if nothing is left on its disk.
-fn end_spool(output: &str, spool: Spool) -> bool {
-    let stats = Arc::clone(spool.stats());
-    let thread = spool.close();
-    let give_up = Instant::now() + SPOOL_SHUTDOWN_TIMEOUT;
-    while !thread.is_finished() && Instant::now() < give_up {
-        thread::sleep(Duration::from_millis(5));
-    }
-    if !thread.is_finished() {
-        error!(output, "a call of the spool's disk does not end");
-        return false;
-    }
-    if thread.join().is_err() {
-        error!(output, "the spool's thread panicked");
-        return false;
-    }
-    let (waiting_bytes, lost_bytes) = (stats.waiting_bytes.get(), stats.lost_bytes.get());
-    if waiting_bytes > 0 {
-        warn!(
-            output,
-            records = stats.waiting_records.get(),
-            waiting_bytes,
-            "confirmed events stay in the spool on the disk of this host: the next start delivers them"
-        );
-    }
-    if lost_bytes > 0 {
-        warn!(
-            output,
-            lost_bytes,
-            "the spool holds confirmed events that are damaged or that the destination refused: see `sluice spool list`"
-        );
-    }
-    waiting_bytes == 0 && lost_bytes == 0
 }

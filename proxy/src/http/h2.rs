@@ -5,8 +5,12 @@
 //! the byte budget as it arrives.
 
 mod frames;
+mod tasks;
+mod transport;
 
 use self::frames::FrameCount;
+use self::tasks::{OnThisCore, Tasks};
+use self::transport::H2Io;
 use super::Handler;
 use super::accepted::OVERFLOW_DEADLINE;
 use super::answer::{Answer, ErrorBody};
@@ -18,7 +22,6 @@ use super::server::{HttpServer, Request};
 use super::transport::Transport;
 use crate::error_code as code;
 use crate::net::listener::give_way;
-use crate::runtime::context::WorkerContext;
 use crate::runtime::drain::DrainPhase;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST};
@@ -26,18 +29,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use sluice_core::budget::{ByteBudget, PARTS_PER_SOURCE, Permit, Source};
+use sluice_core::budget::{ByteBudget, Permit, Source};
 use sluice_core::time::Mono;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Requests that a connection may have under way.
@@ -565,181 +566,5 @@ impl http_body::Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.bytes.size_hint()
-    }
-}
-
-/// Streams are tasks of the core that their connection is on, for a bounded time. Their number is bounded, too, in
-/// all and for each client: a thousand connections can begin a hundred each with a few KiB.
-#[derive(Clone)]
-struct OnThisCore {
-    stream_life: Duration,
-    tasks: Rc<Tasks>,
-}
-
-/// The tasks of a connection's streams.
-struct Tasks {
-    context: Rc<WorkerContext>,
-    source: Option<Source>,
-    count: Cell<u64>,
-    /// For their memory, while there are any.
-    permit: RefCell<Option<Permit>>,
-}
-
-impl Tasks {
-    /// Memory that the tasks of all connections of a core may take: half of what its bodies may. One connection can
-    /// always have all of its streams, though one client has an eighth of it.
-    fn budget(bodies: &ByteBudget) -> ByteBudget {
-        let least = u64::from(STREAMS_MAX) * TASK_BYTES * PARTS_PER_SOURCE;
-        ByteBudget::new((bodies.limit() / 2).max(least))
-    }
-
-    /// One task more; `None` when there is no memory for it, or its client has too many.
-    fn begin(self: &Rc<Tasks>) -> Option<Task> {
-        let count = self.count.get() + 1;
-        let bytes = count.next_multiple_of(TASKS_AT_ONCE) * TASK_BYTES;
-        let mut permit = self.permit.borrow_mut();
-        match &mut *permit {
-            Some(permit) => {
-                if permit.bytes() < bytes && !permit.try_resize(bytes) {
-                    return None;
-                }
-            }
-            None => {
-                let tasks = || Tasks::budget(&self.context.budget);
-                let tasks = self.context.http2_tasks.get_or_init(tasks);
-                *permit = Some(tasks.try_reserve(bytes, self.source)?);
-            }
-        }
-        self.count.set(count);
-        Some(Task(Rc::clone(self)))
-    }
-}
-
-/// A stream's task, counted.
-struct Task(Rc<Tasks>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        let tasks = &self.0;
-        let left = tasks.count.get() - 1;
-        tasks.count.set(left);
-        if left == 0 {
-            tasks.permit.replace(None);
-        }
-    }
-}
-
-impl<F> Executor<F> for OnThisCore
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        let Some(task) = self.tasks.begin() else {
-            // A stream that is dropped is reset.
-            self.tasks.context.stats.shed_budget.increment();
-            return;
-        };
-        let life = self.stream_life;
-        drop(monoio::spawn(async move {
-            // Past its time it is reset, too.
-            let _ = monoio::time::timeout(life, stream).await;
-            drop(task);
-        }));
-    }
-}
-
-/// The transport as hyper sees it.
-struct H2Io<H> {
-    transport: Rc<Transport>,
-    early: Vec<u8>,
-    frames: FrameCount,
-    server: Rc<HttpServer<H>>,
-    backlog: Rc<Backlog>,
-}
-
-impl<H> H2Io<H> {
-    /// Counts what is read, and the frames in it.
-    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let turn_bytes = &self.backlog.turn_bytes;
-        turn_bytes.set(turn_bytes.get() + bytes.len());
-        let context = &self.server.context;
-        self.frames.pass(bytes, context.recent()).map_err(|error| {
-            context.stats.http2_floods.increment();
-            io::Error::other(error)
-        })
-    }
-
-    /// Notes whether the kernel takes what is written.
-    fn note<T>(&self, cx: &Context<'_>, write: Poll<T>) -> Poll<T> {
-        let blocked = &self.backlog.blocked;
-        match (write.is_pending(), blocked.get()) {
-            (true, None) => blocked.set(Some(self.server.context.recent())),
-            (false, Some(_)) => {
-                blocked.set(None);
-                // Reading goes on.
-                cx.waker().wake_by_ref();
-            }
-            _ => {}
-        }
-        write
-    }
-}
-
-impl<H: Handler> hyper::rt::Read for H2Io<H> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.early.is_empty() {
-            let bytes = this.early.len().min(buffer.remaining());
-            let rest = this.early.split_off(bytes);
-            let next = std::mem::replace(&mut this.early, rest);
-            buffer.put_slice(&next);
-            return Poll::Ready(this.pass(&next));
-        }
-        if this.backlog.turn_bytes.get() >= TURN_BYTES {
-            // The connection's task sees that, and comes back.
-            return Poll::Pending;
-        }
-        if this.backlog.blocked.get().is_some() {
-            // Who does not read answers asks for no more of them; the write wakes the task.
-            return Poll::Pending;
-        }
-        let server = Rc::clone(&this.server);
-        let mut scratch = server.scratch.borrow_mut();
-        let room = buffer.remaining().min(scratch.len());
-        let read = ready!(this.transport.poll_read(cx, &mut scratch[..room]))?;
-        let stats = &this.server.context.stats;
-        stats.bytes_received.add(read as u64);
-        buffer.put_slice(&scratch[..read]);
-        Poll::Ready(this.pass(&scratch[..read]))
-    }
-}
-
-impl<H: Handler> hyper::rt::Write for H2Io<H> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let write = self.transport.poll_write(cx, bytes);
-        let written = ready!(self.note(cx, write))?;
-        let stats = &self.server.context.stats;
-        stats.bytes_sent.add(written as u64);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = self.transport.poll_flush(cx);
-        if flush.is_ready() {
-            self.backlog.clear();
-        }
-        self.note(cx, flush)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.poll_close(cx)
     }
 }
