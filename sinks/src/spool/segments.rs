@@ -4,15 +4,20 @@
 //! A segment is removed once all its records are settled. Until then nothing in it is marked as settled, so that
 //! after a crash up to [`SEGMENT_BYTES_MAX`] of records may be delivered twice.
 
+mod aside;
+mod listing;
+
 use super::record::{Entry, Found, SEGMENT_HEAD, find, salt_of, segment_head};
 use crate::disk::Failure;
 use crate::disk::grow::{After, Growing};
-use crate::disk::store::{Store, StoreFile, write_all};
+use crate::disk::store::{Store, StoreFile};
 use bytes::Bytes;
+use listing::segment_name;
+pub(super) use listing::{Content, Kind, Listed, content, list};
 use sluice_core::stats::SpoolStats;
 use sluice_core::time::Wall;
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -32,14 +37,6 @@ const QUIET: Duration = Duration::from_secs(1);
 /// The first and the longest wait before a segment that cannot be read is tried again.
 const BLOCKED_WAIT: Duration = Duration::from_secs(1);
 const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(60);
-
-const SEGMENT_SUFFIX: &str = ".spool";
-/// Bytes in the middle of a segment that are no record.
-pub(super) const BAD_SUFFIX: &str = ".bad";
-/// Bytes at the end of a segment that are no record.
-pub(super) const TORN_SUFFIX: &str = ".torn";
-/// A segment of records that the destination refused for good.
-pub(super) const REFUSED_SUFFIX: &str = ".refused";
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,52 +388,6 @@ impl Segments {
         }
     }
 
-    /// Copies bytes that are no record beside their segment.
-    fn put_aside(&mut self, at: usize, offset: u64, content: &[u8], is_tail: bool) {
-        let Some(segment) = self.known.get_mut(at) else {
-            return;
-        };
-        let range = offset..offset + content.len() as u64;
-        if segment.damaged.contains(&range) {
-            return;
-        }
-        segment.damaged.push(range);
-        let suffix = if is_tail { TORN_SUFFIX } else { BAD_SUFFIX };
-        let mut path = segment.path.clone().into_os_string();
-        path.push(format!(".{offset}{suffix}"));
-        let path = PathBuf::from(path);
-        warn!(
-            segment = %segment.path.display(),
-            offset,
-            bytes = content.len(),
-            is_tail,
-            "bytes of a segment are no record: put aside"
-        );
-        // An earlier start may have been here; it counted them then, as this one did when it listed the directory.
-        if path.exists() {
-            return;
-        }
-        let copied = self.store.create_file(&path).and_then(|mut file| {
-            write_all(&mut *file, content)?;
-            file.sync()?;
-            self.store.sync_dir(&self.dir)
-        });
-        if let Err(error) = copied {
-            warn!(
-                segment = %segment.path.display(),
-                %error,
-                "cannot put bytes aside: the segment stays on disk"
-            );
-            let _ = self.store.remove_file(&path);
-            segment.is_kept = true;
-        }
-        let bytes = content.len() as u64;
-        self.aside.bytes += bytes;
-        if !is_tail {
-            self.aside.lost_bytes += bytes;
-        }
-    }
-
     /// Reads the oldest records that were not read, about [`READ_BYTES`] of them, in order.
     pub(super) fn read(&mut self) -> Vec<(Place, Entry)> {
         let now = Instant::now();
@@ -524,56 +475,6 @@ impl Segments {
             segment.outstanding = segment.outstanding.saturating_sub(1);
             segment.waiting_records = segment.waiting_records.saturating_sub(1);
             segment.waiting_bytes = segment.waiting_bytes.saturating_sub(u64::from(place.bytes));
-        }
-    }
-
-    /// Keeps records that the destination refused for good in a file of their own. Where that fails they are not
-    /// settled, so that their segment stays.
-    pub(super) fn refused(&mut self, records: &[(Place, Entry)]) {
-        self.stats.refused_records.add(records.len() as u64);
-        match self.append_refused(records) {
-            Ok(bytes) => {
-                self.aside.bytes += bytes;
-                self.aside.lost_bytes += bytes;
-                for (place, _) in records {
-                    self.forget(*place);
-                }
-            }
-            Err(Failure { doing, error, .. }) => {
-                warn!(dir = %self.dir.display(), doing, %error, "cannot put refused records aside: their segment stays on disk");
-            }
-        }
-    }
-
-    fn append_refused(&mut self, records: &[(Place, Entry)]) -> Result<u64, Failure> {
-        let (file, salt) = match self.refused.take() {
-            Some(refused) => refused,
-            None => {
-                let salt = fastrand::u64(..);
-                let mut name = segment_name((self.clock)(), salt);
-                name.push_str(REFUSED_SUFFIX);
-                let path = self.dir.join(name);
-                let file = self
-                    .create_file(&path)
-                    .map_err(|error| Failure::new("create", error))?;
-                (Growing::new(path, file), salt)
-            }
-        };
-        let mut bytes = Vec::new();
-        if file.synced_bytes() == 0 {
-            bytes = segment_head(salt);
-        }
-        for (_, entry) in records {
-            entry
-                .encode(salt, &mut bytes)
-                .map_err(|error| Failure::new("encode", io::Error::other(error)))?;
-        }
-        match file.append(&bytes) {
-            Ok(file) => {
-                self.refused = Some((file, salt));
-                Ok(bytes.len() as u64)
-            }
-            Err((failure, _)) => Err(failure),
         }
     }
 
@@ -666,111 +567,6 @@ fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
     let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
     file.take(wanted).read_to_end(&mut bytes)?;
     Ok(Bytes::from(bytes))
-}
-
-/// `<seconds>-<nanoseconds>-<salt>.spool`, so that names sort by age.
-fn segment_name(now: Wall, salt: u64) -> String {
-    format!(
-        "{:012}-{:09}-{salt:016x}{SEGMENT_SUFFIX}",
-        now.secs, now.nanos
-    )
-}
-
-/// Seconds and salt of a segment's name.
-fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
-    let mut parts = name.strip_suffix(SEGMENT_SUFFIX)?.split('-');
-    let (secs, nanos, salt) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let has_form = parts.next().is_none()
-        && is_plain(secs)
-        && is_plain(nanos)
-        && nanos.len() == 9
-        && salt.len() == 16;
-    has_form.then_some(())?;
-    Some((secs.parse().ok()?, u64::from_str_radix(salt, 16).ok()?))
-}
-
-/// What a file of the directory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Segment { began_secs: u64, salt: u64 },
-    Torn,
-    Bad,
-    Refused,
-    Foreign,
-}
-
-/// A file of the directory.
-#[derive(Clone, Debug)]
-pub(super) struct Listed {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) kind: Kind,
-}
-
-/// The files of a spool directory, oldest segment first. Hidden ones are not listed.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<Listed>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
-        let kind = match parse_segment_name(&name) {
-            Some((began_secs, salt)) => Kind::Segment { began_secs, salt },
-            None if name.ends_with(TORN_SUFFIX) => Kind::Torn,
-            None if name.ends_with(BAD_SUFFIX) => Kind::Bad,
-            None if name.ends_with(REFUSED_SUFFIX) => Kind::Refused,
-            // Another output's: one that was made for a name in a list.
-            None if entry.path().is_dir() => continue,
-            None => Kind::Foreign,
-        };
-        // One that cannot be asked is in the list all the same, as what cannot be read.
-        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
-        let path = entry.path();
-        found.push(Listed { path, bytes, kind });
-    }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
-}
-
-/// What a segment holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) entries: Vec<Entry>,
-    /// Bytes that are no record, with more records behind them.
-    pub(super) bad_bytes: u64,
-    /// Bytes at the end that are no record.
-    pub(super) torn_bytes: u64,
-}
-
-/// All that a segment holds, without changing it.
-pub(super) fn content(listed: &Listed) -> io::Result<Content> {
-    let bytes = read_range(&listed.path, 0..listed.bytes)?;
-    let salt = match (salt_of(&bytes), listed.kind) {
-        (Some(salt), _) | (None, Kind::Segment { salt, .. }) => salt,
-        (None, _) => return Err(io::Error::other("its head is damaged")),
-    };
-    let mut content = Content::default();
-    let mut from = SEGMENT_HEAD.min(bytes.len());
-    loop {
-        match find(&bytes, salt, from) {
-            Found::Record(entry, next) => {
-                content.entries.push(entry);
-                from = next;
-            }
-            Found::Damage(range) => {
-                from = range.end;
-                let length = range.len() as u64;
-                match range.end == bytes.len() {
-                    true => content.torn_bytes += length,
-                    false => content.bad_bytes += length,
-                }
-            }
-            Found::End => return Ok(content),
-        }
-    }
 }
 
 /// A file whose appends are not synced: the kernel writes them when it likes.
