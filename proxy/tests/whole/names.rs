@@ -141,6 +141,24 @@ fn a_stream_that_fails_spools_its_own_events_only() {
     proxy.end_cleanly();
 }
 
+#[test]
+fn a_missing_stream_refuses_its_own_events_only() {
+    let service = kinesis();
+    create_stream(&service, "clicks-view");
+    let dir = tempdir().unwrap();
+    let output = format!(
+        "type = \"kinesis\"\nstream = \"clicks\"\nstreams = [\"clicks-buy\", \"clicks-view\"]\n\
+         endpoint_url = \"{}\"\n",
+        service.url()
+    );
+    let proxy = Proxy::start(dir.path(), &settings(&output, "clicks-{type}"));
+    assert_eq!(send(&proxy, &MIXED[..1]), 503);
+    assert_eq!(send(&proxy, &MIXED[3..]), 200);
+    assert_eq!(send(&proxy, &MIXED[1..2]), 200);
+    assert_eq!(in_stream(&service, "clicks-view"), STORED[1]);
+    proxy.end_cleanly();
+}
+
 #[cfg(feature = "sqs")]
 #[test]
 fn events_of_each_type_reach_their_own_queue() {
