@@ -187,10 +187,7 @@ pub(super) async fn a_container_in_a_known_wrong_shard_is_sent_again(client: Cli
 #[tokio::test]
 async fn only_bytes_bound_the_quota_of_containers() {
     let server = two_shards().await;
-    let quota = aggregating(&server, Client::Cbor)
-        .await
-        .quota()
-        .unwrap();
+    let quota = aggregating(&server, Client::Cbor).await.quota().unwrap();
     assert_eq!((quota.records_per_s, quota.bytes_per_s), (2 << 20, 2 << 20));
 }
 
