@@ -78,6 +78,8 @@ fn a_record_over_the_size_goes_alone_between_others() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn containers_keep_order_keys_and_their_shards_hash(
         records in prop::collection::vec(

@@ -93,17 +93,18 @@ impl Stream {
         stored
     }
 
-    /// Splits the shard of the lowest hashes in the middle and merges its halves, five times, with a while in between.
+    /// Splits the shard of the lowest hashes and merges its parts, five times, each time elsewhere and with a while in
+    /// between.
     pub(crate) async fn reshard_ten_times(&self) {
-        for _ in 0..5 {
+        for sixths in 1..=5 {
             sleep(Duration::from_millis(250)).await;
             let shard = self.open_shards().await.remove(0);
             let [first, last] = hashes(&shard).map(|hash| hash.parse::<u128>().unwrap());
             let split = self.client.split_shard().stream_name(&self.name);
             let split = split.shard_to_split(shard.shard_id());
-            let middle = first + (last - first) / 2;
+            let at = first + (last - first) / 6 * sixths;
             split
-                .new_starting_hash_key(middle.to_string())
+                .new_starting_hash_key(at.to_string())
                 .send()
                 .await
                 .unwrap();

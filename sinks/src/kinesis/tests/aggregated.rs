@@ -131,11 +131,14 @@ pub(super) async fn an_invalid_container_is_retried_record_by_record(client: Cli
 pub(super) async fn without_shards_or_keys_nothing_is_aggregated(client: Client) {
     let unlisted = server().await;
     let auto = two_shards().await;
-    let mut described = describe(json!({"RecordDistributionStrategy": "AUTO"}));
-    described["Shards"] = auto.script.lock().unwrap().describe["Shards"].clone();
-    auto.script.lock().unwrap().describe = described;
-    for server in [unlisted, auto] {
-        let sink = aggregating(&server, client).await;
+    let sinks = [
+        aggregating(&unlisted, client).await,
+        aggregating(&auto, client).await,
+    ];
+    // It was by key when the shards were listed.
+    auto.script.lock().unwrap().describe = describe(json!({"RecordDistributionStrategy": "AUTO"}));
+    assert!(sinks[1].stream.refresh(true).await);
+    for (server, sink) in [unlisted, auto].iter().zip(sinks) {
         assert_eq!(sink.write(&five()).await, [DELIVERED; 5]);
         assert_eq!(shapes(&server.puts()), (0, 5));
         assert_eq!(sink.limits().batch_records_max, BATCH_RECORDS_CEILING);
