@@ -6,10 +6,13 @@ use crate::config::groups::{self, Group, is_default};
 use crate::routing::{Place, Routing};
 use sluice_core::ack::OutputId;
 use sluice_core::letter::{Letters, Reason};
+use sluice_core::prepared::RecordLimits;
 use sluice_core::route::OutputSet;
 use sluice_sinks::output::{Output, is_name};
 use sluice_sinks::settings;
 use sluice_sinks::settings::{Given, Reader, list, text};
+use sluice_sinks::sink::Sink;
+use std::sync::Arc;
 
 /// Its section.
 pub const SECTION: &str = "dead_letters";
@@ -137,4 +140,20 @@ pub struct Limiting {
     pub events: OutputSet,
     /// Letters have to fit each of these.
     pub letters: OutputSet,
+}
+
+impl Limiting {
+    /// The limits as they are now, of these sinks in configuration order.
+    pub(crate) fn now(&self, sinks: &[Arc<dyn Sink>]) -> RecordLimits {
+        let limit = |among: OutputSet| {
+            let sinks = (0..).map(OutputId).zip(sinks);
+            let sinks = sinks.filter(|(id, _)| among.contains(*id));
+            let limits = sinks.map(|(_, sink)| sink.limits().record_bytes_max);
+            limits.min().unwrap_or(0)
+        };
+        RecordLimits {
+            records: limit(self.events),
+            letters: limit(self.letters),
+        }
+    }
 }

@@ -29,18 +29,17 @@ use crate::outputs::Outputs;
 use crate::runtime::context::WorkerContext;
 use crate::verdict::Verdict;
 use bytes::Bytes;
-use sluice_core::ack::{AckQueue, OutputId, RequestKey};
+use sluice_core::ack::{AckQueue, RequestKey};
 use sluice_core::budget::Permit;
 use sluice_core::inflate::{Codings, looks_like_events};
 use sluice_core::intake::{
     Intake, IntakeSettings, OutputRule, Resolution, RetryAfter, Shed, ShedReason,
 };
 use sluice_core::plan::{Mode, Plan};
-use sluice_core::prepared::{Prepared, RecordLimits};
+use sluice_core::prepared::Prepared;
 use sluice_core::privacy::{AddressRule, Shown};
 use sluice_core::reject::Reject;
 use sluice_core::request::query_as_object;
-use sluice_core::route::OutputSet;
 use sluice_core::sent::SentBody;
 use sluice_core::stats::{EndpointLabel, WorkerStats};
 use sluice_core::time::Mono;
@@ -298,7 +297,7 @@ impl Ingest {
             privacy: head.privacy(),
         };
         let sent_bytes = head.bytes() + bytes.len();
-        let limits = self.record_limits();
+        let limits = self.settings.limiting.now(&self.sinks.borrow());
         let settings = Arc::clone(&self.settings);
         let offloaded = self.offload.run(move || {
             let sent = SentBody {
@@ -388,21 +387,6 @@ impl Ingest {
         }
     }
 
-    /// The smallest limits among the outputs.
-    fn record_limits(&self) -> RecordLimits {
-        let sinks = self.sinks.borrow();
-        let limit = |among: OutputSet| {
-            let sinks = (0..).map(OutputId).zip(&*sinks);
-            let sinks = sinks.filter(|(id, _)| among.contains(*id));
-            let limits = sinks.map(|(_, sink)| sink.limits().record_bytes_max);
-            limits.min().unwrap_or(0)
-        };
-        RecordLimits {
-            records: limit(self.settings.limiting.events),
-            letters: limit(self.settings.limiting.letters),
-        }
-    }
-
     /// Turns a body into records.
     fn run(
         &self,
@@ -414,7 +398,8 @@ impl Ingest {
     ) -> Result<(), Reject> {
         let request = context_of(head, forwarded_for, plan.endpoint());
         let plan = plan.of(&self.settings);
-        plan.run(&request, body, self.record_limits(), prepared)
+        let limits = self.settings.limiting.now(&self.sinks.borrow());
+        plan.run(&request, body, limits, prepared)
     }
 
     fn count(&self, prepared: &Prepared, plan: WhichPlan) {

@@ -18,7 +18,7 @@ use crate::verdict::LISTED_MAX;
 use crate::worker::ProxyProtocol;
 use bytes::Bytes;
 use letter::Line;
-use sluice_sinks::door::{Door, Heard};
+use sluice_sinks::door::Door;
 use sluice_sinks::runtime;
 use source::{SourceError, Sources};
 use state::{State, StateError};
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -65,7 +66,7 @@ pub enum ReplayError {
         /// What is wrong.
         source: StateError,
     },
-    /// There is nowhere to send to.
+    /// There is nowhere to send to, or what is there takes no events.
     #[error("{0}")]
     Door(String),
     /// The system.
@@ -134,11 +135,8 @@ pub fn run(config: &Config, command: &Replay) -> Result<ExitCode, ReplayError> {
         // Writing to a String cannot fail.
         let _ = write!(what, ", {only}");
     }
-    let in_state = |source: StateError| ReplayError::State {
-        path: command.state.display().to_string(),
-        source,
-    };
-    let state = State::open(&command.state, &what, command.dry_run).map_err(in_state)?;
+    let state = State::open(&command.state, &what, command.dry_run)
+        .map_err(|error| state_error(&command.state, error))?;
     let mut replay = Running {
         // Nothing is sent in a dry run.
         door: match command.dry_run {
@@ -150,6 +148,7 @@ pub fn run(config: &Config, command: &Replay) -> Result<ExitCode, ReplayError> {
             .timeout_s
             .map(|s| Instant::now() + Duration::from_secs(s)),
         state,
+        state_path: command.state.clone(),
         counts: Counts::default(),
         batch: Vec::new(),
         batch_bytes: 0,
@@ -172,7 +171,7 @@ pub fn run(config: &Config, command: &Replay) -> Result<ExitCode, ReplayError> {
             }
             if let Line::Event { reason, json } = replay.read(&line, command) {
                 if !replay.has_room(&json) {
-                    replay.send(&source.name, number - 1).map_err(in_state)?;
+                    replay.send(&source.name, number - 1)?;
                 }
                 replay.batch_bytes += json.len();
                 replay.batch.push((reason, json));
@@ -181,9 +180,7 @@ pub fn run(config: &Config, command: &Replay) -> Result<ExitCode, ReplayError> {
                 break;
             }
         }
-        replay
-            .send(&source.name, number.max(done_before))
-            .map_err(in_state)?;
+        replay.send(&source.name, number.max(done_before))?;
         if replay.counts.is_stopped {
             break;
         }
@@ -197,6 +194,13 @@ pub fn run(config: &Config, command: &Replay) -> Result<ExitCode, ReplayError> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+fn state_error(path: &Path, source: StateError) -> ReplayError {
+    ReplayError::State {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 /// The events' endpoint of the first listener.
@@ -225,6 +229,7 @@ struct Running<'r> {
     runtime: &'r Runtime,
     until: Option<Instant>,
     state: State,
+    state_path: PathBuf,
     counts: Counts,
     /// Events that were read and not sent, each with the reason of its letter.
     batch: Vec<(String, Vec<u8>)>,
@@ -250,13 +255,14 @@ impl Running<'_> {
     }
 
     /// Sends what was gathered, and notes that so many lines of its source are done.
-    fn send(&mut self, source: &str, lines: u64) -> Result<(), StateError> {
+    fn send(&mut self, source: &str, lines: u64) -> Result<(), ReplayError> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         if self.door.is_none() {
             self.taken(&batch, &[]);
-        } else if self.deliver(&batch) {
-            self.state.set(source, lines)?;
+        } else if self.deliver(&batch)? {
+            let noted = self.state.set(source, lines);
+            noted.map_err(|error| state_error(&self.state_path, error.into()))?;
             self.counts.is_stopped = self.until.is_some_and(|until| Instant::now() >= until);
         } else {
             self.counts.is_stopped = true;
@@ -265,50 +271,50 @@ impl Running<'_> {
     }
 
     /// Sends events until they are taken or refused; `false` if the time is over first.
-    fn deliver(&mut self, batch: &[(String, Vec<u8>)]) -> bool {
+    ///
+    /// # Errors
+    /// The door is none for events.
+    fn deliver(&mut self, batch: &[(String, Vec<u8>)]) -> Result<bool, ReplayError> {
         let Some(door) = self.door.as_ref().filter(|_| !batch.is_empty()) else {
-            return true;
+            return Ok(true);
         };
         let events: Vec<&[u8]> = batch.iter().map(|(_, json)| &json[..]).collect();
         let body = [&b"["[..], &events.join(&b","[..]), b"]"].concat();
         let body = Bytes::from(body);
         let mut is_told = false;
         loop {
-            let heard = self.runtime.block_on(door.post(body.clone()));
-            let (wait, why) = match heard {
-                Ok(Heard {
-                    status: 200..=299,
-                    body,
-                    ..
-                }) => {
-                    self.taken(batch, &rejected(&body));
-                    return true;
-                }
-                Ok(Heard {
-                    status: 400..=499,
-                    body,
-                    ..
-                }) if batch.len() == 1 => {
-                    if self.counts.refused == 0 {
-                        warn!(answer = %String::from_utf8_lossy(&body), "an event is refused again");
-                    }
-                    self.counts.refused += 1;
-                    return true;
-                }
-                // One of them, or all together.
-                Ok(Heard {
-                    status: 400..=407 | 409..=428 | 430..=499,
-                    ..
-                }) => {
-                    let (first, second) = batch.split_at(batch.len() / 2);
-                    return self.deliver(first) && self.deliver(second);
-                }
-                Ok(Heard {
-                    status,
-                    retry_after,
-                    ..
-                }) => (retry_after.unwrap_or(WAIT), format!("status {status}")),
+            let (wait, why) = match self.runtime.block_on(door.post(body.clone())) {
                 Err(error) => (WAIT, error),
+                Ok(heard) => match heard.status {
+                    200..=299 => {
+                        self.taken(batch, &rejected(&heard.body));
+                        return Ok(true);
+                    }
+                    // The events' fault: of one of them, or of all together.
+                    400 | 413 | 422 => match batch {
+                        [_] => {
+                            if self.counts.refused == 0 {
+                                let answer = String::from_utf8_lossy(&heard.body);
+                                warn!(%answer, "an event is refused again");
+                            }
+                            self.counts.refused += 1;
+                            return Ok(true);
+                        }
+                        batch => {
+                            let (first, second) = batch.split_at(batch.len() / 2);
+                            return Ok(self.deliver(first)? && self.deliver(second)?);
+                        }
+                    },
+                    408 | 429 | 500..=599 => {
+                        let why = format!("status {}", heard.status);
+                        (heard.retry_after.unwrap_or(WAIT), why)
+                    }
+                    status => {
+                        let answer = String::from_utf8_lossy(&heard.body);
+                        let why = format!("the door answers {status}: {answer:.500}");
+                        return Err(ReplayError::Door(why));
+                    }
+                },
             };
             if !is_told {
                 warn!(why, "the door does not take events, they are sent again");
@@ -319,7 +325,7 @@ impl Running<'_> {
                 .until
                 .is_some_and(|until| Instant::now() + wait >= until)
             {
-                return false;
+                return Ok(false);
             }
             std::thread::sleep(wait);
         }

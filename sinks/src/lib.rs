@@ -31,6 +31,8 @@ pub mod sqs;
 pub mod writer;
 
 use output::OutputType;
+#[cfg(feature = "s3")]
+pub use s3::objects;
 
 /// The types of outputs in this build.
 pub const TYPES: &[OutputType] = &[

@@ -165,7 +165,7 @@ fn objects<'r>(
     prefix: &str,
     runtime: &'r Runtime,
 ) -> Result<(Vec<Source>, ReadObject<'r>), String> {
-    use sluice_sinks::s3::objects::Objects;
+    use sluice_sinks::objects::Objects;
 
     let objects = runtime.block_on(Objects::open(bucket))?;
     let listed = runtime.block_on(objects.list(prefix))?;

@@ -223,6 +223,27 @@ fn a_replay_waits_for_a_door_that_is_not_there() {
 }
 
 #[test]
+fn a_door_that_is_none_ends_a_replay_with_nothing_done() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("letters.ndjson"), letter(1, 0, "schema")).unwrap();
+    let proxy = Proxy::start(dir.path(), &to_events(dir.path()));
+    let door = |path: &str| {
+        let url = format!("http://{}{path}", proxy.address);
+        ran(dir.path(), &["--from", "letters.ndjson", "--to", &url])
+    };
+    let (code, text) = door("/v1/event");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the door answers 404: "), "{text}");
+    let (code, text) = door(EVENTS);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.starts_with("1 events (schema 1) taken, 0 refused\n"),
+        "{text}"
+    );
+    proxy.end_cleanly();
+}
+
+#[test]
 fn letters_in_a_bucket_are_replayed_from_there() {
     let emulator = Emulator::start(Options::default()).unwrap();
     let dir = tempdir().unwrap();
