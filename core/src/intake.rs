@@ -12,7 +12,7 @@
 //!                                                   Resolution: stored, or in doubt
 //! ```
 //!
-//! Letters go to the output of dead letters once the records are taken ([`letters`]).
+//! Letters go to the output of dead letters once the records are taken (`letters`).
 //!
 //! A record that an output with an open circuit refuses, or would, goes to the one that stands in for it, and the
 //! request waits for that one.
