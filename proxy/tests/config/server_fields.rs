@@ -26,7 +26,7 @@ fn names_of_server_fields_are_bounded_and_different() {
         ("prefix = 's_'\n", "`server_fields.prefix`"),
         (
             "address = 'sluice_addressed_to_nobody_but_the_reader_of_this_very_text'\nclash = 'prefix'\n",
-            "has 69 bytes: a name has 1 to 64 of",
+            "has 66 bytes: a name has 1 to 64 of",
         ),
     ] {
         let found = problem(&fields(settings));
