@@ -387,7 +387,9 @@ fn shape() -> Node {
     shape.property("screen_width").unwrap().types = Types::NUMBER;
     let platform = shape.property("platform").unwrap();
     let mut choices = Choices::default();
-    ["Web", "iOS", "Android"].map(|text| choices.text(text));
+    for text in ["Web", "iOS", "Android"] {
+        choices.text(text);
+    }
     platform.one_of = Some(choices);
     let attributes = shape.property("attributes").unwrap();
     attributes.types = Types::OBJECT;

@@ -178,8 +178,10 @@ impl Choices {
                 let raw = value.get(1..value.len() - 1).unwrap_or_default();
                 let mut buffer = [0; NAME_BYTES_MAX];
                 decoded(raw, raw.contains(&b'\\'), &mut buffer).is_some_and(|text| {
-                    let compare = |known: &Box<str>| known.as_bytes().cmp(text);
-                    self.texts.binary_search_by(compare).is_ok()
+                    let found = self
+                        .texts
+                        .binary_search_by(|known| known.as_bytes().cmp(text));
+                    found.is_ok()
                 })
             }
             Some(b'n') => self.has_null,
@@ -393,9 +395,8 @@ impl Node {
             let reason = "expected one of the listed values";
             return Err(Violation::new("enum", reason));
         }
-        match &self.beyond {
-            Some(check) => check.check(value)?,
-            None => {}
+        if let Some(check) = &self.beyond {
+            check.check(value)?;
         }
         Ok(end)
     }

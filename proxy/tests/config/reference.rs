@@ -63,7 +63,7 @@ fn row(page: &mut String, key: &str, setting: &Setting, default: &str) {
         page,
         "| `{key}` | {}{reload} | {} | {default} |",
         setting.sentence.replace('|', "\\|"),
-        allowed(&setting.form.kind),
+        allowed(&setting.form.kind).replace('|', "\\|"),
     );
 }
 
@@ -137,7 +137,11 @@ fn schemas(page: &mut String) {
     let printed: toml::Table = load(&settings).unwrap().to_toml().parse().unwrap();
     let printed = &printed["schemas"]["event"];
     for setting in SCHEMA_GROUPS.iter().flat_map(|group| group.iter()) {
-        let default = default(setting, printed.get(setting.key));
+        let default = match setting.key {
+            // Nobody waits for the answer.
+            "attempt_timeout_ms" => "`10000`".to_owned(),
+            _ => default(setting, printed.get(setting.key)),
+        };
         row(page, setting.key, setting, &default);
     }
 }
