@@ -334,6 +334,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             ack_deadline: Duration::from_millis(3_900),
         },
         suppressed: Some(Arc::new(empty_suppress_list())),
+        schemas: Arc::default(),
         readiness: Arc::new(Readiness::new(Arc::clone(drain), ["main".to_owned()])),
         started: Wall {
             secs: 1_000,
