@@ -394,8 +394,9 @@ impl Rules {
             *node.property(name).unwrap() = rules.node();
         }
         for name in &self.required {
+            let member = node.property(name).unwrap();
             if self.is_closed && !self.properties.iter().any(|(known, _)| known == name) {
-                node.property(name).unwrap().types = Types::NONE;
+                member.types = Types::NONE;
             }
             node.require(name).unwrap();
         }

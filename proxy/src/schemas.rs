@@ -57,11 +57,11 @@ settings! {
         /// A directory of up to 256 `.json` files that `file` may refer to; `$ref` reads nothing else.
         dir: Option<PathBuf> = None, dir();
         /// What references call `dir`.
-        base_uri: String = BASE_URI.to_owned(), text("a URI that ends with /, at most 256 bytes", is_base_uri);
+        base_uri: String = BASE_URI.to_owned(), text("a URI that ends with /, at most 256 bytes", is_base_uri).default_is("`schema:///`");
         /// The largest event, or part of one, that is checked where keywords are not built in; a larger one breaks the schema.
-        event_bytes_max: usize = 65_536, bytes(1_024, 1_048_576);
+        event_bytes_max: usize = 65_536, bytes(1_024, 1_048_576).default_is("65536");
         /// Fields that have to be there. Of an array on the way, in each of its objects.
-        required: Vec<FieldPath> = Vec::new(), list("fields", DEMANDS_MAX, "paths such as user.id");
+        required: Vec<FieldPath> = Vec::new(), list("fields", DEMANDS_MAX, "paths such as user.id").default_is("`[]`");
         /// Types of fields that are there.
         types: Vec<Demanded<TypeOf>> = Vec::new(), list("fields", DEMANDS_MAX, TypeOf::EXPECTED);
         /// Characters of fields that are texts.

@@ -15,9 +15,12 @@ use sluice_proxy::admin::metrics::{
     FAMILIES, Format, Kind, LimitGauges, OutputSource, Sources, render,
 };
 use sluice_proxy::admin::{Admin, CONNECTIONS_MAX, HEAD_BYTES_MAX, HostPolicy};
+use sluice_proxy::config::{Config, Flags};
+use sluice_proxy::host_info::HostInfo;
 use sluice_proxy::net::tls::{Protocols, Tls, TlsSettings};
 use sluice_proxy::privacy::SuppressFile;
 use sluice_proxy::runtime::drain::Drain;
+use sluice_proxy::schemas::SchemaSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -208,6 +211,17 @@ fn empty_suppress_list() -> SuppressFile {
     SuppressFile::load(file.path(), Vec::new()).unwrap()
 }
 
+/// A schema of a registry, before there is a copy of it.
+fn schemas() -> SchemaSet {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sluice.toml");
+    let text = "paths.collect = 'off'\nrouting.schema = 'orders'\n[schemas.orders]\nregistry = 'confluent'\n\
+                url = 'http://127.0.0.1:1'\nsubject = 's'\ncache_dir = 'none'\n";
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(Some(&file), [], &Flags::default(), HostInfo::detect()).unwrap();
+    SchemaSet::load(&config.schemas, &config.routing).unwrap()
+}
+
 fn sources() -> Sources {
     sources_of(&Arc::default())
 }
@@ -216,7 +230,9 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
     let workers: Vec<_> = [1_u64, 10]
         .into_iter()
         .map(|n| {
-            let stats = WorkerStats::new(2, 2);
+            let stats = WorkerStats::new(2, 2).with_schemas(1);
+            stats.schemas[0].events.add(42 * n);
+            stats.schemas[0].violations[1].add(43 * n);
             stats.connections_accepted.add(n);
             stats.connections_capped.add(2 * n);
             stats.connections_capped_by_address.add(30 * n);
@@ -335,6 +351,7 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
             ack_deadline: Duration::from_millis(3_900),
         },
         suppressed: Some(Arc::new(empty_suppress_list())),
+        schemas: Arc::new(schemas()),
         readiness: Arc::new(Readiness::new(Arc::clone(drain), ["main".to_owned()])),
         started: Wall {
             secs: 1_000,

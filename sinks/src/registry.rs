@@ -22,7 +22,7 @@ const GLUE: JsonService = JsonService {
 };
 const GET_SCHEMA_VERSION: &str = "AWSGlue.GetSchemaVersion";
 /// The header in which servers of Iglu expect their key.
-const IGLU_KEY: HeaderName = HeaderName::from_static("apikey");
+static IGLU_KEY: HeaderName = HeaderName::from_static("apikey");
 /// What every schema of Iglu is written in.
 const IGLU_DIALECT: &str = "http://json-schema.org/draft-04/schema#";
 
@@ -101,7 +101,9 @@ impl Place {
                 version,
             } => glue(aws, registry, schema, *version).await,
             Place::Iglu { url, path, api_key } => {
-                let key = api_key.as_ref().map(|key| (IGLU_KEY, key.0.clone()));
+                let key = api_key
+                    .as_ref()
+                    .map(|key| (IGLU_KEY.clone(), key.0.clone()));
                 let url = format!("{}/schemas/{path}", bare(url));
                 let answer = get(&url, key, aws.attempt_timeout).await?;
                 iglu(&answer)

@@ -16,6 +16,9 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// Members that one object may have to have.
 pub const REQUIRED_MAX: usize = u64::BITS as usize;
 
+/// Up to this many names are compared one by one, which is faster than searching.
+const SCANNED_MAX: usize = 16;
+
 /// Numbers are compared as doubles: whole ones below this are exact.
 pub const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -176,11 +179,16 @@ impl Choices {
         match value.first() {
             Some(b'"') => {
                 let raw = value.get(1..value.len() - 1).unwrap_or_default();
-                let mut buffer = [0; NAME_BYTES_MAX];
-                decoded(raw, raw.contains(&b'\\'), &mut buffer).is_some_and(|text| {
-                    let compare = |known: &Box<str>| known.as_bytes().cmp(text);
-                    self.texts.binary_search_by(compare).is_ok()
-                })
+                let has = |text: &[u8]| {
+                    let found = self
+                        .texts
+                        .binary_search_by(|known| known.as_bytes().cmp(text));
+                    found.is_ok()
+                };
+                match raw.contains(&b'\\') {
+                    false => has(raw),
+                    true => with_unescaped(raw, has).unwrap_or(false),
+                }
             }
             Some(b'n') => self.has_null,
             Some(b't') => self.has_true,
@@ -235,6 +243,8 @@ pub struct Node {
     properties: Vec<Property>,
     /// Bit n is set if some name has n bytes (63: or more), so that one test skips most keys.
     lengths: u64,
+    /// Bit n is set if some name begins with a byte whose last six bits are n.
+    firsts: u64,
     /// Bits of properties that have to be there.
     required: u64,
 }
@@ -282,6 +292,7 @@ impl Default for Node {
             beyond: None,
             properties: Vec::new(),
             lengths: 0,
+            firsts: 0,
             required: 0,
         }
     }
@@ -311,6 +322,7 @@ impl Node {
                 };
                 self.properties.insert(at, property);
                 self.lengths |= 1 << name.len().min(63);
+                self.firsts |= first_bit(name.as_bytes());
                 at
             }
         };
@@ -349,12 +361,21 @@ impl Node {
     /// The property that a key, as it stands between its quotes, names.
     #[inline]
     fn property_of(&self, key: &[u8], is_escaped: bool) -> Option<&Property> {
-        if !is_escaped && self.lengths >> key.len().min(63) & 1 == 0 {
-            return None;
+        if is_escaped {
+            return with_unescaped(key, |name| self.named(name))?;
         }
-        let mut buffer = [0; NAME_BYTES_MAX];
-        let name = decoded(key, is_escaped, &mut buffer)?;
-        self.properties.get(self.find(name).ok()?)
+        let may_be =
+            self.lengths >> key.len().min(63) & 1 == 1 && self.firsts & first_bit(key) != 0;
+        may_be.then(|| self.named(key))?
+    }
+
+    fn named(&self, name: &[u8]) -> Option<&Property> {
+        if self.properties.len() > SCANNED_MAX {
+            return self.properties.get(self.find(name).ok()?);
+        }
+        self.properties
+            .iter()
+            .find(|property| *property.name == *name)
     }
 
     /// The end of the value at `at`.
@@ -393,9 +414,8 @@ impl Node {
             let reason = "expected one of the listed values";
             return Err(Violation::new("enum", reason));
         }
-        match &self.beyond {
-            Some(check) => check.check(value)?,
-            None => {}
+        if let Some(check) = &self.beyond {
+            check.check(value)?;
         }
         Ok(end)
     }
@@ -542,22 +562,22 @@ impl Check for Node {
     }
 }
 
-/// Text between quotes, as it reads; `None` if it is longer than any name.
-fn decoded<'b>(
-    raw: &'b [u8],
-    is_escaped: bool,
-    buffer: &'b mut [u8; NAME_BYTES_MAX],
-) -> Option<&'b [u8]> {
-    if !is_escaped {
-        return (raw.len() <= NAME_BYTES_MAX).then_some(raw);
-    }
+/// Gives text between quotes to `read` as it reads; `None` if it is longer than any name.
+#[cold]
+fn with_unescaped<T>(raw: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let mut buffer = [0; NAME_BYTES_MAX];
     let mut used = 0;
     for letter in unescape::chars(std::str::from_utf8(raw).ok()?) {
         let end = used + letter.len_utf8();
         letter.encode_utf8(buffer.get_mut(used..end)?);
         used = end;
     }
-    buffer.get(..used)
+    buffer.get(..used).map(read)
+}
+
+/// The bit of a name's first byte.
+fn first_bit(name: &[u8]) -> u64 {
+    1 << (name.first().copied().unwrap_or(0) & 63)
 }
 
 fn number(text: &[u8]) -> Option<f64> {

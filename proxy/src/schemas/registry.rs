@@ -24,7 +24,7 @@ settings! {
         /// The schema: Confluent's subject, `registry/schema` of Glue, `vendor/name/jsonschema/1-0-0` of Iglu.
         subject: Option<String> = None, text("1 to 512 bytes", |name| (1..=512).contains(&name.len())).default_is("none: a registry needs it");
         /// The version at Confluent's and Glue's: a number, or `latest`, which is asked for again and again.
-        version: String = "latest".to_owned(), text("latest, or 1 to 100000", |version| version == "latest" || number(version).is_some());
+        version: String = "latest".to_owned(), text("latest, or 1 to 100000", |version| version == "latest" || number(version).is_some()).default_is("`latest`");
         /// Who asks Confluent's registry.
         user: Option<String> = None, text("1 to 256 bytes", |user| (1..=256).contains(&user.len())).default_is("none");
         /// The user's password.
@@ -34,7 +34,7 @@ settings! {
         /// Where the last good copy is kept, so that a start needs no registry.
         cache_dir: Option<PathBuf> = None, dir().default_is("none: a registry needs it");
         /// How often the registry is asked.
-        refresh as "refresh_ms": Duration = Duration::from_secs(300), ms(5 * SECOND_MS, 24 * 60 * MINUTE_MS);
+        refresh as "refresh_ms": Duration = Duration::from_secs(300), ms(5 * SECOND_MS, 24 * 60 * MINUTE_MS).default_is("300000");
     }
     and {
         /// How to reach AWS.

@@ -63,7 +63,7 @@ fn row(page: &mut String, key: &str, setting: &Setting, default: &str) {
         page,
         "| `{key}` | {}{reload} | {} | {default} |",
         setting.sentence.replace('|', "\\|"),
-        allowed(&setting.form.kind),
+        allowed(&setting.form.kind).replace('|', "\\|"),
     );
 }
 
@@ -126,18 +126,22 @@ fn listeners(page: &mut String) {
 }
 
 fn schemas(page: &mut String) {
-    let example = "[schemas.event]\nrequired = [\"type\", \"user.id\"]\n";
+    let example = "[paths]\ncollect = \"off\"\n\n[routing]\nschema = \"event\"\n\n\
+         [schemas.event]\nrequired = [\"type\", \"user.id\"]\n";
     let _ = write!(
         page,
         "\n## `[schemas.<name>]`\n\n\
          What events have to look like, up to {SCHEMAS_MAX} schemas, each with a name of 1 to 32 letters, digits, _ and -. `schema` of\n\
          `[[routes]]` and `[routing]` names one ([schemas](../schemas.md)).\n\n```toml\n{example}```\n\n{COLUMNS}"
     );
-    let settings = format!("paths.collect = \"off\"\nrouting.schema = \"event\"\n{example}");
-    let printed: toml::Table = load(&settings).unwrap().to_toml().parse().unwrap();
+    let printed: toml::Table = load(example).unwrap().to_toml().parse().unwrap();
     let printed = &printed["schemas"]["event"];
     for setting in SCHEMA_GROUPS.iter().flat_map(|group| group.iter()) {
-        let default = default(setting, printed.get(setting.key));
+        let default = match setting.key {
+            // Nobody waits for the answer.
+            "attempt_timeout_ms" => "`10000`".to_owned(),
+            _ => default(setting, printed.get(setting.key)),
+        };
         row(page, setting.key, setting, &default);
     }
 }
