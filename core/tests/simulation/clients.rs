@@ -530,31 +530,3 @@ impl World {
 fn key(event: &Event) -> Option<&Bytes> {
     event.key.as_ref().filter(|_| event.routing.is_none())
 }
-
-/// The output or group that letters go to.
-fn letter_routing(random: &mut Rng, entries: &[usize], class: DeliveryClass) -> Routing {
-    let mut routing = routing(random, entries);
-    for (_, route) in &mut routing.routes {
-        route.class = Some(class);
-    }
-    routing
-}
-
-/// One of the outputs or groups that events go to, with a promise of its own.
-fn routing(random: &mut Rng, entries: &[usize]) -> Routing {
-    let entry = OutputId(entries[random.usize(0..entries.len())] as u16);
-    let class = random.choice([
-        None,
-        Some(DeliveryClass::Required),
-        Some(DeliveryClass::Durable),
-        Some(DeliveryClass::BestEffort),
-    ]);
-    let route = Route {
-        class: class.flatten(),
-        ..Route::default()
-    };
-    Routing {
-        outputs: OutputSet::NONE.with(entry),
-        routes: vec![(entry, route)],
-    }
-}

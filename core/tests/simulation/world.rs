@@ -3,11 +3,13 @@
 //! One seed is one schedule. The rules are checked at every step; a broken one panics.
 
 mod clients;
+mod draw;
 mod rules;
 mod writers;
 
 use super::destination::{Call, Destination, SHARDS};
 use bytes::Bytes;
+use draw::{has, letter_routing, routing, stand_ins};
 use fastrand::Rng;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, Settlement, WriterId, WriterState};
 use sluice_core::budget::ByteBudget;
@@ -567,39 +569,4 @@ fn submission_number(record: &Record) -> u32 {
 
 fn event_number(record: &Record) -> u32 {
     u32::from_be_bytes(record.payload[4..8].try_into().unwrap())
-}
-
-/// Draws which output stands in for which, and which of them are a group.
-fn stand_ins(random: &mut Rng, outputs: u16) -> (Vec<Option<OutputId>>, Vec<GroupRule>) {
-    let mut fallbacks = vec![None; usize::from(outputs)];
-    let mut groups = Vec::new();
-    let spread = match random.u8(0..4) {
-        0 => Some(Spread::Hash),
-        1 => Some(Spread::LeastLoaded),
-        _ => None,
-    };
-    if let Some(spread) = spread.filter(|_| outputs > 1) {
-        let members = (0..2).map(|at| (OutputId(at), member_number(&at.to_string())));
-        groups.push(GroupRule {
-            members: members.collect(),
-            spread,
-            is_default: true,
-        });
-        if outputs > 2 && random.bool() {
-            fallbacks[usize::from(random.bool())] = Some(OutputId(2));
-        }
-    } else if outputs > 1 && random.bool() {
-        fallbacks[0] = Some(OutputId(1));
-        if outputs > 2 && random.bool() {
-            fallbacks[1] = Some(OutputId(2));
-        }
-    }
-    (fallbacks, groups)
-}
-
-fn has(group: &GroupRule, output: usize) -> bool {
-    group
-        .members
-        .iter()
-        .any(|(id, _)| usize::from(id.0) == output)
 }
