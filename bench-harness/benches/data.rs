@@ -21,6 +21,7 @@ use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::Priority;
 use sluice_core::privacy::{Action, AddressRule, HashKey, Privacy, Rules as PrivacyRules};
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Condition, Literal, Test};
@@ -322,6 +323,7 @@ fn by_rules() -> Plan {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
+        priority: Priority::default(),
     };
     let output = OutputDefaults {
         keyed: false,

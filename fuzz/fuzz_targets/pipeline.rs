@@ -9,6 +9,7 @@ use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::Priority;
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Condition, Test};
 use sluice_core::route::rules::{RuleSettings, Rules, Source};
@@ -34,6 +35,7 @@ fn rules() -> Rules {
             },
             path("a.b"),
         )),
+        priority: Priority::Low,
     };
     Rules::new(vec![rule], None, false, Vec::new()).unwrap()
 }

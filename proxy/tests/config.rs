@@ -18,6 +18,8 @@ mod http;
 mod kafka;
 #[path = "config/listeners.rs"]
 mod listeners;
+#[path = "config/priorities.rs"]
+mod priorities;
 #[path = "config/privacy.rs"]
 mod privacy;
 #[path = "config/reference.rs"]

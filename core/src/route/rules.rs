@@ -22,6 +22,7 @@ use crate::civil;
 use crate::json::scan::Span;
 use crate::json::walk::Members;
 use crate::partition::{KEY_CHARS_MAX, key_of_value, truncated};
+use crate::priority::Priority;
 use crate::request::RequestContext;
 use crate::time::Mono;
 use crate::topic::{self, Topic, Topics};
@@ -75,6 +76,8 @@ pub struct RuleSettings {
     pub topic: Option<TopicSettings>,
     /// Which of them are kept, by which field; an event without it is kept.
     pub sample: Option<(Sample, FieldPath)>,
+    /// Which of them are shed first.
+    pub priority: Priority,
 }
 
 /// How a rule names topics.
@@ -151,6 +154,7 @@ struct Rule {
     key: Option<Key>,
     topic: Option<TopicOf>,
     sample: Option<(Sample, usize)>,
+    priority: Priority,
 }
 
 /// Where a value was put before the rules are asked.
@@ -196,6 +200,8 @@ pub struct RuleTally {
 pub(crate) struct Scratch {
     /// By rule, the unmatched last; empty without rules.
     pub(crate) tallies: Vec<RuleTally>,
+    /// The highest of the events so far that go somewhere.
+    pub(crate) priority: Option<Priority>,
     spans: Vec<Span>,
     topics: Vec<topic::Scratch>,
 }
@@ -323,6 +329,7 @@ impl Slots {
             key,
             topic,
             sample,
+            priority: settings.priority,
         })
     }
 }
@@ -363,6 +370,7 @@ impl Rules {
                 key: None,
                 topic: None,
                 sample: None,
+                priority: Priority::default(),
             }),
             all_matches,
             fields: slots.fields,
@@ -412,12 +420,15 @@ impl Rules {
             has_rate: false,
             key_bytes: 0,
         };
+        // The highest of the rules that match.
+        let mut priority = None;
         for (at, (rule, tally)) in self.rules.iter().zip(tallies.iter_mut()).enumerate() {
             let matches = |when: &Condition<Slot>| when.holds(&|slot: &Slot| value(*slot));
             if !rule.when.as_ref().is_none_or(matches) {
                 continue;
             }
             choice.rule.get_or_insert(at);
+            priority = priority.max(Some(rule.priority));
             self.apply(rule, tally, request, topics, value, &mut choice);
             if !self.all_matches {
                 break;
@@ -431,6 +442,9 @@ impl Rules {
                 Some(rule) => self.apply(rule, tally, request, topics, value, &mut choice),
                 None => tally.events += 1,
             }
+        }
+        if !choice.goes_nowhere() {
+            scratch.priority = scratch.priority.max(Some(priority.unwrap_or_default()));
         }
         choice.has_rate = choice.sample.is_some()
             && (self.rate_field).is_some_and(|field| value(Slot::Field(field)) != Value::Absent);

@@ -64,3 +64,36 @@ pub(super) fn letter_routing(random: &mut Rng, entries: &[usize], class: Deliver
     }
     routing
 }
+
+/// Half of the worlds have no priorities.
+pub(super) fn shares(random: &mut Rng) -> Shares {
+    match random.bool() {
+        true => Shares::WHOLE,
+        false => {
+            let low_percent = random.u8(10..=80);
+            Shares {
+                low_percent,
+                mid_percent: random.u8(low_percent..=100),
+            }
+        }
+    }
+}
+
+/// The priority that rules give to a request, and whether nobody sends it again.
+pub(super) fn priority(random: &mut Rng) -> (Priority, bool) {
+    let priority = match random.u8(0..6) {
+        0 | 1 => Priority::Mid,
+        2 | 3 => Priority::Low,
+        _ => Priority::High,
+    };
+    (priority, random.u8(0..6) == 0)
+}
+
+/// The priority that counts.
+pub(super) fn counting(priority: Priority, is_unrepeatable: bool) -> Priority {
+    match (priority, is_unrepeatable) {
+        (priority, false) => priority,
+        (Priority::Low, true) => Priority::Mid,
+        (_, true) => Priority::High,
+    }
+}
