@@ -241,6 +241,9 @@ impl Intake {
             deadline,
         );
         self.choose_writers(now);
+        if !prepared.letters.is_empty() {
+            self.note_idle();
+        }
         let mut places = std::mem::take(&mut self.scratch);
         places.clear();
         let mut are_common = false;

@@ -44,6 +44,13 @@ impl Intake {
         self.lost_letters.no_room += refused.count() as u64;
     }
 
+    /// An output that is idle takes the whole request, however large: its letters, too, or it would never succeed.
+    pub(super) fn note_idle(&mut self) {
+        for output in &mut self.outputs {
+            output.was_idle = output.tally.pending == 0;
+        }
+    }
+
     /// Submits the letters of a request whose records have been taken, with the priority of these if the byte budget has
     /// room.
     pub(super) fn post(
@@ -58,6 +65,9 @@ impl Intake {
         self.choose(bytes, room.unwrap_or_default(), now);
         self.ask(letters.iter().map(|letter| &letter.record));
         let is_taken = room.is_some_and(|priority| self.check(priority, now).is_ok());
+        for output in &mut self.outputs {
+            output.was_idle = false;
+        }
         if is_taken {
             self.choose_writers(now);
         } else {

@@ -97,6 +97,8 @@ pub(crate) struct Output {
     pub(crate) stand_in: Option<OutputId>,
     /// Whether another output may get its records.
     pub(crate) has_other_place: bool,
+    /// Nothing was pending before the request whose letters are looked at.
+    pub(crate) was_idle: bool,
     shares: Shares,
     adaptive_limit: Option<AdaptiveLimit>,
     writers: Box<[Heard]>,
@@ -125,6 +127,7 @@ impl Output {
             asked: Asked::default(),
             stand_in: None,
             has_other_place: rule.fallback.is_some(),
+            was_idle: false,
             shares,
             writers: vec![Heard::default(); usize::from(rule.writers.max(1))].into(),
             throttled: 0,
@@ -152,6 +155,7 @@ impl Output {
             ..
         } = self.tally;
         pending == 0
+            || self.was_idle
             || pending_bytes + bytes <= self.shares.of(priority, capacity_bytes)
             || planted::is(Bug::NoCapacity)
     }

@@ -1,6 +1,7 @@
 //! What requests of each priority may fill.
 
 use super::*;
+use crate::letter::PreparedLetter;
 
 const SHARES: Shares = Shares {
     low_percent: 50,
@@ -46,7 +47,7 @@ impl Desk {
 }
 
 #[test]
-fn a_priority_is_shed_once_its_share_of_the_queue_is_full() {
+fn a_priority_is_shed_beyond_its_share_of_the_queue() {
     for (priority, is_unrepeatable, share) in SHARE_OF {
         let mut desk = Desk::sharing(&[RULE]);
         assert_eq!(desk.ask(300, Priority::Low), None);
@@ -139,5 +140,29 @@ fn tickets_have_the_priority_that_was_admitted() {
             false => priority,
         };
         assert_eq!(desk.tickets[0].priority(), expected);
+    }
+}
+
+#[test]
+fn letters_share_as_their_records_do_unless_the_output_was_idle() {
+    for (before, submitted) in [(0, 2), (50, 2), (150, 1)] {
+        let mut desk = Desk::sharing(&[RULE]);
+        if before > 0 {
+            assert_eq!(desk.ask(before, Priority::High), None);
+        }
+        let size = if before == 0 { 900 } else { 150 };
+        let mut prepared = Prepared {
+            received: 2,
+            records: vec![event(250)],
+            letters: vec![PreparedLetter {
+                is_taken: true,
+                record: event(size),
+            }],
+            priority: Priority::Low,
+            ..Prepared::default()
+        };
+        desk.submitted.clear();
+        assert!(desk.admit_prepared(&mut prepared).is_ok());
+        assert_eq!(desk.submitted.len(), submitted, "{before}");
     }
 }
