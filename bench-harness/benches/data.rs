@@ -24,6 +24,7 @@ use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::Priority;
 use sluice_core::privacy::{Action, AddressRule, HashKey, Privacy, Rules as PrivacyRules};
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
@@ -275,6 +276,7 @@ fn by_rules() -> Plan {
         topic: None,
         sample: None,
         schema: None,
+        priority: Priority::default(),
     };
     let output = OutputDefaults {
         keyed: false,

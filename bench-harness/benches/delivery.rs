@@ -16,6 +16,7 @@ use sluice_core::circuit::CircuitSettings;
 use sluice_core::delivery::{Action, BatchLimits, Delivery, DeliverySettings, Input};
 use sluice_core::intake::{Intake, IntakeSettings, OutputRule, Resolution, RetryAfter};
 use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::priority::Shares;
 use sluice_core::queue::queue;
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::retry::RetryPolicy;
@@ -199,6 +200,7 @@ fn intake(c: &mut Criterion) {
         retry_after: RetryAfter { min_s: 1, max_s: 5 },
         outputs: vec![rule],
         groups: Vec::new(),
+        shares: Shares::WHOLE,
     };
     let mut intake = Intake::new(AckQueue::leak(), settings);
     let budget = ByteBudget::new(1 << 30);

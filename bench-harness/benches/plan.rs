@@ -39,6 +39,7 @@ fn routed(plan: Plan) -> Plan {
         topic: None,
         sample: None,
         schema: None,
+        priority: sluice_core::priority::Priority::default(),
     };
     let output = OutputDefaults {
         keyed: false,

@@ -3,6 +3,7 @@
 
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
+use crate::priority::Priority;
 use crate::route::OutputSet;
 use crate::wake_flag::WakeFlag;
 use crossbeam_queue::SegQueue;
@@ -131,6 +132,7 @@ pub struct Ticket {
     tried: OutputSet,
     bytes: u32,
     is_awaited: bool,
+    priority: Priority,
 }
 
 impl Ticket {
@@ -151,6 +153,7 @@ impl Ticket {
             tried: OutputSet::NONE.with(output),
             bytes,
             is_awaited: true,
+            priority: Priority::default(),
         }
     }
 
@@ -171,6 +174,18 @@ impl Ticket {
     pub fn for_event(mut self, event: u32) -> Ticket {
         self.event = event;
         self
+    }
+
+    /// The same ticket for a request of this priority.
+    pub fn of_priority(mut self, priority: Priority) -> Ticket {
+        self.priority = priority;
+        self
+    }
+
+    /// The priority of its request.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// Where its settlement goes.

@@ -1,6 +1,7 @@
 //! Admission by bytes: how much of request bodies and records one core may hold at once, in all and from one
 //! client.
 
+use crate::priority::{Priority, Shares};
 use foldhash::HashMap;
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
@@ -54,6 +55,8 @@ pub struct ByteBudget(Rc<Held>);
 #[derive(Debug)]
 struct Held {
     limit: u64,
+    /// What all may hold while more is reserved for what has not been read.
+    unread_limit: Cell<u64>,
     all: Cell<u64>,
     /// Bytes held by those that hold some. Asked several times a request; its keys are few, and its hash is keyed, too.
     by_source: RefCell<HashMap<u128, u64>>,
@@ -65,6 +68,7 @@ impl ByteBudget {
     pub fn new(limit: u64) -> Self {
         ByteBudget(Rc::new(Held {
             limit,
+            unread_limit: Cell::new(limit),
             all: Cell::default(),
             by_source: RefCell::default(),
         }))
@@ -74,12 +78,29 @@ impl ByteBudget {
     /// source, at most an eighth of the budget is held, and a quarter of an IPv6 /48.
     #[must_use]
     pub fn try_reserve(&self, bytes: u64, source: Option<Source>) -> Option<Permit> {
+        self.reserve(bytes, source, self.0.limit)
+    }
+
+    /// The same for what arrives and has not been read, whose priority nobody knows: beyond the part that it may fill
+    /// there is room for what is known to matter.
+    #[must_use]
+    pub fn try_reserve_unread(&self, bytes: u64, source: Option<Source>) -> Option<Permit> {
+        self.reserve(bytes, source, self.0.unread_limit.get())
+    }
+
+    fn reserve(&self, bytes: u64, source: Option<Source>, all_max: u64) -> Option<Permit> {
         let mut permit = Permit {
             budget: self.clone(),
             source,
             bytes: 0,
+            all_max,
         };
         permit.try_resize(bytes).then_some(permit)
+    }
+
+    /// Bounds what unread bodies may fill.
+    pub fn limit_unread(&self, limit: u64) {
+        self.0.unread_limit.set(limit);
     }
 
     /// Bytes that may be reserved.
@@ -98,7 +119,7 @@ impl ByteBudget {
 impl Held {
     /// Whether `held` bytes of others leave room for `bytes` in a part of the budget.
     fn fits(&self, held: u64, bytes: u64, parts: u64) -> bool {
-        held == 0 || held.saturating_add(bytes) <= self.limit / parts
+        leaves_room(held, bytes, self.limit / parts)
     }
 
     /// Changes what a source holds, unless it would be more than its part.
@@ -136,6 +157,10 @@ impl Held {
     }
 }
 
+fn leaves_room(held: u64, bytes: u64, limit: u64) -> bool {
+    held == 0 || held.saturating_add(bytes) <= limit
+}
+
 /// A reservation in a [`ByteBudget`]; dropping it returns the bytes.
 #[derive(Debug)]
 #[must_use = "a dropped permit reserves nothing"]
@@ -143,6 +168,8 @@ pub struct Permit {
     budget: ByteBudget,
     source: Option<Source>,
     bytes: u64,
+    /// What all may hold while this one grows.
+    all_max: u64,
 }
 
 impl Permit {
@@ -153,7 +180,7 @@ impl Permit {
     pub fn try_resize(&mut self, bytes: u64) -> bool {
         let held = &*self.budget.0;
         let others = held.all.get() - self.bytes;
-        let has_room = bytes <= self.bytes || held.fits(others, bytes, 1);
+        let has_room = bytes <= self.bytes || leaves_room(others, bytes, self.all_max);
         let is_resized = has_room
             && self
                 .source
@@ -163,6 +190,20 @@ impl Permit {
             self.bytes = bytes;
         }
         is_resized
+    }
+
+    /// The same for a reservation of this priority, which may shrink, too, only where all hold no more than its share
+    /// of the budget.
+    #[must_use]
+    pub fn try_resize_as(&mut self, bytes: u64, priority: Priority, shares: Shares) -> bool {
+        if shares == Shares::WHOLE {
+            return self.try_resize(bytes);
+        }
+        let held = &*self.budget.0;
+        self.all_max = shares.of(priority, held.limit);
+        let others = held.all.get() - self.bytes;
+        let has_room = self.all_max == held.limit || leaves_room(others, bytes, self.all_max);
+        has_room && self.try_resize(bytes)
     }
 
     /// Bytes that it holds.
@@ -214,6 +255,51 @@ mod tests {
         assert!(budget.try_reserve(1, None).is_none());
         drop(permit);
         assert_eq!(budget.held(), 0);
+    }
+
+    const SHARES: Shares = Shares {
+        low_percent: 50,
+        mid_percent: 80,
+    };
+
+    #[test]
+    fn each_priority_is_refused_beyond_its_share() {
+        for (priority, share) in [
+            (Priority::Low, 50),
+            (Priority::Mid, 80),
+            (Priority::High, 100),
+        ] {
+            let budget = ByteBudget::new(100);
+            let _other = budget.try_reserve(30, None).unwrap();
+            let mut permit = budget.try_reserve(1, None).unwrap();
+            assert!(permit.try_resize_as(share - 30, priority, SHARES));
+            assert!(!permit.try_resize_as(share - 29, priority, SHARES));
+            assert_eq!(budget.held(), share);
+        }
+    }
+
+    #[test]
+    fn low_is_refused_over_its_share_even_to_shrink() {
+        let budget = ByteBudget::new(100);
+        let mut permit = budget.try_reserve(30, None).unwrap();
+        let other = budget.try_reserve(45, None).unwrap();
+        assert!(!permit.try_resize_as(10, Priority::Low, SHARES));
+        drop(other);
+        // Alone it may hold anything.
+        assert!(permit.try_resize_as(60, Priority::Low, SHARES));
+    }
+
+    #[test]
+    fn unread_bodies_leave_the_rest_of_the_budget() {
+        let budget = ByteBudget::new(100);
+        budget.limit_unread(80);
+        let mut permit = budget.try_reserve_unread(30, None).unwrap();
+        let other = budget.try_reserve_unread(50, None).unwrap();
+        assert!(budget.try_reserve_unread(1, None).is_none());
+        assert!(!permit.try_resize(31));
+        let read = budget.try_reserve(20, None).unwrap();
+        assert!(permit.try_resize_as(30, Priority::High, SHARES));
+        drop((read, other));
     }
 
     fn source(address: &str) -> Option<Source> {

@@ -44,6 +44,7 @@ use crate::budget::Permit;
 use crate::cause::Cause;
 use crate::planted::{self, Bug};
 use crate::prepared::{Prepared, PreparedRecord};
+use crate::priority::{Priority, Shares};
 use crate::record::Record;
 use crate::route::{OutputSet, Routing};
 use crate::time::Mono;
@@ -70,6 +71,8 @@ pub struct IntakeSettings {
     pub outputs: Vec<OutputRule>,
     /// Their ids follow those of the outputs.
     pub groups: Vec<GroupRule>,
+    /// What each priority may fill of the outputs' queues and of the byte budget.
+    pub shares: Shares,
 }
 
 /// Seconds of which Retry-After is drawn uniformly.
@@ -104,9 +107,10 @@ impl RetryAfter {
 /// Why a request was shed, or not confirmed in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShedReason {
-    /// The byte budget is exhausted; in most cases the body was not read.
+    /// The byte budget is exhausted, or the share of the request's priority. If all of it is, the body was in most
+    /// cases not read.
     Budget,
-    /// The queue of an output is full.
+    /// The queue of an output is full, or the share that requests of this priority have in it.
     Queue,
     /// An output has failed for long, and this request is no probe.
     Circuit,
@@ -154,7 +158,8 @@ impl Intake {
     /// An idle machine whose tickets report to `acks`.
     #[must_use]
     pub fn new(acks: &'static AckQueue, settings: IntakeSettings) -> Intake {
-        let mut outputs: Vec<_> = settings.outputs.iter().copied().map(Output::new).collect();
+        let output = |rule: &OutputRule| Output::new(*rule, settings.shares);
+        let mut outputs: Vec<_> = settings.outputs.iter().map(output).collect();
         let groups: Vec<_> = settings.groups.iter().cloned().map(Group::new).collect();
         for (id, output) in (0..).map(OutputId).zip(&mut outputs) {
             output.has_other_place |= groups.iter().any(|group| group.has_others(id));
@@ -203,16 +208,18 @@ impl Intake {
         mut submit: impl FnMut(WriterId, Record),
     ) -> Result<RequestKey, Shed> {
         let bytes: u64 = prepared.records.iter().map(size).sum();
-        self.choose(bytes, now);
+        let priority = prepared.priority;
+        self.choose(bytes, priority, now);
         self.ask(prepared.records.iter());
         // From here on the budget counts the records instead of the body.
         let held = bytes + RECORD_OVERHEAD_BYTES * prepared.records.len() as u64;
         let held_with_letters = held + letters::held(&prepared.letters);
         let is_free = planted::is(Bug::RecordsAreFree);
         let mut has_letter_room = true;
-        let is_taken = self.check(now).and_then(|()| {
-            has_letter_room = is_free || permit.try_resize(held_with_letters);
-            match has_letter_room || permit.try_resize(held) {
+        let shares = self.settings.shares;
+        let is_taken = self.check(priority, now).and_then(|()| {
+            has_letter_room = is_free || permit.try_resize_as(held_with_letters, priority, shares);
+            match has_letter_room || permit.try_resize_as(held, priority, shares) {
                 true => Ok(()),
                 false => Err(ShedReason::Budget),
             }
@@ -225,10 +232,18 @@ impl Intake {
         // Neither becomes a record, and neither is waited for.
         let without_record = prepared.rejected.len() + prepared.withheld.len();
         let without_record = u32::try_from(without_record).unwrap_or(u32::MAX);
-        let key = self
-            .requests
-            .open(prepared.received, without_record, permit, now, deadline);
+        let key = self.requests.open(
+            prepared.received,
+            without_record,
+            permit,
+            priority,
+            now,
+            deadline,
+        );
         self.choose_writers(now);
+        if !prepared.letters.is_empty() {
+            self.note_idle();
+        }
         let mut places = std::mem::take(&mut self.scratch);
         places.clear();
         let mut are_common = false;
@@ -242,8 +257,9 @@ impl Intake {
         }
         self.scratch = places;
         if !prepared.letters.is_empty() {
+            let room = has_letter_room.then_some(priority);
             let letters = &mut prepared.letters;
-            self.post(key, letters, has_letter_room, (deadline, now), &mut submit);
+            self.post(key, letters, room, (deadline, now), &mut submit);
         }
         Ok(key)
     }
@@ -330,11 +346,11 @@ impl Intake {
     }
 
     /// Whether every output that the records go to takes them.
-    fn check(&self, now: Mono) -> Result<(), ShedReason> {
+    fn check(&self, priority: Priority, now: Mono) -> Result<(), ShedReason> {
         let (mut is_failing, mut is_full) = (false, false);
         for output in &self.outputs {
             let asked = output.asked;
-            is_full |= asked.bytes > 0 && !output.has_capacity_for(asked.bytes);
+            is_full |= asked.bytes > 0 && !output.has_capacity_for(asked.bytes, priority);
             is_failing |= asked.is_awaited && !output.takes_requests(now);
         }
         match (is_failing, is_full) {

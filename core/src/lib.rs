@@ -44,6 +44,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod planted;
 pub mod prepared;
+pub mod priority;
 pub mod privacy;
 pub mod queue;
 pub mod record;

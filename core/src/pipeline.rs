@@ -106,6 +106,8 @@ impl Plan {
             Mode::Event => event::prepare,
         };
         prepare(self, request, body, &decoded, limits, out)
-            .inspect_err(|reject| refuse(&decoded, out, reject))
+            .inspect_err(|reject| refuse(&decoded, out, reject))?;
+        out.priority = out.rules_scratch.priority.unwrap_or_default();
+        Ok(())
     }
 }

@@ -77,11 +77,15 @@ pub enum Bug {
     GroupForgetsKeys,
     /// A request does not wait for a letter that found no room, which is all that is kept of its event.
     LetterForgotten,
+    /// Every priority may fill all of the room.
+    SharesIgnored,
+    /// A request that nobody sends again is shed last of all, whatever its events are.
+    UnrepeatableTakesAll,
 }
 
 impl Bug {
     /// Every bug, in declaration order.
-    pub const ALL: [Bug; 36] = [
+    pub const ALL: [Bug; 38] = [
         Bug::MissingResultDelivers,
         Bug::UnknownDelivers,
         Bug::SendsExpired,
@@ -118,6 +122,8 @@ impl Bug {
         Bug::GroupKeepsFailing,
         Bug::GroupForgetsKeys,
         Bug::LetterForgotten,
+        Bug::SharesIgnored,
+        Bug::UnrepeatableTakesAll,
     ];
 }
 

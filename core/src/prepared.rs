@@ -4,6 +4,7 @@ use crate::json::scan::Span;
 use crate::json::splice::{Additions, Present};
 use crate::json::split::{Event, Refused};
 use crate::letter::{LetterTally, PreparedLetter};
+use crate::priority::Priority;
 use crate::privacy::Tally;
 use crate::reject::Reject;
 use crate::route::Routing;
@@ -72,6 +73,10 @@ pub struct Prepared {
     pub privacy: Tally,
     /// Fields of the client's that have names of the server's.
     pub clashes: Clashes,
+    /// The priority that counts for all records of the request, which are taken or shed together: the highest that rules
+    /// gave to an event that goes somewhere. The caller [raises](Priority::raised) that of a request that nobody sends
+    /// again.
+    pub priority: Priority,
     pub(crate) envelope_scratch: EnvelopeScratch,
     pub(crate) event_scratch: EventScratch,
     pub(crate) topic_scratch: topic::Scratch,
@@ -93,6 +98,8 @@ impl Prepared {
         self.clashes = Clashes::default();
         self.rules_scratch.tallies.clear();
         self.schemas_scratch.outcomes.clear();
+        self.priority = Priority::default();
+        self.rules_scratch.priority = None;
     }
 
     /// Index of each event that has a letter because it was taken.

@@ -8,6 +8,7 @@ use crate::circuit::CircuitState;
 use crate::intake::OutputTally;
 use crate::lanes::PacedLane;
 use crate::letter::{LetterTally, Reason};
+use crate::priority::Priority;
 use crate::privacy::{Tally, Withheld};
 use crate::schema::{Outcome, SchemaStats};
 use crate::server_fields::{Clashes, ServerField};
@@ -287,6 +288,8 @@ pub struct WorkerStats {
     pub shed_queue: Counter,
     /// Requests answered 503 because an output has failed for long.
     pub shed_circuit: Counter,
+    /// Of these, requests whose events had been read, by the priority that counted, as in [`Priority::ALL`].
+    pub shed_by_priority: [Counter; Priority::ALL.len()],
     /// Requests answered 503 because the ack deadline passed.
     pub deadline_passed: Counter,
     /// From the end of the body to the last required settlement.
@@ -357,6 +360,7 @@ impl WorkerStats {
             shed_budget: Counter::default(),
             shed_queue: Counter::default(),
             shed_circuit: Counter::default(),
+            shed_by_priority: Default::default(),
             deadline_passed: Counter::default(),
             ack_latency_micros: Histogram::new(&LATENCY_MICROS),
             driver: Gauge::default(),
@@ -643,6 +647,8 @@ pub struct SpoolStats {
     pub disk_bytes: Gauge,
     /// Bytes above which no record is put on disk.
     pub disk_bytes_max: Gauge,
+    /// Records that found no room there, by priority as in [`Priority::ALL`].
+    pub unkept_records: [Counter; Priority::ALL.len()],
     /// Bytes that were put aside: damaged, or refused by the destination.
     pub put_aside_bytes: Gauge,
     /// Of these, bytes that were damaged or refused, and not only left unfinished by a crash.

@@ -12,6 +12,7 @@ use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::priority::Priority;
 use sluice_core::reject::Reject;
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Comparison, Condition, Literal, Number, Test};
@@ -64,6 +65,7 @@ fn rule(when: Option<Condition<Source>>, outputs: &[u16]) -> RuleSettings {
         topic: None,
         sample: None,
         schema: None,
+        priority: Priority::Mid,
     }
 }
 

@@ -56,6 +56,7 @@ fn rules(paths: &[&str], is_text: bool) -> Rules {
         key_salt: Vec::new(),
         topic: None,
         schema: None,
+        priority: sluice_core::priority::Priority::default(),
         sample: None,
     };
     let output = OutputDefaults {

@@ -16,6 +16,7 @@ use sluice_core::intake::{
     ShedReason,
 };
 use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::priority::Shares;
 use sluice_core::record::Record;
 use sluice_core::reject::Reject;
 use sluice_core::route::DeliveryClass;
@@ -185,6 +186,7 @@ impl Run {
                     retry_after: RetryAfter { min_s: 1, max_s: 5 },
                     outputs: RULES.to_vec(),
                     groups: Vec::new(),
+                    shares: Shares::WHOLE,
                 },
             ),
             budget: ByteBudget::new(u64::MAX),

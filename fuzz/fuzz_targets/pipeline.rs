@@ -11,6 +11,7 @@ use sluice_core::letter::{Letters, Reason};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::Priority;
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Condition, Test};
 use sluice_core::route::rules::{RuleSettings, Rules, Source};
@@ -37,6 +38,7 @@ fn rules() -> Rules {
             path("a.b"),
         )),
         schema: None,
+        priority: Priority::Low,
     };
     Rules::new(vec![rule], None, false, Vec::new()).unwrap()
 }

@@ -39,6 +39,7 @@ use sluice_core::delivery::{DeliverySettings, SpoolRule};
 use sluice_core::intake::{GroupRule, IntakeSettings, OutputRule, RetryAfter};
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
+use sluice_core::priority::Shares;
 use sluice_core::privacy::RulesError as PrivacyError;
 use sluice_core::queue::{self, Sender};
 use sluice_core::record::Record;
@@ -285,7 +286,7 @@ fn start_output(
     clock: Clock,
     readiness: &Arc<Readiness>,
 ) -> Result<RunningOutput, AppError> {
-    let spool = start_spool(output)?;
+    let spool = start_spool(output, config.routing.shares())?;
     let promise = Promise {
         ack: output.timing.ack,
         spool: spool.as_ref().map(|spool| Arc::clone(spool.stats())),
@@ -373,11 +374,11 @@ fn start_output(
 }
 
 /// Starts the spool of an output that has one.
-fn start_spool(output: &Output) -> Result<Option<Spool>, AppError> {
+fn start_spool(output: &Output, shares: Shares) -> Result<Option<Spool>, AppError> {
     let Some(settings) = &output.spool else {
         return Ok(None);
     };
-    match Spool::start(&output.name, settings, clock::wall) {
+    match Spool::start(&output.name, settings, shares, clock::wall) {
         Ok(spool) => Ok(Some(spool)),
         Err(source) => Err(AppError::Spool {
             output: output.name.clone(),
@@ -557,6 +558,7 @@ pub(crate) fn ingest_settings(
                 ..group.rule(&config.outputs)
             })
             .collect(),
+        shares: config.routing.shares(),
     };
     // All outputs with a template have the same one.
     let topics = config.outputs.iter().find_map(topics_of);

@@ -65,9 +65,9 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    OVERLOADED SERVICE_UNAVAILABLE Retry "overloaded" "The bytes in flight are at their limit; nothing was taken.";
+    OVERLOADED SERVICE_UNAVAILABLE Retry "overloaded" "The bytes in flight are at their limit, or the share of the request's priority in it; nothing was taken.";
     TOO_MANY_CONNECTIONS SERVICE_UNAVAILABLE Retry "too_many_connections" "The connection is over `listen.connections_max` or `listen.connections_per_address_max`; it is closed with this response.";
-    QUEUE_FULL SERVICE_UNAVAILABLE Retry "queue_full" "An output is behind and its queue is full; nothing was taken.";
+    QUEUE_FULL SERVICE_UNAVAILABLE Retry "queue_full" "An output is behind and its queue is full, or the share of the request's priority in it; nothing was taken.";
     CIRCUIT_OPEN SERVICE_UNAVAILABLE Retry "circuit_open" "An output has failed for `circuit_open_after_ms`; nothing was taken. A few requests are still let through to try it.";
     NOT_CONFIRMED SERVICE_UNAVAILABLE Retry "not_confirmed" "An output did not confirm within the ack deadline; it may have the events all the same.";
     NOT_DELIVERED SERVICE_UNAVAILABLE Retry "not_delivered" "An output refused at least one event.";

@@ -16,7 +16,7 @@ mod waiting;
 pub use head::{DialectAnswer, Route, WhichPlan};
 pub use limits::{AckSettings, IngestLimits};
 
-use self::request::{OwnedRequest, context_of};
+use self::request::{Order, OwnedRequest, context_of};
 use self::waiting::{HandedOver, Waiting, in_body};
 use crate::admit::Admit;
 use crate::dead_letters::Limiting;
@@ -37,6 +37,7 @@ use sluice_core::intake::{
 };
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::Priority;
 use sluice_core::privacy::{AddressRule, Shown};
 use sluice_core::reject::Reject;
 use sluice_core::request::query_as_object;
@@ -132,6 +133,9 @@ impl Ingest {
         context: Rc<WorkerContext>,
     ) -> Self {
         let port = AckQueue::leak();
+        let shares = settings.intake.shares;
+        let unread = shares.of(Priority::Mid, context.budget.limit());
+        context.budget.limit_unread(unread);
         let intake = Intake::new(port, settings.intake_of(context.index));
         Ingest {
             intake: Rc::new(RefCell::new(intake)),
@@ -183,10 +187,15 @@ impl Ingest {
             sent_bytes: head.bytes() + length,
             inflated_bytes_max: INLINE_BYTES_MAX,
         };
-        let answer_by = head.received_at() + self.settings.answer_within;
+        let order = Order {
+            permit,
+            answer_by: head.received_at() + self.settings.answer_within,
+            plan,
+            is_unrepeatable: self.is_unrepeatable(head),
+        };
         let here = self.prepare_inline(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
         if let Some(result) = here {
-            return Taken::Here(self.submit(permit, answer_by, prepared, plan, result));
+            return Taken::Here(self.submit(order, prepared, result));
         }
         // Boxed, so that requests prepared here do not carry its size.
         let away = self.prepare_away(
@@ -199,7 +208,7 @@ impl Ingest {
         );
         Taken::Away(Box::pin(async move {
             let (prepared, result) = away.await;
-            let handed_over = self.submit(permit, answer_by, prepared, plan, result);
+            let handed_over = self.submit(order, prepared, result);
             self.verdict(handed_over).await
         }))
     }
@@ -237,8 +246,13 @@ impl Ingest {
         let (sent, plan) = (SentBody::from(&event), WhichPlan::Pixel);
         let result = self.run(head, forwarded_for.as_deref(), sent, plan, &mut prepared);
         let result = result.map_err(Verdict::GiveUp);
-        let answer_by = head.received_at() + self.settings.answer_within;
-        self.submit(permit, answer_by, prepared, plan, result)
+        let order = Order {
+            permit,
+            answer_by: head.received_at() + self.settings.answer_within,
+            plan,
+            is_unrepeatable: self.has_priorities(),
+        };
+        self.submit(order, prepared, result)
     }
 
     /// Turns a body into records here, unless that could take too long: `None` then.
@@ -325,21 +339,22 @@ impl Ingest {
     /// Counts the result of preparation and submits the records to the outputs.
     fn submit(
         &self,
-        permit: Permit,
-        answer_by: Mono,
+        order: Order,
         mut prepared: Prepared,
-        plan: WhichPlan,
         result: Result<(), Verdict>,
     ) -> Result<HandedOver<'_>, Verdict> {
+        if order.is_unrepeatable {
+            prepared.priority = prepared.priority.raised();
+        }
         self.stats.wrote(&prepared.letter_tally);
         let handed_over = match result {
             Ok(()) => {
-                self.count(&prepared, plan);
-                self.hand_over(permit, answer_by, &mut prepared)
+                self.count(&prepared, order.plan);
+                self.hand_over(order, &mut prepared)
             }
             Err(verdict) => {
                 // Its letter, if it has one. Nobody waits for that, and what is shed is counted there.
-                if let Some(Ok(key)) = self.admit(permit, answer_by, &mut prepared) {
+                if let Some(Ok(key)) = self.admit(order, &mut prepared) {
                     self.intake.borrow_mut().close(key);
                 }
                 Err(verdict)
@@ -448,19 +463,14 @@ impl Ingest {
     }
 
     /// Gives a request's records to the outputs: all of them, or none.
-    fn hand_over(
-        &self,
-        permit: Permit,
-        answer_by: Mono,
-        prepared: &mut Prepared,
-    ) -> Result<HandedOver<'_>, Verdict> {
+    fn hand_over(&self, order: Order, prepared: &mut Prepared) -> Result<HandedOver<'_>, Verdict> {
         let rejected = u32::try_from(prepared.rejected.len()).unwrap_or(u32::MAX);
         let accepted = prepared.received.saturating_sub(rejected);
         let letters: Vec<u32> = prepared.taken_letters().collect();
         let events = (prepared.records.len() + letters.len()) as u64;
         let mut waiting = None;
-        if let Some(admitted) = self.admit(permit, answer_by, prepared) {
-            let key = admitted.map_err(|shed| self.count_shed(shed, events))?;
+        if let Some(admitted) = self.admit(order, prepared) {
+            let key = admitted.map_err(|shed| self.count_shed(shed, events, prepared.priority))?;
             self.stats.events_accepted.add(events);
             waiting = Some(Waiting {
                 ingest: self,
@@ -478,22 +488,20 @@ impl Ingest {
     }
 
     /// Submits records and letters; `None` if there are none.
-    fn admit(
-        &self,
-        permit: Permit,
-        answer_by: Mono,
-        prepared: &mut Prepared,
-    ) -> Option<Result<RequestKey, Shed>> {
+    fn admit(&self, order: Order, prepared: &mut Prepared) -> Option<Result<RequestKey, Shed>> {
         if prepared.records.is_empty() && prepared.letters.is_empty() {
             return None;
         }
+        let Order {
+            permit, answer_by, ..
+        } = order;
         let now = self.context.recent();
         let submit = |writer, record| self.outputs.submit(writer, record);
         let mut intake = self.intake.borrow_mut();
         Some(intake.admit(prepared, permit, answer_by, now, submit))
     }
 
-    fn count_shed(&self, shed: Shed, events: u64) -> Verdict {
+    fn count_shed(&self, shed: Shed, events: u64, priority: Priority) -> Verdict {
         match shed.reason {
             ShedReason::Budget => self.stats.shed_budget.increment(),
             ShedReason::Circuit => self.stats.shed_circuit.increment(),
@@ -501,6 +509,9 @@ impl Ingest {
             ShedReason::Queue | ShedReason::Deadline | ShedReason::Sink => {
                 self.stats.shed_queue.increment();
             }
+        }
+        if let Some(counter) = self.stats.shed_by_priority.get(priority as usize) {
+            counter.increment();
         }
         self.stats.events_shed.add(events);
         Verdict::RetryLater(shed)

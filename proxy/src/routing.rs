@@ -3,19 +3,23 @@
 //!
 //! ```text
 //!  [routing]     what happens to events that no rule matches
-//!  [[routes]]    one rule: when, outputs, key, topic, sample
+//!  [[routes]]    one rule: when, outputs, key, topic, sample, priority
 //!  [[tests]]     an event, and where it has to go: `trial`
 //! ```
 
 mod names;
+mod priorities;
 pub mod trial;
 pub mod when;
+
+pub use priorities::RoutePriority;
 
 use crate::config::OUTPUTS_MAX;
 use crate::config::groups::{self, Group};
 use crate::schemas;
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
+use sluice_core::priority::Shares;
 use sluice_core::route::DeliveryClass;
 use sluice_core::route::condition::{Condition, Test};
 use sluice_core::route::key::KeyRule;
@@ -59,6 +63,10 @@ settings! {
         schema: Option<String> = None, text("a schema's name", |name| !name.is_empty()).default_is("none");
         /// Whether bodies of `paths.collect`, which are stored unread, may go past schemas.
         collect_unchecked: bool = false, switch();
+        /// Where a rule has a `priority`: the part of an output's queue, of `limits.in_flight_bytes_max` and of a spool that requests of priority `low` may find filled. Over it they are answered 503, and the spool keeps no record of them.
+        low_percent: u32 = priorities::low_percent(reader.given("routing.mid_percent")), number("percent", 1, 100).default_is("50, at most `mid_percent`");
+        /// The same for priority `mid`, which events have that no rule says more about, and for bodies that have not been read.
+        mid_percent: u32 = low_percent.max(80), number("percent", 1, 100).default_is("80, at least `low_percent`");
     }
 }
 
@@ -96,6 +104,8 @@ settings! {
         schema: Option<String> = None, text("a schema's name", |name| !name.is_empty()).default_is("none");
         /// How many of 1000 values are kept; the share is written into the event as `sample_rate`.
         sample_keep_per_mille: usize = WHOLE as usize, number("of 1000 values", 1, WHOLE as u64).default_is("1000, which is all");
+        /// Which events are shed first where there is not room for all. A request has the priority of its highest event.
+        priority: RoutePriority = RoutePriority::Mid, word::<RoutePriority>().default_is("mid");
     }
 }
 
@@ -113,6 +123,7 @@ pub struct Route {
     key: Option<KeyRule>,
     topic: Option<(Template, Vec<FieldPath>)>,
     sample_by: Option<FieldPath>,
+    has_priority: bool,
 }
 
 /// What a rule can name: an output, or a group of outputs. The ids of groups follow those of outputs.
@@ -198,6 +209,10 @@ impl Route {
         let has_sample = settings.sample_by.is_some();
         let sample_keys = ["sample_keep_per_mille"];
         reader.only_if(has_sample, &sample_keys, "sample_by", "not set");
+        let has_priority = reader.is_written("priority");
+        if !has_priority {
+            reader.leave_out("priority");
+        }
         let topic = settings.topic.as_deref();
         let entries = settings.outputs.iter();
         let mut named = entries.filter_map(|entry| target(entry, places));
@@ -215,6 +230,7 @@ impl Route {
             );
         }
         Route {
+            has_priority,
             key: parsed(reader, "key", settings.key.as_deref()),
             sample_by: parsed(reader, "sample_by", settings.sample_by.as_deref()),
             topic: topic.and_then(|text| {
@@ -291,6 +307,8 @@ impl Routing {
     fn check(&self, reader: &mut Reader, places: &[Place<'_>], listeners: &[&str]) {
         reader.enter(SECTION);
         check_outputs(reader, "unmatched", &self.settings.unmatched, places);
+        let has_priorities = self.routes.iter().any(|route| route.has_priority);
+        self.settings.check_shares(reader, has_priorities);
         let salt = self.settings.key_salt.is_some();
         for (at, route) in self.routes.iter().enumerate() {
             reader.enter(format!("{ROUTES}.{at}"));
@@ -400,6 +418,12 @@ impl Routing {
         entries.any(|entry| entry.split(':').next() == Some(name))
     }
 
+    /// What each priority may fill.
+    #[must_use]
+    pub fn shares(&self) -> Shares {
+        self.settings.shares(&self.routes)
+    }
+
     /// The names of the rules in metrics, the unmatched events last; empty where routing is off.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -451,6 +475,7 @@ impl Routing {
                     .schema
                     .as_deref()
                     .and_then(|name| schemas::id(&schemas, name)),
+                priority: settings.priority.into(),
             }
         };
         let unmatched = self.is_unmatched_written.then(|| {

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sluice_core::ack::{OutputId, WriterId};
 use sluice_core::circuit::{CircuitSettings, FAILURES_MAX};
 use sluice_core::delivery::DeliverySettings;
+use sluice_core::priority::Shares;
 use sluice_core::queue;
 use sluice_core::retry::RetryPolicy;
 use sluice_sinks::output::Output;
@@ -234,7 +235,7 @@ fn replay(
         (Some(own), None) => own,
         (None, None) => return Err(SpoolCommandError::NoSpool),
     };
-    let spool = Spool::start(&output.name, &settings, clock::wall)?;
+    let spool = Spool::start(&output.name, &settings, Shares::WHOLE, clock::wall)?;
     let stats = Arc::clone(spool.stats());
     let clock = Clock::start();
     // No record comes but from disk.

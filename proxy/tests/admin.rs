@@ -322,7 +322,6 @@ fn sources_of(drain: &Arc<Drain>) -> Sources {
     spool.failing.set(1);
     Sources {
         workers,
-        schemas: Arc::default(),
         rules: vec!["orders".to_owned(), "unmatched".to_owned()],
         tls: vec![("listen".to_owned(), Arc::new(tls()))],
         outputs: vec![

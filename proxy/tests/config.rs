@@ -24,6 +24,8 @@ mod kinesis;
 mod listeners;
 #[path = "config/names.rs"]
 mod names;
+#[path = "config/priorities.rs"]
+mod priorities;
 #[path = "config/privacy.rs"]
 mod privacy;
 #[path = "config/reference.rs"]

@@ -32,6 +32,7 @@ use crate::disk::lock;
 use crate::disk::store::{self, Store};
 use segments::{Limits, Segments};
 use sluice_core::delivery::ToSpool;
+use sluice_core::priority::{Priority, Shares};
 use sluice_core::stats::SpoolStats;
 use sluice_core::time::Wall;
 use std::fmt;
@@ -69,23 +70,25 @@ impl fmt::Debug for Spool {
 }
 
 impl Spool {
-    /// Creates and locks the directory, finds what an earlier process left there, and starts the thread. `clock`
-    /// reads the time that segments are named by.
+    /// Creates and locks the directory, finds what an earlier process left there, and starts the thread. `shares` says
+    /// what each priority may fill of the directory; `clock` reads the time that segments are named by.
     ///
     /// # Errors
     /// The directory cannot be created or read, someone else writes to it, or there is no thread to be had.
     pub fn start(
         output: &str,
         settings: &SpoolSettings,
+        shares: Shares,
         clock: fn() -> Wall,
     ) -> Result<Spool, SpoolError> {
-        Spool::start_on(Arc::new(store::Os), output, settings, clock)
+        Spool::start_on(Arc::new(store::Os), output, settings, shares, clock)
     }
 
     fn start_on(
         store: Arc<dyn Store>,
         output: &str,
         settings: &SpoolSettings,
+        shares: Shares,
         clock: fn() -> Wall,
     ) -> Result<Spool, SpoolError> {
         let dir = settings.dir.clone().unwrap_or_default();
@@ -99,6 +102,7 @@ impl Spool {
         let stats = Arc::new(SpoolStats::default());
         let limits = Limits {
             bytes_max: settings.bytes_max,
+            shares,
             syncs: settings.fsync,
         };
         let segments = Segments::open(
@@ -189,9 +193,14 @@ impl SpoolClient {
         self.stats.waiting_bytes.get() > 0
     }
 
-    /// Asks for records to be put on disk. The number returned comes back with the result; `None` where the thread
-    /// is gone.
-    pub(crate) fn append(&mut self, records: &[ToSpool], now: Wall) -> Option<u64> {
+    /// Asks for records of one priority to be put on disk. The number returned comes back with the result; `None` where
+    /// the thread is gone.
+    pub(crate) fn append(
+        &mut self,
+        records: &[ToSpool],
+        priority: Priority,
+        now: Wall,
+    ) -> Option<u64> {
         let arrived_micros = now
             .secs
             .saturating_mul(1_000_000)
@@ -219,6 +228,7 @@ impl SpoolClient {
         let command = Command::Append {
             number,
             entries,
+            priority,
             reply,
         };
         self.commands.send(command).ok().map(|()| number)

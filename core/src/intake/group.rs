@@ -3,6 +3,7 @@
 use super::output::Output;
 use crate::ack::OutputId;
 use crate::planted::{self, Bug};
+use crate::priority::Priority;
 use crate::time::Mono;
 use md5::{Digest as _, Md5};
 
@@ -66,7 +67,7 @@ impl Group {
     }
 
     /// Chooses the member for a request of these bytes.
-    pub(crate) fn choose(&mut self, outputs: &[Output], bytes: u64, now: Mono) {
+    pub(crate) fn choose(&mut self, outputs: &[Output], bytes: u64, priority: Priority, now: Mono) {
         let count = self.rule.members.len().max(1);
         let in_turn = (0..count).map(|step| (self.first + step) % count);
         let places = in_turn.filter_map(|at| Some((at, self.rule.members.get(at)?.0)));
@@ -75,7 +76,7 @@ impl Group {
                 return (u8::MAX, 0);
             };
             let is_avoided = output.is_avoided(now) && output.stand_in.is_none();
-            let has_room = output.has_capacity_for(bytes);
+            let has_room = output.has_capacity_for(bytes, priority);
             let rank = match (output.is_failing(), is_avoided) {
                 // One that fails gets a request now and then: how else would it be known to work?
                 (true, false) if output.stand_in.is_none() => 0,

@@ -8,6 +8,7 @@ use crate::ack::{Outcome, RequestKey, Settlement, WriterId};
 use crate::cause::Cause;
 use crate::letter::PreparedLetter;
 use crate::planted::{self, Bug};
+use crate::priority::Priority;
 use crate::record::Record;
 use crate::time::Mono;
 
@@ -43,19 +44,30 @@ impl Intake {
         self.lost_letters.no_room += refused.count() as u64;
     }
 
-    /// Submits the letters of a request whose records have been taken, unless there is no room.
+    /// An output that is idle takes the whole request, however large: its letters, too, or it would never succeed.
+    pub(super) fn note_idle(&mut self) {
+        for output in &mut self.outputs {
+            output.was_idle = output.tally.pending == 0;
+        }
+    }
+
+    /// Submits the letters of a request whose records have been taken, with the priority of these if the byte budget has
+    /// room.
     pub(super) fn post(
         &mut self,
         key: RequestKey,
         letters: &mut Vec<PreparedLetter>,
-        has_room: bool,
+        room: Option<Priority>,
         (deadline, now): (Mono, Mono),
         submit: &mut impl FnMut(WriterId, Record),
     ) {
         let bytes = letters.iter().map(|letter| size(&letter.record)).sum();
-        self.choose(bytes, now);
+        self.choose(bytes, room.unwrap_or_default(), now);
         self.ask(letters.iter().map(|letter| &letter.record));
-        let is_taken = has_room && self.check(now).is_ok();
+        let is_taken = room.is_some_and(|priority| self.check(priority, now).is_ok());
+        for output in &mut self.outputs {
+            output.was_idle = false;
+        }
         if is_taken {
             self.choose_writers(now);
         } else {

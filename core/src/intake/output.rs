@@ -7,6 +7,7 @@ use crate::ack::{Outcome, OutputId, Settlement, WriterState};
 use crate::cause::Cause;
 use crate::circuit::CircuitState;
 use crate::planted::{self, Bug};
+use crate::priority::{Priority, Shares};
 use crate::route::DeliveryClass;
 use crate::time::Mono;
 use std::time::Duration;
@@ -96,6 +97,9 @@ pub(crate) struct Output {
     pub(crate) stand_in: Option<OutputId>,
     /// Whether another output may get its records.
     pub(crate) has_other_place: bool,
+    /// Nothing was pending before the request whose letters are looked at.
+    pub(crate) was_idle: bool,
+    shares: Shares,
     adaptive_limit: Option<AdaptiveLimit>,
     writers: Box<[Heard]>,
     /// Throttled results of all writers.
@@ -111,7 +115,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(rule: OutputRule) -> Output {
+    pub(crate) fn new(rule: OutputRule, shares: Shares) -> Output {
         let adaptive_limit = |target| AdaptiveLimit::new(rule.pending_bytes_max, target);
         Output {
             tally: OutputTally {
@@ -123,6 +127,8 @@ impl Output {
             asked: Asked::default(),
             stand_in: None,
             has_other_place: rule.fallback.is_some(),
+            was_idle: false,
+            shares,
             writers: vec![Heard::default(); usize::from(rule.writers.max(1))].into(),
             throttled: 0,
             writer: rule.home,
@@ -139,16 +145,19 @@ impl Output {
         self.writer
     }
 
-    /// Whether `bytes` more may be pending. An output with nothing pending always has capacity, because
-    /// this core's share may be smaller than the largest allowed request.
-    pub(crate) fn has_capacity_for(&self, bytes: u64) -> bool {
+    /// Whether `bytes` more may be pending for requests of this priority. An output with nothing pending always has
+    /// capacity, because this core's share may be smaller than the largest allowed request.
+    pub(crate) fn has_capacity_for(&self, bytes: u64, priority: Priority) -> bool {
         let OutputTally {
             pending,
             pending_bytes,
             capacity_bytes,
             ..
         } = self.tally;
-        pending == 0 || pending_bytes + bytes <= capacity_bytes || planted::is(Bug::NoCapacity)
+        pending == 0
+            || self.was_idle
+            || pending_bytes + bytes <= self.shares.of(priority, capacity_bytes)
+            || planted::is(Bug::NoCapacity)
     }
 
     /// Whether requests that wait for this output are admitted, if only as probes.
@@ -170,8 +179,8 @@ impl Output {
     }
 
     /// Whether a record that was meant for another output can be given to this one.
-    pub(crate) fn can_stand_in(&self, bytes: u64, now: Mono) -> bool {
-        self.takes_requests(now) && self.has_capacity_for(bytes)
+    pub(crate) fn can_stand_in(&self, bytes: u64, priority: Priority, now: Mono) -> bool {
+        self.takes_requests(now) && self.has_capacity_for(bytes, priority)
     }
 
     /// How full it is, from 0, of what it may have pending now.

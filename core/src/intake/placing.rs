@@ -8,6 +8,7 @@ use crate::ack::{Outcome, OutputId, Settlement, Ticket, WriterId};
 use crate::cause::Cause;
 use crate::planted::{self, Bug};
 use crate::prepared::PreparedRecord;
+use crate::priority::Priority;
 use crate::record::Record;
 use crate::route::{DeliveryClass, OutputSet, Route};
 use crate::time::Mono;
@@ -39,30 +40,30 @@ pub(super) struct Given<'r> {
 
 impl Intake {
     /// Decides who stands in for whom, and which members of groups are next, for one request of these bytes.
-    pub(super) fn choose(&mut self, bytes: u64, now: Mono) {
+    pub(super) fn choose(&mut self, bytes: u64, priority: Priority, now: Mono) {
         if !self.keeps_records && self.groups.is_empty() {
             return;
         }
         for at in 0..self.outputs.len() {
-            let stand_in = self.stand_in(at, bytes, now);
+            let stand_in = self.stand_in(at, bytes, priority, now);
             if let Some(output) = self.outputs.get_mut(at) {
                 output.stand_in = stand_in;
             }
         }
         for group in &mut self.groups {
-            group.choose(&self.outputs, bytes, now);
+            group.choose(&self.outputs, bytes, priority, now);
         }
     }
 
     /// The output that gets the records of one whose circuit is open: its fallback, or, if that one's is open too, the
     /// next in line.
-    fn stand_in(&self, at: usize, bytes: u64, now: Mono) -> Option<OutputId> {
+    fn stand_in(&self, at: usize, bytes: u64, priority: Priority, now: Mono) -> Option<OutputId> {
         let mut output = self.outputs.get(at)?;
         // The configuration has no cycles.
         while output.is_avoided(now) && !planted::is(Bug::FallbackUnused) {
             let next = output.rule.fallback?;
             output = self.outputs.get(usize::from(next.0))?;
-            if output.can_stand_in(bytes, now) {
+            if output.can_stand_in(bytes, priority, now) {
                 return Some(next);
             }
         }
@@ -172,11 +173,12 @@ impl Intake {
             return None;
         }
         let record = self.requests.kept(settlement)?;
+        let priority = self.requests.priority(settlement.request)?;
         let takes = |id: OutputId| {
             let output = self.outputs.get(usize::from(id.0));
             !settlement.tried.contains(id)
                 && !self.goes_to(record, id)
-                && output.is_some_and(|it| it.can_stand_in(settlement.bytes.into(), now))
+                && output.is_some_and(|it| it.can_stand_in(settlement.bytes.into(), priority, now))
         };
         let from = self.outputs.get(usize::from(settlement.output.0))?;
         if from.is_failing() {

@@ -14,6 +14,7 @@ use crate::budget::Permit;
 use crate::cause::Cause;
 use crate::planted::{self, Bug};
 use crate::prepared::PreparedRecord;
+use crate::priority::Priority;
 use crate::time::Mono;
 use std::task::Waker;
 
@@ -50,6 +51,7 @@ struct Entry {
 struct Open {
     /// Held until the entry is removed.
     _permit: Permit,
+    priority: Priority,
     since: Mono,
     deadline: Mono,
     received: u32,
@@ -94,6 +96,7 @@ impl Accepting<'_> {
         Ticket::new(self.acks, self.request, output, bytes)
             .for_event(self.open.number)
             .awaited(is_awaited)
+            .of_priority(self.open.priority)
     }
 }
 
@@ -146,11 +149,13 @@ impl RequestTable {
         received: u32,
         without_record: u32,
         permit: Permit,
+        priority: Priority,
         since: Mono,
         deadline: Mono,
     ) -> RequestKey {
         let open = Open {
             _permit: permit,
+            priority,
             since,
             deadline,
             received,
@@ -281,6 +286,12 @@ impl RequestTable {
         open.kept.get(settlement.event as usize)
     }
 
+    /// The priority of an open request.
+    pub(crate) fn priority(&self, request: RequestKey) -> Option<Priority> {
+        let entry = self.entries.get(request.slot as usize)?;
+        entry.open.as_ref().map(|open| open.priority)
+    }
+
     /// Issues the ticket for another try of a refused record, at the output `to`. The request waits on.
     pub(crate) fn move_on(&mut self, settlement: &Settlement, to: OutputId) -> Option<Moved> {
         let record = self.kept(settlement)?.clone();
@@ -293,7 +304,8 @@ impl RequestTable {
         let ticket = Ticket::new(acks, settlement.request, to, settlement.bytes)
             .for_event(settlement.event)
             .awaited(is_awaited && !planted::is(Bug::MovedIsForgotten))
-            .in_place_of(settlement.meant_for, settlement.tried);
+            .in_place_of(settlement.meant_for, settlement.tried)
+            .of_priority(open.priority);
         Some(Moved {
             record,
             ticket,

@@ -1,5 +1,6 @@
 mod letters;
 mod placing;
+mod priorities;
 
 use super::*;
 use crate::ack::{Outcome, Settlement, Ticket, WriterState};
@@ -60,11 +61,16 @@ impl Desk {
     }
 
     fn grouped(rules: &[OutputRule], groups: Vec<GroupRule>) -> Self {
+        Desk::with(rules, groups, Shares::WHOLE)
+    }
+
+    fn with(rules: &[OutputRule], groups: Vec<GroupRule>, shares: Shares) -> Self {
         let settings = IntakeSettings {
             ack_deadline: ACK_DEADLINE,
             retry_after: BOUNDS,
             outputs: rules.to_vec(),
             groups,
+            shares,
         };
         Desk {
             intake: Intake::new(crate::ack::tests::leaked(), settings),

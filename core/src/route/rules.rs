@@ -25,6 +25,7 @@ use crate::civil;
 use crate::json::scan::Span;
 use crate::json::walk::Members;
 use crate::partition::{KEY_CHARS_MAX, key_of_value, truncated};
+use crate::priority::Priority;
 use crate::request::RequestContext;
 use crate::schema::SchemaId;
 use crate::time::Mono;
@@ -81,6 +82,8 @@ pub struct RuleSettings {
     pub sample: Option<(Sample, FieldPath)>,
     /// What they have to look like.
     pub schema: Option<SchemaId>,
+    /// Which of them are shed first.
+    pub priority: Priority,
 }
 
 /// How a rule names topics.
@@ -159,6 +162,7 @@ struct Rule {
     topic: Option<TopicOf>,
     sample: Option<(Sample, usize)>,
     schema: Option<SchemaId>,
+    priority: Priority,
 }
 
 /// Where a value was put before the rules are asked.
@@ -196,6 +200,8 @@ pub struct RuleTally {
 pub(crate) struct Scratch {
     /// By rule, the unmatched last; empty without rules.
     pub(crate) tallies: Vec<RuleTally>,
+    /// The highest of the events so far that go somewhere.
+    pub(crate) priority: Option<Priority>,
     spans: Vec<Span>,
     topics: TopicScratch,
 }
@@ -329,6 +335,7 @@ impl Slots {
             topic,
             sample,
             schema: settings.schema,
+            priority: settings.priority,
         })
     }
 }
@@ -370,6 +377,7 @@ impl Rules {
                 topic: None,
                 sample: None,
                 schema: None,
+                priority: Priority::default(),
             }),
             all_matches,
             fields: slots.fields,
@@ -423,6 +431,8 @@ impl Rules {
             schema: None,
             key_bytes: 0,
         };
+        // The highest of the rules that match.
+        let mut priority = None;
         for (at, (rule, tally)) in self.rules.iter().zip(tallies.iter_mut()).enumerate() {
             let matches = |when: &Condition<Slot>| when.holds(&|slot: &Slot| value(*slot));
             if !rule.when.as_ref().is_none_or(matches) {
@@ -431,6 +441,7 @@ impl Rules {
             choice.rule.get_or_insert(at);
             // Of several rules with a schema, the first decides.
             choice.schema = Some(choice.schema.flatten().or(rule.schema));
+            priority = priority.max(Some(rule.priority));
             self.apply(rule, tally, request, topics, value, &mut choice);
             if !self.all_matches {
                 break;
@@ -444,6 +455,9 @@ impl Rules {
                 Some(rule) => self.apply(rule, tally, request, topics, value, &mut choice),
                 None => tally.events += 1,
             }
+        }
+        if !choice.goes_nowhere() {
+            scratch.priority = scratch.priority.max(Some(priority.unwrap_or_default()));
         }
         choice.has_rate = choice.sample.is_some()
             && (self.rate_field).is_some_and(|field| value(Slot::Field(field)) != Value::Absent);

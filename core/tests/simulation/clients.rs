@@ -1,5 +1,6 @@
 //! Requests of the clients, and what a core may do with them.
 
+use super::draw::{counting, priority};
 use super::*;
 use sluice_core::cause::Cause;
 
@@ -74,6 +75,7 @@ impl World {
                 client.done = true;
                 return;
             }
+            (client.priority, client.is_unrepeatable) = priority(random);
             for _ in 0..random.usize(1..4) {
                 let is_letter = random.u8(0..8) == 0;
                 let routing = (random.u8(0..5) == 0).then(|| routing(random, &defaults));
@@ -82,9 +84,11 @@ impl World {
                     false => routing,
                 };
                 let key = random.choice([None, Some("u1"), Some("u2"), Some("u3"), Some("u4")]);
+                let bytes = random.usize(10..200);
+                self.sizes.push(bytes as u64);
                 client.events.push(Event {
                     number: self.events,
-                    bytes: random.usize(10..200),
+                    bytes,
                     key: key.flatten().map(|key| Bytes::from_static(key.as_bytes())),
                     routing,
                     is_letter,
@@ -92,6 +96,7 @@ impl World {
                 self.events += 1;
             }
         }
+        self.asking = counting(client.priority, client.is_unrepeatable);
         let core = &mut self.cores[client.core];
         let Some(permit) = core.budget.try_reserve(50, None) else {
             let shed = core.intake.shed(ShedReason::Budget);
@@ -102,6 +107,10 @@ impl World {
         prepared.received = client.events.len() as u32 + rejected;
         let invalid = (0..rejected).map(|at| (at, Reject::NoEvents));
         prepared.rejected.extend(invalid);
+        prepared.priority = match client.is_unrepeatable {
+            true => client.priority.raised(),
+            false => client.priority,
+        };
         for event in &client.events {
             let mut payload = self.submissions.to_be_bytes().to_vec();
             payload.extend(event.number.to_be_bytes());
@@ -139,6 +148,7 @@ impl World {
             });
             self.submissions += 1;
             self.events += 1;
+            self.sizes.push(8);
         }
         let of_letters = prepared.letters.iter();
         let of_letters = of_letters.map(|letter| {
@@ -160,8 +170,13 @@ impl World {
             .cloned()
             .partition(|event| event.is_letter);
         let core_at = client.core;
+        let bytes: u64 = events.iter().map(|event| event.bytes as u64).sum();
+        let expected = held - 50 + bytes + OVERHEAD * events.len() as u64;
+        let limit = core.budget.limit();
         match admitted {
             Ok(key) => {
+                let number = (key.slot, key.generation);
+                core.priorities.insert(number, self.asking);
                 let flag = Arc::new(Flag(AtomicBool::new(true)));
                 client.waiting = Some(Waiting {
                     key,
@@ -172,18 +187,17 @@ impl World {
                         _ => Mono::NEVER,
                     },
                 });
-                let bytes: u64 = events.iter().map(|event| event.bytes as u64).sum();
-                let expected = held - 50 + bytes + OVERHEAD * events.len() as u64;
                 let actual = core.budget.held();
                 assert!(
                     actual == expected || actual == expected + letter_bytes,
                     "the byte budget counts records, and letters that have room"
                 );
                 assert!(
-                    actual <= core.budget.limit() || held == 50,
+                    actual <= self.share(self.asking, limit) || held == 50,
                     "admitted over the byte budget"
                 );
                 let placed = self.submitted(core_at, submitted);
+                self.noise_alone(core_at, &placed, &before);
                 let of_events = |(number, _): &&(u32, usize)| {
                     events.iter().any(|event| event.number == *number)
                 };
@@ -195,8 +209,12 @@ impl World {
             Err(shed) => {
                 assert!(submitted.is_empty(), "a shed request was submitted");
                 match shed.reason {
-                    ShedReason::Queue => self.check_full(&events, &before),
+                    ShedReason::Queue => self.check_full(core_at, &events, &before),
                     ShedReason::Circuit => self.check_refusal(core_at, &events, &before),
+                    ShedReason::Budget => assert!(
+                        expected > self.share(self.asking, limit) && held > 50,
+                        "shed although the byte budget has room"
+                    ),
                     _ => {}
                 }
                 self.retry_later(at, shed);
@@ -283,7 +301,8 @@ impl World {
 
     fn has_room(&self, output: usize, bytes: u64, before: &[OutputTally]) -> bool {
         let tally = &before[output];
-        tally.pending == 0 || tally.pending_bytes + bytes <= tally.capacity_bytes
+        let capacity = self.share(self.asking, tally.capacity_bytes);
+        tally.pending == 0 || tally.pending_bytes + bytes <= capacity
     }
 
     /// The output that gets the records of one that is avoided, for a request of these bytes.
@@ -454,7 +473,7 @@ impl World {
     }
 
     /// A request was shed for want of room: some output that it may go to has none.
-    fn check_full(&self, events: &[Event], before: &[OutputTally]) {
+    fn check_full(&self, core: usize, events: &[Event], before: &[OutputTally]) {
         let is_full = |output: usize| {
             let here = events.iter().filter(|event| {
                 let entries = self.entries(event);
@@ -463,7 +482,10 @@ impl World {
                     .any(|entry| self.reach(entry).contains(&output))
             });
             let bytes = here.map(|event| event.bytes as u64).sum();
-            bytes > 0 && !self.has_room(output, bytes, before)
+            bytes > 0
+                && !self.has_room(output, bytes, before)
+                && (self.asking < Priority::High
+                    || self.is_full_of_others(core, output, bytes, &before[output]))
         };
         assert!((0..self.rules.len()).any(is_full), "shed with room left");
     }
@@ -484,6 +506,7 @@ impl World {
                 deadline: record.deadline,
                 ..Fate::default()
             };
+            self.noise_came(core, output, &record);
             placed.push((event_number(&record), output));
             self.cores[core].gathered[output][usize::from(writer.number)].push(record);
         }
@@ -513,6 +536,7 @@ impl World {
                     .is_some_and(|next| !settlement.tried.contains(next))
                 && next.is_some_and(|next| !heard[next].is_failing() && before[next].pending == 0)
         });
+        self.noise_went(at, &batch);
         let mut submitted = Vec::new();
         let submit = |writer, record| submitted.push((writer, record));
         self.cores[at].intake.settle(batch, self.now, submit);
@@ -520,6 +544,10 @@ impl World {
             !moves || !submitted.is_empty(),
             "a record was refused although its fallback takes it"
         );
+        for (writer, record) in &submitted {
+            let noise = &mut self.cores[at].noise[usize::from(writer.output.0)];
+            noise.beyond_share += self.sizes[event_number(record) as usize];
+        }
         for (_, output) in self.submitted(at, submitted) {
             self.tried(at, output);
         }
@@ -529,32 +557,4 @@ impl World {
 /// The key that decides for an event: its own route, as drawn here, has none.
 fn key(event: &Event) -> Option<&Bytes> {
     event.key.as_ref().filter(|_| event.routing.is_none())
-}
-
-/// The output or group that letters go to.
-fn letter_routing(random: &mut Rng, entries: &[usize], class: DeliveryClass) -> Routing {
-    let mut routing = routing(random, entries);
-    for (_, route) in &mut routing.routes {
-        route.class = Some(class);
-    }
-    routing
-}
-
-/// One of the outputs or groups that events go to, with a promise of its own.
-fn routing(random: &mut Rng, entries: &[usize]) -> Routing {
-    let entry = OutputId(entries[random.usize(0..entries.len())] as u16);
-    let class = random.choice([
-        None,
-        Some(DeliveryClass::Required),
-        Some(DeliveryClass::Durable),
-        Some(DeliveryClass::BestEffort),
-    ]);
-    let route = Route {
-        class: class.flatten(),
-        ..Route::default()
-    };
-    Routing {
-        outputs: OutputSet::NONE.with(entry),
-        routes: vec![(entry, route)],
-    }
 }

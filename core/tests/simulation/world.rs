@@ -3,12 +3,16 @@
 //! One seed is one schedule. The rules are checked at every step; a broken one panics.
 
 mod clients;
+mod draw;
+mod priorities;
 mod rules;
 mod writers;
 
 use super::destination::{Call, Destination, SHARDS};
 use bytes::Bytes;
+use draw::{has, letter_routing, routing, shares, stand_ins};
 use fastrand::Rng;
+use priorities::Noise;
 use sluice_core::ack::{AckBatch, AckQueue, Outcome, OutputId, Settlement, WriterId, WriterState};
 use sluice_core::budget::ByteBudget;
 use sluice_core::circuit::{CircuitSettings, CircuitState, FAILURES_MAX, PROBE_EVERY};
@@ -22,6 +26,7 @@ use sluice_core::intake::{
 use sluice_core::lanes::LaneId;
 use sluice_core::letter::PreparedLetter;
 use sluice_core::prepared::{Prepared, PreparedRecord};
+use sluice_core::priority::{Priority, Shares};
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::reject::Reject;
 use sluice_core::retry::RetryPolicy;
@@ -87,6 +92,9 @@ struct Client {
     next_at: Mono,
     /// The events of its request; none before a new one.
     events: Vec<Event>,
+    /// That of the request.
+    priority: Priority,
+    is_unrepeatable: bool,
     waiting: Option<Waiting>,
     /// Whether it waits as long as it is told to.
     heeds_retry_after: bool,
@@ -133,6 +141,10 @@ struct Core {
     tick_at: Mono,
     hear_at: Mono,
     heard: Vec<Heard>,
+    /// Of each request that was taken, as it counts.
+    priorities: HashMap<(u32, u32), Priority>,
+    /// Per output.
+    noise: Vec<Noise>,
     /// Records of this turn, per output and writer.
     gathered: Vec<Vec<Vec<Record>>>,
 }
@@ -178,6 +190,9 @@ pub(crate) struct World {
     now: Mono,
     rules: Vec<OutputRule>,
     groups: Vec<GroupRule>,
+    shares: Shares,
+    /// The priority of the request that is being admitted.
+    asking: Priority,
     /// The member that records with a key went to.
     members: HashMap<Bytes, usize>,
     destinations: Vec<Destination>,
@@ -188,6 +203,8 @@ pub(crate) struct World {
     fates: Vec<Fate>,
     submissions: u32,
     events: u32,
+    /// Bytes of each event, its key included.
+    sizes: Vec<u64>,
     faults_end: Mono,
     /// When clients stop to send again, and writers are stopped.
     stop_at: Mono,
@@ -239,6 +256,7 @@ impl World {
         let faults_end = Mono::default() + ms(random.u64(200..4_000));
         let outputs = random.u16(1..4);
         let (fallbacks, groups) = stand_ins(&mut random, outputs);
+        let shares = shares(&mut random);
         let cores = random.usize(1..CORES_MAX + 1);
         let mut rules: Vec<OutputRule> = Vec::new();
         let mut destinations = Vec::new();
@@ -329,6 +347,7 @@ impl World {
                     retry_after: RETRY_AFTER,
                     outputs: rules.iter().map(home).collect(),
                     groups: groups.clone(),
+                    shares,
                 };
                 let heard = |rule: &OutputRule| Heard {
                     circuits: vec![CircuitState::Closed; usize::from(rule.writers)],
@@ -342,6 +361,8 @@ impl World {
                     tick_at: Mono::default() + TICK,
                     hear_at: Mono::NEVER,
                     heard: rules.iter().map(heard).collect(),
+                    priorities: HashMap::new(),
+                    noise: vec![Noise::default(); rules.len()],
                     gathered: rules.iter().map(lanes).collect(),
                 }
             })
@@ -350,6 +371,8 @@ impl World {
             core: random.usize(0..cores.len()),
             next_at: Mono::default() + ms(random.u64(0..500)),
             events: Vec::new(),
+            priority: Priority::Mid,
+            is_unrepeatable: false,
             waiting: None,
             heeds_retry_after: random.bool(),
             done: false,
@@ -365,6 +388,8 @@ impl World {
             now: Mono::default(),
             rules,
             groups,
+            shares,
+            asking: Priority::Mid,
             members: HashMap::new(),
             destinations,
             cores,
@@ -373,6 +398,7 @@ impl World {
             fates: Vec::new(),
             submissions: 0,
             events: 0,
+            sizes: Vec::new(),
             faults_end,
             stop_at,
             stopped: false,
@@ -567,39 +593,4 @@ fn submission_number(record: &Record) -> u32 {
 
 fn event_number(record: &Record) -> u32 {
     u32::from_be_bytes(record.payload[4..8].try_into().unwrap())
-}
-
-/// Draws which output stands in for which, and which of them are a group.
-fn stand_ins(random: &mut Rng, outputs: u16) -> (Vec<Option<OutputId>>, Vec<GroupRule>) {
-    let mut fallbacks = vec![None; usize::from(outputs)];
-    let mut groups = Vec::new();
-    let spread = match random.u8(0..4) {
-        0 => Some(Spread::Hash),
-        1 => Some(Spread::LeastLoaded),
-        _ => None,
-    };
-    if let Some(spread) = spread.filter(|_| outputs > 1) {
-        let members = (0..2).map(|at| (OutputId(at), member_number(&at.to_string())));
-        groups.push(GroupRule {
-            members: members.collect(),
-            spread,
-            is_default: true,
-        });
-        if outputs > 2 && random.bool() {
-            fallbacks[usize::from(random.bool())] = Some(OutputId(2));
-        }
-    } else if outputs > 1 && random.bool() {
-        fallbacks[0] = Some(OutputId(1));
-        if outputs > 2 && random.bool() {
-            fallbacks[1] = Some(OutputId(2));
-        }
-    }
-    (fallbacks, groups)
-}
-
-fn has(group: &GroupRule, output: usize) -> bool {
-    group
-        .members
-        .iter()
-        .any(|(id, _)| usize::from(id.0) == output)
 }

@@ -165,20 +165,30 @@ impl World {
             let fate = &self.fates[self.fate_at(&record.record, output)];
             assert!(!fate.in_flight && !fate.settled, "spooled while under way");
         }
-        let fails = self.now < self.faults_end && self.random.u8(0..10) == 0;
-        let ends_at = self.now + ms(self.random.u64(0..30));
-        self.writers[at].appends.push((ends_at, !fails, records));
+        let mut records = records;
+        for priority in Priority::ALL.into_iter().rev() {
+            let is_of = |of: &mut ToSpool| of.record.ticket.priority() == priority;
+            let part: Vec<ToSpool> = records.extract_if(.., is_of).collect();
+            if part.is_empty() {
+                continue;
+            }
+            let fails = self.now < self.faults_end && self.random.u8(0..10) == 0;
+            let ends_at = self.now + ms(self.random.u64(0..30));
+            self.writers[at].appends.push((ends_at, !fails, part));
+        }
     }
 
     pub(super) fn appended(&mut self, at: usize, append: usize) {
         self.take(at);
         let output = usize::from(self.writers[at].id.output.0);
         let (_, works, records) = self.writers[at].appends.swap_remove(append);
-        let writer = &mut self.writers[at];
-        let kept = works && writer.on_disk.len() + records.len() <= writer.disk_max;
+        let writer = &self.writers[at];
+        let priority = records[0].record.ticket.priority();
+        let disk_max = self.share(priority, writer.disk_max as u64);
+        let kept = works && (writer.on_disk.len() + records.len()) as u64 <= disk_max;
         if kept {
             let numbers = records.iter().map(|record| event_number(&record.record));
-            writer.on_disk.extend(numbers);
+            self.writers[at].on_disk.extend(numbers);
         }
         for record in &records {
             let fate_at = self.fate_at(&record.record, output);

@@ -438,7 +438,7 @@ impl<'s, H: Handler> Connection<'s, H> {
             Some(permit) => permit.try_resize(bytes as u64),
             None => {
                 let budget = &self.server.context.budget;
-                self.held_permit = budget.try_reserve(bytes as u64, self.peer.source);
+                self.held_permit = budget.try_reserve_unread(bytes as u64, self.peer.source);
                 self.held_permit.is_some()
             }
         }

@@ -393,7 +393,7 @@ impl<H: Handler> Shared<H> {
             Some(permit) => permit.try_resize(bytes),
             None => {
                 let budget = &self.server.context.budget;
-                *permit = budget.try_reserve(bytes, self.peer.source);
+                *permit = budget.try_reserve_unread(bytes, self.peer.source);
                 permit.is_some()
             }
         }

@@ -9,6 +9,7 @@ use crate::verdict::Verdict;
 use ::http::StatusCode;
 use sluice_core::inflate::{CodingError, Codings};
 use sluice_core::plan::Plan;
+use sluice_core::priority::Shares;
 use sluice_core::request::query_parameters;
 use sluice_core::stats::EndpointLabel;
 
@@ -105,6 +106,20 @@ impl Ingest {
         } else {
             Answer::json(StatusCode::SERVICE_UNAVAILABLE, "{\"ok\":false}")
         }
+    }
+
+    /// Whether priorities make a difference.
+    pub(super) fn has_priorities(&self) -> bool {
+        self.settings.intake.shares != Shares::WHOLE
+    }
+
+    /// Whether nobody sends the request again if it is shed: the script that sent it cannot see the answer. A beacon
+    /// (`navigator.sendBeacon`) with a body of text, a form or bytes is sent so, an image, and `fetch` in the same mode.
+    pub(super) fn is_unrepeatable(&self, head: &Head<'_>) -> bool {
+        self.has_priorities()
+            && head.fields().any(|(name, value)| {
+                name.eq_ignore_ascii_case("sec-fetch-mode") && value == b"no-cors"
+            })
     }
 
     /// Why this client may not send. A health check may always: balancers name no Host of the list.

@@ -1,11 +1,22 @@
-//! A request as records quote it.
+//! A request as records quote it, and what it brings besides its events.
 
+use super::WhichPlan;
 use crate::http::{Head, Known};
+use sluice_core::budget::Permit;
 use sluice_core::privacy::RequestPrivacy;
 use sluice_core::request::{Door, RequestContext, RequestId};
-use sluice_core::time::Wall;
+use sluice_core::time::{Mono, Wall};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// What a request brings besides its events.
+pub(super) struct Order {
+    pub(super) permit: Permit,
+    pub(super) answer_by: Mono,
+    pub(super) plan: WhichPlan,
+    /// Nobody sends it again if it is shed.
+    pub(super) is_unrepeatable: bool,
+}
 
 /// A request as records quote it.
 pub(super) fn context_of<'h>(

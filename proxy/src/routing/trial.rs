@@ -1,5 +1,6 @@
 //! Tries rules without a server: `sluice route --explain`, and the `[[tests]]` of a configuration.
 
+use super::RoutePriority;
 use super::when::ENDPOINTS;
 use crate::app;
 use crate::config::Config;
@@ -11,6 +12,7 @@ use sluice_core::json::split::{self, SplitLimits};
 use sluice_core::letter::Reason;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
+use sluice_core::priority::{Priority, Shares};
 use sluice_core::reject::Reject;
 use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::schema::CheckResult;
@@ -18,7 +20,7 @@ use sluice_core::stats::EndpointLabel;
 use sluice_core::time::Wall;
 use sluice_sinks::output::AckMode;
 use sluice_sinks::settings;
-use sluice_sinks::settings::{Problem, Reader, checked, list, text, texts};
+use sluice_sinks::settings::{Problem, Reader, checked, list, text, texts, word};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -59,6 +61,8 @@ settings! {
         dead_letter: Option<String> = None, text("one of unreadable, too_deep, too_large, schema", |label| label.parse::<Reason>().is_ok()).or_off().default_is("`off`");
         /// What its schema says: `kept`, or the rule that the event breaks, for instance `required`; `off` for no schema.
         schema: Option<String> = None, checked("kept, or a rule").or_off().default_is("not tested");
+        /// Its priority.
+        priority: Option<RoutePriority> = None, word::<RoutePriority>().default_is("not tested");
         /// Texts that its record has, or its letter.
         record_has: Vec<String> = Vec::new(), texts("texts", 32, "a text", |_| true).default_is("not tested");
     }
@@ -106,6 +110,7 @@ impl Test {
             "key",
             "topic",
             "schema",
+            "priority",
             "record_has",
             "dead_letter",
         ];
@@ -200,6 +205,14 @@ impl Test {
                 "schema is",
                 or_none(schema),
                 or_none(expected.schema.as_deref()),
+            );
+        }
+        if let Some(priority) = expected.priority {
+            let found = found.priority.map(Priority::label);
+            compare(
+                "priority is",
+                or_none(found),
+                or_none(Some(priority.word())),
             );
         }
         for place in &found.places {
@@ -325,6 +338,10 @@ pub struct Outcome {
     pub schema: Option<(String, String)>,
     /// A sample left it out.
     pub is_sampled_away: bool,
+    /// The priority of its rule, where rules have one and it goes somewhere.
+    pub priority: Option<Priority>,
+    /// Nobody sends its request again, so that it counts as of the next priority.
+    pub is_unrepeatable: bool,
     /// Where it goes.
     pub places: Vec<Goal>,
     /// What it becomes; empty where it goes nowhere.
@@ -389,6 +406,14 @@ impl fmt::Display for Outcome {
             (true, true) => writeln!(f, "goes nowhere: its sample leaves it out")?,
             (true, false) => writeln!(f, "goes nowhere")?,
             _ => {}
+        }
+        if let Some(priority) = self.priority {
+            write!(f, "priority: {}", priority.label())?;
+            if self.is_unrepeatable {
+                let raised = priority.raised().label();
+                write!(f, ", counts as {raised}: nobody sends the request again")?;
+            }
+            f.write_char('\n')?;
         }
         for place in &self.places {
             write!(
@@ -515,6 +540,8 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
                 takes_topics: place.takes_topics || place.own_name.is_some() || listed.is_some(),
             })
         });
+    let has_priorities = settings.intake.shares != Shares::WHOLE;
+    let goes_nowhere = record.payload.is_empty();
     let tallies = prepared.rule_tallies();
     let matched = config.routing.names().into_iter().zip(tallies);
     let schemas = config.routing.schemas();
@@ -537,6 +564,8 @@ pub fn run(config: &Config, event: &Event<'_>) -> Result<Outcome, TrialError> {
             .map(|(name, _)| name)
             .collect(),
         is_sampled_away: tallies.iter().any(|tally| tally.sampled_away > 0),
+        priority: (has_priorities && !goes_nowhere).then_some(prepared.priority),
+        is_unrepeatable: event.endpoint == EndpointLabel::Pixel.label(),
         places: places.collect(),
         letter,
         record: text(&record.payload),

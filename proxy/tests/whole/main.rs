@@ -37,6 +37,7 @@ mod numbers;
 mod outage;
 mod packed;
 mod pressure;
+mod priorities;
 #[cfg(feature = "s3")]
 mod privacy;
 mod process;

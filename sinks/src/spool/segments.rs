@@ -14,6 +14,7 @@ use crate::disk::store::{Store, StoreFile};
 use bytes::Bytes;
 use listing::segment_name;
 pub(super) use listing::{Content, Kind, Listed, content, list};
+use sluice_core::priority::{Priority, Shares};
 use sluice_core::stats::SpoolStats;
 use sluice_core::time::Wall;
 use std::collections::VecDeque;
@@ -51,6 +52,8 @@ pub(super) struct Place {
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     pub(super) bytes_max: u64,
+    /// What each priority may fill of it.
+    pub(super) shares: Shares,
     /// Whether appends are synced. Without, records outlive the process but not the host.
     pub(super) syncs: bool,
 }
@@ -148,7 +151,7 @@ impl Segments {
     /// Appends records and makes them durable, all of them or none.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), Failure> {
         let incoming: u64 = entries.iter().map(|entry| entry.size() as u64).sum();
-        self.require_room(incoming)?;
+        self.require_room(incoming, Priority::High)?;
         let is_full = self.growing.as_ref().is_some_and(|file| {
             let bytes = file.synced_bytes();
             let too_long = bytes.saturating_add(incoming) > SEGMENT_BYTES_MAX;
@@ -217,22 +220,21 @@ impl Segments {
         }
     }
 
-    fn require_room(&self, incoming: u64) -> Result<(), Failure> {
+    /// Whether these bytes fit under the limit for records of a priority.
+    pub(super) fn require_room(&self, incoming: u64, priority: Priority) -> Result<(), Failure> {
         let used = self.disk_bytes();
-        if used.saturating_add(incoming) <= self.limits.bytes_max {
+        let limit = self.limits.shares.of(priority, self.limits.bytes_max);
+        if used.saturating_add(incoming) <= limit {
             return Ok(());
         }
-        let full = format!(
-            "the spool holds {used} bytes and {incoming} came, the limit is {}",
-            self.limits.bytes_max
-        );
+        let whom = match limit == self.limits.bytes_max {
+            true => String::new(),
+            false => format!(" for priority {}", priority.label()),
+        };
+        let full =
+            format!("the spool holds {used} bytes and {incoming} came, the limit is {limit}{whom}");
         let error = io::Error::new(io::ErrorKind::StorageFull, full);
         Err(Failure::new("find room", error))
-    }
-
-    /// Whether a record of this size would fit under the limit.
-    pub(super) fn has_room(&self) -> bool {
-        self.disk_bytes() < self.limits.bytes_max
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -2,17 +2,25 @@
 
 use super::record::Entry;
 use super::segments::{Limits, Place, Segments, list};
-use super::{Report, export, verify};
+use super::thread::{Command, Reply};
+use super::{Report, Spool, SpoolSettings, export, verify};
 use crate::disk::faulty::{Fault, Faulty};
 use bytes::Bytes;
 use sluice_core::cause::Cause;
-use sluice_core::stats::SpoolStats;
+use sluice_core::priority::{Priority, Shares};
+use sluice_core::stats::{Counter, SpoolStats};
 use sluice_core::time::Wall;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::mpsc::unbounded_channel;
+
+const SHARES: Shares = Shares {
+    low_percent: 50,
+    mid_percent: 80,
+};
 
 fn clock() -> Wall {
     Wall {
@@ -35,6 +43,7 @@ fn limited(dir: &Path, bytes_max: u64) -> Bench {
     let (stats, disk) = (Arc::new(SpoolStats::default()), Faulty::default());
     let limits = Limits {
         bytes_max,
+        shares: SHARES,
         syncs: true,
     };
     let segments = Segments::open(
@@ -316,6 +325,73 @@ fn over_its_limit_the_spool_takes_nothing() {
     assert_eq!(failure.cause, Cause::NoSpace);
     bench.append(&["two"]).unwrap();
     assert_eq!(payloads(&bench.read()), ["one", "two"]);
+}
+
+#[test]
+fn each_priority_fills_its_share_of_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = limited(dir.path(), 1_000);
+    for (priority, share, whom) in [
+        (Priority::Low, 500, " for priority low"),
+        (Priority::Mid, 800, " for priority mid"),
+        (Priority::High, 1_000, ""),
+    ] {
+        assert!(bench.segments.require_room(share, priority).is_ok());
+        let refused = bench.segments.require_room(share + 1, priority);
+        assert_eq!(
+            refused.unwrap_err().error.to_string(),
+            format!(
+                "the spool holds 0 bytes and {} came, the limit is {share}{whom}",
+                share + 1
+            )
+        );
+    }
+}
+
+/// Whether the spool keeps records of these priorities and sizes, which come at once.
+fn keeps(spool: &Spool, appends: &[(Priority, usize)]) -> Vec<bool> {
+    let (reply, mut replies) = unbounded_channel();
+    for (number, (priority, bytes)) in (0..).zip(appends) {
+        let append = Command::Append {
+            number,
+            entries: vec![entry(&"x".repeat(*bytes))],
+            priority: *priority,
+            reply: reply.clone(),
+        };
+        spool.commands.send(append).ok().unwrap();
+    }
+    let mut answer = |expected: u64| match replies.blocking_recv() {
+        Some(Reply::Appended { number, kept }) if number == expected => kept,
+        _ => panic!("not the answer to {expected}"),
+    };
+    (0..)
+        .zip(appends)
+        .map(|(number, _)| answer(number))
+        .collect()
+}
+
+#[test]
+fn the_spool_keeps_high_where_low_has_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = SpoolSettings {
+        dir: Some(dir.path().to_owned()),
+        bytes_max: 4_000,
+        ..SpoolSettings::default()
+    };
+    let spool = Spool::start("clicks", &settings, SHARES, clock).unwrap();
+    let (low, mid, high) = (Priority::Low, Priority::Mid, Priority::High);
+    assert_eq!(keeps(&spool, &[(low, 1_500), (low, 600)]), [true, false]);
+    let all = [
+        (low, 500),
+        (mid, 1_000),
+        (low, 10),
+        (mid, 1_000),
+        (high, 1_000),
+    ];
+    assert_eq!(keeps(&spool, &all), [false, true, false, false, true]);
+    let unkept = &spool.stats().unkept_records;
+    assert_eq!(unkept.each_ref().map(Counter::get), [3, 1, 0]);
+    assert_eq!(spool.stats().spooled_records.get(), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::record::Entry;
 use super::segments::{Place, Segments};
 use crate::disk::Failure;
 use crate::disk::store::{Store, probe};
+use sluice_core::priority::Priority;
 use sluice_core::stats::SpoolStats;
 use std::fs::File;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(super) enum Command {
     Append {
         number: u64,
         entries: Vec<Entry>,
+        priority: Priority,
         reply: UnboundedSender<Reply>,
     },
     /// Read records; answered with [`Reply::Read`] as soon as there are any.
@@ -108,8 +110,9 @@ impl Work {
                 Ok(Command::Append {
                     number,
                     entries,
+                    priority,
                     reply,
-                }) => self.append_group(number, entries, reply, commands),
+                }) => self.append_group((number, entries, priority, reply), commands),
                 Ok(Command::Read { reply }) => self.reader = Some(reply),
                 Ok(Command::Settled(settled)) => {
                     for Settled {
@@ -155,36 +158,48 @@ impl Work {
         }
     }
 
-    /// Appends these records and those of all other appends that have come, with one sync.
+    /// Appends these records and those of all other appends that have come, with one sync; but of each append none
+    /// where its priority has no room for all.
     fn append_group(
         &mut self,
-        number: u64,
-        mut entries: Vec<Entry>,
-        reply: UnboundedSender<Reply>,
+        first: (u64, Vec<Entry>, Priority, UnboundedSender<Reply>),
         commands: &Receiver<Command>,
     ) {
-        let mut replies = vec![(number, reply)];
-        let mut bytes: usize = entries.iter().map(Entry::size).sum();
-        while bytes < GROUP_BYTES_MAX {
+        let mut group = Vec::new();
+        let mut replies = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some((number, entries, priority, reply)) = next.take() {
+            let incoming: usize = entries.iter().map(Entry::size).sum();
+            let room = self
+                .segments
+                .require_room((bytes + incoming) as u64, priority);
+            let has_room = room.is_ok();
+            replies.push((number, reply, has_room));
+            match room {
+                Ok(()) => {
+                    bytes += incoming;
+                    group.extend(entries);
+                }
+                Err(failure) => self.has_no_room(&failure, entries.len(), priority),
+            }
+            if bytes >= GROUP_BYTES_MAX {
+                break;
+            }
             match commands.try_recv() {
                 Ok(Command::Append {
                     number,
-                    entries: more,
+                    entries,
+                    priority,
                     reply,
-                }) => {
-                    bytes += more.iter().map(Entry::size).sum::<usize>();
-                    entries.extend(more);
-                    replies.push((number, reply));
-                }
-                Ok(other) => {
-                    self.next = Some(other);
-                    break;
-                }
-                Err(_) => break,
+                }) => next = Some((number, entries, priority, reply)),
+                Ok(other) => self.next = Some(other),
+                Err(_) => {}
             }
         }
-        let kept = self.append(&entries);
-        for (number, reply) in replies {
+        let kept = !group.is_empty() && self.append(&group);
+        for (number, reply, has_room) in replies {
+            let kept = has_room && kept;
             // A writer that has ended meanwhile has settled its records.
             let _ = reply.send(Reply::Appended { number, kept });
         }
@@ -197,14 +212,6 @@ impl Work {
         let Err(Failure { doing, error, .. }) = self.segments.append(entries) else {
             return true;
         };
-        if !self.segments.has_room() || doing == "find room" {
-            let is_told = self.told_full.is_some_and(|at| at.elapsed() < WARN_EVERY);
-            if !is_told {
-                self.told_full = Some(Instant::now());
-                warn!(output = self.output, %error, "the spool is full: records are confirmed by the destination only");
-            }
-            return false;
-        }
         warn!(
             output = self.output,
             dir = %self.dir.display(),
@@ -215,6 +222,17 @@ impl Work {
         self.failing = Some(Instant::now());
         self.stats.failing.set(1);
         false
+    }
+
+    fn has_no_room(&mut self, failure: &Failure, records: usize, priority: Priority) {
+        if let Some(counter) = self.stats.unkept_records.get(priority as usize) {
+            counter.add(records as u64);
+        }
+        let is_told = self.told_full.is_some_and(|at| at.elapsed() < WARN_EVERY);
+        if !is_told {
+            self.told_full = Some(Instant::now());
+            warn!(output = self.output, error = %failure.error, "the spool is full: records are confirmed by the destination only");
+        }
     }
 
     fn probe_failing(&mut self) {

@@ -3,6 +3,7 @@
 use super::{Writer, WriterSpool, batch_limits};
 use crate::spool::{Due, Pace, Replay, ReplayCall, SpoolClient, SpoolSettings};
 use sluice_core::delivery::{BatchLimits, CallId, DeliverySettings, Input, ToSpool};
+use sluice_core::priority::Priority;
 use sluice_core::record::{Record, RecordResult};
 use sluice_core::time::{Mono, Wall};
 use std::collections::VecDeque;
@@ -99,18 +100,25 @@ impl Writer {
         }
     }
 
-    /// Asks the disk to take records.
-    pub(super) fn append(&mut self, records: Vec<ToSpool>, now: Mono) {
+    /// Asks the disk to take records, the most important ones first.
+    pub(super) fn append(&mut self, mut records: Vec<ToSpool>, now: Mono) {
         let Some(spool) = &mut self.spool else {
             return;
         };
-        match spool.client.append(&records, (spool.wall)()) {
-            Some(number) => spool.appending.push_back(Appending {
-                number,
-                records,
-                overdue_at: now + SPOOL_TIMEOUT,
-            }),
-            None => spool.not_taken.push(records),
+        for priority in Priority::ALL.into_iter().rev() {
+            let is_of = |of: &mut ToSpool| of.record.ticket.priority() == priority;
+            let records: Vec<ToSpool> = records.extract_if(.., is_of).collect();
+            if records.is_empty() {
+                continue;
+            }
+            match spool.client.append(&records, priority, (spool.wall)()) {
+                Some(number) => spool.appending.push_back(Appending {
+                    number,
+                    records,
+                    overdue_at: now + SPOOL_TIMEOUT,
+                }),
+                None => spool.not_taken.push(records),
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::{Family, Kind, Micros, Page, Samples, Sources, Summed, process, spool
 use crate::runtime::driver::DriverKind;
 use sluice_core::cause::Cause;
 use sluice_core::letter::Reason;
+use sluice_core::priority::Priority;
 use sluice_core::privacy::Withheld;
 use sluice_core::schema;
 use sluice_core::server_fields::ServerField;
@@ -326,6 +327,13 @@ pub const FAMILIES: &[Family] = &[
             ("circuit", |worker| worker.shed_circuit.get()),
         ]))
         .alarms(&["SluiceShedding"]),
+    family("sluice_shed_by_priority_total", Counter, "requests", &["priority"],
+        "Of these, requests whose events had been read, by the priority that counted: that of the highest event, one step up for a request that nobody sends again.",
+        WorkerBy(&[
+            ("low", |worker| worker.shed_by_priority[Priority::Low as usize].get()),
+            ("mid", |worker| worker.shed_by_priority[Priority::Mid as usize].get()),
+            ("high", |worker| worker.shed_by_priority[Priority::High as usize].get()),
+        ])),
     family("sluice_ack_deadline_passed_total", Counter, "requests", NONE,
         "Requests answered 503 because the ack deadline passed.",
         Worker(|worker| worker.deadline_passed.get()))
@@ -553,6 +561,15 @@ pub const FAMILIES: &[Family] = &[
         "The bytes above which records are confirmed by the destination only (bytes_max).",
         Spool(|spool| spool.disk_bytes_max.get()))
         .alarms(&["SluiceSpoolFull"]),
+    family("sluice_spool_unkept_records_total", Counter, "records", &["output", "priority"],
+        "Records that found no room in the spool, by the priority of their request: confirmed by the destination, or not at all.",
+        Custom(|page, sources| {
+            for (output, spool) in spooled(sources) {
+                for (priority, unkept) in Priority::ALL.iter().zip(&spool.unkept_records) {
+                    page.sample("", &[("output", output), ("priority", priority.label())], unkept.get());
+                }
+            }
+        })),
     family("sluice_spool_oldest_age_seconds", Gauge, "seconds", OUTPUT,
         "Age of the oldest segment with a record that waits; 0 when there is none.",
         Custom(|page, sources| {
