@@ -5,16 +5,17 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 const ID: RequestId = RequestId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 
@@ -24,20 +25,11 @@ fn request(uri: &str) -> RequestContext<'_> {
         None => (uri, None),
     };
     RequestContext {
-        method: "POST",
         uri,
         path,
         query,
-        user_agent: None,
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
         id: ID,
-        privacy: Default::default(),
-        received_at: Wall {
-            secs: 1_719_469_185,
-            nanos: 547_102_438,
-        },
-        door: Door::default(),
+        ..support::request()
     }
 }
 

@@ -5,6 +5,8 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+mod support;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
@@ -14,30 +16,16 @@ use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::reject::Reject;
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::RequestContext;
 use sluice_core::sent::SentBody;
-use sluice_core::time::Wall;
 use std::io::Write;
-use std::net::IpAddr;
 
 const ADDED: &str = r#""ingest_time":1719469185547,"rid":"0000000000000000000000000000002a","ip":"192.0.2.7","ua":"curl/8""#;
 
 fn request() -> RequestContext<'static> {
     RequestContext {
-        method: "POST",
-        uri: "/v1/events",
-        path: "/v1/events",
-        query: None,
         user_agent: Some(b"curl/8"),
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        id: RequestId(42),
-        privacy: Default::default(),
-        received_at: Wall {
-            secs: 1_719_469_185,
-            nanos: 547_102_438,
-        },
-        door: Door::default(),
+        ..support::request()
     }
 }
 

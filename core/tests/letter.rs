@@ -6,6 +6,8 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_core::ack::OutputId;
@@ -18,37 +20,13 @@ use sluice_core::privacy::{
     Action, HashKey, Privacy, RequestPrivacy, Rules, SignalPolicy, Signals,
 };
 use sluice_core::reject::Reject;
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::RequestContext;
 use sluice_core::route::{DeliveryClass, OutputSet};
 use sluice_core::sent::SentBody;
-use sluice_core::time::Wall;
-use std::net::IpAddr;
 use std::sync::Arc;
+use support::request;
 
 const OUTPUT: OutputId = OutputId(3);
-
-fn request() -> RequestContext<'static> {
-    RequestContext {
-        method: "POST",
-        uri: "/v1/events",
-        path: "/v1/events",
-        query: None,
-        user_agent: None,
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        id: RequestId(42),
-        privacy: RequestPrivacy::default(),
-        received_at: Wall {
-            secs: 1_719_469_185,
-            nanos: 547_102_438,
-        },
-        door: Door {
-            endpoint: "events",
-            listener: "listen",
-            host: None,
-        },
-    }
-}
 
 fn letters() -> Letters {
     Letters {

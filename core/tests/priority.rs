@@ -3,17 +3,17 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::priority::Priority;
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::RequestContext;
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
 use sluice_core::route::sample::Sample;
-use sluice_core::time::Wall;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 const DEFAULTS: OutputDefaults = OutputDefaults {
@@ -43,17 +43,10 @@ fn priority(mode: Mode, rules: Vec<RuleSettings>, all_match: bool, body: &str) -
         ..Plan::new(mode, PartitionRule::Random)
     };
     let request = RequestContext {
-        method: "POST",
         uri: "/collect?platform=Web",
         path: "/collect",
         query: Some("platform=Web"),
-        user_agent: None,
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        id: RequestId(42),
-        received_at: Wall::default(),
-        door: Door::default(),
-        privacy: Default::default(),
+        ..support::request()
     };
     // An earlier request of high priority leaves nothing behind.
     let mut out = Prepared::default();

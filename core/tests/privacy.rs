@@ -3,6 +3,8 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -62,20 +64,13 @@ fn parameters(rules: &[(&str, ParameterAction)]) -> Rules {
 
 fn request() -> RequestContext<'static> {
     RequestContext {
-        method: "POST",
-        uri: "/v1/events",
-        path: "/v1/events",
-        query: None,
-        user_agent: None,
-        forwarded_for: None,
         peer: IpAddr::from([203, 0, 113, 77]),
         id: RequestId(7),
         received_at: Wall {
             secs: 1_795_305_600,
             ..Wall::default()
         },
-        door: Default::default(),
-        privacy: RequestPrivacy::default(),
+        ..support::request()
     }
 }
 

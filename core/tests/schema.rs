@@ -3,41 +3,21 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
-use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::schema::paths::{Demand, DemandError, shape};
 use sluice_core::schema::shape::{
     Choices, Count, Limit, NAME_BYTES_MAX, Node, Others, ShapeError, Types,
 };
 use sluice_core::schema::{Check, OnViolation, Schema, SchemaId, Schemas};
-use sluice_core::time::Wall;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-fn request() -> RequestContext<'static> {
-    RequestContext {
-        method: "POST",
-        uri: "/e",
-        path: "/e",
-        query: None,
-        user_agent: None,
-        forwarded_for: None,
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        id: RequestId(0),
-        received_at: Wall::default(),
-        door: Door {
-            endpoint: "events",
-            listener: "listen",
-            host: None,
-        },
-        privacy: Default::default(),
-    }
-}
+use support::request;
 
 fn plan(check: Option<Arc<dyn Check>>, on_violation: OnViolation) -> Plan {
     let schema = Schema::new("clicks", on_violation);

@@ -6,6 +6,8 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -16,23 +18,14 @@ use sluice_core::prepared::Prepared;
 use sluice_core::privacy::{
     Action, AddressRule, Privacy, RequestPrivacy, Rules, SignalPolicy, Signals,
 };
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::RequestContext;
 use sluice_core::server_fields::{Clash, Clashes, ServerField, ServerFields};
-use sluice_core::time::Wall;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 fn request() -> RequestContext<'static> {
     RequestContext {
-        method: "POST",
-        uri: "/v1/events",
-        path: "/v1/events",
-        query: None,
         user_agent: Some(b"curl/8"),
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        id: RequestId(42),
         privacy: RequestPrivacy {
             signals: Signals {
                 gpc: true,
@@ -41,11 +34,7 @@ fn request() -> RequestContext<'static> {
             },
             addresses: None,
         },
-        received_at: Wall {
-            secs: 1_719_469_185,
-            nanos: 547_102_438,
-        },
-        door: Door::default(),
+        ..support::request()
     }
 }
 

@@ -5,35 +5,19 @@
     reason = "in tests a panic is the report, helpers included"
 )]
 
+mod support;
+
 use proptest::prelude::*;
 use sluice_core::ack::OutputId;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::Prepared;
 use sluice_core::privacy::{Action, Privacy, Rules as PrivacyRules};
-use sluice_core::request::{Door, RequestContext, RequestId};
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
 use sluice_core::server_fields::{Clash, ServerFields};
-use sluice_core::time::Wall;
-use std::net::IpAddr;
 use std::sync::Arc;
-
-fn request() -> RequestContext<'static> {
-    RequestContext {
-        method: "POST",
-        uri: "/v1/events",
-        path: "/v1/events",
-        query: None,
-        user_agent: None,
-        forwarded_for: None,
-        peer: IpAddr::from([192, 0, 2, 7]),
-        id: RequestId(42),
-        privacy: Default::default(),
-        received_at: Wall::default(),
-        door: Door::default(),
-    }
-}
+use support::request;
 
 const PATHS: [&str; 8] = ["a", "b", "a.b", "b.a", "c.a", "c.b", "a.b.c", "key"];
 

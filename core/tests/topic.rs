@@ -3,11 +3,13 @@
 // Helpers of tests stand outside of test functions here; they may panic like those.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use proptest::prelude::*;
 use sluice_core::partition::PartitionRule;
 use sluice_core::plan::{Mode, Plan};
 use sluice_core::prepared::{Prepared, PreparedRecord};
-use sluice_core::request::{Door, RequestContext, RequestId};
+use sluice_core::request::{RequestContext, RequestId};
 use sluice_core::time::Wall;
 use sluice_core::topic::{NAME_BYTES_MAX, Topics, is_name};
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,17 +38,14 @@ fn topics(
 
 fn run(plan: &Plan, query: Option<&str>, body: &str, out: &mut Prepared) {
     let request = RequestContext {
-        method: "POST",
         uri: "/collect",
         path: "/collect",
         query,
         user_agent: Some(b"test"),
-        forwarded_for: None,
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         id: RequestId(1),
         received_at: Wall::default(),
-        door: Door::default(),
-        privacy: Default::default(),
+        ..support::request()
     };
     plan.run(&request, body.as_bytes(), 1 << 20, out).unwrap();
 }

@@ -93,6 +93,11 @@ fn parameter(text: &str) -> String {
 fn page(body: &[u8]) -> Result<Page, XmlDecodeError> {
     let mut document = Document::try_from(body)?;
     let mut root = document.root_element()?;
+    let name = root.start_el().local();
+    if name != "ListBucketResult" {
+        let other = format!("it is a {name:?}, no ListBucketResult");
+        return Err(XmlDecodeError::custom(other));
+    }
     let mut page = Page::default();
     let mut is_truncated = false;
     while let Some(mut element) = root.next_tag() {
@@ -131,7 +136,8 @@ mod tests {
         let key = "a&b/c d.gz".to_owned();
         assert_eq!(found.listed, [Listed { key, bytes: 17 }]);
         assert_eq!(found.next.as_deref(), Some("1/+="));
-        assert!(page(b"<html>").is_err());
+        assert!(page(b"<html></html>").is_err());
+        assert!(page(b"good gateway").is_err());
         assert_eq!(parameter("a/b +"), "a%2Fb%20%2B");
     }
 }

@@ -117,7 +117,11 @@ impl Drop for PickyStream {
 fn serve(stream: &TcpStream, keys: &Mutex<Keys>, takes: &Takes) {
     let mut reader = BufReader::new(stream);
     while let Some((operation, body)) = request(&mut reader) {
-        let answer = if operation.ends_with("PutRecords") {
+        let mut status = "200 OK";
+        let answer = if body.is_null() {
+            status = "400 Bad Request";
+            json!({ "__type": "SerializationException" })
+        } else if operation.ends_with("PutRecords") {
             let mut keys = keys.lock().unwrap();
             let entries: Vec<_> = body["Records"]
                 .as_array()
@@ -140,7 +144,7 @@ fn serve(stream: &TcpStream, keys: &Mutex<Keys>, takes: &Takes) {
         };
         let answer = answer.to_string();
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n",
             answer.len()
         );
         let mut writer = stream;
@@ -165,7 +169,7 @@ fn put(key: &str, keys: &mut Keys, takes: &Takes) -> Value {
     })
 }
 
-/// The operation and body of the next request; `None` at the end of the connection.
+/// The operation and body of the next request, `null` for one that is no JSON; `None` at the end of the connection.
 fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, Value)> {
     let (mut operation, mut length) = (String::new(), 0);
     loop {
@@ -186,5 +190,5 @@ fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, Value)> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((operation, serde_json::from_slice(&body).unwrap()))
+    Some((operation, serde_json::from_slice(&body).unwrap_or_default()))
 }
