@@ -313,7 +313,10 @@ fn naive(node: &Rules, value: &Value) -> bool {
         Value::Number(number) => number.as_f64().unwrap() < 10.0,
         _ => true,
     };
-    let is_listed = node.one_of.is_empty() || node.one_of.contains(value);
+    // 2.0 is 2 (JSON Schema core, 4.2.2).
+    let is_equal =
+        |one: &Value| one == value || (one.is_number() && one.as_f64() == value.as_f64());
+    let is_listed = node.one_of.is_empty() || node.one_of.iter().any(is_equal);
     let is_inside = match value {
         Value::Object(members) => {
             node.required.iter().all(|name| members.contains_key(*name))
