@@ -12,7 +12,7 @@ use crate::json::walk;
 use crate::letter::{About, Contents, Desk, Reason};
 use crate::partition::{self, PartitionRule};
 use crate::plan::Plan;
-use crate::prepared::{KeptEvent, Prepared, PreparedRecord, RecordLimits};
+use crate::prepared::{EventScratch, KeptEvent, Prepared, PreparedRecord, RecordLimits};
 use crate::privacy::{Signals, Treatment};
 use crate::reject::Reject;
 use crate::request::RequestContext;
@@ -20,7 +20,7 @@ use crate::route::rules::{Choice, SAMPLE_RATE};
 use crate::schema::{self, SCHEMA_ERROR, Verdict, Violation};
 use crate::sent::{SentBody, check_marks, check_record_bytes};
 use crate::server_fields::{Clash, ServerField, ServerFields};
-use crate::topic::FIELDS_MAX;
+use crate::topic::{self, FIELDS_MAX};
 use crate::{civil, inflate, json};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -93,20 +93,7 @@ pub(crate) fn prepare(
     let mut wanted = Wanted::default();
     fields.want(&mut wanted);
     add_server_fields(fields, request, treatment.as_mut(), &mut scratch.additions);
-    let (field_slot, request_key) = match &plan.partition {
-        PartitionRule::Random => (None, None),
-        PartitionRule::Timestamp => {
-            let stamp = civil::rfc3339(request.received_at);
-            (None, Some(Bytes::copy_from_slice(stamp.as_bytes())))
-        }
-        PartitionRule::Field(name) => (wanted.add(name.as_bytes()), None),
-    };
-    let mut topic_slots = [None; FIELDS_MAX];
-    if let Some(topics) = &plan.topics {
-        for (slot, name) in topic_slots.iter_mut().zip(topics.template().fields()) {
-            *slot = wanted.add(name.as_bytes());
-        }
-    }
+    let keys = Keys::of(plan, request, &mut wanted);
     let schemas = plan.schemas.as_deref();
     let error_slot = schemas.and_then(|_| wanted.add(SCHEMA_ERROR.as_bytes()));
     let mut rules = plan.rules.as_ref().map(|rules| rules.reading(request));
@@ -222,48 +209,30 @@ pub(crate) fn prepare(
             Some(choice) if choice.goes_nowhere() => 0,
             _ => (scratch.additions).spliced_len(object, is_empty, present, index),
         };
-        let key_len = match &request_key {
-            Some(key) => key.len(),
-            None => key(&event, field_slot, raw).map_or(0, |key| key.len()),
-        };
-        let key_len = key_len.max(choice.as_ref().map_or(0, |choice| choice.key_bytes));
-        if let Some((schema, violation)) = dead {
-            let with_letter = total + 2 * len + LETTER_HEAD_BYTES;
+        let additions = &scratch.additions;
+        let whole = || {
             let mut whole = Vec::with_capacity(len);
-            let additions = &scratch.additions;
             additions.splice_into(object, is_empty, present, index, &mut whole);
-            let about = About {
-                reason: Reason::Schema,
-                code: &violation.rule.to_string(),
-                message: &violation.message(),
-                schema: Some(schema),
-                index: Some(index),
-                rule: choice.as_ref().and_then(|choice| choice.rule),
-            };
+            whole
+        };
+        let rule = choice.as_ref().and_then(|choice| choice.rule);
+        if let Some(dead) = dead {
+            let with_letter = total + 2 * len + LETTER_HEAD_BYTES;
             // Too many letters are no reason to refuse its neighbours.
             let room = check_record_bytes(with_letter, sent.sent_bytes);
-            let taken = room.and_then(|()| match &mut desk {
-                Some(desk) => desk.taken(&about, &whole),
-                None => Err(Reject::Schema {
-                    schema: schema.into(),
-                    violation: violation.clone(),
-                }),
-            });
-            match taken {
+            match room.and_then(|()| bury(dead, desk.as_mut(), (index, rule), &whole())) {
                 Ok(()) => total = with_letter,
                 Err(reject) => rejected.push((index, reject)),
             }
             continue;
         }
-        if len + key_len > limits.records {
-            let (limit, actual) = (limits.records, len + key_len);
+        let of_choice = choice.as_ref().map_or(0, |choice| choice.key_bytes);
+        let actual = len + keys.len(&event, raw).max(of_choice);
+        if actual > limits.records {
+            let limit = limits.records;
             let reject = Reject::RecordTooLarge { limit, actual };
             if let Some(desk) = &mut desk {
-                let mut whole = Vec::with_capacity(len);
-                let additions = &scratch.additions;
-                additions.splice_into(object, is_empty, present, index, &mut whole);
-                let rule = choice.as_ref().and_then(|choice| choice.rule);
-                desk.refused(&reject, Some(index), rule, Contents::Bytes(&whole));
+                desk.refused(&reject, Some(index), rule, Contents::Bytes(&whole()));
             }
             rejected.push((index, reject));
             continue;
@@ -284,6 +253,102 @@ pub(crate) fn prepare(
     if let Some(treatment) = treatment {
         *tally = treatment.tally();
     }
+    write(plan, &keys, body, total, scratch, topic_scratch, records);
+    Ok(())
+}
+
+/// Where partition key and topic of an event come from.
+struct Keys {
+    /// One for all events of the request.
+    of_request: Option<Bytes>,
+    slot: Option<usize>,
+    topic_slots: [Option<usize>; FIELDS_MAX],
+}
+
+impl Keys {
+    fn of<'p>(plan: &'p Plan, request: &RequestContext<'_>, wanted: &mut Wanted<'p>) -> Keys {
+        let (slot, of_request) = match &plan.partition {
+            PartitionRule::Random => (None, None),
+            PartitionRule::Timestamp => {
+                let stamp = civil::rfc3339(request.received_at);
+                (None, Some(Bytes::copy_from_slice(stamp.as_bytes())))
+            }
+            PartitionRule::Field(name) => (wanted.add(name.as_bytes()), None),
+        };
+        let mut topic_slots = [None; FIELDS_MAX];
+        if let Some(topics) = &plan.topics {
+            for (slot, name) in topic_slots.iter_mut().zip(topics.template().fields()) {
+                *slot = wanted.add(name.as_bytes());
+            }
+        }
+        Keys {
+            of_request,
+            slot,
+            topic_slots,
+        }
+    }
+
+    /// Bytes of an event's key.
+    fn len(&self, event: &Event, raw: &[u8]) -> usize {
+        match &self.of_request {
+            Some(key) => key.len(),
+            None => key(event, self.slot, raw).map_or(0, |key| key.len()),
+        }
+    }
+
+    /// The key of a record; `raw` is its event before it was edited.
+    fn of_record(&self, kept: &KeptEvent, raw: &[u8], payload: &Bytes) -> Option<Bytes> {
+        match &self.of_request {
+            Some(key) => Some(key.clone()),
+            // Its fields are not where they were.
+            None if kept.edited.is_some() => {
+                key(&kept.event, self.slot, raw).map(|key| Bytes::copy_from_slice(key.as_bytes()))
+            }
+            None => match key(&kept.event, self.slot, payload)? {
+                // A part of the payload already: no copy.
+                Cow::Borrowed(key) => Some(payload.slice_ref(key.as_bytes())),
+                Cow::Owned(key) => Some(Bytes::from(key)),
+            },
+        }
+    }
+}
+
+/// Writes the letter of an event that broke its schema.
+///
+/// # Errors
+/// No letters are kept, or it does not fit one: the event is rejected.
+fn bury(
+    (schema, violation): (&str, Box<Violation>),
+    desk: Option<&mut Desk<'_>>,
+    (index, rule): (u32, Option<usize>),
+    whole: &[u8],
+) -> Result<(), Reject> {
+    let Some(desk) = desk else {
+        let schema = schema.into();
+        return Err(Reject::Schema { schema, violation });
+    };
+    let about = About {
+        reason: Reason::Schema,
+        code: &violation.rule.to_string(),
+        message: &violation.message(),
+        schema: Some(schema),
+        index: Some(index),
+        rule,
+    };
+    desk.taken(&about, whole)
+}
+
+/// Makes records of the events that are kept: `total` bytes, in one allocation, for they are settled together, mostly
+/// by one call.
+fn write(
+    plan: &Plan,
+    keys: &Keys,
+    body: &[u8],
+    total: usize,
+    scratch: &mut EventScratch,
+    topic_scratch: &mut topic::Scratch,
+    records: &mut Vec<PreparedRecord>,
+) {
     let treated = &scratch.treated;
     let text_of = |kept: &KeptEvent| {
         kept.event
@@ -291,7 +356,6 @@ pub(crate) fn prepare(
             .of(if kept.is_treated { treated } else { body })
     };
 
-    // One allocation for all records of the request: they are settled together, mostly by one call.
     let mut text = Vec::with_capacity(total);
     for kept in scratch.kept.iter().filter(|kept| kept.len > 0) {
         let start = text.len();
@@ -315,21 +379,10 @@ pub(crate) fn prepare(
         } else {
             text.slice(start..start + kept.len)
         };
-        let record_key = match &request_key {
-            Some(key) => Some(key.clone()),
-            // Its fields are not where they were.
-            None if kept.edited.is_some() => key(&kept.event, field_slot, text_of(&kept))
-                .map(|key| Bytes::copy_from_slice(key.as_bytes())),
-            None => match key(&kept.event, field_slot, &payload) {
-                // A part of the payload already: no copy.
-                Some(Cow::Borrowed(key)) => Some(payload.slice_ref(key.as_bytes())),
-                Some(Cow::Owned(key)) => Some(Bytes::from(key)),
-                None => None,
-            },
-        };
+        let record_key = keys.of_record(&kept, text_of(&kept), &payload);
         let topic = plan.topics.as_ref().and_then(|topics| {
             topics.choose(topic_scratch, |at| {
-                key(&kept.event, *topic_slots.get(at)?, text_of(&kept))
+                key(&kept.event, *keys.topic_slots.get(at)?, text_of(&kept))
             })
         });
         let routing = kept
@@ -344,7 +397,6 @@ pub(crate) fn prepare(
         });
         start += kept.len;
     }
-    Ok(())
 }
 
 /// Appends to `out` the object of an event to which its sample's rate is added, instead of one that the client wrote:
