@@ -21,6 +21,8 @@ use sluice_core::privacy::{Action, AddressRule, HashKey, Privacy, Rules as Priva
 use sluice_core::request::RequestContext;
 use sluice_core::route::condition::{Condition, Literal, Test};
 use sluice_core::route::rules::{OutputDefaults, RuleSettings, Rules, Source};
+use sluice_core::schema::shape::{Choices, Count, Limit, Node, Types};
+use sluice_core::schema::{CheckResult, OnViolation, Outcome, Schema, SchemaId, Schemas};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ fn routed(plan: Plan) -> Plan {
         key_salt: Vec::new(),
         topic: None,
         sample: None,
-        schema: None,
+        schema: Some(SchemaId(0)),
         priority: sluice_core::priority::Priority::default(),
     };
     let output = OutputDefaults {
@@ -72,23 +74,106 @@ fn private(plan: Plan, first: Action) -> Plan {
     }
 }
 
+/// A schema of 25 keywords, as a JSON Schema of those would have it.
+fn shape() -> Node {
+    let mut shape = Node::default();
+    shape.types = Types::OBJECT;
+    for name in ["event_id", "event_type", "unique_id", "timestamp"] {
+        shape.property(name).unwrap();
+        shape.require(name).unwrap();
+    }
+    for (name, min, max) in [
+        ("event_id", 36, 36),
+        ("event_type", 1, 64),
+        ("unique_id", 36, 36),
+        ("locale", 2, 16),
+    ] {
+        let text = shape.property(name).unwrap();
+        text.types = Types::STRING;
+        text.chars = Count { min, max };
+    }
+    shape.property("timestamp").unwrap().types = Types::INTEGER;
+    shape.property("screen_width").unwrap().types = Types::NUMBER;
+    let platform = shape.property("platform").unwrap();
+    let mut choices = Choices::default();
+    for text in ["Web", "iOS", "Android"] {
+        choices.text(text);
+    }
+    platform.one_of = Some(choices);
+    let attributes = shape.property("attributes").unwrap();
+    attributes.types = Types::OBJECT;
+    attributes.property("_session_number").unwrap().types = Types::INTEGER;
+    attributes.require("_session_number").unwrap();
+    attributes.property("_page_title").unwrap().types = Types::STRING;
+    attributes.property("_session_duration").unwrap().least = Some(Limit {
+        value: 0.0,
+        is_exclusive: false,
+    });
+    shape
+}
+
+/// The same with a schema that every event keeps to.
+fn checked(plan: Plan, shape: Node) -> Plan {
+    let schema = Schema::new("clicks", OnViolation::Tag);
+    schema.set(Arc::new(shape));
+    let schemas = Schemas {
+        list: vec![Arc::new(schema)],
+        unmatched: Some(SchemaId(0)),
+    };
+    Plan {
+        schemas: Some(Arc::new(schemas)),
+        ..plan
+    }
+}
+
+/// Two fields that are required, with their types and lengths.
+fn demands() -> Node {
+    let mut shape = Node::default();
+    for name in ["event_type", "event_id"] {
+        shape.require(name).unwrap();
+        let text = shape.property(name).unwrap();
+        text.types = Types::STRING;
+        text.chars = Count { min: 1, max: 64 };
+    }
+    shape
+}
+
 fn plain() -> Plan {
     Plan::new(Mode::Event, PartitionRule::Random)
 }
 
 /// All plans by their names, with what each does to an event: rules that match, values that are hashed, cut, masked
-/// and dropped, addresses cut.
-fn plans() -> [(&'static str, Plan, [u64; 6]); 5] {
+/// and dropped, addresses cut, schemas that are kept to.
+fn plans() -> [(&'static str, Plan, [u64; 7]); 8] {
     let cut = Action::Truncate(8);
     [
-        ("plain", plain(), [0; 6]),
-        ("rules", routed(plain()), [1, 0, 0, 0, 0, 0]),
-        ("privacy", private(plain(), cut), [0, 0, 1, 1, 1, 1]),
-        ("all", private(routed(plain()), cut), [1, 0, 1, 1, 1, 1]),
+        ("plain", plain(), [0; 7]),
+        ("rules", routed(plain()), [1, 0, 0, 0, 0, 0, 0]),
+        ("privacy", private(plain(), cut), [0, 0, 1, 1, 1, 1, 0]),
         (
-            "all, one hashed",
+            "schema of two fields",
+            checked(plain(), demands()),
+            [0, 0, 0, 0, 0, 0, 1],
+        ),
+        (
+            "schema of 25 keywords",
+            checked(plain(), shape()),
+            [0, 0, 0, 0, 0, 0, 1],
+        ),
+        (
+            "rules, privacy",
+            private(routed(plain()), cut),
+            [1, 0, 1, 1, 1, 1, 0],
+        ),
+        (
+            "rules, privacy, schema of two fields",
+            private(checked(routed(plain()), demands()), cut),
+            [1, 0, 1, 1, 1, 1, 1],
+        ),
+        (
+            "rules, privacy, one hashed",
             private(routed(plain()), Action::Hash),
-            [1, 1, 0, 1, 1, 1],
+            [1, 1, 0, 1, 1, 1, 0],
         ),
     ]
 }
@@ -106,13 +191,16 @@ fn run(plan: &Plan, request: &RequestContext<'_>, body: &[u8], out: &mut Prepare
 }
 
 /// Runs once, and compares what was done with what should be.
-fn check(plan: &Plan, body: &[u8], events: u64, expected: [u64; 6]) {
+fn check(plan: &Plan, body: &[u8], events: u64, expected: [u64; 7]) {
     let mut out = Prepared::default();
     run(plan, &request(), body, &mut out);
     let matched = out.rule_tallies().first().map_or(0, |tally| tally.events);
     let tally = out.privacy;
-    let [rules, hashed, cut, masked, dropped, addresses] = expected;
+    let [rules, hashed, cut, masked, dropped, addresses, kept] = expected;
     assert_eq!(out.records.len() as u64, events);
+    let is_kept = |outcome: &&Outcome| outcome.result == CheckResult::Kept;
+    let found = out.schema_outcomes().iter().filter(is_kept).count();
+    assert_eq!(found as u64, kept * events);
     assert_eq!(
         [matched, tally.hashed, tally.truncated, tally.masked],
         [rules, hashed, cut, masked].map(|each| each * events)
