@@ -27,6 +27,7 @@ pub mod offload;
 pub mod outputs;
 pub mod privacy;
 pub mod process;
+pub mod reloads;
 pub mod replay;
 pub mod routing;
 pub mod runtime;

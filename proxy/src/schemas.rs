@@ -17,6 +17,7 @@ pub use document::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, DocumentError};
 
 use crate::dead_letters::DeadLetterSettings;
 use crate::dialect::Paths;
+use crate::reloads::Reloads;
 use crate::routing::{ROUTES, Routing};
 use demands::{Demanded, LengthOf, TextsOf, TypeOf, Written};
 use document::{Files, Stamps};
@@ -293,8 +294,7 @@ pub struct Loaded {
     schema: Arc<Schema>,
     /// The files that were last looked at; `None` if there were none.
     seen: Mutex<Option<Stamps>>,
-    reloads: AtomicU64,
-    reloads_refused: AtomicU64,
+    reloads: Reloads,
     source: Option<Source>,
     /// The registry's document in force.
     fetched: Mutex<Option<Vec<u8>>>,
@@ -314,8 +314,7 @@ impl Loaded {
             schema: Arc::new(Schema::new(&named.name, on_violation)),
             // Before they are read: a change meanwhile is noticed.
             seen: Mutex::new(named.files().and_then(|files| files.stamps().ok())),
-            reloads: AtomicU64::new(0),
-            reloads_refused: AtomicU64::new(0),
+            reloads: Reloads::default(),
             source: Source::of(&named.name, &named.registry),
             fetched: Mutex::default(),
             fetches: AtomicU64::new(0),
@@ -376,7 +375,7 @@ impl Loaded {
             Ok(is_new) => {
                 self.fetches.fetch_add(1, Ordering::Relaxed);
                 if is_new {
-                    self.reloads.fetch_add(1, Ordering::Relaxed);
+                    self.reloads.take();
                     info!(schema = name, "the registry's schema is in force");
                 }
                 source.refresh
@@ -413,16 +412,10 @@ impl Loaded {
         self.source.is_some()
     }
 
-    /// Changed schemas that were taken.
+    /// Changed schemas.
     #[must_use]
-    pub fn reloads(&self) -> u64 {
-        self.reloads.load(Ordering::Relaxed)
-    }
-
-    /// Changed schemas that were refused.
-    #[must_use]
-    pub fn reloads_refused(&self) -> u64 {
-        self.reloads_refused.load(Ordering::Relaxed)
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Where it is from.
@@ -452,11 +445,11 @@ impl Loaded {
         match self.named.make() {
             Ok(check) => {
                 self.schema.set(check);
-                self.reloads.fetch_add(1, Ordering::Relaxed);
+                self.reloads.take();
                 info!(schema = name, "the changed schema is in force");
             }
             Err(reason) => {
-                self.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                self.reloads.refuse();
                 warn!(schema = name, %reason, "the changed schema is refused, the old one stays in force");
             }
         }

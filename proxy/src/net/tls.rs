@@ -5,7 +5,7 @@
 //!  start      Tls::load(name, &settings, protocols, wall)     refuses broken files by name
 //!  worker     tls.accept() -> TlsSession                      once per connection; see its module
 //!  one thread tls.maintain(wall())                            every few seconds: reload, rotation, warnings
-//!  metrics    tls.certificates(), tls.reloads(), tls.reloads_refused()
+//!  metrics    tls.certificates(), tls.reloads()
 //! ```
 //!
 //! A session keeps the configuration it began with, so a reload ends none. A broken new file is refused with
@@ -29,6 +29,7 @@ pub use settings::{CERTIFICATES_MAX, ClientCertificates, TlsSettings, TlsVersion
 pub use subject::{SUBJECT_BYTES_MAX, SubjectError};
 pub use tickets::KEYS_MAX;
 
+use crate::reloads::Reloads;
 use aws_lc_rs::digest::{SHA256, digest};
 use certificates::{Certificates, Contents};
 use rustls::ServerConfig;
@@ -38,7 +39,6 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier}
 use sluice_core::time::Wall;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tickets::{TicketKeys, Tickets};
 use tracing::{info, warn};
@@ -75,8 +75,7 @@ pub struct Tls {
     wall: fn() -> Wall,
     current: RwLock<Current>,
     watch: Mutex<Watch>,
-    reloads: AtomicU64,
-    reloads_refused: AtomicU64,
+    reloads: Reloads,
 }
 
 /// What new connections begin with.
@@ -183,8 +182,7 @@ impl Tls {
             wall,
             current: RwLock::new(current),
             watch: Mutex::new(watch),
-            reloads: AtomicU64::new(0),
-            reloads_refused: AtomicU64::new(0),
+            reloads: Reloads::default(),
         })
     }
 
@@ -210,16 +208,10 @@ impl Tls {
         current.certificates.infos().cloned().collect()
     }
 
-    /// Changes of files that were taken.
+    /// Changes of files.
     #[must_use]
-    pub fn reloads(&self) -> u64 {
-        self.reloads.load(Ordering::Relaxed)
-    }
-
-    /// Changes of files that were refused.
-    #[must_use]
-    pub fn reloads_refused(&self) -> u64 {
-        self.reloads_refused.load(Ordering::Relaxed)
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Takes changed files, makes new random ticket keys when it is time, and warns of certificates that expire
@@ -279,11 +271,11 @@ impl Tls {
     fn note(&self, what: &'static str, taken: Result<(), TlsError>) {
         match taken {
             Ok(()) => {
-                self.reloads.fetch_add(1, Ordering::Relaxed);
+                self.reloads.take();
                 info!(listener = self.name, what, "changed files are in force");
             }
             Err(error) => {
-                self.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                self.reloads.refuse();
                 warn!(listener = self.name, what, %error, "changed files are refused, the old contents stay in force");
             }
         }

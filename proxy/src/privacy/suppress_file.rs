@@ -1,6 +1,7 @@
 //! The file of suppressed ids: read at the start, and again when another file stands in its place.
 
 use crate::file_stamp::FileStamp;
+use crate::reloads::Reloads;
 use sluice_core::privacy::{
     HashKey, SUPPRESS_BYTES_MAX, SuppressCell, SuppressError, SuppressList,
 };
@@ -37,8 +38,7 @@ pub struct SuppressFile {
     seen: Mutex<Option<FileStamp>>,
     entries: AtomicU64,
     modified: AtomicU64,
-    reloads: AtomicU64,
-    reloads_refused: AtomicU64,
+    reloads: Reloads,
 }
 
 impl SuppressFile {
@@ -54,8 +54,7 @@ impl SuppressFile {
             seen: Mutex::new(None),
             entries: AtomicU64::new(0),
             modified: AtomicU64::new(0),
-            reloads: AtomicU64::new(0),
-            reloads_refused: AtomicU64::new(0),
+            reloads: Reloads::default(),
         };
         let seen = new.read().map_err(|reason| SuppressFileError {
             file: new.file.clone(),
@@ -85,16 +84,10 @@ impl SuppressFile {
         self.modified.load(Ordering::Relaxed)
     }
 
-    /// Changed files that were taken.
+    /// Changed files.
     #[must_use]
-    pub fn reloads(&self) -> u64 {
-        self.reloads.load(Ordering::Relaxed)
-    }
-
-    /// Changed files that were refused.
-    #[must_use]
-    pub fn reloads_refused(&self) -> u64 {
-        self.reloads_refused.load(Ordering::Relaxed)
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Takes a changed file, or keeps the old list. Call it every few seconds, from one thread that may wait for a
@@ -109,11 +102,11 @@ impl SuppressFile {
         match self.read() {
             Ok(read) => {
                 *seen = Some(read);
-                self.reloads.fetch_add(1, Ordering::Relaxed);
+                self.reloads.take();
                 info!(file = %self.file.display(), entries = self.entries(), "the changed suppress list is in force");
             }
             Err(reason) => {
-                self.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                self.reloads.refuse();
                 warn!(file = %self.file.display(), %reason, "the changed suppress list is refused, the old one stays in force");
             }
         }
@@ -155,7 +148,13 @@ mod tests {
 
         fs::write(&path, format!("k1:{}\n", "1".repeat(64))).unwrap();
         let file = SuppressFile::load(&path, keys()).unwrap();
-        let counts = |file: &SuppressFile| (file.entries(), file.reloads(), file.reloads_refused());
+        let counts = |file: &SuppressFile| {
+            (
+                file.entries(),
+                file.reloads().taken(),
+                file.reloads().refused(),
+            )
+        };
         file.maintain();
         assert_eq!(counts(&file), (1, 0, 0));
         fs::write(

@@ -69,9 +69,9 @@ fn a_thousand_certificate_swaps_under_load_fail_no_request() {
         client.join().unwrap();
     }
     let tls = secured.server.tls.as_ref().unwrap();
-    assert_eq!(tls.reloads(), SWAPS);
+    assert_eq!(tls.reloads().taken(), SWAPS);
     // Between the two files of a pair.
-    assert_eq!(tls.reloads_refused(), SWAPS);
+    assert_eq!(tls.reloads().refused(), SWAPS);
     for answers in &seen.answers {
         assert!(answers.load(Ordering::Relaxed) > 0);
     }

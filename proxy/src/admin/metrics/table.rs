@@ -252,8 +252,8 @@ pub const FAMILIES: &[Family] = &[
         "Changed suppress lists that were taken, or refused because they were broken.",
         Custom(|page, sources| {
             if let Some(file) = &sources.suppressed {
-                page.sample("", &[("result", "taken")], file.reloads());
-                page.sample("", &[("result", "refused")], file.reloads_refused());
+                page.sample("", &[("result", "taken")], file.reloads().taken());
+                page.sample("", &[("result", "refused")], file.reloads().refused());
             }
         })),
     family("sluice_events_without_topic_total", Counter, "events", NONE,
@@ -297,8 +297,8 @@ pub const FAMILIES: &[Family] = &[
         Custom(|page, sources| {
             for loaded in sources.schemas.loaded() {
                 let name = loaded.named.name.as_str();
-                page.sample("", &[("schema", name), ("result", "taken")], loaded.reloads());
-                page.sample("", &[("schema", name), ("result", "refused")], loaded.reloads_refused());
+                page.sample("", &[("schema", name), ("result", "taken")], loaded.reloads().taken());
+                page.sample("", &[("schema", name), ("result", "refused")], loaded.reloads().refused());
             }
         })),
     family("sluice_schema_fetches_total", Counter, "fetches", &["schema", "result"],
@@ -637,7 +637,10 @@ fn certificates(page: &mut Page, sources: &Sources) {
 
 fn reloads(page: &mut Page, sources: &Sources) {
     for (listener, tls) in &sources.tls {
-        for (result, count) in [("taken", tls.reloads()), ("refused", tls.reloads_refused())] {
+        for (result, count) in [
+            ("taken", tls.reloads().taken()),
+            ("refused", tls.reloads().refused()),
+        ] {
             let labels = [("listener", listener.as_str()), ("result", result)];
             page.sample("", &labels, count);
         }
