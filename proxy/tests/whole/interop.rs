@@ -64,9 +64,12 @@ fn variable(name: &str) -> String {
 
 /// The output that writes to this stream.
 fn output(endpoint: &str, stream: &str) -> String {
+    // kinesalite gives readers in JSON records that came in CBOR as an object in place of base64.
+    let is_kinesalite = std::env::var("SLUICE_INTEROP_KINESALITE").is_ok_and(|at| at == endpoint);
+    let encoding = if is_kinesalite { "json" } else { "cbor" };
     format!(
         "[outputs.main]\ntype = \"kinesis\"\nregion = \"{REGION}\"\nendpoint_url = \"{endpoint}\"\n\
-         stream = \"{stream}\"\n"
+         stream = \"{stream}\"\nencoding = \"{encoding}\"\n"
     )
 }
 

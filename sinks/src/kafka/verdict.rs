@@ -33,8 +33,11 @@ pub(super) fn of_refusal(code: Code) -> RecordResult {
 /// The cause behind a connection error, if it is one.
 pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
     match (cause(code), code) {
-        // A broker rejects our certificate with a TLS alert, after the handshake.
-        (_, Code::BrokerTransportFailure) if is_tls_alert(text) => Some(Cause::Denied),
+        // A broker rejects our certificate with a TLS alert, after the handshake. That we reject the broker's is an error
+        // of TLS, and now and then, by librdkafka's own race, one of the connection.
+        (_, Code::BrokerTransportFailure) if is_tls_alert(text) || is_untrusted(text) => {
+            Some(Cause::Denied)
+        }
         (
             _,
             Code::BrokerTransportFailure
@@ -50,6 +53,11 @@ pub(super) fn of_connection(code: Code, text: &str) -> Option<Cause> {
 /// OpenSSL's text for an alert; a plain disconnect has another.
 fn is_tls_alert(text: &str) -> bool {
     text.contains("SSL routines") && text.contains(" alert ")
+}
+
+/// OpenSSL's text where the broker's certificate is not to be trusted.
+fn is_untrusted(text: &str) -> bool {
+    text.contains("SSL routines") && text.contains("certificate verify failed")
 }
 
 /// Unlisted errors may have left the record stored, and are [`Cause::Unknown`].
@@ -138,6 +146,11 @@ mod tests {
                 Code::BrokerTransportFailure,
                 "Receive failed: error:0A000126:SSL routines::unexpected eof while reading",
                 Some(Cause::Unavailable),
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "error:0A000086:SSL routines::certificate verify failed (after 2ms in state SSL_HANDSHAKE)",
+                Some(Cause::Denied),
             ),
             (
                 Code::AllBrokersDown,
