@@ -90,7 +90,7 @@ fn wrong_priorities_are_refused() {
     let unused = format!("{NOISE}[routing]\nlow_percent = 40\n");
     assert_eq!(
         problem(&unused),
-        "`routing.low_percent` is set, but `routes.priority` is not written, which knows no such setting"
+        "`routing.low_percent` is set, but `routes.priority` is not written: it means nothing then"
     );
 }
 

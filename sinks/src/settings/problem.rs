@@ -53,7 +53,7 @@ pub enum Problem {
         why: &'static str,
     },
     /// A setting that has no meaning where it stands.
-    #[error("`{key}` is set, but `{because}` is {value}, which knows no such setting")]
+    #[error("`{key}` is set, but `{because}` is {value}: it means nothing then")]
     Misplaced {
         /// The setting.
         key: String,
